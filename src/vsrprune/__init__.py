@@ -1,0 +1,1 @@
+"""Structured pruning of video super-resolution networks: stages, sweeps and honest measurements."""

@@ -1,0 +1,1 @@
+"""Clips: made from embedded photographs, or read from folders and video files."""

@@ -1,0 +1,20 @@
+"""The errors that a user can cause and mend: one line, shown without a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user gave cannot be used. The message is one line: what, the value, what is allowed."""
+
+
+class TrainingDivergedError(UserError):
+    """The loss became NaN or infinite; the last good checkpoint is kept."""
+
+
+def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
+    """Raise UserError unless `value` is among `allowed`."""
+    choices = list(allowed)
+    if value not in choices:
+        raise UserError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")

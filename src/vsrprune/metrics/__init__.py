@@ -1,0 +1,1 @@
+"""Quality (PSNR, SSIM), cost (parameters, MACs) and latency."""

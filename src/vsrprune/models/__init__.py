@@ -1,0 +1,1 @@
+"""Networks, each of which states which of its channels live and die together."""

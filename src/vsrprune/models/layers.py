@@ -1,0 +1,101 @@
+"""Layers shared by the networks: convolutions with scaling factors, residual blocks, warping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class GatedConv2d(nn.Conv2d):
+    """A same-padded convolution whose channels carry learned scaling factors: y = gate * (W * (input_gate x) + b).
+
+    Video super-resolution networks have no batch norm, so channels get a factor of their own, initialised to 1
+    (arXiv 2206.07687, section 3.2). The factors multiply weight and bias instead of the feature maps: the same
+    function, at no cost per pixel.
+
+    filters_per_unit: consecutive filters that share one factor (r*r before a pixel shuffle).
+    gated_inputs: one more factor per input channel.
+    """
+
+    bias: nn.Parameter
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, filters_per_unit: int = 1, gated_inputs: bool = False
+    ) -> None:
+        super().__init__(inputs, outputs * filters_per_unit, kernel, padding=kernel // 2)
+        self.filters_per_unit = filters_per_unit
+        self.gate = nn.Parameter(torch.ones(outputs))
+        self.input_gate = nn.Parameter(torch.ones(inputs)) if gated_inputs else None
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight (out, in, k, k) and bias (out,) with the gates multiplied in."""
+        gate = self.gate.repeat_interleave(self.filters_per_unit)
+        weight = self.weight * gate.view(-1, 1, 1, 1)
+        if self.input_gate is not None:
+            weight = weight * self.input_gate.view(1, -1, 1, 1)
+        return weight, self.bias * gate
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve (N, in, H, W) to (N, out, H, W)."""
+        weight, bias = self.folded()
+        return F.conv2d(input, weight, bias, padding=self.padding)
+
+
+def plain_conv(inputs: int, outputs: int, kernel: int, filters_per_unit: int = 1) -> nn.Conv2d:
+    """The ungated counterpart of GatedConv2d, for networks whose gates are folded away."""
+    return nn.Conv2d(inputs, outputs * filters_per_unit, kernel, padding=kernel // 2)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv2(relu(conv1(x))), where conv1 may read, and conv2 may write, only some channels of the stream.
+
+    read, written: positions in the stream, or None for all of them. With both given this is the Residual Sparsity
+    Connection: nothing has to align, because the stream keeps all its channels.
+    """
+
+    read: Tensor | None
+    written: Tensor | None
+
+    def __init__(
+        self,
+        conv1: nn.Conv2d,
+        conv2: nn.Conv2d,
+        read: Sequence[int] | None = None,
+        written: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = conv1, conv2
+        # The plan is stored beside the weights, so the indices are derived and stay out of the state dict.
+        self.register_buffer("read", None if read is None else torch.tensor(read), persistent=False)
+        self.register_buffer("written", None if written is None else torch.tensor(written), persistent=False)
+
+    def forward(self, stream_NCHW: Tensor) -> Tensor:
+        """Map the stream (N, C, H, W) to a new stream of the same shape; the input is left as it was."""
+        read_NCHW = stream_NCHW if self.read is None else stream_NCHW.index_select(1, self.read)
+        update_NCHW = self.conv2(F.relu_(self.conv1(read_NCHW)))
+        if self.written is None:
+            return update_NCHW.add_(stream_NCHW)  # a convolution's output is not needed by its backward
+        return stream_NCHW.index_add(1, self.written, update_NCHW)
+
+
+def warp(input_NCHW: Tensor, flow_N2HW: Tensor, padding_mode: str = "zeros") -> Tensor:
+    """Sample `input_NCHW` at each pixel's position plus its flow (x, y; pixels), bilinearly, corners aligned."""
+    height, width = input_NCHW.shape[-2:]
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=flow_N2HW.dtype, device=flow_N2HW.device),
+        torch.arange(width, dtype=flow_N2HW.dtype, device=flow_N2HW.device),
+        indexing="ij",
+    )
+    grid_NHW2 = torch.stack(
+        (
+            (x + flow_N2HW[:, 0]) * (2 / max(width - 1, 1)) - 1,
+            (y + flow_N2HW[:, 1]) * (2 / max(height - 1, 1)) - 1,
+        ),
+        dim=-1,
+    )
+    return F.grid_sample(
+        input_NCHW, grid_NHW2.to(input_NCHW.dtype), mode="bilinear", padding_mode=padding_mode, align_corners=True
+    )

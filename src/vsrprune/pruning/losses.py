@@ -1,0 +1,38 @@
+"""The reconstruction loss, and the temporal loss that keeps a pruned network's hidden states with the dense ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+CHARBONNIER_EPSILON = 1e-12  # added to the squared difference; the loss of equal tensors is its root, 1e-6
+
+
+def charbonnier(a: Tensor, b: Tensor) -> Tensor:
+    """mean sqrt((a - b)^2 + 1e-12), the loss BasicVSR is trained with."""
+    return torch.sqrt((a - b).square() + CHARBONNIER_EPSILON).mean()
+
+
+def temporal_loss(
+    student: Mapping[str, Sequence[Tensor]],
+    teacher: Mapping[str, Sequence[Tensor]],
+    kept: Mapping[str, tuple[int, ...] | None],
+) -> Tensor:
+    """L_tf: mean over branches and frames of the Charbonnier distance between hidden states (N, C, H, W).
+
+    Temporal Finetuning (arXiv 2206.07687, section 3.5) keeps the error of pruning from building up along the
+    sequence. The paper gives the idea; this is the exact form used here.
+
+    kept: by branch, the channels of the dense state that the student still has, None for all (the RSC rule keeps all;
+    with aligned pruning the kept channels are compared).
+    """
+    terms = []
+    for branch, states in student.items():
+        channels = kept[branch]
+        for state, target in zip(states, teacher[branch], strict=True):
+            if channels is not None:
+                target = target[:, list(channels)]
+            terms.append(charbonnier(state, target))
+    return torch.stack(terms).mean()

@@ -1,0 +1,1 @@
+"""Thin LightningModules around the pure functions, one per training stage."""

@@ -1,0 +1,324 @@
+"""Typed schema of every knob and config group; a wrong value dies here, before any work.
+
+`Config` is what Hydra composes and what OmegaConf checks the types of; `validate` checks the values. Nothing below
+the pipeline sees these classes: functions take plain arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vsrprune.errors import UserError, one_of
+
+STAGES = ("pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate")
+SHAPES = ("cosine", "onecycle", "constant")
+METHODS = ("ssl", "l1")
+
+
+@dataclass
+class ModelConfig:
+    """Arguments of the network; see vsrprune.models.basicvsr_channels."""
+
+    name: str = "basicvsr_tiny"
+    channels: int = 16
+    blocks: int = 3
+    upsampler_channels: int = 16
+    bidirectional: bool = True
+    upscale_factors: list[int] = field(default_factory=lambda: [2, 2])
+    slope: float = 0.1
+    flow_levels: int = 3
+    flow_kernel: int = 3
+    flow_widths: list[int] = field(default_factory=lambda: [16, 16])
+
+
+@dataclass
+class DataConfig:
+    """Where clips come from, which are held out, and how outputs are compared with the truth."""
+
+    name: str = "demo"
+    path: str = ""
+    train: list[str] = field(default_factory=list)
+    val: list[str] = field(default_factory=list)
+    val_share: float = 0.2
+    split_seed: int = 0
+    max_frames: int = 0
+    halve: bool = False
+    demo_seed: int = 0
+    demo_frames: int = 10
+    demo_train_per_photo: int = 4
+    demo_val_per_photo: int = 2
+    channel: str = "y"
+    crop: int = 0
+
+
+@dataclass
+class PretrainSchedule:
+    """Stage 0, the dense network with its gates."""
+
+    steps: int = 500
+    lr: float = 2e-3
+    shape: str = "onecycle"
+
+
+@dataclass
+class SparsifySchedule:
+    """Stage 3. lambda grows by `growth` every `growth_interval` steps up to `maximum`, then `hold_steps` follow."""
+
+    growth: float = 1e-4
+    growth_interval: int = 5
+    maximum: float = 0.1
+    hold_steps: int = 14_000
+    lr: float = 2e-4
+    gate_lr: float = 2e-4
+
+    @property
+    def growth_steps(self) -> int:
+        """Steps until lambda reaches its maximum."""
+        return math.ceil(round(self.maximum / self.growth, 6)) * self.growth_interval
+
+    @property
+    def steps(self) -> int:
+        """Length of the stage."""
+        return self.growth_steps + self.hold_steps
+
+
+@dataclass
+class FinetuneSchedule:
+    """Stage 5. train_flow=false keeps the flows of student and teacher the same."""
+
+    steps: int = 300_000
+    lr: float = 2e-4
+    shape: str = "cosine"
+    train_flow: bool = False
+
+
+@dataclass
+class ScheduleConfig:
+    """Batches (clips per step, low-resolution patch side, frames per clip) and the length of each stage."""
+
+    name: str = "demo"
+    batch: int = 4
+    patch: int = 24
+    frames: int = 5
+    log_every: int = 10
+    checkpoint_every: int = 100
+    pretrain: PretrainSchedule = field(default_factory=PretrainSchedule)
+    sparsify: SparsifySchedule = field(default_factory=SparsifySchedule)
+    finetune: FinetuneSchedule = field(default_factory=FinetuneSchedule)
+
+
+@dataclass
+class EvaluateConfig:
+    """latency_size: height and width of the low-resolution frame that is timed."""
+
+    latency_size: list[int] = field(default_factory=lambda: [180, 320])
+    latency_frames: int = 3
+    latency_repeats: int = 5
+    crops: int = 2
+
+
+@dataclass
+class TrainerConfig:
+    """What the stages run on. threads=0 lets PyTorch choose."""
+
+    name: str = "cpu"
+    accelerator: str = "cpu"
+    devices: int = 1
+    precision: str = "32-true"
+    threads: int = 0
+    workers: int = 0
+
+
+@dataclass
+class TrackingConfig:
+    """Weights & Biases: offline writes real wandb files without account or network."""
+
+    mode: str = "offline"
+    project: str = "vsrprune"
+    entity: str = ""
+
+
+@dataclass
+class MethodConfig:
+    """A pruning method: the knobs it implies stand in its YAML file. sparsify=false cuts in one shot."""
+
+    name: str = "ssl"
+    sparsify: bool = True
+
+
+@dataclass
+class LauncherConfig:
+    """How a sweep's jobs are run."""
+
+    name: str = "local"
+
+
+@dataclass
+class Config:
+    """One job. The flat knobs are the paper's; the groups hold everything else."""
+
+    rsc: bool = True
+    residual: str = "aligned"
+    ratio: float = 0.5
+    target: str = "units"
+    scope: str = "global"
+    ratios: Any = None
+    score: str = "l1"
+    order: str = "min"
+    tf_weight: float = 1.0
+    min_kept: int = 1
+    round_to: Any = 1
+    seed: int = 0
+    pretrain_seed: int = 0
+    until: str = "evaluate"
+    dry_run: bool = False
+    pretrained: str = ""
+    store_dir: str = "store"
+    runs_dir: str = "runs"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
+
+    @property
+    def rule(self) -> str:
+        """The residual rule: rsc, or what `residual` names without it."""
+        return "rsc" if self.rsc else self.residual
+
+    def knobs(self) -> dict[str, Any]:
+        """All values, nested, without the folders that differ between machines."""
+        values = asdict(self)
+        for name in ("store_dir", "runs_dir", "dry_run", "launcher", "tracking"):
+            del values[name]
+        return values
+
+
+def validate(config: Config) -> None:
+    """Raise UserError for the first value that is out of range, and for pairs of knobs that contradict each other.
+
+    Replaces `config.ratios` by the content of the file it names.
+    """
+    _check_choices(config)
+    _check_numbers(config)
+    _check_pairs(config)
+    config.ratios = _load_ratios(config.ratios)
+
+
+def _check_choices(config: Config) -> None:
+    one_of("residual", config.residual, ("aligned", "inner"))
+    if config.target in ("params", "latency"):
+        raise UserError(f"target={config.target} is not available yet; it must be units or macs")
+    one_of("target", config.target, ("units", "macs"))
+    one_of("scope", config.scope, ("global", "local", "per_layer"))
+    one_of("score", config.score, ("l1", "gate", "random"))
+    one_of("order", config.order, ("min", "max"))
+    one_of("until", config.until, STAGES)
+    one_of("method.name", config.method.name, METHODS)
+    one_of("data.name", config.data.name, ("demo", "folder"))
+    one_of("data.channel", config.data.channel, ("rgb", "y"))
+    one_of("tracking.mode", config.tracking.mode, ("offline", "online", "none"))
+    one_of("schedule.pretrain.shape", config.schedule.pretrain.shape, SHAPES)
+    one_of("schedule.finetune.shape", config.schedule.finetune.shape, SHAPES)
+    one_of("trainer.accelerator", config.trainer.accelerator, ("cpu", "gpu", "auto"))
+    one_of("trainer.precision", config.trainer.precision, ("32-true", "16-mixed", "bf16-mixed", "64-true"))
+    if config.round_to == "auto":
+        raise UserError("round_to=auto is not available yet; it must be a whole number >= 1, such as 8 or 16")
+    if isinstance(config.round_to, bool) or not isinstance(config.round_to, int):
+        raise UserError(f"round_to must be a whole number >= 1; got {config.round_to!r}")
+
+
+def _check_numbers(config: Config) -> None:
+    if not 0 <= config.ratio < 1:
+        raise UserError(f"ratio must be in [0, 1), the share that is removed; got {config.ratio:g}")
+    if not (config.tf_weight >= 0 and math.isfinite(config.tf_weight)):
+        raise UserError(f"tf_weight must be a finite number >= 0; got {config.tf_weight:g}")
+    if not 0 < config.data.val_share < 1:
+        raise UserError(f"data.val_share must be in (0, 1); got {config.data.val_share:g}")
+    schedule, data, evaluate = config.schedule, config.data, config.evaluate
+    at_least = {
+        "min_kept": (config.min_kept, 1),
+        "round_to": (config.round_to, 1),
+        "seed": (config.seed, 0),
+        "pretrain_seed": (config.pretrain_seed, 0),
+        "data.max_frames": (data.max_frames, 0),
+        "data.crop": (data.crop, 0),
+        "data.demo_seed": (data.demo_seed, 0),
+        "data.demo_frames": (data.demo_frames, 1),
+        "data.demo_train_per_photo": (data.demo_train_per_photo, 1),
+        "data.demo_val_per_photo": (data.demo_val_per_photo, 1),
+        "schedule.batch": (schedule.batch, 1),
+        "schedule.patch": (schedule.patch, 4),
+        "schedule.frames": (schedule.frames, 1),
+        "schedule.log_every": (schedule.log_every, 1),
+        "schedule.checkpoint_every": (schedule.checkpoint_every, 1),
+        "schedule.pretrain.steps": (schedule.pretrain.steps, 1),
+        "schedule.sparsify.growth_interval": (schedule.sparsify.growth_interval, 1),
+        "schedule.sparsify.hold_steps": (schedule.sparsify.hold_steps, 0),
+        "schedule.finetune.steps": (schedule.finetune.steps, 1),
+        "evaluate.latency_frames": (evaluate.latency_frames, 1),
+        "evaluate.latency_repeats": (evaluate.latency_repeats, 1),
+        "evaluate.crops": (evaluate.crops, 0),
+        "trainer.devices": (config.trainer.devices, 1),
+        "trainer.threads": (config.trainer.threads, 0),
+        "trainer.workers": (config.trainer.workers, 0),
+    }
+    for name, (value, least) in at_least.items():
+        if value < least:
+            raise UserError(f"{name} must be at least {least}; got {value}")
+    positive = {
+        "schedule.pretrain.lr": schedule.pretrain.lr,
+        "schedule.sparsify.lr": schedule.sparsify.lr,
+        "schedule.sparsify.gate_lr": schedule.sparsify.gate_lr,
+        "schedule.sparsify.growth": schedule.sparsify.growth,
+        "schedule.sparsify.maximum": schedule.sparsify.maximum,
+        "schedule.finetune.lr": schedule.finetune.lr,
+    }
+    for name, number in positive.items():
+        if not (number > 0 and math.isfinite(number)):
+            raise UserError(f"{name} must be a finite number > 0; got {number:g}")
+    if len(evaluate.latency_size) != 2 or min(evaluate.latency_size) < 8:
+        raise UserError(f"evaluate.latency_size must be [height, width], each >= 8; got {evaluate.latency_size}")
+
+
+def _check_pairs(config: Config) -> None:
+    if config.scope == "per_layer":
+        if not config.ratios:
+            raise UserError("scope=per_layer needs ratios=FILE or ratios={LAYER: RATIO, ...}; got none")
+        if config.target != "units":
+            raise UserError("scope=per_layer fixes every layer's share, so target=macs cannot be met; use target=units")
+    elif config.ratios is not None and config.ratios != "" and config.ratios != {}:
+        raise UserError(f"ratios are given, but scope={config.scope} does not read them; add scope=per_layer")
+    if config.data.name == "demo" and config.data.path:
+        raise UserError(f"data.path={config.data.path} is given, but data=demo does not read it; add data=folder")
+    if config.data.name == "demo" and config.data.demo_frames < config.schedule.frames:
+        raise UserError(
+            f"schedule.frames={config.schedule.frames} is longer than the demo clips;"
+            f" data.demo_frames is {config.data.demo_frames}"
+        )
+    if config.pretrained and not Path(config.pretrained).expanduser().is_file():
+        raise UserError(f"pretrained must be a .safetensors file; there is none at {config.pretrained!r}")
+
+
+def _load_ratios(ratios: Any) -> dict[str, float | int] | None:
+    if ratios is None or ratios == "" or ratios == {}:
+        return None
+    if isinstance(ratios, str):
+        path = Path(ratios).expanduser()
+        try:
+            text = path.read_text()
+            ratios = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"ratios={path}: cannot read this file ({error})".replace("\n", " ")) from error
+    if not isinstance(ratios, dict) or not ratios:
+        raise UserError(f"ratios must map layers to ratios; got {type(ratios).__name__}")
+    return {str(name): value for name, value in ratios.items()}

@@ -1,0 +1,69 @@
+"""A clip: 8-bit frames at full and at low resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vsrprune.data.degradation import bicubic_uint8
+from vsrprune.errors import UserError
+
+
+@dataclass(frozen=True)
+class Clip:
+    """high_TCHW: (T, 3, scale*h, scale*w), low_TCHW: (T, 3, h, w), both RGB uint8."""
+
+    name: str
+    high_TCHW: Tensor
+    low_TCHW: Tensor
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return self.high_TCHW.shape[0]
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Training and held-out clips, and what was done to the data that a reader of the results should know."""
+
+    train: Sequence[Clip]
+    val: Sequence[Clip]
+    notes: Sequence[str] = ()
+
+
+def make_clip(name: str, frames_TCHW: Tensor, scale: int) -> tuple[Clip, str | None]:
+    """Crop uint8 frames to a multiple of `scale`, shrink them by MATLAB's bicubic, round to 8 bits.
+
+    Returns the clip and a sentence about the crop, if there was one.
+    """
+    height, width = frames_TCHW.shape[-2:]
+    cropped_height, cropped_width = height // scale * scale, width // scale * scale
+    if min(cropped_height, cropped_width) == 0:
+        raise UserError(f"clip {name}: frames of {width}x{height} are smaller than the scale {scale}")
+    note = None
+    if (cropped_height, cropped_width) != (height, width):
+        note = (
+            f"clip {name}: frames cropped from {width}x{height} to {cropped_width}x{cropped_height},"
+            f" a multiple of the scale {scale}"
+        )
+    high_TCHW = frames_TCHW[..., :cropped_height, :cropped_width].contiguous()
+    return Clip(name, high_TCHW, bicubic_uint8(high_TCHW, 1 / scale)), note
+
+
+def check_clips(clips: Sequence[Clip], frames: int, patch: int) -> None:
+    """Raise UserError for the first clip that is shorter than `frames` or smaller than a low-resolution `patch`."""
+    for clip in clips:
+        height, width = clip.low_TCHW.shape[-2:]
+        if clip.frames < frames:
+            raise UserError(
+                f"clip {clip.name} has {clip.frames} frames, but training takes {frames} at a time;"
+                f" use longer clips or schedule.frames={clip.frames} or less"
+            )
+        if min(height, width) < patch:
+            raise UserError(
+                f"clip {clip.name} is {width}x{height} at low resolution, but training takes patches of"
+                f" {patch}x{patch}; use larger frames or schedule.patch={min(height, width)} or less"
+            )

@@ -1,0 +1,84 @@
+"""Training patches, drawn from (seed, position): the same for any number of workers, and after a resume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vsrprune.data.clips import Clip
+
+
+class Batch(NamedTuple):
+    """low_NTCHW and high_NTCHW: matching patches, RGB in [0, 1]."""
+
+    low_NTCHW: Tensor
+    high_NTCHW: Tensor
+
+
+class PatchDataset(Dataset[Batch]):
+    """Item i is a random patch sequence that depends on `seed` and i alone."""
+
+    def __init__(self, clips: Sequence[Clip], frames: int, patch: int, scale: int, seed: int) -> None:
+        self._clips, self._frames, self._patch, self._scale, self._seed = clips, frames, patch, scale, seed
+
+    def __getitem__(self, index: int) -> Batch:
+        """A clip, a start, a place, and one of 16 orientations (flips, transpose, time reversal), all uniform."""
+        draw = np.random.default_rng((self._seed, index))
+        clip = self._clips[draw.integers(len(self._clips))]
+        height, width = clip.low_TCHW.shape[-2:]
+        start = int(draw.integers(clip.frames - self._frames + 1))
+        y, x = int(draw.integers(height - self._patch + 1)), int(draw.integers(width - self._patch + 1))
+        flips = draw.integers(2, size=4)
+        return Batch(
+            _oriented(_cut(clip.low_TCHW, start, self._frames, y, x, self._patch), flips),
+            _oriented(
+                _cut(
+                    clip.high_TCHW, start, self._frames, y * self._scale, x * self._scale, self._patch * self._scale
+                ),
+                flips,
+            ),
+        )
+
+
+def _cut(video_TCHW: Tensor, start: int, frames: int, y: int, x: int, size: int) -> Tensor:
+    return video_TCHW[start : start + frames, :, y : y + size, x : x + size].float() / 255
+
+
+def _oriented(video_TCHW: Tensor, flips: Sequence[int]) -> Tensor:
+    axes = [axis for axis, flip in zip((0, 2, 3), flips[:3], strict=True) if flip]
+    video_TCHW = video_TCHW.flip(axes)
+    return video_TCHW.transpose(2, 3).contiguous() if flips[3] else video_TCHW.contiguous()
+
+
+class StepSampler(Sampler[list[int]]):
+    """The batches of steps `start`..`steps`; set `start` to go on where a checkpoint ended."""
+
+    def __init__(self, steps: int, batch: int) -> None:
+        self.steps, self.batch, self.start = steps, batch, 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.steps):
+            yield list(range(step * self.batch, (step + 1) * self.batch))
+
+    def __len__(self) -> int:
+        return self.steps
+
+
+def patch_loader(dataset: PatchDataset, sampler: StepSampler, workers: int) -> DataLoader[Batch]:
+    """Batches of stacked patches."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=_stack,
+        persistent_workers=workers > 0,
+    )
+
+
+def _stack(items: Sequence[Batch]) -> Batch:
+    return Batch(torch.stack([item.low_NTCHW for item in items]), torch.stack([item.high_NTCHW for item in items]))

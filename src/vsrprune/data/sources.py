@@ -1,0 +1,155 @@
+"""Where clips come from, and a hash that tells whether they changed. Without torch, so that keys stay cheap."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vsrprune.errors import UserError
+from vsrprune.store import write_atomically
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".y4m", ".avi", ".webm")
+FRAME_SUFFIX = ".png"
+_SAMPLE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """One clip on disk: a video file, or the PNG frames of a folder in order of their names."""
+
+    name: str
+    files: tuple[Path, ...]
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the clip is a single video file."""
+        return self.files[0].suffix.lower() in VIDEO_SUFFIXES
+
+
+def demo_photo(name: str) -> Path:
+    """Path of a photograph inside the installed scikit-image wheel (scikit-image itself is not imported)."""
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError("data=demo needs scikit-image, whose wheel carries the photographs: pip install scikit-image")
+    folder = Path(next(iter(spec.submodule_search_locations))) / "data"
+    for suffix in (".png", ".jpg"):
+        if (folder / f"{name}{suffix}").is_file():
+            return folder / f"{name}{suffix}"
+    raise UserError(f"data=demo: the photograph {name!r} is not in {folder}; install scikit-image 0.26")
+
+
+def find_clips(path: str) -> list[ClipSource]:
+    """Clips under a folder, by name: its video files, its sub-folders of PNG frames, or its own PNG frames.
+
+    Raises UserError if there is no such folder, nothing in it, or two clips of one name.
+    """
+    folder = Path(path).expanduser()
+    if not path or not folder.is_dir():
+        raise UserError(f"data.path must be a folder of videos or of folders of PNG frames; got {path!r}")
+    clips = []
+    own_frames = _frames(folder)
+    if own_frames:
+        clips.append(ClipSource(folder.name, own_frames))
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            frames = _frames(entry)
+            if frames:
+                clips.append(ClipSource(entry.name, frames))
+        elif entry.suffix.lower() in VIDEO_SUFFIXES:
+            clips.append(ClipSource(entry.stem, (entry,)))
+    if not clips:
+        raise UserError(
+            f"data.path={path}: no clips found; expected video files ({', '.join(VIDEO_SUFFIXES)})"
+            " or sub-folders of PNG frames"
+        )
+    names = [clip.name for clip in clips]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"data.path={path}: two clips are called {name!r}; rename one of them")
+    return sorted(clips, key=lambda clip: clip.name)
+
+
+def _frames(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(entry for entry in folder.iterdir() if entry.suffix.lower() == FRAME_SUFFIX))
+
+
+def split_clips(
+    clips: Sequence[ClipSource], train: Sequence[str], val: Sequence[str], val_share: float, seed: int
+) -> tuple[list[ClipSource], list[ClipSource]]:
+    """Train and held-out clips, never both.
+
+    train, val: names of clips; an empty `train` is all clips but `val`. With both empty, a share of the clips drawn
+    by `seed` is held out (at least one). Raises UserError for unknown names, overlap, or an empty side.
+    """
+    by_name = {clip.name: clip for clip in clips}
+    for knob, names in (("data.train", train), ("data.val", val)):
+        for name in names:
+            if name not in by_name:
+                raise UserError(f"{knob} names the unknown clip {name!r}; there are: {', '.join(by_name)}")
+    both = sorted(set(train) & set(val))
+    if both:
+        raise UserError(f"data.train and data.val share {', '.join(both)}; a held-out clip is never trained on")
+    held_out = list(val)
+    if not held_out:
+        free = [name for name in by_name if name not in train]
+        if train:
+            held_out = free
+        elif len(free) > 1:
+            count = max(1, min(len(free) - 1, round(len(free) * val_share)))
+            held_out = sorted(random.Random(seed).sample(free, count))
+    trained = list(train) or [name for name in by_name if name not in held_out]
+    if not held_out or not trained:
+        raise UserError(
+            f"data needs at least one clip to train on and one held out; got {len(trained)} and {len(held_out)}"
+            f" of {len(clips)} ({', '.join(by_name)})"
+        )
+    return [by_name[name] for name in trained], [by_name[name] for name in held_out]
+
+
+def photos_identity(names: Iterable[str]) -> str:
+    """Hash of the content of demo photographs."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(hashlib.sha256(demo_photo(name).read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def clips_identity(clips: Sequence[ClipSource], cache: Path) -> str:
+    """Hash over clip names and, per file, its name, size and samples of its content; folders do not count.
+
+    Sampled hashes are kept in the JSON file `cache` and reused while size and modification time stay the same.
+    """
+    known = _read_cache(cache)
+    fresh: dict[str, str] = {}
+    digest = hashlib.sha256()
+    for clip in clips:
+        digest.update(clip.name.encode())
+        for file in clip.files:
+            stat = file.stat()
+            entry = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+            fresh[entry] = known.get(entry) or _sampled_hash(file, stat.st_size)
+            digest.update(f"{file.name}|{stat.st_size}|{fresh[entry]}".encode())
+    if fresh.keys() - known.keys():
+        write_atomically(cache, json.dumps({**known, **fresh}))
+    return digest.hexdigest()[:16]
+
+
+def _read_cache(cache: Path) -> dict[str, str]:
+    try:
+        return {str(key): str(value) for key, value in json.loads(cache.read_text()).items()}
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}  # a cache may always be thrown away
+
+
+def _sampled_hash(file: Path, size: int) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        for position in (0, size // 2, max(size - _SAMPLE_BYTES, 0)):
+            stream.seek(position)
+            digest.update(stream.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]

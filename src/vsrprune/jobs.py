@@ -1,0 +1,207 @@
+"""A job: a checked configuration, the keys of its stages, and its result put together from their artifacts.
+
+Imports no torch: a sweep's parent process plans, checks and collects jobs with it, and a finished job costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from vsrprune.channels import ChannelLayout
+from vsrprune.config import Config, ModelConfig, validate
+from vsrprune.data.demo_photos import TRAIN_PHOTOS, VAL_PHOTOS
+from vsrprune.data.sources import ClipSource, clips_identity, find_clips, photos_identity, split_clips
+from vsrprune.errors import UserError
+from vsrprune.keys import DataIdentity, StagePlan, plan_stages
+from vsrprune.models.basicvsr_channels import BasicVSRArguments, basicvsr_layout
+from vsrprune.pruning.selection import check_reachable
+from vsrprune.results import MEASURED, METRICS, Layer, Quality, Result
+from vsrprune.results import Cost as CostResult
+from vsrprune.store import Artifact, Store, content_key, write_atomically, write_json
+
+
+@dataclass(frozen=True)
+class Job:
+    """A configuration that passed every check, and the stages it runs.
+
+    sources: train and held-out clips on disk; None for the demo data.
+    """
+
+    config: Config
+    arguments: BasicVSRArguments
+    layout: ChannelLayout
+    stages: list[StagePlan]
+    sources: tuple[list[ClipSource], list[ClipSource]] | None
+
+    def stage(self, name: str) -> StagePlan:
+        """The stage of that name."""
+        return next(stage for stage in self.stages if stage.stage == name)
+
+    def has(self, name: str) -> bool:
+        """Whether the job runs that stage."""
+        return any(stage.stage == name for stage in self.stages)
+
+
+def model_arguments(model: ModelConfig) -> BasicVSRArguments:
+    """The network's arguments without the name of the preset."""
+    names = {item.name for item in fields(BasicVSRArguments)}
+    return BasicVSRArguments(**{name: getattr(model, name) for name in names})
+
+
+def plan_job(config: Config) -> Job:
+    """Check everything that can be known before work starts; raises UserError."""
+    validate(config)
+    arguments = model_arguments(config.model)
+    layout = basicvsr_layout(arguments, config.rule)
+    check_reachable(
+        layout,
+        ratio=config.ratio,
+        target=config.target,
+        scope=config.scope,
+        min_kept=config.min_kept,
+        round_to=config.round_to,
+        ratios=config.ratios,
+    )
+    sources, identity = _data(config, arguments.scale)
+    stages = plan_stages(config, identity, _file_hash(config.pretrained))
+    return Job(config, arguments, layout, stages, sources)
+
+
+def _data(
+    config: Config, scale: int
+) -> tuple[tuple[list[ClipSource], list[ClipSource]] | None, DataIdentity]:
+    data = config.data
+    if data.name == "demo":
+        common = {"demo": data.demo_seed, "frames": data.demo_frames, "scale": scale}
+        return None, DataIdentity(
+            content_key({**common, "photos": photos_identity(TRAIN_PHOTOS), "clips": data.demo_train_per_photo}),
+            content_key({**common, "photos": photos_identity(VAL_PHOTOS), "clips": data.demo_val_per_photo}),
+        )
+    clips = find_clips(data.path)
+    train, val = split_clips(clips, data.train, data.val, data.val_share, data.split_seed)
+    common = {"max_frames": data.max_frames, "halve": data.halve, "scale": scale}
+    cache = Path(config.store_dir) / "data_hashes.json"
+    return (train, val), DataIdentity(
+        content_key({**common, "files": clips_identity(train, cache)}),
+        content_key({**common, "files": clips_identity(val, cache)}),
+    )
+
+
+def _file_hash(path: str) -> str:
+    if not path:
+        return ""
+    with Path(path).expanduser().open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def is_finished(job: Job, store: Store) -> bool:
+    """Whether every stage of the job is published."""
+    return all(store.exists(stage.stage, stage.key) for stage in job.stages)
+
+
+def collect(job: Job, store: Store, folder: Path, notes: list[str]) -> Result | None:
+    """Write the job's files into `folder` from its artifacts; None if one of them is missing or damaged.
+
+    result.json, measured.json, metrics.jsonl and the crops; only metrics.jsonl if `until` stops the job earlier.
+    """
+    artifacts: dict[str, Artifact] = {}
+    for stage in job.stages:
+        artifact = store.find(stage.stage, stage.key)
+        if artifact is None:
+            return None
+        artifacts[stage.stage] = artifact
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / METRICS, "".join(_metrics(artifact) for artifact in artifacts.values()))
+    if "evaluate" not in artifacts:
+        return None
+    result = _result(job, artifacts, notes)
+    _copy_crops(artifacts, folder / "crops")
+    seconds = {name: artifact.seconds for name, artifact in artifacts.items()}
+    write_json(folder / MEASURED, {**artifacts["measure"].json("measured.json"), "stage_seconds": seconds})
+    result.save(folder)
+    return result
+
+
+def _metrics(artifact: Artifact) -> str:
+    path = artifact.path(METRICS)
+    return path.read_text() if path.is_file() else ""
+
+
+def _copy_crops(artifacts: Mapping[str, Artifact], target: Path) -> None:
+    for name in ("reference", "evaluate"):
+        for crop in sorted(artifacts[name].folder.glob("crops/*.png")):
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(crop, target / crop.name)
+
+
+def _result(job: Job, artifacts: Mapping[str, Artifact], notes: list[str]) -> Result:
+    reference = artifacts["reference"].json("reference.json")
+    prune = artifacts["prune"].json("prune.json")
+    evaluation = artifacts["evaluate"].json("evaluation.json")
+    selection = artifacts["select"].json("selection.json")
+    quality = {
+        "bicubic": reference["bicubic"],
+        "dense": reference["dense"],
+        "before_cut": prune["before_cut"],
+        "after_cut": prune["after_cut"],
+        "finetuned": evaluation["finetuned"],
+    }
+    kept = {name: len(group["kept"]) for name, group in selection["plan"]["groups"].items()}
+    layers = [
+        Layer(group.name, group.part, group.kind, kept[group.name], group.size) for group in job.layout.groups
+    ]
+    gates = artifacts["sparsify"].json("gates.json") if "sparsify" in artifacts else {}
+    return Result(
+        knobs=job.config.knobs(),
+        rule=job.config.rule,
+        quality={name: Quality(**values) for name, values in quality.items()},
+        cost={
+            "dense": _cost(reference["cost"]),
+            "pruned": _cost(evaluation["cost"]),
+        },
+        layers=layers,
+        budget=selection["budget"],
+        gates=gates,
+        equivalence=prune["equivalence"],
+        hidden_error=evaluation["hidden_error"],
+        scores=artifacts["score"].json("scores.json"),
+        plan=selection["plan"],
+        stages={stage.stage: stage.key for stage in job.stages},
+        notes=notes + _warnings(selection["budget"], gates),
+    )
+
+
+def _cost(values: Mapping[str, Any]) -> CostResult:
+    return CostResult(**{**values, "size": tuple(values["size"])})
+
+
+GATE_WARNING = 0.05  # a cut unit whose gate is further from zero still carried signal
+
+
+def _warnings(budget: Mapping[str, Any], gates: Mapping[str, float]) -> list[str]:
+    warnings = []
+    if gates and gates["max_cut"] > GATE_WARNING:
+        warnings.append(
+            f"max |gamma| over the cut units was {gates['max_cut']:.3f} at the cut, above {GATE_WARNING}:"
+            " lengthen schedule.sparsify or raise its gate_lr"
+        )
+    if budget["target"] == "macs" and abs(budget["deviation"]) > 0.02:
+        warnings.append(
+            f"target=macs: the nearest reachable plan misses the wanted MACs by {budget['deviation']:+.1%}"
+        )
+    return warnings
+
+
+def read_measured(folder: Path) -> dict[str, Any]:
+    """measured.json of a job's folder; raises UserError if there is none."""
+    path = folder / MEASURED
+    if not path.is_file():
+        raise UserError(f"no {MEASURED} in {folder}")
+    values: dict[str, Any] = json.loads(path.read_text())
+    return values

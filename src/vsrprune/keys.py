@@ -1,0 +1,127 @@
+"""Content keys of a job's stages, computed from configuration alone.
+
+A stage's settings hold what its result depends on: its own knobs without the idle ones, the key of the stage before
+it, the data, the seeds, the precision. Paths, loggers, devices, worker and thread counts stay out. Two jobs whose
+settings for a stage agree share its artifact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vsrprune.config import Config
+from vsrprune.store import content_key
+
+# Raise a stage's number when a change in code changes what it computes.
+VERSIONS = {
+    "pretrain": 1,
+    "reference": 1,
+    "score": 1,
+    "select": 1,
+    "sparsify": 1,
+    "prune": 1,
+    "finetune": 1,
+    "evaluate": 1,
+    "measure": 1,
+}
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """Hashes of the training and the held-out clips."""
+
+    train: str
+    val: str
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage of a job: its key and the settings that the key is a hash of."""
+
+    stage: str
+    key: str
+    settings: dict[str, Any]
+
+
+def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "") -> list[StagePlan]:
+    """The stages of a job in the order in which they run, up to and with `config.until`.
+
+    pretrained_hash: hash of the file named by `config.pretrained`, which then takes the place of pretraining.
+    """
+    stages: dict[str, StagePlan] = {}
+
+    def add(stage: str, **settings: Any) -> str:
+        settings = {"stage": stage, "version": VERSIONS[stage], **settings}
+        stages[stage] = StagePlan(stage, content_key(settings), settings)
+        return stages[stage].key
+
+    training = _training(config, data)
+    model = {key: value for key, value in asdict(config.model).items() if key != "name"}
+    if pretrained_hash:
+        pretrain = add("pretrain", model=model, file=pretrained_hash)
+    else:
+        pretrain = add(
+            "pretrain",
+            model=model,
+            **training,
+            schedule=asdict(config.schedule.pretrain),
+            seed=config.pretrain_seed,
+        )
+    comparison = {"clips": data.val, "channel": config.data.channel, "crop": config.data.crop}
+    reference = add("reference", parent=pretrain, crops=config.evaluate.crops, **comparison)
+    score = add("score", parent=pretrain, rule=config.rule, score=config.score, **_seed_if_random(config))
+    parent = add("select", parent=score, **_selection(config))
+    if config.method.sparsify:
+        sparsify = asdict(config.schedule.sparsify)
+        parent = add("sparsify", parent=parent, **training, schedule=sparsify, seed=config.seed)
+    parent = add("prune", parent=parent, **comparison)
+    finetune = asdict(config.schedule.finetune)
+    parent = add(
+        "finetune", parent=parent, **training, schedule=finetune, tf_weight=config.tf_weight, seed=config.seed
+    )
+    add("evaluate", parent=parent, reference=reference, crops=config.evaluate.crops)
+    add(
+        "measure",
+        parent=parent,
+        accelerator=config.trainer.accelerator,
+        threads=config.trainer.threads,
+        size=config.evaluate.latency_size,
+        frames=config.evaluate.latency_frames,
+        repeats=config.evaluate.latency_repeats,
+    )
+    last = "measure" if config.until == "evaluate" else config.until
+    names = list(stages)
+    if last not in names:
+        last = "select"  # until=sparsify with a one-shot method
+    wanted = names[: names.index(last) + 1]
+    if config.until != "evaluate":
+        wanted = [name for name in wanted if name != "reference"]
+    return [stages[name] for name in wanted]
+
+
+def _training(config: Config, data: DataIdentity) -> dict[str, Any]:
+    schedule = config.schedule
+    return {
+        "clips": data.train,
+        "batch": schedule.batch,
+        "patch": schedule.patch,
+        "frames": schedule.frames,
+        "precision": config.trainer.precision,
+    }
+
+
+def _seed_if_random(config: Config) -> dict[str, Any]:
+    return {"seed": config.seed} if config.score == "random" else {}
+
+
+def _selection(config: Config) -> dict[str, Any]:
+    """The knobs of select that are not idle: a random ranking has no order, given ratios have no ratio."""
+    knobs: dict[str, Any] = {"scope": config.scope, "min_kept": config.min_kept, "round_to": config.round_to}
+    if config.scope == "per_layer":
+        knobs["ratios"] = config.ratios
+    else:
+        knobs |= {"ratio": config.ratio, "target": config.target}
+    if config.score != "random":
+        knobs["order"] = config.order
+    return knobs

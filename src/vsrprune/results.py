@@ -1,0 +1,106 @@
+"""One job's result: fields, units, JSON in and out. Analysis reads runs through this file alone (no torch)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vsrprune.errors import UserError
+from vsrprune.store import write_json
+
+RESULT, MEASURED, METRICS = "result.json", "measured.json", "metrics.jsonl"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Quality:
+    """PSNR in dB and SSIM, mean over frames per clip, then over clips; `frames` holds PSNR per frame by clip."""
+
+    psnr: float
+    ssim: float
+    clips: dict[str, dict[str, float]]
+    frames: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters; MACs per frame at `size` (height, width) of low resolution, without and with the flow net."""
+
+    parameters: int
+    parameters_with_flow: int
+    macs: int
+    macs_with_flow: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Kept units of one layer (a group of units: kind and convolution)."""
+
+    name: str
+    part: str
+    kind: str
+    kept: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job found; deterministic. Times and latencies stand in measured.json beside it.
+
+    quality: bicubic, dense, before_cut (sparsified, gates as trained), after_cut (gates of cut units zero) and
+    finetuned. cost: dense and pruned. gates: max and mean |gamma| over the cut set before the cut (empty for one-shot
+    methods). equivalence: largest difference between compact and masked network relative to max |output|, float64 and
+    float32. hidden_error: by branch, RMS difference between pruned and dense hidden states relative to the dense RMS,
+    per frame index. scores: by layer, of all units. stages: key of every stage.
+    """
+
+    knobs: dict[str, Any]
+    rule: str
+    quality: dict[str, Quality]
+    cost: dict[str, Cost]
+    layers: list[Layer]
+    budget: dict[str, Any]
+    gates: dict[str, float]
+    equivalence: dict[str, float]
+    hidden_error: dict[str, list[float]]
+    scores: dict[str, list[float]]
+    plan: dict[str, Any]
+    stages: dict[str, str]
+    notes: list[str]
+    format: int = FORMAT
+
+    @property
+    def macs_kept(self) -> float:
+        """Share of the dense network's MACs, flow net excluded."""
+        return self.cost["pruned"].macs / self.cost["dense"].macs
+
+    @property
+    def units_cut(self) -> float:
+        """Share of the units that are cut."""
+        return 1 - sum(layer.kept for layer in self.layers) / sum(layer.total for layer in self.layers)
+
+    def save(self, folder: Path) -> None:
+        """Write result.json into `folder`, atomically."""
+        write_json(folder / RESULT, asdict(self))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Result:
+        """The result that `asdict` took apart. Raises UserError for another format."""
+        if data.get("format") != FORMAT:
+            raise UserError(f"result of format {data.get('format')!r}; this version reads format {FORMAT}")
+        values = dict(data)
+        values["quality"] = {name: Quality(**quality) for name, quality in data["quality"].items()}
+        values["cost"] = {
+            name: Cost(**{**cost, "size": tuple(cost["size"])}) for name, cost in data["cost"].items()
+        }
+        values["layers"] = [Layer(**layer) for layer in data["layers"]]
+        return cls(**values)
+
+    @classmethod
+    def load(cls, folder: Path) -> Result:
+        """Read result.json from a job's folder."""
+        return cls.from_json(json.loads((folder / RESULT).read_text()))

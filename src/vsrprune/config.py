@@ -142,6 +142,7 @@ class TrackingConfig:
     mode: str = "offline"
     project: str = "vsrprune"
     entity: str = ""
+    group: str = ""
 
 
 @dataclass

@@ -105,7 +105,7 @@ def is_finished(job: Job, store: Store) -> bool:
     return all(store.exists(stage.stage, stage.key) for stage in job.stages)
 
 
-def collect(job: Job, store: Store, folder: Path, notes: list[str]) -> Result | None:
+def collect(job: Job, store: Store, folder: Path) -> Result | None:
     """Write the job's files into `folder` from its artifacts; None if one of them is missing or damaged.
 
     result.json, measured.json, metrics.jsonl and the crops; only metrics.jsonl if `until` stops the job earlier.
@@ -120,7 +120,7 @@ def collect(job: Job, store: Store, folder: Path, notes: list[str]) -> Result | 
     write_atomically(folder / METRICS, "".join(_metrics(artifact) for artifact in artifacts.values()))
     if "evaluate" not in artifacts:
         return None
-    result = _result(job, artifacts, notes)
+    result = _result(job, artifacts)
     _copy_crops(artifacts, folder / "crops")
     seconds = {name: artifact.seconds for name, artifact in artifacts.items()}
     write_json(folder / MEASURED, {**artifacts["measure"].json("measured.json"), "stage_seconds": seconds})
@@ -140,7 +140,7 @@ def _copy_crops(artifacts: Mapping[str, Artifact], target: Path) -> None:
             shutil.copyfile(crop, target / crop.name)
 
 
-def _result(job: Job, artifacts: Mapping[str, Artifact], notes: list[str]) -> Result:
+def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
     reference = artifacts["reference"].json("reference.json")
     prune = artifacts["prune"].json("prune.json")
     evaluation = artifacts["evaluate"].json("evaluation.json")
@@ -173,7 +173,7 @@ def _result(job: Job, artifacts: Mapping[str, Artifact], notes: list[str]) -> Re
         scores=artifacts["score"].json("scores.json"),
         plan=selection["plan"],
         stages={stage.stage: stage.key for stage in job.stages},
-        notes=notes + _warnings(selection["budget"], gates),
+        notes=[*reference["notes"], *config_warnings(job.config), *_warnings(selection["budget"], gates)],
     )
 
 
@@ -182,6 +182,16 @@ def _cost(values: Mapping[str, Any]) -> CostResult:
 
 
 GATE_WARNING = 0.05  # a cut unit whose gate is further from zero still carried signal
+
+
+def config_warnings(config: Config) -> list[str]:
+    """What a reader of the numbers must know about the configuration."""
+    if config.schedule.name == "demo" and config.data.name != "demo":
+        return [
+            f"schedule=demo with data={config.data.name}: a few hundred steps show that everything runs, not what a"
+            " method can do; use schedule=short or schedule=paper"
+        ]
+    return []
 
 
 def _warnings(budget: Mapping[str, Any], gates: Mapping[str, float]) -> list[str]:

@@ -69,6 +69,12 @@ class BasicVSR(nn.Module):
         """The channels of the dense hidden state that this network still has; None for all of them."""
         return None if self.plan is None else self.plan.kept.get(f"{trunk(branch)}.stream")
 
+    def gate_parameters(self) -> list[nn.Parameter]:
+        """Every gate (scaling factor) of the network, whatever the rule; none if it is compact."""
+        layers = [module for module in self.modules() if isinstance(module, GatedConv2d)]
+        gates = [gate for layer in layers for gate in (layer.gate, layer.input_gate)]
+        return [gate for gate in gates if gate is not None]
+
     def flows(self, frames_NTCHW: Tensor) -> Flows:
         """Flow of each branch: from frame t to the neighbour whose hidden state is warped to t."""
         batch, length, channels, height, width = frames_NTCHW.shape
@@ -86,17 +92,21 @@ class BasicVSR(nn.Module):
         flows: what `flows(frames_NTCHW)` returns, where it is known already (a frozen flow net's flows serve several
         networks).
         """
-        if flows is None:
-            flows = self.flows(frames_NTCHW)
-        hidden = {
-            name: self.get_submodule(trunk(name))(frames_NTCHW, flows[name], reverse=name == "backward")
-            for name in self.arguments.branches
-        }
+        hidden = self.hidden_states(frames_NTCHW, flows)
         frames = [
             self._upsample([states[t] for states in hidden.values()], frames_NTCHW[:, t])
             for t in range(frames_NTCHW.shape[1])
         ]
         return VSROutput(torch.stack(frames, dim=1), hidden)
+
+    def hidden_states(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> dict[str, list[Tensor]]:
+        """The propagation alone: what a teacher is asked for, without the upsampler."""
+        if flows is None:
+            flows = self.flows(frames_NTCHW)
+        return {
+            name: self.get_submodule(trunk(name))(frames_NTCHW, flows[name], reverse=name == "backward")
+            for name in self.arguments.branches
+        }
 
     def _upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
         x_NCHW = states[0]

@@ -22,6 +22,7 @@ def compact(network: NetworkT, plan: PrunePlan) -> NetworkT:
     """
     prunable = cast(PrunableNetwork, network)
     smaller: NetworkT = prunable.with_plan(plan)
+    smaller.to(next(network.parameters()))  # device and dtype first: loading would round float64 weights
     state = {name: value for name, value in network.state_dict().items() if name in smaller.state_dict()}
     for conv in prunable.channel_layout(plan.rule).convs:
         weight, bias = folded(network.get_submodule(conv.name))
@@ -29,7 +30,7 @@ def compact(network: NetworkT, plan: PrunePlan) -> NetworkT:
         state[f"{conv.name}.weight"] = weight.detach()[outputs][:, inputs]
         state[f"{conv.name}.bias"] = bias.detach()[outputs]
     smaller.load_state_dict(state)
-    return smaller.to(next(network.parameters()))
+    return smaller
 
 
 def _channels(slots: tuple[Slot, ...], plan: PrunePlan) -> Tensor:

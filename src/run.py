@@ -1,0 +1,77 @@
+"""Prune a video super-resolution network: compose the configuration, run the job, return its PSNR.
+
+    python src/run.py                                    the demo
+    python src/run.py -m rsc=true,false ratio=0.3,0.5,0.7    six jobs that share one pretraining
+    python src/run.py --help                             every knob
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from vsrprune.config import Config
+from vsrprune.errors import UserError
+from vsrprune.jobs import plan_job, read_measured
+from vsrprune.naming import slug
+from vsrprune.runner import open_store, run_job
+from vsrprune.store import explain_os_error
+from vsrprune.sweep_table import Row, print_layers, print_plan, print_results
+
+ConfigStore.instance().store(name="schema", node=Config)
+OmegaConf.register_new_resolver("slug", slug)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+def main(config: DictConfig) -> float | None:
+    """Run the job that Hydra composed; its PSNR in dB, or None if it stops before the evaluation."""
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    try:
+        return run(config, folder)
+    except UserError as error:
+        sys.exit(_complain(str(error)))
+    except OSError as error:
+        explanation = explain_os_error(error)
+        if explanation is None:
+            raise
+        sys.exit(_complain(explanation))
+    except KeyboardInterrupt:
+        sys.exit(_complain("interrupted; run the same command again to go on", 130))
+
+
+def run(composed: DictConfig, folder: Path) -> float | None:
+    """Check the configuration, run the job, print what it found."""
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, Config)
+    job = plan_job(config)
+    console = Console()
+    if config.dry_run:
+        print_plan([(folder.name, job)], open_store(job, print), console)
+        return None
+    result = run_job(job, folder, say=lambda text: print(text, flush=True))
+    if result is None:
+        last = job.stages[-1]
+        print(f"stopped after {last.stage}, as until={config.until} asks: {config.store_dir}/{last.stage}/{last.key}")
+        return None
+    if not config.tracking.group:  # in a sweep the launcher prints one table for all jobs
+        rows = [Row("pruned", result, read_measured(folder))]
+        print_results(rows, console)
+        print_layers(rows, console)
+        print(f"files: {folder}")
+    return result.quality["finetuned"].psnr
+
+
+def _complain(text: str, code: int = 2) -> int:
+    print(f"error: {text}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Networks as files: weights in safetensors, arguments and plan in JSON beside them; never pickles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from vsrprune.channels import PrunePlan
+from vsrprune.errors import UserError
+from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.basicvsr_channels import BasicVSRArguments
+from vsrprune.store import write_json
+
+WEIGHTS, DESCRIPTION = "network.safetensors", "network.json"
+
+
+def save_network(network: BasicVSR, folder: Path) -> None:
+    """Write network.safetensors and network.json; the latter names the arguments and, if pruned, the kept channels."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+    plan = None if network.plan is None else network.plan.to_json()
+    write_json(
+        folder / DESCRIPTION, {"network": "basicvsr", "arguments": asdict(network.arguments), "plan": plan}
+    )
+
+
+def load_network(folder: Path) -> BasicVSR:
+    """The network that `save_network` wrote into `folder`."""
+    description = _read_description(folder / DESCRIPTION)
+    plan = description["plan"]
+    network = BasicVSR(
+        BasicVSRArguments(**description["arguments"]), None if plan is None else PrunePlan.from_json(plan)
+    )
+    _load_exactly(network, read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    return network
+
+
+def load_dense(file: Path, arguments: BasicVSRArguments) -> BasicVSR:
+    """A dense, gated network from weights of one's own; missing gates are 1.
+
+    Reads this project's layout and BasicSR's. Raises UserError naming the first missing and unexpected weights and
+    shapes if the file holds another architecture.
+    """
+    weights = from_basicsr(read_weights(file))
+    network = BasicVSR(arguments)
+    gates = {name: value for name, value in network.state_dict().items() if name.endswith(("gate", "input_gate"))}
+    _load_exactly(network, {**gates, **weights}, file)
+    return network
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, in float32."""
+    try:
+        return {name: value.float() for name, value in load_file(file).items()}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file}: cannot read these weights ({error}); a .safetensors file is expected") from error
+
+
+def from_basicsr(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename weights of BasicSR's BasicVSR to this project's names; others pass unchanged."""
+    return {_renamed(name): value for name, value in weights.items()}
+
+
+def _renamed(name: str) -> str:
+    if name.startswith("spynet.basic_module."):
+        level, _, layer, kind = name.removeprefix("spynet.basic_module.").split(".")
+        return f"flow_net.levels.{level}.{layer}.{kind}"
+    return name.replace("_trunk.main.0.", "_trunk.first.").replace("_trunk.main.2.", "_trunk.blocks.")
+
+
+def _load_exactly(network: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
+    expected = network.state_dict()
+    complaints = []
+    missing = [name for name in expected if name not in weights]
+    unexpected = [name for name in weights if name not in expected]
+    shapes = [
+        f"{name} is {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    for words, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)):
+        if names:
+            complaints.append(f"{len(names)} {words}: {', '.join(names[:3])}")
+    if complaints:
+        raise UserError(f"{file}: these weights are of another network ({'; '.join(complaints)})")
+    network.load_state_dict(dict(weights))
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot read the network's description ({error})") from error
+    if description.get("network") != "basicvsr":
+        raise UserError(f"{path}: unknown network {description.get('network')!r}; known: basicvsr")
+    return description

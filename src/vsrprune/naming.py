@@ -1,0 +1,41 @@
+"""Folder names of runs and sweeps, from the overrides that make them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+LONGEST = 100
+# Overrides that say where and how, not what; they do not name a run.
+_PLACES = ("store_dir", "runs_dir", "tracking", "launcher", "trainer.workers", "hydra", "dry_run")
+
+
+def slug(text: str) -> str:
+    """`text` as a folder name: safe characters, at most 100 of them; shortened names end in a hash."""
+    safe = re.sub(r"[^A-Za-z0-9=.,_-]+", "-", text).strip("-.") or "default"
+    if len(safe) <= LONGEST:
+        return safe
+    return f"{safe[: LONGEST - 9]}-{_hash(text)}"
+
+
+def job_names(overrides: Sequence[Sequence[str]]) -> list[str]:
+    """Short names of a sweep's jobs: the overrides in which they differ."""
+    common = set(overrides[0]).intersection(*overrides) if len(overrides) > 1 else set()
+    return [
+        slug(",".join(item for item in _telling(job) if item not in common)) for job in overrides
+    ]
+
+
+def sweep_name(config_name: str, overrides: Sequence[Sequence[str]]) -> str:
+    """Name of a sweep: the same for the same jobs, whenever they are run."""
+    text = "\n".join(sorted(",".join(sorted(_telling(job))) for job in overrides))
+    return f"{'sweep' if config_name == 'config' else slug(config_name)}-{_hash(text)}"
+
+
+def _telling(overrides: Sequence[str]) -> list[str]:
+    return [item for item in overrides if not item.lstrip("+~").startswith(_PLACES)]
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,343 @@
+"""Run a job's missing stages: pretrain -> score -> select -> sparsify -> prune -> finetune -> evaluate."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from vsrprune.channels import PrunePlan
+from vsrprune.config import Config
+from vsrprune.data.clips import ClipSet, check_clips
+from vsrprune.data.demo import demo_clips
+from vsrprune.data.reading import read_clips
+from vsrprune.jobs import Job
+from vsrprune.metrics.cost import network_cost
+from vsrprune.metrics.latency import compare_latency
+from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.files import load_dense, load_network, save_network
+from vsrprune.pruning.gates import zero_cut_gates
+from vsrprune.pruning.scoring import score_units
+from vsrprune.pruning.selection import budget, select
+from vsrprune.pruning.surgery import compact, equivalence_error
+from vsrprune.results import METRICS
+from vsrprune.stages.evaluate import (
+    CropPlace,
+    HiddenError,
+    bicubic,
+    choose_crops,
+    clip_quality,
+    enlarge_nearest,
+    place_json,
+    save_crop,
+    save_png,
+    super_resolve,
+)
+from vsrprune.stages.finetune import Finetune
+from vsrprune.stages.fit import Hardware, Sampling, fit
+from vsrprune.stages.pretrain import Pretrain
+from vsrprune.stages.sparsify import Sparsify, gate_summary
+from vsrprune.stages.training import TrainingStage
+from vsrprune.store import Artifact, Store, write_atomically, write_json
+from vsrprune.tracking import Tracker
+
+COST_SIZE = (180, 320)  # low-resolution frame for which the literature counts MACs
+EQUIVALENCE_TOLERANCE = 1e-10  # float64, relative to max |output|
+EQUIVALENCE_SIZE = (37, 45)  # odd, and no multiple of anything the network divides by
+EQUIVALENCE_FRAMES = (1, 2, 5)
+
+
+def run_stages(job: Job, store: Store, tracker: Tracker, say: Callable[[str], None]) -> None:
+    """Make every artifact of the job that the store does not have."""
+    if job.config.trainer.threads:
+        torch.set_num_threads(job.config.trainer.threads)
+    _Run(job, store, tracker, say).all()
+
+
+class _Run:
+    """One job under way: its artifacts so far, and what stages share (clips, device)."""
+
+    def __init__(self, job: Job, store: Store, tracker: Tracker, say: Callable[[str], None]) -> None:
+        self._job, self._store, self._tracker, self._say = job, store, tracker, say
+        self._config: Config = job.config
+        self._artifacts: dict[str, Artifact] = {}
+
+    def all(self) -> None:
+        """Each stage in turn; a published one is only opened."""
+        makers: Mapping[str, Callable[[Path, Path], None]] = {
+            "pretrain": self._pretrain,
+            "reference": self._reference,
+            "score": self._score,
+            "select": self._select,
+            "sparsify": self._sparsify,
+            "prune": self._prune,
+            "finetune": self._finetune,
+            "evaluate": self._evaluate,
+            "measure": self._measure,
+        }
+        for stage in self._job.stages:
+            artifact = self._store.find(stage.stage, stage.key)
+            if artifact is None:
+                make = makers[stage.stage]
+                artifact = self._store.produce(stage.stage, stage.key, stage.settings, make)
+            else:
+                self._say(f"  {stage.stage:<10} reused {stage.key}")
+            self._artifacts[stage.stage] = artifact
+
+    @cached_property
+    def _clips(self) -> ClipSet:
+        data, schedule, scale = self._config.data, self._config.schedule, self._job.arguments.scale
+        if self._job.sources is None:
+            clips = demo_clips(
+                scale, data.demo_seed, data.demo_train_per_photo, data.demo_val_per_photo, data.demo_frames
+            )
+        else:
+            train, val = self._job.sources
+            clips = read_clips(train, val, scale, data.max_frames, data.halve)
+        check_clips(clips.train, schedule.frames, schedule.patch)
+        for note in clips.notes:
+            self._say(f"  note: {note}")
+        return clips
+
+    @cached_property
+    def _device(self) -> torch.device:
+        accelerator = self._config.trainer.accelerator
+        gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
+        return torch.device("cuda" if gpu else "cpu")
+
+    def _network(self, stage: str) -> BasicVSR:
+        return load_network(self._artifacts[stage].folder)
+
+    @cached_property
+    def _plan(self) -> PrunePlan:
+        return PrunePlan.from_json(self._artifacts["select"].json("selection.json")["plan"])
+
+    def _fit(self, module: TrainingStage, seed: int, folder: Path, work: Path) -> None:
+        """Train, and leave the network and its curves in `folder`."""
+        schedule, trainer = self._config.schedule, self._config.trainer
+        rows = fit(
+            module,
+            self._clips.train,
+            Sampling(schedule.batch, schedule.patch, schedule.frames, seed),
+            workdir=work,
+            hardware=Hardware(trainer.accelerator, trainer.devices, trainer.precision, trainer.workers),
+            log_every=schedule.log_every,
+            checkpoint_every=schedule.checkpoint_every,
+            on_row=self._tracker.row,
+        )
+        save_network(module.network, folder)
+        _write_rows(folder, rows)
+
+    def _pretrain(self, folder: Path, work: Path) -> None:
+        if self._config.pretrained:
+            save_network(load_dense(Path(self._config.pretrained).expanduser(), self._job.arguments), folder)
+            return
+        torch.manual_seed(self._config.pretrain_seed)
+        schedule = self._config.schedule.pretrain
+        module = Pretrain(BasicVSR(self._job.arguments), schedule.steps, schedule.lr, schedule.shape)
+        self._fit(module, self._config.pretrain_seed, folder, work)
+
+    def _reference(self, folder: Path, work: Path) -> None:
+        """Bicubic and the dense network, shared by every job on them."""
+        dense = self._network("pretrain")
+        scale = self._job.arguments.scale
+        outputs = self._outputs(dense)
+        base = {clip.name: bicubic(clip, scale) for clip in self._clips.val}
+        places = choose_crops(self._clips.val, scale, self._config.evaluate.crops)
+        clips = {clip.name: clip for clip in self._clips.val}
+        for place in places:
+            clip = clips[place.clip]
+            stem = folder / "crops" / place.clip
+            save_png(clip.high_TCHW[place.frame], stem.with_name(f"{place.clip}_frame.png"))
+            save_crop(clip.high_TCHW, place, stem.with_name(f"{place.clip}_truth.png"))
+            save_crop(enlarge_nearest(clip, scale), place, stem.with_name(f"{place.clip}_lr.png"))
+            save_crop(base[place.clip], place, stem.with_name(f"{place.clip}_bicubic.png"))
+            save_crop(outputs[place.clip], place, stem.with_name(f"{place.clip}_dense.png"))
+        write_json(
+            folder / "reference.json",
+            {
+                "bicubic": self._quality(base),
+                "dense": self._quality(outputs),
+                "cost": asdict(network_cost(dense, COST_SIZE)),
+                "crops": [place_json(place) for place in places],
+                "notes": list(self._clips.notes),
+            },
+        )
+
+    def _outputs(self, network: BasicVSR) -> dict[str, Tensor]:
+        network = network.to(self._device).eval()
+        return {clip.name: super_resolve(network, clip, self._device)[0] for clip in self._clips.val}
+
+    def _quality(self, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
+        data = self._config.data
+        return clip_quality(self._clips.val, lambda clip: outputs[clip.name], data.channel, data.crop)
+
+    def _score(self, folder: Path, work: Path) -> None:
+        scores = score_units(
+            self._network("pretrain"), self._job.layout, self._config.score, self._config.seed
+        )
+        write_json(folder / "scores.json", {name: values.tolist() for name, values in scores.items()})
+
+    def _select(self, folder: Path, work: Path) -> None:
+        config = self._config
+        scores = {
+            name: np.asarray(values) for name, values in self._artifacts["score"].json("scores.json").items()
+        }
+        plan = select(
+            self._job.layout,
+            scores,
+            rule=config.rule,
+            ratio=config.ratio,
+            target=config.target,
+            scope=config.scope,
+            order=config.order,
+            min_kept=config.min_kept,
+            round_to=config.round_to,
+            ratios=config.ratios,
+        )
+        ratio = plan.units_cut / self._job.layout.units if config.scope == "per_layer" else config.ratio
+        asked = budget(self._job.layout, plan, ratio, config.target)
+        write_json(folder / "selection.json", {"plan": plan.to_json(), "budget": asked.to_json()})
+
+    def _sparsify(self, folder: Path, work: Path) -> None:
+        schedule = self._config.schedule.sparsify
+        module = Sparsify(
+            self._network("pretrain"),
+            self._plan,
+            steps=schedule.steps,
+            lr=schedule.lr,
+            gate_lr=schedule.gate_lr,
+            growth=schedule.growth,
+            growth_interval=schedule.growth_interval,
+            maximum=schedule.maximum,
+        )
+        self._fit(module, self._config.seed, folder, work)
+        write_json(folder / "gates.json", gate_summary(module.network, self._plan))
+
+    def _prune(self, folder: Path, work: Path) -> None:
+        """Cut, and prove on a real clip that the compact network equals the masked one."""
+        network = self._network("sparsify" if self._job.has("sparsify") else "pretrain")
+        equivalence = {
+            name: max(equivalence_error(network, self._plan, frames, dtype) for frames in self._real_frames())
+            for name, dtype in (("float64", torch.float64), ("float32", torch.float32))
+        }
+        if not equivalence["float64"] <= EQUIVALENCE_TOLERANCE:
+            raise AssertionError(
+                f"surgery changed the network: compact and masked outputs differ by {equivalence['float64']:.2e}"
+                f" (float64, relative), more than {EQUIVALENCE_TOLERANCE:g}"
+            )
+        before = self._quality(self._outputs(network))
+        zero_cut_gates(network, self._plan)
+        smaller = compact(network.cpu(), self._plan)
+        save_network(smaller, folder)
+        after = self._quality(self._outputs(smaller))
+        write_json(
+            folder / "prune.json", {"before_cut": before, "after_cut": after, "equivalence": equivalence}
+        )
+
+    def _real_frames(self) -> list[Tensor]:
+        """Pieces of the first held-out clip, of several lengths and an odd size, in [0, 1]."""
+        low_TCHW = self._clips.val[0].low_TCHW.float() / 255
+        height, width = EQUIVALENCE_SIZE
+        lengths = sorted({min(length, low_TCHW.shape[0]) for length in EQUIVALENCE_FRAMES})
+        return [low_TCHW[None, :length, :, :height, :width] for length in lengths]
+
+    def _finetune(self, folder: Path, work: Path) -> None:
+        schedule = self._config.schedule.finetune
+        teacher = self._network("pretrain") if self._config.tf_weight > 0 else None
+        module = Finetune(
+            self._network("prune"),
+            teacher,
+            tf_weight=self._config.tf_weight,
+            train_flow=schedule.train_flow,
+            steps=schedule.steps,
+            lr=schedule.lr,
+            shape=schedule.shape,
+        )
+        self._fit(module, self._config.seed, folder, work)
+
+    def _evaluate(self, folder: Path, work: Path) -> None:
+        pruned = self._network("finetune").to(self._device).eval()
+        dense = self._network("pretrain").to(self._device).eval()
+        places = [CropPlace(**place) for place in self._artifacts["reference"].json("reference.json")["crops"]]
+        error = HiddenError()
+        outputs: dict[str, Tensor] = {}
+        for clip in self._clips.val:
+            outputs[clip.name], hidden = super_resolve(pruned, clip, self._device)
+            error.add(hidden, super_resolve(dense, clip, self._device)[1], pruned)
+        for place in places:
+            save_crop(outputs[place.clip], place, folder / "crops" / f"{place.clip}_pruned.png")
+        write_json(
+            folder / "evaluation.json",
+            {
+                "finetuned": self._quality(outputs),
+                "hidden_error": error.per_frame(),
+                "cost": asdict(network_cost(pruned.cpu(), COST_SIZE)),
+            },
+        )
+
+    def _measure(self, folder: Path, work: Path) -> None:
+        """Latency of the dense network in its best form (gates folded) and of the pruned one, in turns."""
+        evaluate = self._config.evaluate
+        dense = self._network("pretrain")
+        networks = {
+            "dense": compact(dense, PrunePlan.keep_all(self._config.rule, self._job.layout)),
+            "pruned": self._network("finetune"),
+        }
+        height, width = evaluate.latency_size
+        latency = compare_latency(
+            {name: network.to(self._device).eval() for name, network in networks.items()},
+            (height, width),
+            evaluate.latency_frames,
+            evaluate.latency_repeats,
+            self._device,
+        )
+        write_json(
+            folder / "measured.json",
+            {
+                "latency_ms": {name: asdict(values) for name, values in latency.items()},
+                "frame_size": [height, width],
+                "frames": evaluate.latency_frames,
+                "repeats": evaluate.latency_repeats,
+                "threads": torch.get_num_threads(),
+                "device": str(self._device),
+                "host": platform.node(),
+                "processor": _processor(self._device),
+                "git_commit": _git_commit(),
+                "versions": {"python": platform.python_version(), "torch": torch.__version__, "pytorch_lightning": pl.__version__},
+            },
+        )
+
+
+def _git_commit() -> str:
+    """Commit of the checkout that runs, with `-dirty` after uncommitted changes; empty outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _processor(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def _write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
+    write_atomically(folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))

@@ -1,0 +1,56 @@
+"""Progress of long work: a bar with the remaining time on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LOG_LINES = 4  # per stage, where the output is not a terminal
+
+
+class StageProgress:
+    """Shows a stage's name, its steps and the time that is left; use it as a context manager."""
+
+    def __init__(self, stage: str, steps: int) -> None:
+        self._stage, self._steps, self._done = stage, steps, 0
+        self._progress = Progress(
+            TextColumn("  {task.description:<10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            transient=True,
+            disable=not sys.stdout.isatty(),
+        )
+        self._task = self._progress.add_task(stage, total=steps)
+
+    def __enter__(self) -> StageProgress:
+        self._started = time.monotonic()
+        self._progress.start()
+        return self
+
+    def update(self, done: int) -> None:
+        """Set the number of steps that are done."""
+        if self._progress.disable:
+            self._log(done)
+        else:
+            self._progress.update(self._task, completed=done)
+        self._done = done
+
+    def _log(self, done: int) -> None:
+        quarter = LOG_LINES * done // self._steps
+        if quarter > LOG_LINES * self._done // self._steps and quarter < LOG_LINES:
+            elapsed = time.monotonic() - self._started
+            left = elapsed / done * (self._steps - done)
+            print(f"  {self._stage:<10} {done}/{self._steps}, {left:.0f} s left", flush=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        if error is None:
+            print(f"  {self._stage:<10} {self._steps} done in {time.monotonic() - self._started:.1f} s", flush=True)

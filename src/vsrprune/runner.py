@@ -1,0 +1,54 @@
+"""Run one job into its folder: stages that are missing, then the result, mirrored to the tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from vsrprune.errors import UserError
+from vsrprune.jobs import Job, collect, config_warnings, is_finished
+from vsrprune.results import RESULT, Result
+from vsrprune.store import Store
+from vsrprune.tracking import is_tracked, tracked
+
+
+def open_store(job: Job, say: Callable[[str], None]) -> Store:
+    """The store of a job's configuration."""
+    return Store(Path(job.config.store_dir).expanduser(), lambda text: say(f"warning: {text}"))
+
+
+def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None:
+    """Run a job; None if `until` stops it before its evaluation. torch is imported only if a stage is missing."""
+    config = job.config
+    store = open_store(job, say)
+    for warning in config_warnings(config):
+        say(f"warning: {warning}")
+    with tracked(
+        config.tracking.mode,
+        project=config.tracking.project,
+        entity=config.tracking.entity,
+        name=folder.name,
+        group=config.tracking.group or "single runs",
+        method=config.method.name,
+        config=config.knobs(),
+        folder=folder,
+        warn=lambda text: say(f"warning: {text}"),
+    ) as tracker:
+        for _ in range(2):  # again only if an artifact turned out to be damaged after the stages ran
+            if not is_finished(job, store):
+                from vsrprune.pipeline import run_stages
+
+                run_stages(job, store, tracker, say)
+            result = collect(job, store, folder)
+            if result is not None:
+                tracker.finished(result)
+                return result
+            if config.until != "evaluate":
+                return None
+    raise UserError(f"the artifacts in {store.root} keep failing their checksums; check the disk")
+
+
+def needs_no_process(job: Job, store: Store, folder: Path) -> bool:
+    """Whether `collect` alone brings the job's folder up to date."""
+    tracked_already = job.config.tracking.mode == "none" or is_tracked(folder)
+    return is_finished(job, store) and (tracked_already or (folder / RESULT).is_file())

@@ -1,0 +1,128 @@
+"""Stage 6: super-resolve held-out clips whole, and compare with the truth and with the dense network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from vsrprune.data.clips import Clip
+from vsrprune.data.degradation import bicubic_uint8, to_uint8
+from vsrprune.metrics.quality import FrameQuality, frame_quality
+from vsrprune.models.basicvsr import BasicVSR
+
+CROP_SIDE = 96  # of the pictures, in high-resolution pixels
+
+Hidden = dict[str, list[Tensor]]
+
+
+@dataclass(frozen=True)
+class CropPlace:
+    """Where a picture is cut: frame index and top left corner in high-resolution pixels."""
+
+    clip: str
+    frame: int
+    y: int
+    x: int
+    side: int
+
+
+def clip_quality(
+    clips: Sequence[Clip], upscale: Callable[[Clip], Tensor], channel: str, crop: int
+) -> dict[str, Any]:
+    """Quality of `upscale` (clip -> uint8 frames): mean over frames per clip, then over clips; PSNR per frame."""
+    scores = {clip.name: frame_quality(upscale(clip), clip.high_TCHW, channel, crop) for clip in clips}
+    return quality_of(scores)
+
+
+def quality_of(scores: dict[str, FrameQuality]) -> dict[str, Any]:
+    """The JSON form of results.Quality."""
+    per_clip = {
+        name: {"psnr": float(np.mean(quality.psnr)), "ssim": float(np.mean(quality.ssim))}
+        for name, quality in scores.items()
+    }
+    return {
+        "psnr": float(np.mean([values["psnr"] for values in per_clip.values()])),
+        "ssim": float(np.mean([values["ssim"] for values in per_clip.values()])),
+        "clips": per_clip,
+        "frames": {name: [round(value, 6) for value in quality.psnr] for name, quality in scores.items()},
+    }
+
+
+@torch.inference_mode()
+def super_resolve(network: BasicVSR, clip: Clip, device: torch.device) -> tuple[Tensor, Hidden]:
+    """The clip's uint8 output frames and the network's hidden states; the whole sequence at once."""
+    output = network(clip.low_TCHW[None].to(device).float() / 255)
+    return to_uint8(output.frames_NTCHW[0]).cpu(), output.hidden
+
+
+def bicubic(clip: Clip, scale: int) -> Tensor:
+    """MATLAB's bicubic enlargement, the baseline of every table."""
+    return bicubic_uint8(clip.low_TCHW, float(scale))
+
+
+class HiddenError:
+    """RMS difference between pruned and dense hidden states over the dense RMS, by branch and frame index."""
+
+    def __init__(self) -> None:
+        self._difference: dict[str, dict[int, list[float]]] = {}
+
+    def add(self, pruned: Hidden, dense: Hidden, network: BasicVSR) -> None:
+        """Take in one clip's states; only the channels that the pruned network has are compared."""
+        for branch, states in pruned.items():
+            kept = network.stream_channels(branch)
+            for t, (state, target) in enumerate(zip(states, dense[branch], strict=True)):
+                if kept is not None:
+                    target = target[:, list(kept)]
+                error = float((state - target).square().mean().sqrt() / target.square().mean().sqrt())
+                self._difference.setdefault(branch, {}).setdefault(t, []).append(error)
+
+    def per_frame(self) -> dict[str, list[float]]:
+        """Mean over the clips that reach a frame index."""
+        return {
+            branch: [round(float(np.mean(errors[t])), 8) for t in sorted(errors)]
+            for branch, errors in self._difference.items()
+        }
+
+
+def choose_crops(clips: Iterable[Clip], scale: int, count: int) -> list[CropPlace]:
+    """For the first `count` clips, the window of the middle frame in which bicubic errs most."""
+    places = []
+    for clip, _ in zip(clips, range(count), strict=False):
+        frame = clip.frames // 2
+        truth, base = clip.high_TCHW[frame].float(), bicubic(clip, scale)[frame].float()
+        side = min(CROP_SIDE, *truth.shape[-2:])
+        step = max(scale, side // 4)
+        error = F.avg_pool2d((truth - base).square().mean(dim=0)[None, None], side, stride=step)[0, 0]
+        row, column = divmod(int(error.argmax()), error.shape[1])
+        places.append(CropPlace(clip.name, frame, row * step, column * step, side))
+    return places
+
+
+def save_crop(frames_TCHW: Tensor, place: CropPlace, path: Path) -> None:
+    """Write the window of a clip as PNG."""
+    window = frames_TCHW[place.frame, :, place.y : place.y + place.side, place.x : place.x + place.side]
+    save_png(window, path)
+
+
+def save_png(frame_CHW: Tensor, path: Path) -> None:
+    """Write a uint8 frame as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(frame_CHW.permute(1, 2, 0).contiguous().numpy()).save(path)
+
+
+def enlarge_nearest(clip: Clip, scale: int) -> Tensor:
+    """The low-resolution frames with every pixel drawn `scale` times as large."""
+    return clip.low_TCHW.repeat_interleave(scale, dim=-1).repeat_interleave(scale, dim=-2)
+
+
+def place_json(place: CropPlace) -> dict[str, Any]:
+    """Plain values for a JSON file."""
+    return asdict(place)

@@ -1,0 +1,175 @@
+"""Run one training stage: Lightning's trainer with exact resume, metrics as rows, and a progress bar."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers.logger import Logger
+
+from vsrprune.data.clips import Clip
+from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
+from vsrprune.progress import StageProgress
+from vsrprune.stages.training import TrainingStage
+
+CHECKPOINT = "last.ckpt"
+ROWS = "metrics.jsonl"
+
+OnRow = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What to train on; see TrainerConfig."""
+
+    accelerator: str = "cpu"
+    devices: int = 1
+    precision: str = "32-true"
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Batches of `batch` clips, `frames` x `patch` x `patch` at low resolution, drawn by `seed`."""
+
+    batch: int
+    patch: int
+    frames: int
+    seed: int
+
+
+def fit(
+    module: TrainingStage,
+    clips: Sequence[Clip],
+    sampling: Sampling,
+    *,
+    workdir: Path,
+    hardware: Hardware,
+    log_every: int,
+    checkpoint_every: int,
+    on_row: OnRow,
+) -> list[dict[str, Any]]:
+    """Train `module` for its steps and return its metric rows.
+
+    Goes on from workdir/last.ckpt if there is one. Raises TrainingDivergedError if the loss is not finite.
+    """
+    _quiet()
+    dataset = PatchDataset(clips, sampling.frames, sampling.patch, module.network.arguments.scale, sampling.seed)
+    sampler = StepSampler(module.steps, sampling.batch)
+    rows = RowLogger(workdir / ROWS, module.stage, on_row)
+    checkpoint = workdir / CHECKPOINT
+    with StageProgress(module.stage, module.steps) as progress:
+        trainer = pl.Trainer(
+            accelerator=hardware.accelerator,
+            devices=hardware.devices,
+            precision=hardware.precision,  # type: ignore[arg-type]
+            max_steps=module.steps,
+            max_epochs=-1,
+            logger=rows,
+            log_every_n_steps=log_every,
+            callbacks=[_Resume(sampler, rows), _Checkpoints(checkpoint, checkpoint_every), _Bar(progress)],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            default_root_dir=workdir,
+        )
+        trainer.fit(
+            module,
+            patch_loader(dataset, sampler, hardware.workers),
+            ckpt_path=checkpoint if checkpoint.is_file() else None,
+            weights_only=True,
+        )
+    module.network.cpu()
+    return rows.read()
+
+
+class RowLogger(Logger):
+    """A Lightning logger that appends {"stage", "step", ...} rows to a JSON-lines file and hands them on."""
+
+    def __init__(self, path: Path, stage: str, on_row: OnRow) -> None:
+        super().__init__()
+        self._path, self._stage, self._on_row = path, stage, on_row
+
+    @property
+    def name(self) -> str:
+        """Lightning asks for it."""
+        return self._stage
+
+    @property
+    def version(self) -> str:
+        """Lightning asks for it."""
+        return ""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append one row; `step` counts optimiser steps from 0."""
+        values = {name: round(float(value), 8) for name, value in metrics.items() if name != "epoch"}
+        row = {"stage": self._stage, "step": step, **values}
+        with self._path.open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+        self._on_row(row)
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Hyperparameters stand in the store's manifest."""
+
+    def read(self) -> list[dict[str, Any]]:
+        """All rows so far."""
+        return [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.is_file() else []
+
+    def forget_from(self, step: int) -> None:
+        """Drop the rows at and after `step`: a resumed run writes them again."""
+        lines = [json.dumps(row) for row in self.read() if row["step"] < step]
+        self._path.write_text("".join(f"{line}\n" for line in lines))
+
+
+class _Resume(Callback):
+    """Puts the data order and the metrics back to the checkpoint's step."""
+
+    def __init__(self, sampler: StepSampler, rows: RowLogger) -> None:
+        self._sampler, self._rows = sampler, rows
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        step = int(checkpoint["global_step"])
+        self._sampler.start = step
+        self._rows.forget_from(step)
+
+
+class _Checkpoints(Callback):
+    """Writes last.ckpt every so many steps; never a network that holds NaN."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self._path, self._every = path, every
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        if trainer.global_step % self._every == 0 and trainer.global_step < trainer.max_steps:
+            if all(bool(torch.isfinite(parameter).all()) for parameter in pl_module.parameters()):
+                trainer.save_checkpoint(self._path)
+
+
+class _Bar(Callback):
+    def __init__(self, progress: StageProgress) -> None:
+        self._progress = progress
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        self._progress.update(trainer.global_step)
+
+
+def _quiet() -> None:
+    """Silence Lightning's adverts and its warnings about choices made here on purpose."""
+    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*You're resuming from a checkpoint that ended before the epoch.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
+    warnings.filterwarnings("ignore", message=".*treespec.*")

@@ -1,0 +1,69 @@
+"""What the training stages share: an optimiser, a schedule, and the refusal to go on with a NaN."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from vsrprune.data.sampling import Batch
+from vsrprune.errors import TrainingDivergedError
+from vsrprune.models.basicvsr import BasicVSR
+
+BETAS = (0.9, 0.99)
+FINAL_LR = 1e-7  # of the cosine
+
+
+class TrainingStage(pl.LightningModule):
+    """A stage that trains `network` with Adam for `steps` steps.
+
+    Subclasses state their losses by name; the sum of the losses is minimised, `monitors` are only logged.
+    """
+
+    stage: ClassVar[str]
+
+    def __init__(self, network: BasicVSR, steps: int, lr: float, shape: str) -> None:
+        super().__init__()
+        self.network = network
+        self.steps, self._lr, self._shape = steps, lr, shape
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the loss."""
+        raise NotImplementedError
+
+    def monitors(self) -> dict[str, float]:
+        """Further curves, read at the steps that are logged."""
+        return {}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What Adam trains; everything that asks for a gradient, at one rate."""
+        return [{"params": [parameter for parameter in self.network.parameters() if parameter.requires_grad]}]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Lightning's hook. Raises TrainingDivergedError for a loss that is not finite."""
+        losses = self.losses(batch)
+        total = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(total):
+            terms = ", ".join(f"{name}={value.item():g}" for name, value in losses.items())
+            raise TrainingDivergedError(
+                f"{self.stage}: the loss is not finite at step {self.global_step} ({terms}); the last good checkpoint"
+                f" is kept; try a lower schedule.{self.stage}.lr"
+            )
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            self.log_dict({f"loss_{name}": value.detach() for name, value in losses.items()})
+            self.log_dict({"lr": self.trainer.optimizers[0].param_groups[0]["lr"], **self.monitors()})
+        return total
+
+    def configure_optimizers(self) -> Any:
+        """Lightning's hook."""
+        optimizer = torch.optim.Adam(self.parameter_groups(), lr=self._lr, betas=BETAS)
+        if self._shape == "constant":
+            return optimizer
+        scheduler: torch.optim.lr_scheduler.LRScheduler
+        if self._shape == "onecycle":
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, self._lr, total_steps=self.steps)
+        else:
+            scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps, FINAL_LR)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,8 +1,8 @@
 """Prune a video super-resolution network: compose the configuration, run the job, return its PSNR.
 
-    python src/run.py                                    the demo
-    python src/run.py -m rsc=true,false ratio=0.3,0.5,0.7    six jobs that share one pretraining
-    python src/run.py --help                             every knob
+python src/run.py                                    the demo
+python src/run.py -m rsc=true,false ratio=0.3,0.5,0.7    six jobs that share one pretraining
+python src/run.py --help                             every knob
 """
 
 from __future__ import annotations

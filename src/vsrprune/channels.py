@@ -112,11 +112,7 @@ class ChannelLayout:
             return slot.size if slot.group is None else counts.get(slot.group, slot.size)
 
         return sum(
-            conv.kernel**2
-            * conv.scale**2
-            * sum(map(width, conv.inputs))
-            * width(conv.output)
-            * conv.filters_per_unit
+            conv.kernel**2 * conv.scale**2 * sum(map(width, conv.inputs)) * width(conv.output) * conv.filters_per_unit
             for conv in self.convs
         )
 
@@ -192,9 +188,7 @@ class PrunePlan:
         """Plain values for a JSON file; `from_json` reads them back."""
         return {
             "rule": self.rule,
-            "groups": {
-                name: {"size": size, "kept": list(self.kept[name])} for name, size in self.sizes.items()
-            },
+            "groups": {name: {"size": size, "kept": list(self.kept[name])} for name, size in self.sizes.items()},
         }
 
     @classmethod

@@ -164,7 +164,7 @@ class LauncherConfig:
 class Config:
     """One job. The flat knobs are the paper's; the groups hold everything else."""
 
-    rsc: bool = True
+    rsc: Any = True  # checked by hand: OmegaConf would take 7 for true
     residual: str = "aligned"
     ratio: float = 0.5
     target: str = "units"
@@ -216,6 +216,8 @@ def validate(config: Config) -> None:
 
 
 def _check_choices(config: Config) -> None:
+    if not isinstance(config.rsc, bool):
+        raise UserError(f"rsc must be true or false; got {config.rsc!r}")
     one_of("residual", config.residual, ("aligned", "inner"))
     if config.target in ("params", "latency"):
         raise UserError(f"target={config.target} is not available yet; it must be units or macs")

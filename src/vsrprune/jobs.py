@@ -73,9 +73,7 @@ def plan_job(config: Config) -> Job:
     return Job(config, arguments, layout, stages, sources)
 
 
-def _data(
-    config: Config, scale: int
-) -> tuple[tuple[list[ClipSource], list[ClipSource]] | None, DataIdentity]:
+def _data(config: Config, scale: int) -> tuple[tuple[list[ClipSource], list[ClipSource]] | None, DataIdentity]:
     data = config.data
     if data.name == "demo":
         common = {"demo": data.demo_seed, "frames": data.demo_frames, "scale": scale}
@@ -153,9 +151,7 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
         "finetuned": evaluation["finetuned"],
     }
     kept = {name: len(group["kept"]) for name, group in selection["plan"]["groups"].items()}
-    layers = [
-        Layer(group.name, group.part, group.kind, kept[group.name], group.size) for group in job.layout.groups
-    ]
+    layers = [Layer(group.name, group.part, group.kind, kept[group.name], group.size) for group in job.layout.groups]
     gates = artifacts["sparsify"].json("gates.json") if "sparsify" in artifacts else {}
     return Result(
         knobs=job.config.knobs(),
@@ -202,9 +198,7 @@ def _warnings(budget: Mapping[str, Any], gates: Mapping[str, float]) -> list[str
             " lengthen schedule.sparsify or raise its gate_lr"
         )
     if budget["target"] == "macs" and abs(budget["deviation"]) > 0.02:
-        warnings.append(
-            f"target=macs: the nearest reachable plan misses the wanted MACs by {budget['deviation']:+.1%}"
-        )
+        warnings.append(f"target=macs: the nearest reachable plan misses the wanted MACs by {budget['deviation']:+.1%}")
     return warnings
 
 

@@ -77,9 +77,7 @@ def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "") -
         parent = add("sparsify", parent=parent, **training, schedule=sparsify, seed=config.seed)
     parent = add("prune", parent=parent, **comparison)
     finetune = asdict(config.schedule.finetune)
-    parent = add(
-        "finetune", parent=parent, **training, schedule=finetune, tf_weight=config.tf_weight, seed=config.seed
-    )
+    parent = add("finetune", parent=parent, **training, schedule=finetune, tf_weight=config.tf_weight, seed=config.seed)
     add("evaluate", parent=parent, reference=reference, crops=config.evaluate.crops)
     add(
         "measure",

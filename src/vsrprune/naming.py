@@ -21,10 +21,9 @@ def slug(text: str) -> str:
 
 def job_names(overrides: Sequence[Sequence[str]]) -> list[str]:
     """Short names of a sweep's jobs: the overrides in which they differ."""
-    common = set(overrides[0]).intersection(*overrides) if len(overrides) > 1 else set()
-    return [
-        slug(",".join(item for item in _telling(job) if item not in common)) for job in overrides
-    ]
+    telling = [_telling(job) for job in overrides]
+    common = set(telling[0]).intersection(*telling) if len(telling) > 1 else set()
+    return [slug(",".join(item for item in job if item not in common)) for job in telling]
 
 
 def sweep_name(config_name: str, overrides: Sequence[Sequence[str]]) -> str:
@@ -34,7 +33,11 @@ def sweep_name(config_name: str, overrides: Sequence[Sequence[str]]) -> str:
 
 
 def _telling(overrides: Sequence[str]) -> list[str]:
-    return [item for item in overrides if not item.lstrip("+~").startswith(_PLACES)]
+    return [
+        item.replace("=True", "=true").replace("=False", "=false")  # as they were typed, not as Hydra prints them
+        for item in overrides
+        if not item.lstrip("+~").startswith(_PLACES)
+    ]
 
 
 def _hash(text: str) -> str:

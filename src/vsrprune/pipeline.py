@@ -8,11 +8,11 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -183,16 +183,12 @@ class _Run:
         return clip_quality(self._clips.val, lambda clip: outputs[clip.name], data.channel, data.crop)
 
     def _score(self, folder: Path, work: Path) -> None:
-        scores = score_units(
-            self._network("pretrain"), self._job.layout, self._config.score, self._config.seed
-        )
+        scores = score_units(self._network("pretrain"), self._job.layout, self._config.score, self._config.seed)
         write_json(folder / "scores.json", {name: values.tolist() for name, values in scores.items()})
 
     def _select(self, folder: Path, work: Path) -> None:
         config = self._config
-        scores = {
-            name: np.asarray(values) for name, values in self._artifacts["score"].json("scores.json").items()
-        }
+        scores = {name: np.asarray(values) for name, values in self._artifacts["score"].json("scores.json").items()}
         plan = select(
             self._job.layout,
             scores,
@@ -241,9 +237,7 @@ class _Run:
         smaller = compact(network.cpu(), self._plan)
         save_network(smaller, folder)
         after = self._quality(self._outputs(smaller))
-        write_json(
-            folder / "prune.json", {"before_cut": before, "after_cut": after, "equivalence": equivalence}
-        )
+        write_json(folder / "prune.json", {"before_cut": before, "after_cut": after, "equivalence": equivalence})
 
     def _real_frames(self) -> list[Tensor]:
         """Pieces of the first held-out clip, of several lengths and an odd size, in [0, 1]."""
@@ -314,7 +308,11 @@ class _Run:
                 "host": platform.node(),
                 "processor": _processor(self._device),
                 "git_commit": _git_commit(),
-                "versions": {"python": platform.python_version(), "torch": torch.__version__, "pytorch_lightning": pl.__version__},
+                "versions": {
+                    "python": platform.python_version(),
+                    "torch": torch.__version__,
+                    "pytorch_lightning": version("pytorch_lightning"),
+                },
             },
         )
 

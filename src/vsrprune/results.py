@@ -94,9 +94,7 @@ class Result:
             raise UserError(f"result of format {data.get('format')!r}; this version reads format {FORMAT}")
         values = dict(data)
         values["quality"] = {name: Quality(**quality) for name, quality in data["quality"].items()}
-        values["cost"] = {
-            name: Cost(**{**cost, "size": tuple(cost["size"])}) for name, cost in data["cost"].items()
-        }
+        values["cost"] = {name: Cost(**{**cost, "size": tuple(cost["size"])}) for name, cost in data["cost"].items()}
         values["layers"] = [Layer(**layer) for layer in data["layers"]]
         return cls(**values)
 

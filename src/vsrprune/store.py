@@ -1,8 +1,8 @@
 """Stage artifacts by content key: published whole or not at all, verified when read.
 
-    STORE/<stage>/<key>/manifest.json + files      published artifacts
-    STORE/work/<stage>-<key>/                      checkpoints of a stage that is not finished
-    STORE/damaged/<stage>-<key>-<n>/               artifacts whose checksum failed, set aside
+- STORE/<stage>/<key>/: manifest.json and files of a published artifact
+- STORE/work/<stage>-<key>/: checkpoints of a stage that is not finished
+- STORE/damaged/<stage>-<key>-<n>/: an artifact whose checksum failed, set aside
 """
 
 from __future__ import annotations

@@ -34,27 +34,18 @@ def print_results(rows: Sequence[Row], console: Console) -> None:
 
 
 def _results_table(rows: Sequence[Row]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("job", no_wrap=True)
-    for heading in (
-        "PSNR\ncut",
-        "PSNR\ntuned",
-        "over\nbicubic",
-        "SSIM",
-        "params\nK",
-        "MACs\nG",
-        "MACs\nkept",
-        "ms per\nframe",
-        "speed-\nup",
-    ):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("")
+    table.add_column("job")
+    for heading in ("PSNR\ncut", "PSNR\ntuned", "gain", "SSIM", "params", "MACs", "MACs\nkept", "ms", "speed\nup"):
         table.add_column(heading, justify="right", no_wrap=True)
     seen: set[str] = set()
-    for row in rows:
+    for number, row in enumerate(rows, start=1):
         reference = row.result.stages["reference"]
         if reference not in seen:
             seen.add(reference)
             _add_references(table, row, rows)
-        _add_job(table, row)
+        _add_job(table, number, row)
     return table
 
 
@@ -64,38 +55,48 @@ def _add_references(table: Table, row: Row, rows: Sequence[Row]) -> None:
     same = [other for other in rows if other.result.stages["reference"] == result.stages["reference"]]
     dense_ms = sorted(other.measured["latency_ms"]["dense"]["ms"] for other in same)[len(same) // 2]
     bicubic, dense, cost = result.quality["bicubic"], result.quality["dense"], result.cost["dense"]
-    table.add_row("bicubic", "", f"{bicubic.psnr:.2f}", "", f"{bicubic.ssim:.4f}")
+    table.add_row("", "bicubic", "", f"{bicubic.psnr:.2f}", "", f"{bicubic.ssim:.4f}")
     table.add_row(
+        "",
         f"dense {result.knobs['model']['name']}",
         "",
         f"{dense.psnr:.2f}",
         f"{dense.psnr - bicubic.psnr:+.2f}",
         f"{dense.ssim:.4f}",
-        f"{cost.parameters / 1e3:.1f}",
-        f"{cost.macs / 1e9:.2f}",
-        "100 %",
+        _short(cost.parameters),
+        _short(cost.macs),
+        "100%",
         f"{dense_ms:.1f}",
         "1.00",
         end_section=True,
     )
 
 
-def _add_job(table: Table, row: Row) -> None:
+def _add_job(table: Table, number: int, row: Row) -> None:
     result, cost = row.result, row.result.cost["pruned"]
     latency = row.measured["latency_ms"]
     tuned, cut, bicubic = (result.quality[name] for name in ("finetuned", "after_cut", "bicubic"))
     table.add_row(
+        f"#{number}",
         row.label,
         f"{cut.psnr:.2f}",
         f"{tuned.psnr:.2f}",
         f"{tuned.psnr - bicubic.psnr:+.2f}",
         f"{tuned.ssim:.4f}",
-        f"{cost.parameters / 1e3:.1f}",
-        f"{cost.macs / 1e9:.2f}",
-        f"{result.macs_kept:.1%}".replace("%", " %"),
+        _short(cost.parameters),
+        _short(cost.macs),
+        f"{result.macs_kept:.1%}",
         f"{latency['pruned']['ms']:.1f}",
         f"{latency['dense']['ms'] / latency['pruned']['ms']:.2f}",
     )
+
+
+def _short(number: float) -> str:
+    """Three or four digits with K, M or G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f}{unit}" if number >= 10 * size else f"{number / size:.2f}{unit}"
+    return f"{number:.0f}"
 
 
 def _footnotes(rows: Sequence[Row]) -> list[str]:
@@ -108,7 +109,7 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
     flow = (cost.macs_with_flow - cost.macs) / 1e9
     notes = [
         f"PSNR in dB and SSIM on {data['channel'].upper()}, mean over {len(quality.clips)} held-out clips; `cut` is"
-        " before fine-tuning, `tuned` after it.",
+        " before fine-tuning, `tuned` after it, `gain` over bicubic.",
         f"params and MACs without the flow net, MACs per {cost.size[1]}x{cost.size[0]} low-resolution frame; the flow"
         f" net adds {flow:.2f} G.",
         f"ms: median per {width}x{height} frame, flow net included, {measured['threads']} threads on"
@@ -124,11 +125,11 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
 
 def print_layers(rows: Sequence[Row], console: Console) -> None:
     """Share of units cut: by layer for a small network, by part and kind for a large one."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Share of units cut, per layer", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Share of units cut, by layer", title_justify="left")
     table.add_column("layer", no_wrap=True)
     shares = [_shares(row.result) for row in rows]
-    for row in rows:
-        table.add_column("\n".join(row.label.split()), justify="right")
+    for number, _ in enumerate(rows, start=1):
+        table.add_column(f"#{number}", justify="right")
     names: dict[str, None] = {}
     for share in shares:
         names.update(dict.fromkeys(share))
@@ -148,28 +149,24 @@ def _shares(result: Result) -> dict[str, float]:
 
 
 def print_plan(jobs: Sequence[tuple[str, Job]], store: Store, console: Console) -> None:
-    """dry_run: which stages every job runs, which of them exist, and what sharing saves. Nothing is computed."""
-    stages = list(dict.fromkeys(stage.stage for _, job in jobs for stage in job.stages))
+    """dry_run: the jobs, their distinct stages, and which of these exist. Nothing is computed."""
+    plans = {(stage.stage, stage.key) for _, job in jobs for stage in job.stages}
+    there = {(stage, key) for stage, key in plans if store.exists(stage, key)}
+    for number, (label, job) in enumerate(jobs, start=1):
+        missing = [stage.stage for stage in job.stages if (stage.stage, stage.key) not in there]
+        console.print(f"#{number} {label}: {', '.join(missing) or 'finished'}", highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("job", no_wrap=True)
-    for stage in stages:
-        table.add_column(stage, no_wrap=True)
-    to_do: set[str] = set()
-    shared = 0
-    for name, job in jobs:
-        cells = {}
-        for stage in job.stages:
-            if store.exists(stage.stage, stage.key):
-                cells[stage.stage] = "exists"
-            elif stage.key in to_do:
-                cells[stage.stage] = "shared"
-                shared += 1
-            else:
-                cells[stage.stage] = "to do"
-                to_do.add(stage.key)
-        table.add_row(name, *(cells.get(stage, "·") for stage in stages))
+    for heading in ("stage", "jobs", "distinct", "exist", "to do"):
+        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    for name in dict.fromkeys(stage.stage for _, job in jobs for stage in job.stages):
+        distinct = [plan for plan in plans if plan[0] == name]
+        existing = [plan for plan in there if plan[0] == name]
+        counts = (sum(job.has(name) for _, job in jobs), len(distinct), len(existing), len(distinct) - len(existing))
+        table.add_row(name, *map(str, counts))
     console.print(table)
+    asked = sum(len(job.stages) for _, job in jobs)
     console.print(
-        f"{len(jobs)} jobs, {len(to_do)} stages to do; {shared} more are shared between jobs. Nothing was run:"
-        " dry_run=true."
+        f"{len(jobs)} jobs ask for {asked} stages; {len(plans)} are distinct, {len(plans) - len(there)} are to do."
+        " Nothing was run: dry_run=true.",
+        highlight=False,
     )

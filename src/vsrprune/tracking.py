@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,11 +62,11 @@ class WandbTracker:
                 "equivalence/float64": result.equivalence["float64"],
             }
         )
-        rows = [
+        rows: list[Iterable[Any]] = [
             [layer.name, layer.part, layer.kind, layer.kept, layer.total, 1 - layer.kept / layer.total]
             for layer in result.layers
         ]
-        columns = ["layer", "part", "kind", "kept", "total", "ratio"]
+        columns: list[str | int] = ["layer", "part", "kind", "kept", "total", "ratio"]
         self._run.log({"layers": wandb.Table(columns=columns, data=rows)})
 
 

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
@@ -59,7 +58,9 @@ class LocalLauncher(Launcher):
             sys.exit(0)
         failed = []
         for number, (name, job, items) in enumerate(zip(names, jobs, overrides, strict=True), start=1):
-            if not self._run(f"job {number}/{len(jobs)}: {name}", job, root / name, [*items, f"tracking.group={sweep}"]):
+            if not self._run(
+                f"job {number}/{len(jobs)}: {name}", job, root / name, [*items, f"tracking.group={sweep}"]
+            ):
                 failed.append(name)
         returns = _summary(names, jobs, root, failed, console)
         if failed:
@@ -118,10 +119,4 @@ def _summary(
     for name in failed:
         print(f"failed: {name}", file=sys.stderr)
     print(f"files: {root}")
-    return [_job_return(job) for job in jobs]
-
-
-def _job_return(job: Job) -> JobReturn:
-    done: Any = JobReturn(status=JobStatus.COMPLETED)
-    done._return_value = None
-    return done
+    return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def imresize(images_NCHW: Tensor, scale: float) -> Tensor:
-    """Resize float images (..., H, W) by `scale` as MATLAB's imresize(..., 'bicubic') does.
+    """Resize float images (..., H, W) by a factor, as MATLAB's bicubic `imresize` does.
 
     Shrinking widens the kernel by 1/scale (antialiasing); borders are mirrored. The result is not clipped or rounded.
     Sides become ceil(side * scale).

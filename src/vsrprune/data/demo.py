@@ -89,9 +89,7 @@ class _Path:
     def centre(self, t: int) -> tuple[float, float]:
         y, x = (
             middle + reach * math.sin(rate * t + phase)
-            for middle, reach, rate, phase in zip(
-                self._middle, self._reach, self._rate, self._phase[:2], strict=True
-            )
+            for middle, reach, rate, phase in zip(self._middle, self._reach, self._rate, self._phase[:2], strict=True)
         )
         return y, x
 
@@ -113,9 +111,7 @@ def _sample(
     height, width = window
     centre_y, centre_x = centre or (height / 2, width / 2)
     cosine, sine = math.cos(path.angle(t)) / path.zoom(t), math.sin(path.angle(t)) / path.zoom(t)
-    y, x = torch.meshgrid(
-        torch.arange(height) - centre_y + 0.5, torch.arange(width) - centre_x + 0.5, indexing="ij"
-    )
+    y, x = torch.meshgrid(torch.arange(height) - centre_y + 0.5, torch.arange(width) - centre_x + 0.5, indexing="ij")
     photo_y, photo_x = path.centre(t)
     source_y = photo_y + cosine * y + sine * x
     source_x = photo_x - sine * y + cosine * x

@@ -29,17 +29,15 @@ class PatchDataset(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         """A clip, a start, a place, and one of 16 orientations (flips, transpose, time reversal), all uniform."""
         draw = np.random.default_rng((self._seed, index))
-        clip = self._clips[draw.integers(len(self._clips))]
+        clip = self._clips[int(draw.integers(len(self._clips)))]
         height, width = clip.low_TCHW.shape[-2:]
         start = int(draw.integers(clip.frames - self._frames + 1))
         y, x = int(draw.integers(height - self._patch + 1)), int(draw.integers(width - self._patch + 1))
-        flips = draw.integers(2, size=4)
+        flips = draw.integers(2, size=4).tolist()
         return Batch(
             _oriented(_cut(clip.low_TCHW, start, self._frames, y, x, self._patch), flips),
             _oriented(
-                _cut(
-                    clip.high_TCHW, start, self._frames, y * self._scale, x * self._scale, self._patch * self._scale
-                ),
+                _cut(clip.high_TCHW, start, self._frames, y * self._scale, x * self._scale, self._patch * self._scale),
                 flips,
             ),
         )

@@ -35,8 +35,7 @@ def network_cost(network: Any, size: tuple[int, int]) -> NetworkCost:
     shadow = copy.deepcopy(network).to("meta")
     frames = torch.empty(1, COUNTED_FRAMES, 3, *size, device="meta")
     flows = {
-        branch: torch.empty(1, COUNTED_FRAMES - 1, 2, *size, device="meta")
-        for branch in network.arguments.branches
+        branch: torch.empty(1, COUNTED_FRAMES - 1, 2, *size, device="meta") for branch in network.arguments.branches
     }
     macs = _macs(shadow, frames, flows) // COUNTED_FRAMES
     flow_macs = _macs(shadow.flow_net, frames[:, 0], frames[:, 1]) * len(flows)

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,8 +53,8 @@ def compare_latency(
         for _ in range(repeats):
             for name, network in networks.items():
                 flows = network.flows(clip_NTCHW)
-                whole[name].append(_milliseconds(lambda: network(clip_NTCHW), device) / frames)
-                trunk[name].append(_milliseconds(lambda: network(clip_NTCHW, flows), device) / frames)
+                whole[name].append(_milliseconds(partial(network, clip_NTCHW), device) / frames)
+                trunk[name].append(_milliseconds(partial(network, clip_NTCHW, flows), device) / frames)
     return {
         name: Latency(
             statistics.median(whole[name]),
@@ -72,7 +73,7 @@ def _faster_format(network: Any, clip_NTCHW: torch.Tensor) -> str:
     for name, memory_format in FORMATS.items():
         network.to(memory_format=memory_format)
         network(clip_NTCHW)
-        times[name] = _milliseconds(lambda: network(clip_NTCHW), clip_NTCHW.device)
+        times[name] = _milliseconds(partial(network, clip_NTCHW), clip_NTCHW.device)
     fastest = min(times, key=lambda name: times[name])
     network.to(memory_format=FORMATS[fastest])
     return fastest

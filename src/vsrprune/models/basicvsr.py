@@ -115,10 +115,10 @@ class BasicVSR(nn.Module):
         for index, factor in enumerate(self.arguments.upscale_factors, start=1):
             upconv = self.get_submodule(f"upconv{index}")
             x_NCHW = self._activate(F.pixel_shuffle(upconv(x_NCHW), factor))
-        x_NCHW = self.conv_last(self._activate(self.conv_hr(x_NCHW)))
+        detail_NCHW: Tensor = self.conv_last(self._activate(self.conv_hr(x_NCHW)))
         scale = float(self.arguments.scale)
         base_NCHW = F.interpolate(frame_NCHW, scale_factor=scale, mode="bilinear", align_corners=False)
-        return x_NCHW.add_(base_NCHW)
+        return detail_NCHW.add_(base_NCHW)
 
     def _activate(self, x: Tensor) -> Tensor:
         return F.leaky_relu_(x, self.arguments.slope)

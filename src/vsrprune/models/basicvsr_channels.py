@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from vsrprune.channels import ChannelGroup, ChannelLayout, ConvLayer, Gate, Slot
+from vsrprune.channels import ChannelGroup, ChannelLayout, ConvLayer, Gate, Side, Slot
 from vsrprune.errors import UserError, one_of
 
 RGB = 3
@@ -104,7 +104,7 @@ def _branch(
     return stream
 
 
-_STREAM_SIDES = (("conv1", "input"), ("conv2", "output"))
+_STREAM_SIDES: tuple[tuple[str, Side], ...] = (("conv1", "input"), ("conv2", "output"))
 
 
 def _upsampler(
@@ -130,8 +130,6 @@ def _upsampler(
     convs.append(ConvLayer("conv_last", 3, (high,), Slot(RGB), scale))
 
 
-def _grouped(
-    groups: list[ChannelGroup], name: str, part: str, kind: str, size: int, gates: list[Gate]
-) -> Slot:
+def _grouped(groups: list[ChannelGroup], name: str, part: str, kind: str, size: int, gates: list[Gate]) -> Slot:
     groups.append(ChannelGroup(name, part, kind, size, tuple(gates)))
     return Slot(size, name)

@@ -26,9 +26,7 @@ def save_network(network: BasicVSR, folder: Path) -> None:
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
     plan = None if network.plan is None else network.plan.to_json()
-    write_json(
-        folder / DESCRIPTION, {"network": "basicvsr", "arguments": asdict(network.arguments), "plan": plan}
-    )
+    write_json(folder / DESCRIPTION, {"network": "basicvsr", "arguments": asdict(network.arguments), "plan": plan})
 
 
 def load_network(folder: Path) -> BasicVSR:

@@ -65,7 +65,8 @@ def _flow_level(kernel: int, widths: Sequence[int]) -> nn.Sequential:
     for inputs, outputs in pairwise((8, *widths, 2)):
         modules += [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
     last = modules[-2]
-    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    assert isinstance(last, nn.Conv2d)
+    assert last.bias is not None
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return nn.Sequential(*modules[:-1])

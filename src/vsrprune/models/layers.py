@@ -75,7 +75,7 @@ class ResidualBlock(nn.Module):
     def forward(self, stream_NCHW: Tensor) -> Tensor:
         """Map the stream (N, C, H, W) to a new stream of the same shape; the input is left as it was."""
         read_NCHW = stream_NCHW if self.read is None else stream_NCHW.index_select(1, self.read)
-        update_NCHW = self.conv2(F.relu_(self.conv1(read_NCHW)))
+        update_NCHW: Tensor = self.conv2(F.relu_(self.conv1(read_NCHW)))
         if self.written is None:
             return update_NCHW.add_(stream_NCHW)  # a convolution's output is not needed by its backward
         return stream_NCHW.index_add(1, self.written, update_NCHW)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from vsrprune.channels import ChannelGroup, ChannelLayout, PrunePlan
+
+
+@runtime_checkable
+class Foldable(Protocol):
+    """A convolution that carries gates."""
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias with the gates multiplied in."""
 
 
 class PrunableNetwork(Protocol):
@@ -32,10 +40,10 @@ class PrunableNetwork(Protocol):
 
 def folded(conv: nn.Module) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution, with its gates multiplied in where it has any."""
-    if hasattr(conv, "folded"):
-        weight, bias = conv.folded()
-        return weight, bias
-    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+    if isinstance(conv, Foldable):
+        return conv.folded()
+    assert isinstance(conv, nn.Conv2d)
+    assert conv.bias is not None
     return conv.weight, conv.bias
 
 

@@ -11,7 +11,7 @@ CHARBONNIER_EPSILON = 1e-12  # added to the squared difference; the loss of equa
 
 
 def charbonnier(a: Tensor, b: Tensor) -> Tensor:
-    """mean sqrt((a - b)^2 + 1e-12), the loss BasicVSR is trained with."""
+    """Mean sqrt((a - b)^2 + 1e-12), the loss BasicVSR is trained with."""
     return torch.sqrt((a - b).square() + CHARBONNIER_EPSILON).mean()
 
 

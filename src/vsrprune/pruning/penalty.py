@@ -10,7 +10,7 @@ from vsrprune.pruning.gates import PrunableNetwork, cut_gates
 
 
 def penalty_weight(step: int, growth: float, interval: int, maximum: float) -> float:
-    """lambda at a training step: `growth` more every `interval` steps, at most `maximum`.
+    """Lambda at a training step: `growth` more every `interval` steps, at most `maximum`.
 
     Published values: 1e-4 every 5 steps up to 0.1, which takes 5,000 steps (arXiv 2206.07687, released code).
     """
@@ -18,7 +18,7 @@ def penalty_weight(step: int, growth: float, interval: int, maximum: float) -> f
 
 
 def gate_penalty(network: PrunableNetwork, plan: PrunePlan, weight: float) -> Tensor:
-    """weight / 2 * sum of gamma^2 over every gate of every cut unit: each gate's gradient is weight * gamma."""
+    """Weight / 2 * sum of gamma^2 over every gate of every cut unit: each gate's gradient is weight * gamma."""
     terms = [gate[cut].square().sum() for _, gate, cut in cut_gates(network, plan)]
     if not terms:
         return torch.zeros(())

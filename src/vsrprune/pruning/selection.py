@@ -94,9 +94,7 @@ def select(
         layout, ratio=ratio, target=target, scope=scope, min_kept=min_kept, round_to=round_to, ratios=ratios
     )
     limits = Limits(min_kept, round_to)
-    chunks = {
-        group.name: _cut_order(group, scores[group.name], order, limits) for group in layout.groups
-    }
+    chunks = {group.name: _cut_order(group, scores[group.name], order, limits) for group in layout.groups}
     if scope == "global":
         chosen = _global(layout, [chunk for row in chunks.values() for chunk in row], ratio, target, order)
     else:
@@ -214,9 +212,7 @@ def _half_up(number: float) -> int:
     return math.floor(round(number, 9) + 0.5)
 
 
-def _cut_order(
-    group: ChannelGroup, scores: NDArray[np.float64], order: str, limits: Limits
-) -> list[_Chunk]:
+def _cut_order(group: ChannelGroup, scores: NDArray[np.float64], order: str, limits: Limits) -> list[_Chunk]:
     """The group's chunks in the order in which they would be cut; protected units are left out."""
     if scores.shape != (group.size,):
         raise ValueError(f"{group.name}: expected {group.size} scores, got shape {scores.shape}")
@@ -232,9 +228,7 @@ def _rank(score: float, order: str) -> float:
     return score if order == "min" else -score
 
 
-def _global(
-    layout: ChannelLayout, chunks: Sequence[_Chunk], ratio: float, target: str, order: str
-) -> Sequence[_Chunk]:
+def _global(layout: ChannelLayout, chunks: Sequence[_Chunk], ratio: float, target: str, order: str) -> Sequence[_Chunk]:
     """Cut one ranking over all layers where it comes nearest to the target."""
     # The sort is stable and chunks come in layer order, each layer's in cut order: that breaks the ties.
     ranked = sorted(chunks, key=lambda chunk: _rank(chunk.score, order))
@@ -285,9 +279,7 @@ def _layer_counts(
         return uniform(ratio)
     shares = sorted({0.0} | {(cut - 0.5) / size for size in set(sizes.values()) for cut in range(1, size + 1)})
     dense = layout.macs_per_pixel()
-    index = _nearest(
-        lambda n: dense - layout.macs_per_pixel(uniform(shares[n])), len(shares) - 1, dense * ratio
-    )
+    index = _nearest(lambda n: dense - layout.macs_per_pixel(uniform(shares[n])), len(shares) - 1, dense * ratio)
     return uniform(shares[index])
 
 

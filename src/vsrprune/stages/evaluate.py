@@ -34,9 +34,7 @@ class CropPlace:
     side: int
 
 
-def clip_quality(
-    clips: Sequence[Clip], upscale: Callable[[Clip], Tensor], channel: str, crop: int
-) -> dict[str, Any]:
+def clip_quality(clips: Sequence[Clip], upscale: Callable[[Clip], Tensor], channel: str, crop: int) -> dict[str, Any]:
     """Quality of `upscale` (clip -> uint8 frames): mean over frames per clip, then over clips; PSNR per frame."""
     scores = {clip.name: frame_quality(upscale(clip), clip.high_TCHW, channel, crop) for clip in clips}
     return quality_of(scores)

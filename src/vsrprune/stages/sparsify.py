@@ -43,7 +43,7 @@ class Sparsify(TrainingStage):
 
     @property
     def penalty_weight(self) -> float:
-        """lambda at the current step."""
+        """Lambda at the current step."""
         return penalty_weight(self.global_step, self._growth, self._interval, self._maximum)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -68,7 +68,7 @@ class Sparsify(TrainingStage):
 
 
 def gate_summary(network: BasicVSR, plan: PrunePlan) -> dict[str, float]:
-    """max and mean |gamma| over the gates of the cut units; zeros if the plan cuts nothing."""
+    """Max and mean |gamma| over the gates of the cut units; zeros if the plan cuts nothing."""
     values = list(cut_magnitudes(network, plan).values())
     if not values:
         return {"max_cut": 0.0, "mean_cut": 0.0}

@@ -23,6 +23,7 @@ class TrainingStage(pl.LightningModule):
     """
 
     stage: ClassVar[str]
+    log_every: int = 1  # `fit` sets it
 
     def __init__(self, network: BasicVSR, steps: int, lr: float, shape: str) -> None:
         super().__init__()
@@ -51,7 +52,7 @@ class TrainingStage(pl.LightningModule):
                 f"{self.stage}: the loss is not finite at step {self.global_step} ({terms}); the last good checkpoint"
                 f" is kept; try a lower schedule.{self.stage}.lr"
             )
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        if (self.global_step + 1) % self.log_every == 0:
             self.log_dict({f"loss_{name}": value.detach() for name, value in losses.items()})
             self.log_dict({"lr": self.trainer.optimizers[0].param_groups[0]["lr"], **self.monitors()})
         return total

@@ -1,0 +1,121 @@
+"""Who may import whom: imports point one way, and heavy libraries stay where they belong."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[2] / "src"
+FILES = sorted(SRC.rglob("*.py"))
+
+# Module prefix -> the prefixes of this project that it may import. The longest matching prefix counts.
+L0 = ("vsrprune.errors", "vsrprune.channels", "vsrprune.store", "vsrprune.config", "vsrprune.keys", "vsrprune.results")
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "vsrprune.errors": (),
+    "vsrprune.naming": (),
+    "vsrprune.progress": (),
+    "vsrprune.channels": ("vsrprune.errors",),
+    "vsrprune.store": ("vsrprune.errors",),
+    "vsrprune.config": ("vsrprune.errors",),
+    "vsrprune.results": ("vsrprune.errors", "vsrprune.store"),
+    "vsrprune.keys": ("vsrprune.config", "vsrprune.store"),
+    "vsrprune.data": ("vsrprune.data", "vsrprune.errors", "vsrprune.store"),
+    "vsrprune.models": ("vsrprune.models", "vsrprune.errors", "vsrprune.channels", "vsrprune.store"),
+    "vsrprune.pruning": ("vsrprune.pruning", "vsrprune.errors", "vsrprune.channels"),
+    "vsrprune.metrics": ("vsrprune.metrics", "vsrprune.errors"),
+    "vsrprune.stages": (
+        "vsrprune.stages",
+        "vsrprune.data",
+        "vsrprune.models",
+        "vsrprune.pruning",
+        "vsrprune.metrics",
+        "vsrprune.progress",
+        *L0,
+    ),
+    "vsrprune.tracking": ("vsrprune.results",),
+    "vsrprune.jobs": (
+        "vsrprune.data.demo_photos",
+        "vsrprune.data.sources",
+        "vsrprune.models.basicvsr_channels",
+        "vsrprune.pruning.selection",
+        *L0,
+    ),
+    "vsrprune.sweep_table": ("vsrprune.results", "vsrprune.jobs", "vsrprune.store"),
+    "vsrprune.pipeline": ("vsrprune",),
+    "vsrprune.runner": ("vsrprune",),
+    "run": ("vsrprune",),
+    "hydra_plugins": ("vsrprune", "hydra_plugins"),
+    "vsrprune": (),
+}
+# Library -> the only modules that may import it.
+HEAVY = {
+    "pytorch_lightning": ("vsrprune.stages",),
+    "wandb": ("vsrprune.tracking",),
+    "hydra": ("run", "hydra_plugins"),
+    "omegaconf": ("run", "hydra_plugins"),
+    "optuna": (),
+    "pandas": (),
+    "matplotlib": (),
+    "torch": (
+        "vsrprune.data",
+        "vsrprune.models",
+        "vsrprune.pruning",
+        "vsrprune.metrics",
+        "vsrprune.stages",
+        "vsrprune.pipeline",
+    ),
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SRC).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.append(node.module or "")
+    return names
+
+
+def within(name: str, prefixes: tuple[str, ...]) -> bool:
+    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+
+
+def test_the_source_tree_is_found() -> None:
+    assert len(FILES) > 30
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_point_one_way(path: Path) -> None:
+    name = module_name(path)
+    rules = [prefix for prefix in ALLOWED if within(name, (prefix,))]
+    assert rules, f"{name} belongs to no layer: add it to ALLOWED"
+    allowed = ALLOWED[max(rules, key=len)]
+    own = [item for item in imports(path) if within(item, ("vsrprune", "run", "hydra_plugins"))]
+    assert [item for item in own if not within(item, allowed)] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_heavy_libraries_stay_in_their_rooms(path: Path) -> None:
+    name = module_name(path)
+    for item in imports(path):
+        library = item.split(".")[0]
+        if library in HEAVY:
+            assert within(name, HEAVY[library]), f"{name} imports {library}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_only_the_layout_of_a_network_knows_the_rsc_flag(path: Path) -> None:
+    """Surgery, selection and training read channel groups; `rsc` and the rules are decided in one place."""
+    name = module_name(path)
+    if within(name, ("vsrprune.pruning", "vsrprune.stages", "vsrprune.metrics")):
+        constants = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert not constants & {"rsc", "aligned", "inner"}

@@ -90,6 +90,7 @@ class _Run:
             if artifact is None:
                 make = makers[stage.stage]
                 artifact = self._store.produce(stage.stage, stage.key, stage.settings, make)
+                self._say(f"  {stage.stage:<10} done in {artifact.seconds:.1f} s")
             else:
                 self._say(f"  {stage.stage:<10} reused {stage.key}")
             self._artifacts[stage.stage] = artifact

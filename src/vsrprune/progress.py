@@ -52,5 +52,3 @@ class StageProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
-        if error is None:
-            print(f"  {self._stage:<10} {self._steps} done in {time.monotonic() - self._started:.1f} s", flush=True)

@@ -15,6 +15,7 @@ import shutil
 import socket
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,15 +45,15 @@ def _canonical(value: Any) -> Any:
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old content or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    beside = path.parent / f".{path.name}-{uuid.uuid4().hex}"  # not mkstemp: others may read what we write
     try:
-        with os.fdopen(handle, "w") as stream:
+        with beside.open("x") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(name, path)
+        beside.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
 
 

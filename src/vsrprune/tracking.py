@@ -100,7 +100,7 @@ def tracked(
             name=name,
             group=group,
             job_type=method,
-            config=dict(config),
+            config=dict(_flattened(config)),
             dir=str(folder),
             settings=wandb.Settings(init_timeout=ONLINE_TIMEOUT_S, console="off", x_disable_meta=False),
         )
@@ -125,6 +125,15 @@ def tracked(
 def is_tracked(folder: Path) -> bool:
     """Whether a wandb run was written for the job in `folder`."""
     return any((folder / "wandb").glob("*run-*"))
+
+
+def _flattened(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """model.channels: 16 instead of model: {channels: 16}, so that a dashboard can filter and group by it."""
+    for name, value in config.items():
+        if isinstance(value, Mapping) and name != "ratios":
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _line(error: BaseException) -> str:

@@ -88,7 +88,10 @@ class LocalLauncher(Launcher):
             return True
         print(title, flush=True)
         (folder / RESULT).unlink(missing_ok=True)
-        return subprocess.run(self._command(folder, overrides), check=False).returncode == 0
+        try:
+            return subprocess.run(self._command(folder, overrides), check=False).returncode == 0
+        except KeyboardInterrupt:  # the child got the signal too and has said so
+            sys.exit(130)
 
     def _command(self, folder: Path, overrides: list[str]) -> list[str]:
         command = [sys.executable, sys.argv[0]]

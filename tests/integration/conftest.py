@@ -1,0 +1,83 @@
+"""The smallest schedule on which every stage really runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vsrprune.config import Config
+
+ROOT = Path(__file__).parents[2]
+MINIMAL = {
+    "model.channels": 4,
+    "model.blocks": 1,
+    "model.upsampler_channels": 4,
+    "model.flow_levels": 2,
+    "model.flow_widths": [4],
+    "data.demo_frames": 5,
+    "data.demo_train_per_photo": 1,
+    "data.demo_val_per_photo": 1,
+    "schedule.batch": 2,
+    "schedule.patch": 8,
+    "schedule.frames": 3,
+    "schedule.log_every": 1,
+    "schedule.checkpoint_every": 2,
+    "schedule.pretrain.steps": 4,
+    "schedule.sparsify.growth": 0.05,
+    "schedule.sparsify.growth_interval": 1,
+    "schedule.sparsify.hold_steps": 2,
+    "schedule.finetune.steps": 4,
+    "evaluate.latency_size": [16, 16],
+    "evaluate.latency_frames": 2,
+    "evaluate.latency_repeats": 1,
+    "evaluate.crops": 1,
+}
+
+
+def minimal_overrides(folder: Path) -> list[str]:
+    """The minimal schedule as command line, with store and runs in `folder`."""
+    values = [f"{name}={str(value).replace(' ', '')}" for name, value in MINIMAL.items()]
+    return [*values, f"store_dir={folder / 'store'}", f"runs_dir={folder / 'runs'}"]
+
+
+def minimal_config(folder: Path, **changes: Any) -> Config:
+    """The minimal schedule as a configuration; `changes` name fields with __ for dots."""
+    config = Config(store_dir=str(folder / "store"), runs_dir=str(folder / "runs"))
+    config.tracking.mode = "none"
+    for name, value in {**MINIMAL, **changes}.items():
+        *path, last = name.replace("__", ".").split(".")
+        node: Any = config
+        for part in path:
+            node = getattr(node, part)
+        assert hasattr(node, last), name
+        setattr(node, last, value)
+    return config
+
+
+def run_py(*arguments: str, cwd: Path = ROOT, path: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
+    """`python src/run.py ...` as a user runs it; `path` goes in front of the module search path."""
+    environment = {**os.environ, "COLUMNS": "80", "PYTHONPATH": os.pathsep.join(map(str, path))}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "src" / "run.py"), *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.fixture
+def no_torch(tmp_path: Path) -> Path:
+    """A folder that makes `import torch` fail when it stands on the module search path."""
+    folder = tmp_path / "no_torch"
+    folder.mkdir()
+    (folder / "torch.py").write_text('raise ImportError("torch is not to be imported here")\n')
+    return folder

@@ -1,0 +1,128 @@
+"""The six-job command in subprocesses, on a minimal schedule, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import minimal_overrides, run_py
+from PIL import Image
+
+from vsrprune.results import Result
+
+COMMAND = ("-m", "rsc=true,false", "ratio=0.3,0.5,0.7")
+LAYERS_RSC, LAYERS_ALIGNED = 2 * 3 + 4, 2 * 2 + 4  # of the one-block network
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("six")
+    done = run_py(*COMMAND, *minimal_overrides(folder))
+    assert done.returncode == 0, done.stderr + done.stdout
+    return folder, done
+
+
+def job_folders(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob("runs/*/*/result.json"))
+
+
+def table_of(text: str) -> str:
+    return text[text.index(" bicubic") :]
+
+
+def test_six_jobs_share_one_pretraining(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = sweep
+    assert len(job_folders(folder)) == 6
+    stages = {stage: len(list((folder / "store" / stage).iterdir())) for stage in ("pretrain", "reference", "score")}
+    assert stages == {"pretrain": 1, "reference": 1, "score": 2}
+    assert len(list((folder / "store" / "finetune").iterdir())) == 6
+    assert len(re.findall(r"^  pretrain +done in", done.stdout, re.MULTILINE)) == 1
+    assert "job 6/6: rsc=false,ratio=0.7" in done.stdout
+
+
+def test_table_shows_cost_beside_ratio(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    _, done = sweep
+    table = table_of(done.stdout)
+    for number, (rsc, ratio) in enumerate(
+        [(rsc, ratio) for rsc in ("true", "false") for ratio in ("0.3", "0.5", "0.7")], start=1
+    ):
+        assert re.search(rf"#{number} +rsc={rsc} +ratio={ratio} ", table)
+    assert "dense basicvsr_tiny" in table
+    assert "Equal ratio is not equal cost" in table
+    assert "forward_trunk.blocks.0.conv1" in table
+    assert max(map(len, table.splitlines())) <= 80
+    assert "…" not in table
+
+
+def test_result_files_are_complete(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = sweep
+    for job in job_folders(folder):
+        result = Result.load(job)
+        assert set(result.quality) == {"bicubic", "dense", "before_cut", "after_cut", "finetuned"}
+        assert set(result.quality["dense"].clips) == {"chelsea_0", "hubble_deep_field_0"}
+        assert all(len(frames) == 5 for frames in result.quality["finetuned"].frames.values())
+        assert result.equivalence["float64"] <= 1e-10
+        assert 0 < result.equivalence["float32"] < 1e-3
+        assert {branch: len(errors) for branch, errors in result.hidden_error.items()} == {"backward": 5, "forward": 5}
+        assert len(result.layers) == (LAYERS_RSC if result.rule == "rsc" else LAYERS_ALIGNED)
+        assert {layer.name: layer.total for layer in result.layers} == {
+            name: len(scores) for name, scores in result.scores.items()
+        }
+        units = sum(layer.total for layer in result.layers)
+        cut = units - sum(layer.kept for layer in result.layers)
+        assert cut == int(units * result.knobs["ratio"] + 0.5)
+        assert result.gates["max_cut"] >= result.gates["mean_cut"] > 0
+        assert result.cost["pruned"].macs < result.cost["dense"].macs < result.cost["dense"].macs_with_flow
+        measured = json.loads((job / "measured.json").read_text())
+        assert set(measured["latency_ms"]) == {"dense", "pruned"}
+        assert measured["frame_size"] == [16, 16]
+        assert set(measured["stage_seconds"]) == set(result.stages)
+        assert measured["threads"] >= 1
+
+
+def test_metrics_hold_the_curves_of_every_training_stage(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = sweep
+    rows = [json.loads(line) for line in (job_folders(folder)[0] / "metrics.jsonl").read_text().splitlines()]
+    steps = {stage: [row["step"] for row in rows if row["stage"] == stage] for stage in {row["stage"] for row in rows}}
+    assert steps == {"pretrain": [0, 1, 2, 3], "sparsify": [0, 1, 2, 3], "finetune": [0, 1, 2, 3]}
+    sparsify = [row for row in rows if row["stage"] == "sparsify"]
+    assert [row["lambda"] for row in sparsify] == [0.0, 0.05, 0.1, 0.1]
+    assert any(name.startswith("gate/") for name in sparsify[0])
+    assert all("loss_temporal" in row for row in rows if row["stage"] == "finetune")
+
+
+def test_crops_show_the_same_place(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = sweep
+    crops = {path.stem: Image.open(path).size for path in (job_folders(folder)[0] / "crops").glob("*.png")}
+    kinds = ("truth", "lr", "bicubic", "dense", "pruned")
+    assert {crops[f"chelsea_0_{kind}"] for kind in kinds} == {(96, 96)}
+    assert crops["chelsea_0_frame"] == (224, 160)
+
+
+def test_one_offline_wandb_run_per_job(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = sweep
+    for job in job_folders(folder):
+        assert len(list((job / "wandb").glob("offline-run-*/run-*.wandb"))) == 1
+
+
+def test_the_same_command_again_computes_nothing_and_prints_the_same_table(
+    sweep: tuple[Path, subprocess.CompletedProcess[str]], no_torch: Path
+) -> None:
+    """Even with torch out of reach: a finished sweep needs neither child processes nor torch."""
+    folder, first = sweep
+    again = run_py(*COMMAND, *minimal_overrides(folder), path=[no_torch])
+    assert again.returncode == 0, again.stderr
+    assert table_of(again.stdout) == table_of(first.stdout)
+    assert again.stdout.count("(finished before)") == 6
+
+
+def test_a_wider_sweep_reuses_what_is_there(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = sweep
+    plan = run_py(*COMMAND, "tf_weight=0,1", *minimal_overrides(folder), "dry_run=true")
+    assert plan.returncode == 0, plan.stderr
+    assert re.search(r"^pretrain +12 +1 +1 +0", plan.stdout, re.MULTILINE)
+    assert re.search(r"^sparsify +12 +6 +6 +0", plan.stdout, re.MULTILINE)
+    assert re.search(r"^finetune +12 +12 +6 +6", plan.stdout, re.MULTILINE)

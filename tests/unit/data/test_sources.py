@@ -1,0 +1,293 @@
+"""Finding clips in folders, splitting them, and recognising whether their content changed."""
+
+import json
+import os
+import shutil
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from vsrprune.data import sources
+from vsrprune.data.sources import ClipSource, clips_identity, demo_photo, find_clips, photos_identity, split_clips
+from vsrprune.errors import UserError
+
+
+def write_frames(folder, count=2, seed=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        pixels = np.random.default_rng((seed, index)).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index:04d}.png")
+
+
+def write_video(path, frames=3, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+        for index in range(frames):
+            pixels = np.random.default_rng((seed, index)).integers(0, 256, (16, 32, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def clips_named(*names):
+    return [ClipSource(name, ()) for name in names]
+
+
+def names_of(clips):
+    return [clip.name for clip in clips]
+
+
+# find_clips
+
+
+def test_finds_folders_of_frames_and_videos_by_name(tmp_path):
+    write_frames(tmp_path / "walk", count=3)
+    write_frames(tmp_path / "city")
+    write_video(tmp_path / "sea.mp4")
+    write_video(tmp_path / "Bay.MKV")
+    (tmp_path / "notes.txt").write_text("not a clip")
+    (tmp_path / "empty").mkdir()
+    clips = find_clips(str(tmp_path))
+    assert names_of(clips) == ["Bay", "city", "sea", "walk"]
+    assert [clip.is_video for clip in clips] == [True, False, True, False]
+    assert clips[2].files == (tmp_path / "sea.mp4",)
+    assert clips[3].files == tuple(tmp_path / "walk" / f"{index:04d}.png" for index in range(3))
+
+
+def test_a_folder_of_frames_is_one_clip(tmp_path):
+    write_frames(tmp_path / "walk", count=2)
+    (tmp_path / "walk" / "0002.PNG").write_bytes((tmp_path / "walk" / "0001.png").read_bytes())
+    (clip,) = find_clips(str(tmp_path / "walk"))
+    assert clip.name == "walk"
+    assert [file.name for file in clip.files] == ["0000.png", "0001.png", "0002.PNG"]
+    assert not clip.is_video
+
+
+@pytest.mark.xfail(strict=True, reason="Path('.').name is empty, so the clip gets no name")
+def test_a_clip_in_the_current_folder_is_named_after_it(tmp_path, monkeypatch):
+    write_frames(tmp_path / "walk")
+    monkeypatch.chdir(tmp_path / "walk")
+    assert names_of(find_clips(".")) == ["walk"]
+
+
+def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
+    write_frames(tmp_path / "clips" / "walk")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert names_of(find_clips("~/clips")) == ["walk"]
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no clips found; expected video files \(.mp4.*sub-folders of PNG") as caught:
+        find_clips(str(tmp_path))
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "none"])
+def test_what_is_no_folder_is_refused_by_name(tmp_path, kind):
+    (tmp_path / "file").write_text("")
+    path = "" if kind == "none" else str(tmp_path / kind)
+    with pytest.raises(UserError, match="data.path must be a folder") as caught:
+        find_clips(path)
+    assert repr(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("others", [("sea.mp4", "sea.mkv"), ("sea.mp4", "sea")])
+def test_two_clips_of_one_name_are_refused(tmp_path, others):
+    for other in others:
+        if "." in other:
+            write_video(tmp_path / other)
+        else:
+            write_frames(tmp_path / other)
+    with pytest.raises(UserError, match="two clips are called 'sea'; rename one"):
+        find_clips(str(tmp_path))
+
+
+# split_clips
+
+
+def test_split_by_both_names_keeps_the_given_order():
+    clips = clips_named("a", "b", "c", "d")
+    train, val = split_clips(clips, ["d", "a"], ["c"], 0.5, 0)
+    assert (names_of(train), names_of(val)) == (["d", "a"], ["c"])
+
+
+def test_split_by_one_side_takes_the_rest():
+    clips = clips_named("a", "b", "c", "d")
+    train, val = split_clips(clips, [], ["c"], 0.5, 0)
+    assert (names_of(train), names_of(val)) == (["a", "b", "d"], ["c"])
+    train, val = split_clips(clips, ["b"], [], 0.5, 0)
+    assert (names_of(train), names_of(val)) == (["b"], ["a", "c", "d"])
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "held_out"), [(2, 0.01, 1), (2, 0.99, 1), (10, 0.2, 2), (10, 0.99, 9), (7, 0.5, 4), (3, 0.2, 1)]
+)
+def test_split_by_share(count, share, held_out):
+    clips = clips_named(*"abcdefghij"[:count])
+    train, val = split_clips(clips, [], [], share, 0)
+    assert len(val) == held_out
+    assert sorted(names_of(train) + names_of(val)) == names_of(clips)
+
+
+def test_split_by_share_depends_on_the_seed_alone():
+    clips = clips_named(*"abcdefghij")
+    splits = {seed: tuple(names_of(split_clips(clips, [], [], 0.3, seed)[1])) for seed in range(20)}
+    again = {seed: tuple(names_of(split_clips(clips, [], [], 0.3, seed)[1])) for seed in range(20)}
+    assert splits == again
+    assert len(set(splits.values())) > 10
+
+
+def test_overlap_is_refused_by_name():
+    clips = clips_named("a", "b", "c")
+    with pytest.raises(UserError, match=r"data\.train and data\.val share b, c; a held-out clip is never trained on"):
+        split_clips(clips, ["a", "b", "c"], ["c", "b"], 0.5, 0)
+
+
+@pytest.mark.parametrize(("train", "val", "knob"), [(["x"], [], "data.train"), ([], ["x"], "data.val")])
+def test_an_unknown_name_lists_what_exists(train, val, knob):
+    with pytest.raises(UserError) as caught:
+        split_clips(clips_named("a", "b"), train, val, 0.5, 0)
+    assert str(caught.value) == f"{knob} names the unknown clip 'x'; there are: a, b"
+
+
+@pytest.mark.parametrize(
+    ("names", "train", "val"), [("a", [], []), ("a", ["a"], []), ("a", [], ["a"]), ("ab", ["a", "b"], [])]
+)
+def test_an_empty_side_is_refused(names, train, val):
+    with pytest.raises(UserError, match="at least one clip to train on and one held out"):
+        split_clips(clips_named(*names), train, val, 0.5, 0)
+
+
+# clips_identity
+
+
+@pytest.fixture
+def material(tmp_path):
+    write_frames(tmp_path / "one" / "walk")
+    write_video(tmp_path / "one" / "sea.mp4")
+    for file in (tmp_path / "one").rglob("*.*"):
+        os.utime(file, (1_000_000_000, 1_000_000_000))  # whatever is written later has another time
+    return tmp_path / "one"
+
+
+def identity(folder, cache):
+    return clips_identity(find_clips(str(folder)), cache)
+
+
+def test_identity_ignores_the_folder_and_times(material, tmp_path):
+    before = identity(material, tmp_path / "cache.json")
+    shutil.copytree(material, tmp_path / "deep" / "two", copy_function=shutil.copyfile)
+    os.utime(tmp_path / "deep" / "two" / "sea.mp4", (1, 1))
+    assert identity(tmp_path / "deep" / "two", tmp_path / "other.json") == before
+    material.rename(tmp_path / "moved")
+    assert identity(tmp_path / "moved", tmp_path / "cache.json") == before
+
+
+def flip_last_byte(file):
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: flip_last_byte(folder / "sea.mp4"),
+        lambda folder: flip_last_byte(folder / "walk" / "0001.png"),
+        lambda folder: write_frames(folder / "walk", count=3),
+        lambda folder: (folder / "walk" / "0001.png").unlink(),
+        lambda folder: (folder / "walk" / "0001.png").rename(folder / "walk" / "0002.png"),
+        lambda folder: (folder / "sea.mp4").rename(folder / "ocean.mp4"),
+        lambda folder: (folder / "walk").rename(folder / "run"),
+        lambda folder: write_video(folder / "sky.mp4"),
+    ],
+    ids=["video", "frame", "more frames", "fewer frames", "frame name", "video name", "clip name", "more clips"],
+)
+def test_identity_changes_with_the_content(material, tmp_path, change):
+    cache = tmp_path / "cache.json"
+    before = identity(material, cache)
+    change(material)
+    assert identity(material, cache) != before
+
+
+@pytest.mark.parametrize("position", [0, 100_000, 199_999])
+def test_identity_samples_begin_middle_and_end_of_large_files(tmp_path, position):
+    file = tmp_path / "large.mp4"
+    file.write_bytes(bytes(200_000))
+    clip = [ClipSource("large", (file,))]
+    before = clips_identity(clip, tmp_path / "cache.json")
+    data = bytearray(200_000)
+    data[position] = 1
+    file.write_bytes(data)
+    os.utime(file, ns=(0, 0))  # another time than before, however coarse the file system's clock
+    assert clips_identity(clip, tmp_path / "cache.json") != before
+
+
+def test_the_cache_is_reused(material, tmp_path, monkeypatch):
+    cache = tmp_path / "store" / "cache.json"
+    before = identity(material, cache)
+    written = cache.read_bytes()
+
+    def refuse(file, size):
+        raise AssertionError(f"{file} was read again")
+
+    monkeypatch.setattr(sources, "_sampled_hash", refuse)
+    assert identity(material, cache) == before
+    assert cache.read_bytes() == written
+    os.utime(material / "sea.mp4", (1, 1))
+    with pytest.raises(AssertionError, match=r"sea\.mp4 was read again"):
+        identity(material, cache)
+
+
+def test_the_cache_keeps_what_other_clips_left(material, tmp_path):
+    cache = tmp_path / "cache.json"
+    identity(material, cache)
+    before = json.loads(cache.read_text())
+    write_frames(tmp_path / "two" / "fly")
+    identity(tmp_path / "two", cache)
+    after = json.loads(cache.read_text())
+    assert len(before) == 3
+    assert len(after) == 5
+    assert before.items() <= after.items()
+
+
+not_a_mapping = pytest.mark.xfail(strict=True, raises=AttributeError, reason="valid JSON that is no mapping")
+not_utf8 = pytest.mark.xfail(strict=True, raises=UnicodeDecodeError, reason="bytes that are not UTF-8")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"cut off',
+        pytest.param(b"[]", marks=not_a_mapping),
+        pytest.param(b"null", marks=not_a_mapping),
+        pytest.param(b"\xff\xfe\x00", marks=not_utf8),
+    ],
+)
+def test_a_corrupt_cache_is_ignored_and_mended(material, tmp_path, content):
+    cache = tmp_path / "cache.json"
+    before = identity(material, cache)
+    good = json.loads(cache.read_text())
+    cache.write_bytes(content)
+    assert identity(material, cache) == before
+    assert json.loads(cache.read_text()) == good
+
+
+# demo photographs
+
+
+def test_demo_photographs_are_found():
+    assert demo_photo("chelsea").is_file()
+    assert demo_photo("rocket").suffix == ".jpg"
+    with pytest.raises(UserError, match="the photograph 'nothing' is not in"):
+        demo_photo("nothing")
+
+
+def test_photos_identity_depends_on_content_and_order():
+    assert photos_identity(["chelsea", "rocket"]) == photos_identity(["chelsea", "rocket"])
+    identities = {photos_identity(names) for names in (["chelsea"], ["rocket"], ["chelsea", "rocket"])}
+    assert len(identities) == 3

@@ -84,7 +84,7 @@ def _data(config: Config, scale: int) -> tuple[tuple[list[ClipSource], list[Clip
     clips = find_clips(data.path)
     train, val = split_clips(clips, data.train, data.val, data.val_share, data.split_seed)
     common = {"max_frames": data.max_frames, "halve": data.halve, "scale": scale}
-    cache = Path(config.store_dir) / "data_hashes.json"
+    cache = Path(config.store_dir).expanduser() / "data_hashes.json"
     return (train, val), DataIdentity(
         content_key({**common, "files": clips_identity(train, cache)}),
         content_key({**common, "files": clips_identity(val, cache)}),

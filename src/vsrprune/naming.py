@@ -23,7 +23,12 @@ def job_names(overrides: Sequence[Sequence[str]]) -> list[str]:
     """Short names of a sweep's jobs: the overrides in which they differ."""
     telling = [_telling(job) for job in overrides]
     common = set(telling[0]).intersection(*telling) if len(telling) > 1 else set()
-    return [slug(",".join(item for item in job if item not in common)) for job in telling]
+    texts = [",".join(item for item in job if item not in common) for job in telling]
+    names = [slug(text) for text in texts]
+    # Different texts may differ in unsafe characters alone; then a hash tells them apart.
+    return [
+        name if names.count(name) == 1 else f"{name}-{_hash(text)}" for name, text in zip(names, texts, strict=True)
+    ]
 
 
 def sweep_name(config_name: str, overrides: Sequence[Sequence[str]]) -> str:

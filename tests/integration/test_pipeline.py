@@ -109,18 +109,18 @@ def test_the_set_that_is_regularised_is_the_set_that_is_cut(shared: Path) -> Non
     job = plan_job(config)
     result = run_job(job, shared / "runs" / "set", say=lambda text: None)
     assert result is not None
-    assert result.gates["max_cut"] < 0.5
+    assert result.gates["max_cut"] < 0.2
     store = open_store(job, print)
     sparsified = load_network(store.root / "sparsify" / job.stage("sparsify").key)
+    spared: list[float] = []
     for group in job.layout.groups:
         kept = set(result.plan["groups"][group.name]["kept"])
         for gate in group.gates:
             values = sparsified.get_parameter(gate.parameter).detach().abs()
-            for unit in range(group.size):
-                if unit in kept:
-                    assert values[unit] > 0.5, (group.name, unit)
-                else:
-                    assert values[unit] < 0.5, (group.name, unit)
+            driven_to_zero = {unit for unit in range(group.size) if values[unit] < 0.2}
+            assert driven_to_zero >= set(range(group.size)) - kept, group.name
+            spared += [float(values[unit]) for unit in kept]
+    assert np.mean(spared) > 0.6
 
 
 def test_a_damaged_artifact_is_set_aside_and_computed_again(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_dense_network_of_ones_own(tmp_path: Path) -> None:
     stored = load_network(tmp_path / "store" / "pretrain" / job.stage("pretrain").key)
     assert all(torch.equal(stored.state_dict()[name], value) for name, value in own.state_dict().items())
     config.model.channels = 6
-    with pytest.raises(UserError, match="of another network.*of another shape"):
+    with pytest.raises(UserError, match=r"of another network.*of another shape"):
         run_job(plan_job(config), tmp_path / "runs" / "other", say=lambda text: None)
 
 

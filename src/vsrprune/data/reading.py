@@ -49,7 +49,7 @@ def read_frames(source: ClipSource, max_frames: int = 0, halve: bool = False) ->
                 f"{file}: the frame is {frame.shape[1]}x{frame.shape[0]}, but the clip {source.name} began with"
                 f" {shape[1]}x{shape[0]}; all frames of a clip must have one size"
             )
-        frame_CHW = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
+        frame_CHW = torch.from_numpy(np.array(frame)).permute(2, 0, 1)
         frames.append(_halved(frame_CHW) if halve else frame_CHW)
         if len(frames) == max_frames:
             break
@@ -76,9 +76,13 @@ def _video_frames(file: Path) -> Iterator[RgbFrame]:
         with av.open(str(file)) as container:
             if not container.streams.video:
                 raise UserError(f"{file}: no video stream in this file")
-            container.streams.video[0].thread_type = "AUTO"
-            for frame in container.decode(video=0):
-                yield frame.to_ndarray(format="rgb24")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for packet in container.demux(stream):
+                if packet.is_corrupt:  # a file that lost its end would else pass for a shorter clip
+                    raise UserError(f"{file}: cannot decode this video (it is cut off or damaged)")
+                for frame in packet.decode():
+                    yield frame.to_ndarray(format="rgb24")
     except av.error.FFmpegError as error:
         raise UserError(f"{file}: cannot decode this video ({error})") from error
 
@@ -88,10 +92,17 @@ def _read_png(file: Path) -> RgbFrame:
     try:
         with Image.open(file) as image:
             image.load()
-            if image.mode.startswith(("I", "F")):
+            if image.mode.startswith(("I", "F")) or _bit_depth(file) > 8:
                 raise UserError(f"{file}: 16-bit frames are not supported; convert it to 8 bits per channel")
-            if "A" in image.getbands() and image.getchannel("A").getextrema() != (255, 255):
+            transparent = "A" in image.getbands() or "transparency" in image.info
+            if transparent and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
                 raise UserError(f"{file}: the frame is transparent in places; flatten it to opaque RGB")
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{file}: cannot read this PNG ({error})") from error
+
+
+def _bit_depth(file: Path) -> int:
+    """Bits per channel in the header of a PNG; Pillow opens 16-bit colour as 8-bit without a word."""
+    with file.open("rb") as stream:
+        return stream.read(25)[24]

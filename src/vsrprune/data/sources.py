@@ -54,7 +54,7 @@ def find_clips(path: str) -> list[ClipSource]:
     clips = []
     own_frames = _frames(folder)
     if own_frames:
-        clips.append(ClipSource(folder.name, own_frames))
+        clips.append(ClipSource(folder.resolve().name, own_frames))
     for entry in sorted(folder.iterdir()):
         if entry.is_dir():
             frames = _frames(entry)
@@ -141,9 +141,10 @@ def clips_identity(clips: Sequence[ClipSource], cache: Path) -> str:
 
 def _read_cache(cache: Path) -> dict[str, str]:
     try:
-        return {str(key): str(value) for key, value in json.loads(cache.read_text()).items()}
-    except (FileNotFoundError, json.JSONDecodeError):
+        content = json.loads(cache.read_text())
+    except (FileNotFoundError, ValueError):
         return {}  # a cache may always be thrown away
+    return content if isinstance(content, dict) else {}
 
 
 def _sampled_hash(file: Path, size: int) -> str:

@@ -1,5 +1,6 @@
 """The demo clips: what they show is checked on photographs that are replaced by ramps and plain colours."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,7 @@ def ramp_videos(tmp_path, monkeypatch):
 def test_the_camera_moves_smoothly_at_subpixel_speed(ramp_videos):
     speeds = []
     for video_TCHW in ramp_videos:
-        for before_CHW, after_CHW in zip(video_TCHW[:-1], video_TCHW[1:], strict=True):
+        for before_CHW, after_CHW in pairwise(video_TCHW):
             background = (before_CHW[2] == 0) & (after_CHW[2] == 0)
             for channel, side in ((0, RAMP_SIZE[1]), (1, RAMP_SIZE[0])):
                 levels = (after_CHW[channel] - before_CHW[channel])[background].mean().item()

@@ -66,7 +66,6 @@ def test_a_folder_of_frames_is_one_clip(tmp_path):
     assert not clip.is_video
 
 
-@pytest.mark.xfail(strict=True, reason="Path('.').name is empty, so the clip gets no name")
 def test_a_clip_in_the_current_folder_is_named_after_it(tmp_path, monkeypatch):
     write_frames(tmp_path / "walk")
     monkeypatch.chdir(tmp_path / "walk")
@@ -80,7 +79,7 @@ def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"no clips found; expected video files \(.mp4.*sub-folders of PNG") as caught:
+    with pytest.raises(UserError, match=r"no clips found; expected video files \(\.mp4.*sub-folders of PNG") as caught:
         find_clips(str(tmp_path))
     assert str(tmp_path) in str(caught.value)
 
@@ -89,7 +88,7 @@ def test_an_empty_folder_is_refused(tmp_path):
 def test_what_is_no_folder_is_refused_by_name(tmp_path, kind):
     (tmp_path / "file").write_text("")
     path = "" if kind == "none" else str(tmp_path / kind)
-    with pytest.raises(UserError, match="data.path must be a folder") as caught:
+    with pytest.raises(UserError, match=r"data\.path must be a folder") as caught:
         find_clips(path)
     assert repr(path) in str(caught.value)
 
@@ -201,7 +200,7 @@ def flip_last_byte(file):
         lambda folder: (folder / "walk" / "0001.png").unlink(),
         lambda folder: (folder / "walk" / "0001.png").rename(folder / "walk" / "0002.png"),
         lambda folder: (folder / "sea.mp4").rename(folder / "ocean.mp4"),
-        lambda folder: (folder / "walk").rename(folder / "run"),
+        lambda folder: (folder / "walk").rename(folder / "wander"),
         lambda folder: write_video(folder / "sky.mp4"),
     ],
     ids=["video", "frame", "more frames", "fewer frames", "frame name", "video name", "clip name", "more clips"],
@@ -254,18 +253,14 @@ def test_the_cache_keeps_what_other_clips_left(material, tmp_path):
     assert before.items() <= after.items()
 
 
-not_a_mapping = pytest.mark.xfail(strict=True, raises=AttributeError, reason="valid JSON that is no mapping")
-not_utf8 = pytest.mark.xfail(strict=True, raises=UnicodeDecodeError, reason="bytes that are not UTF-8")
-
-
 @pytest.mark.parametrize(
     "content",
     [
         b"",
         b'{"cut off',
-        pytest.param(b"[]", marks=not_a_mapping),
-        pytest.param(b"null", marks=not_a_mapping),
-        pytest.param(b"\xff\xfe\x00", marks=not_utf8),
+        b"[]",
+        b"null",
+        b"\xff\xfe\x00",
     ],
 )
 def test_a_corrupt_cache_is_ignored_and_mended(material, tmp_path, content):

@@ -1,0 +1,151 @@
+"""The exclusive right to compute one stage, on one machine or on a shared file system, without a server.
+
+A lease is a small file that names its holder. The holder touches it while it works. It passes to another process at
+once when its holder is dead on this host, and otherwise when it has not been touched for the length of the lease. All
+changes of lease files happen under one short file lock (flock), and every lease has a token of its own, so a holder
+that was stalled and wakes finds that the token in the file is no longer its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+BEATS = 5  # touches per length of a lease
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a lease. `started` tells it from a later process with the same number."""
+
+    host: str
+    pid: int
+    started: str
+    token: str
+
+    @classmethod
+    def this_process(cls) -> Holder:
+        """A holder with a new token."""
+        return cls(_host(), os.getpid(), _start_time(os.getpid()) or "", uuid.uuid4().hex)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it ran on this host and is gone; False where that cannot be known."""
+        if self.host != _host():
+            return False
+        started = _start_time(self.pid)
+        if started is not None:
+            return started != self.started
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return Path("/proc/self/stat").exists()  # alive to the kernel but not in /proc: a zombie
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host.split('/')[0]}"
+
+
+class Lease:
+    """A held lease; a context manager that gives it back. A thread touches it meanwhile."""
+
+    def __init__(self, path: Path, holder: Holder, seconds: float) -> None:
+        self._path, self.holder = path, holder
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._beat, args=(seconds / BEATS,), daemon=True)
+
+    @property
+    def token(self) -> str:
+        """Unlike that of any other lease."""
+        return self.holder.token
+
+    @contextlib.contextmanager
+    def checked(self) -> Iterator[bool]:
+        """Hold every change of leases back while acting on the answer: is the lease still this holder's?"""
+        with _changing(self._path.parent):
+            yield self._is_mine()
+
+    def _is_mine(self) -> bool:
+        holder = _read(self._path)
+        return holder is not None and holder.token == self.token
+
+    def _beat(self, every: float) -> None:
+        while not self._done.wait(every):
+            with contextlib.suppress(OSError):  # a beat that fails is a beat missed: the lease ends if all do
+                if self._is_mine():
+                    os.utime(self._path)
+
+    def __enter__(self) -> Lease:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+        with self.checked() as mine:
+            if mine:
+                self._path.unlink()
+
+
+def try_acquire(path: Path, seconds: float) -> Lease | Holder:
+    """The lease on `path`, or the holder that has it. Never waits for another holder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _changing(path.parent) as now:
+        holder = _read(path)
+        if holder is not None and not holder.is_dead and now - path.stat().st_mtime < seconds:
+            return holder
+        mine = Holder.this_process()
+        beside = path.with_name(f".{path.name}-{mine.token}")
+        beside.write_text(json.dumps(asdict(mine)))
+        beside.replace(path)
+        return Lease(path, mine, seconds)
+
+
+@contextlib.contextmanager
+def _changing(folder: Path) -> Iterator[float]:
+    """The only process that changes leases in `folder`; yields the time by the file system's own clock."""
+    with (folder / ".mutex").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        os.utime(handle.fileno())
+        yield os.fstat(handle.fileno()).st_mtime
+
+
+def _read(path: Path) -> Holder | None:
+    try:
+        return Holder(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        return None  # torn by a crash of the machine: nobody's
+
+
+def _host() -> str:
+    """Host name, boot and process namespace: within one such, process numbers mean the same to everyone."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    with contextlib.suppress(OSError):
+        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
+    return "/".join(parts)
+
+
+def _start_time(pid: int) -> str | None:
+    """When a living process started, in kernel ticks; None if it is gone, a zombie, or the system has no /proc."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]

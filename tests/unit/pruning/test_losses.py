@@ -1,0 +1,86 @@
+"""Losses by hand."""
+
+import pytest
+import torch
+
+from vsrprune.channels import PrunePlan
+from vsrprune.pruning.gates import zero_cut_gates
+from vsrprune.pruning.losses import charbonnier, temporal_loss
+from vsrprune.pruning.surgery import compact
+
+FLOOR = 1e-6
+
+
+def row(*values: float) -> torch.Tensor:
+    """A hidden state (1, 1, 1, W)."""
+    return torch.tensor(values, dtype=torch.float64).view(1, 1, 1, -1)
+
+
+def test_charbonnier_by_hand() -> None:
+    a, b = row(1.0, -2.0, 0.5, 0.0), row(4.0, 2.0, 0.5, 1e-6)
+    expected = (3 + 4 + 1e-6 + 2**0.5 * 1e-6) / 4
+    assert charbonnier(a, b).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_charbonnier_of_equal_tensors_is_the_floor_and_has_a_gradient() -> None:
+    a = row(1.0, 2.0).requires_grad_()
+    loss = charbonnier(a, a.detach().clone())
+    loss.backward()
+    assert loss.item() == pytest.approx(FLOOR, rel=1e-9)
+    assert a.grad is not None
+    assert torch.equal(a.grad, torch.zeros_like(a))  # a plain root would give NaN here
+
+
+def test_charbonnier_gradient_is_the_sign_far_from_zero() -> None:
+    a = row(3.0, -3.0).requires_grad_()
+    charbonnier(a, row(0.0, 0.0)).backward()
+    assert a.grad is not None
+    assert torch.allclose(a.grad, row(0.5, -0.5), rtol=1e-9)
+
+
+def test_temporal_loss_of_two_frames_by_hand() -> None:
+    student = {"forward": [row(1, 2), row(0, 0)]}
+    teacher = {"forward": [row(1, 5), row(4, 0)]}
+    # frame 1: (0 + 3) / 2, frame 2: (4 + 0) / 2, mean 1.75; the two zeros add the floor a half each
+    loss = temporal_loss(student, teacher, {"forward": None})
+    assert loss.item() == pytest.approx(1.75 + FLOOR / 2, rel=1e-9)
+
+
+def test_temporal_loss_is_the_mean_over_branches() -> None:
+    student = {"backward": [row(0.0)], "forward": [row(0.0)]}
+    teacher = {"backward": [row(2.0)], "forward": [row(6.0)]}
+    assert temporal_loss(student, teacher, {"backward": None, "forward": None}).item() == pytest.approx(4.0)
+
+
+def test_temporal_loss_of_identical_states_sits_at_the_floor() -> None:
+    states = {"backward": [torch.randn(2, 3, 4, 5) for _ in range(3)], "forward": [torch.randn(2, 3, 4, 5)] * 3}
+    assert temporal_loss(states, states, {"backward": None, "forward": None}).item() == pytest.approx(FLOOR, rel=1e-5)
+
+
+def test_aligned_student_is_compared_with_the_kept_channels() -> None:
+    teacher = {"forward": [torch.tensor([10.0, 20.0, 30.0, 40.0]).view(1, 4, 1, 1)]}
+    student = {"forward": [torch.tensor([10.0, 33.0]).view(1, 2, 1, 1)]}
+    assert temporal_loss(student, teacher, {"forward": (0, 2)}).item() == pytest.approx(1.5, rel=1e-6)
+    assert temporal_loss(student, teacher, {"forward": (1, 3)}).item() == pytest.approx((10 + 7) / 2, rel=1e-6)
+
+
+def test_states_of_another_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        temporal_loss({"forward": [row(1.0)]}, {"forward": [row(1.0), row(2.0)]}, {"forward": None})
+
+
+@pytest.mark.parametrize("rule", ["rsc", "aligned", "inner"])
+def test_pruned_network_against_its_own_masked_dense_one(rule: str, random_network, random_clip) -> None:
+    """The masked dense network has the pruned one's hidden states, at the channels the pruned one says it keeps."""
+    dense = random_network()
+    layout = dense.channel_layout(rule)
+    plan = PrunePlan.cutting(rule, layout, {group.name: [1] for group in layout.groups})
+    pruned = compact(dense, plan)
+    kept = {branch: pruned.stream_channels(branch) for branch in ("backward", "forward")}
+    frames_NTCHW = random_clip(3)
+    with torch.no_grad():
+        before = temporal_loss(pruned.hidden_states(frames_NTCHW), dense.hidden_states(frames_NTCHW), kept)
+        zero_cut_gates(dense, plan)
+        after = temporal_loss(pruned.hidden_states(frames_NTCHW), dense.hidden_states(frames_NTCHW), kept)
+    assert after.item() == pytest.approx(FLOOR, rel=1e-6)
+    assert before.item() > 1000 * FLOOR

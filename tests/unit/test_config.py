@@ -1,0 +1,378 @@
+"""Defaults of the knobs, and the refusal of every wrong value by name."""
+
+import json
+import math
+
+import pytest
+import yaml
+
+from vsrprune.config import STAGES, Config, SparsifySchedule, validate
+from vsrprune.errors import UserError
+
+DEFAULTS = {
+    "rsc": True,
+    "residual": "aligned",
+    "ratio": 0.5,
+    "target": "units",
+    "scope": "global",
+    "ratios": None,
+    "score": "l1",
+    "order": "min",
+    "tf_weight": 1.0,
+    "min_kept": 1,
+    "round_to": 1,
+    "seed": 0,
+    "pretrain_seed": 0,
+    "until": "evaluate",
+    "dry_run": False,
+    "model.name": "basicvsr_tiny",
+    "data.name": "demo",
+    "schedule.name": "demo",
+    "trainer.name": "cpu",
+    "tracking.mode": "offline",
+    "method.name": "ssl",
+    "launcher.name": "local",
+}
+
+
+def changed(values=(), **knobs):
+    """A configuration with some values set, by dotted name."""
+    config = Config()
+    for name, value in {**dict(values), **knobs}.items():
+        *groups, last = name.split(".")
+        owner = config
+        for group in groups:
+            owner = getattr(owner, group)
+        assert hasattr(owner, last)
+        setattr(owner, last, value)
+    return config
+
+
+def value_of(config, name):
+    for part in name.split("."):
+        config = getattr(config, part)
+    return config
+
+
+def refusal(config):
+    with pytest.raises(UserError) as caught:
+        validate(config)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_default(name):
+    value = value_of(Config(), name)
+    assert value == DEFAULTS[name]
+    assert type(value) is type(DEFAULTS[name])
+
+
+def test_defaults_are_valid_and_validation_leaves_them_alone():
+    config = Config()
+    validate(config)
+    assert config == Config()
+
+
+def test_configurations_do_not_share_their_groups():
+    one = Config()
+    one.model.upscale_factors.append(3)
+    one.data.val.append("a")
+    one.schedule.sparsify.lr = 1
+    assert Config() != one
+    assert Config().model.upscale_factors == [2, 2]
+    assert Config().data.val == []
+
+
+# Wrong values
+
+CHOICES = {
+    "residual": ["aligned", "inner"],
+    "target": ["units", "macs"],
+    "scope": ["global", "local", "per_layer"],
+    "score": ["l1", "gate", "random"],
+    "order": ["min", "max"],
+    "until": ["pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate"],
+    "method.name": ["ssl", "l1"],
+    "data.name": ["demo", "folder"],
+    "data.channel": ["rgb", "y"],
+    "tracking.mode": ["offline", "online", "none"],
+    "schedule.pretrain.shape": ["cosine", "onecycle", "constant"],
+    "schedule.finetune.shape": ["cosine", "onecycle", "constant"],
+    "trainer.accelerator": ["cpu", "gpu", "auto"],
+    "trainer.precision": ["32-true", "16-mixed", "bf16-mixed", "64-true"],
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("value", ["nonsense", "", "RSC"])
+def test_a_wrong_choice_is_refused_with_the_right_ones(name, value):
+    assert refusal(changed({name: value})) == f"{name} must be one of {', '.join(CHOICES[name])}; got {value!r}"
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in CHOICES for value in CHOICES[name]])
+def test_every_right_choice_is_accepted(name, value):
+    companions = {"ratios": {"fusion": 0.5}} if value == "per_layer" else {}
+    config = changed({name: value, **companions})
+    validate(config)
+    assert value_of(config, name) == value
+
+
+LEAST = {
+    "min_kept": 1,
+    "round_to": 1,
+    "seed": 0,
+    "pretrain_seed": 0,
+    "data.max_frames": 0,
+    "data.crop": 0,
+    "data.demo_seed": 0,
+    "data.demo_frames": 1,
+    "data.demo_train_per_photo": 1,
+    "data.demo_val_per_photo": 1,
+    "schedule.batch": 1,
+    "schedule.patch": 4,
+    "schedule.frames": 1,
+    "schedule.log_every": 1,
+    "schedule.checkpoint_every": 1,
+    "schedule.pretrain.steps": 1,
+    "schedule.sparsify.growth_interval": 1,
+    "schedule.sparsify.hold_steps": 0,
+    "schedule.finetune.steps": 1,
+    "evaluate.latency_frames": 1,
+    "evaluate.latency_repeats": 1,
+    "evaluate.crops": 0,
+    "trainer.devices": 1,
+    "trainer.threads": 0,
+    "trainer.workers": 0,
+}
+
+
+@pytest.mark.parametrize("name", LEAST)
+@pytest.mark.parametrize("below", [1, 8])
+def test_a_number_below_its_least_is_refused(name, below):
+    value = LEAST[name] - below
+    assert refusal(changed({name: value})) == f"{name} must be at least {LEAST[name]}; got {value}"
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_the_least_number_is_accepted(name):
+    companions = {"schedule.frames": 1} if name == "data.demo_frames" else {}
+    validate(changed({name: LEAST[name], **companions}))
+
+
+@pytest.mark.parametrize(("value", "shown"), [(1.0, "1"), (1.5, "1.5"), (-0.1, "-0.1"), (math.nan, "nan")])
+def test_a_ratio_out_of_range_is_refused(value, shown):
+    assert refusal(changed(ratio=value)) == f"ratio must be in [0, 1), the share that is removed; got {shown}"
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, 0.999])
+def test_a_ratio_in_range_is_accepted(value):
+    validate(changed(ratio=value))
+
+
+@pytest.mark.parametrize(("value", "shown"), [(-0.1, "-0.1"), (math.inf, "inf"), (math.nan, "nan")])
+def test_a_tf_weight_out_of_range_is_refused(value, shown):
+    assert refusal(changed(tf_weight=value)) == f"tf_weight must be a finite number >= 0; got {shown}"
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.5, math.nan])
+def test_a_val_share_out_of_range_is_refused(value):
+    message = refusal(changed({"data.val_share": value}))
+    assert message == f"data.val_share must be in (0, 1); got {value:g}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "schedule.pretrain.lr",
+        "schedule.sparsify.lr",
+        "schedule.sparsify.gate_lr",
+        "schedule.sparsify.growth",
+        "schedule.sparsify.maximum",
+        "schedule.finetune.lr",
+    ],
+)
+@pytest.mark.parametrize("value", [0.0, -1e-3, math.inf, math.nan])
+def test_a_rate_that_is_not_positive_is_refused(name, value):
+    assert refusal(changed({name: value})) == f"{name} must be a finite number > 0; got {value:g}"
+
+
+@pytest.mark.parametrize("value", ["8", 1.5, None, True, [8]])
+def test_round_to_must_be_a_whole_number(value):
+    assert refusal(changed(round_to=value)) == f"round_to must be a whole number >= 1; got {value!r}"
+
+
+@pytest.mark.parametrize(
+    ("knobs", "expected"),
+    [
+        ({"target": "params"}, "target=params is not available yet; it must be units or macs"),
+        ({"target": "latency"}, "target=latency is not available yet; it must be units or macs"),
+        ({"round_to": "auto"}, "round_to=auto is not available yet; it must be a whole number >= 1"),
+    ],
+)
+def test_what_is_planned_but_not_there_is_said_so(knobs, expected):
+    assert refusal(changed(knobs)).startswith(expected)
+
+
+@pytest.mark.parametrize("value", [[], [180], [180, 320, 3], [180, 7], [-8, 320]])
+def test_a_wrong_latency_size_is_refused(value):
+    expected = f"evaluate.latency_size must be [height, width], each >= 8; got {value}"
+    assert refusal(changed({"evaluate.latency_size": value})) == expected
+
+
+# Pairs that contradict each other
+
+
+@pytest.mark.parametrize("ratios", [None, "", {}])
+def test_per_layer_needs_ratios(ratios):
+    assert refusal(changed(scope="per_layer", ratios=ratios)).startswith(
+        "scope=per_layer needs ratios=FILE or ratios={"
+    )
+
+
+def test_per_layer_cannot_meet_macs():
+    message = refusal(changed(scope="per_layer", ratios={"fusion": 0.5}, target="macs"))
+    assert "scope=per_layer fixes every layer's share, so target=macs cannot be met" in message
+
+
+@pytest.mark.parametrize("scope", ["global", "local"])
+@pytest.mark.parametrize("ratios", [{"fusion": 0.5}, "ratios.yaml"])
+def test_ratios_are_refused_where_nothing_reads_them(scope, ratios):
+    expected = f"ratios are given, but scope={scope} does not read them; add scope=per_layer"
+    assert refusal(changed(scope=scope, ratios=ratios)) == expected
+
+
+def test_a_path_is_refused_where_nothing_reads_it():
+    expected = "data.path=clips is given, but data=demo does not read it; add data=folder"
+    assert refusal(changed({"data.path": "clips"})) == expected
+    validate(changed({"data.path": "clips", "data.name": "folder"}))
+
+
+def test_demo_clips_must_be_as_long_as_a_training_sequence():
+    message = refusal(changed({"schedule.frames": 11, "data.demo_frames": 10}))
+    assert message == "schedule.frames=11 is longer than the demo clips; data.demo_frames is 10"
+    validate(changed({"schedule.frames": 10, "data.demo_frames": 10}))
+    validate(changed({"schedule.frames": 11, "data.demo_frames": 10, "data.name": "folder"}))
+
+
+def test_a_pretrained_file_must_exist(tmp_path):
+    missing = str(tmp_path / "dense.safetensors")
+    assert (
+        refusal(changed(pretrained=missing)) == f"pretrained must be a .safetensors file; there is none at {missing!r}"
+    )
+    (tmp_path / "dense.safetensors").write_bytes(b"")
+    validate(changed(pretrained=missing))
+
+
+# Ratios
+
+RATIOS = {"backward_trunk.blocks.0.conv1": 0.25, "fusion": 12, "upconv1": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "dump"), [(".yaml", yaml.safe_dump), (".yml", yaml.safe_dump), (".json", json.dumps)]
+)
+def test_ratios_are_read_from_files(tmp_path, suffix, dump):
+    path = tmp_path / f"ratios{suffix}"
+    path.write_text(dump(RATIOS))
+    config = changed(scope="per_layer", ratios=str(path))
+    validate(config)
+    assert config.ratios == RATIOS
+    assert [type(value) for value in config.ratios.values()] == [type(value) for value in RATIOS.values()]
+
+
+def test_ratios_are_read_from_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "ratios.yaml").write_text("fusion: 0.5\n")
+    config = changed(scope="per_layer", ratios="~/ratios.yaml")
+    validate(config)
+    assert config.ratios == {"fusion": 0.5}
+
+
+def test_ratios_may_be_a_dict_and_stay_one_when_validated_again():
+    config = changed(scope="per_layer", ratios=dict(RATIOS))
+    for _ in range(2):
+        validate(config)
+        assert config.ratios == RATIOS
+
+
+def test_names_of_layers_become_text():
+    config = changed(scope="per_layer", ratios={1: 0.5})
+    validate(config)
+    assert config.ratios == {"1": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("missing.yaml", None),
+        ("broken.yaml", "fusion: [0.5\n"),
+        ("broken.json", '{"fusion": 0.5'),
+        ("binary.json", b"\xff\xfe"),
+    ],
+)
+def test_a_ratios_file_that_cannot_be_read_is_named(tmp_path, name, content):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    message = refusal(changed(scope="per_layer", ratios=str(path)))
+    assert message.startswith(f"ratios={path}: cannot read this file (")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [("", "NoneType"), ("- 0.5\n", "list"), ("0.5\n", "float"), ("{}", "dict")]
+)
+def test_a_ratios_file_must_hold_a_mapping(tmp_path, content, kind):
+    (tmp_path / "ratios.yaml").write_text(content)
+    message = refusal(changed(scope="per_layer", ratios=str(tmp_path / "ratios.yaml")))
+    assert message == f"ratios must map layers to ratios; got {kind}"
+
+
+def test_ratios_given_directly_must_be_a_mapping():
+    assert refusal(changed(scope="per_layer", ratios=[0.5])) == "ratios must map layers to ratios; got list"
+
+
+# Derived values
+
+
+@pytest.mark.parametrize(
+    ("rsc", "residual", "rule"),
+    [(True, "aligned", "rsc"), (True, "inner", "rsc"), (False, "aligned", "aligned"), (False, "inner", "inner")],
+)
+def test_residual_rule(rsc, residual, rule):
+    assert changed(rsc=rsc, residual=residual).rule == rule
+
+
+@pytest.mark.parametrize(
+    ("growth", "interval", "maximum", "hold", "grows"),
+    [
+        (1e-4, 5, 0.1, 14_000, 5_000),  # the published schedule
+        (2e-3, 1, 0.1, 50, 50),
+        (0.03, 2, 0.1, 0, 8),  # 0.03, 0.06, 0.09, then the maximum
+        (0.06, 1, 0.9, 0, 15),  # 15.000000000000002 in floating point
+        (0.5, 10, 0.1, 3, 10),
+    ],
+)
+def test_length_of_the_sparsify_schedule(growth, interval, maximum, hold, grows):
+    schedule = SparsifySchedule(growth=growth, growth_interval=interval, maximum=maximum, hold_steps=hold)
+    assert schedule.growth_steps == grows
+    assert schedule.steps == grows + hold
+
+
+def test_the_default_sparsify_schedule_is_the_published_one():
+    schedule = SparsifySchedule()
+    assert (schedule.growth_steps, schedule.hold_steps) == (5_000, 14_000)
+
+
+def test_knobs_hold_every_value_but_places_and_loggers():
+    knobs = Config().knobs()
+    assert not {"store_dir", "runs_dir", "dry_run", "launcher", "tracking"} & knobs.keys()
+    for name, value in DEFAULTS.items():
+        group, _, inner = name.partition(".")
+        if group in knobs:
+            assert (knobs[group][inner] if inner else knobs[group]) == value
+    assert json.loads(json.dumps(knobs)) == knobs
+
+
+def test_stages_come_in_the_order_of_the_method():
+    assert STAGES == ("pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate")

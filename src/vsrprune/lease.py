@@ -73,7 +73,7 @@ class Lease:
     @contextlib.contextmanager
     def checked(self) -> Iterator[bool]:
         """Hold every change of leases back while acting on the answer: is the lease still this holder's?"""
-        with _changing(self._path.parent):
+        with changing(self._path.parent):
             yield self._is_mine()
 
     def _is_mine(self) -> bool:
@@ -102,8 +102,7 @@ class Lease:
 
 def try_acquire(path: Path, seconds: float) -> Lease | Holder:
     """The lease on `path`, or the holder that has it. Never waits for another holder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _changing(path.parent) as now:
+    with changing(path.parent) as now:
         holder = _read(path)
         if holder is not None and not holder.is_dead and now - path.stat().st_mtime < seconds:
             return holder
@@ -115,8 +114,9 @@ def try_acquire(path: Path, seconds: float) -> Lease | Holder:
 
 
 @contextlib.contextmanager
-def _changing(folder: Path) -> Iterator[float]:
-    """The only process that changes leases in `folder`; yields the time by the file system's own clock."""
+def changing(folder: Path) -> Iterator[float]:
+    """Be the only process that changes leases in `folder`; yields the time by the file system's own clock."""
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".mutex").open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         os.utime(handle.fileno())

@@ -14,7 +14,7 @@ from vsrprune.tracking import is_tracked, tracked
 
 def open_store(job: Job, say: Callable[[str], None]) -> Store:
     """The store of a job's configuration."""
-    return Store(Path(job.config.store_dir).expanduser(), lambda text: say(f"warning: {text}"))
+    return Store(Path(job.config.store_dir).expanduser(), lambda text: say(f"warning: {text}"), say)
 
 
 def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None:

@@ -1,7 +1,8 @@
 """Stage artifacts by content key: published whole or not at all, verified when read.
 
 - STORE/<stage>/<key>/: manifest.json and files of a published artifact
-- STORE/work/<stage>-<key>/: checkpoints of a stage that is not finished
+- STORE/work/<stage>-<key>/<token>/: checkpoints of a stage that is not finished
+- STORE/leases/: who computes what right now
 - STORE/damaged/<stage>-<key>-<n>/: an artifact whose checksum failed, set aside
 """
 
@@ -13,7 +14,6 @@ import json
 import os
 import shutil
 import socket
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vsrprune.errors import UserError
+from vsrprune.lease import Holder, Lease, changing, try_acquire
 
 MANIFEST = "manifest.json"
+WAIT_SECONDS = 0.5  # between looks at a stage that another process computes
 
 
 def content_key(settings: Mapping[str, Any]) -> str:
@@ -94,10 +95,16 @@ class Artifact:
 
 
 class Store:
-    """A folder of artifacts."""
+    """A folder of artifacts, for any number of processes on any number of machines."""
 
-    def __init__(self, root: Path, warn: Callable[[str], None]) -> None:
-        self.root, self._warn = root, warn
+    def __init__(
+        self,
+        root: Path,
+        warn: Callable[[str], None],
+        say: Callable[[str], None] = lambda text: None,
+        lease_seconds: float = 60.0,
+    ) -> None:
+        self.root, self._warn, self._say, self._lease_seconds = root, warn, say, lease_seconds
 
     def exists(self, stage: str, key: str) -> bool:
         """Whether the artifact is published; its content is not verified."""
@@ -105,86 +112,144 @@ class Store:
 
     def find(self, stage: str, key: str) -> Artifact | None:
         """The artifact, or None if there is none; one that fails its checksums is set aside with a warning."""
-        folder = self._folder(stage, key)
-        if not folder.is_dir():
-            return None
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text())
-            damage = _damage(folder, manifest["files"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            manifest, damage = {}, f"{MANIFEST} cannot be read ({error})"
+        artifact, damage = self._read(stage, key)
         if damage is None:
-            return Artifact(folder, manifest)
-        aside = self._set_aside(folder, stage, key)
+            return artifact
+        with changing(self._leases):
+            artifact, damage = self._read(stage, key)  # another process may have mended it meanwhile
+            if damage is None:
+                return artifact
+            aside = self._set_aside(stage, key)
         self._warn(f"{stage} {key} is damaged: {damage}; set aside in {aside}, it will be computed again")
         return None
 
-    def workdir(self, stage: str, key: str) -> Path:
-        """Where an unfinished stage keeps its checkpoints; survives a crash, gone after publishing."""
-        folder = self.root / "work" / f"{stage}-{key}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+    def _read(self, stage: str, key: str) -> tuple[Artifact | None, str | None]:
+        """The artifact, or what is wrong with it; neither if there is none."""
+        folder = self._folder(stage, key)
+        if not folder.is_dir():
+            return None, None
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text())
+            if manifest.pop("manifest_sha256") != _manifest_sha256(manifest):
+                return None, f"{MANIFEST} fails its checksum"
+            damage = _damage(folder, manifest["files"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return None, f"{MANIFEST} cannot be read ({error})"
+        return (None, damage) if damage else (Artifact(folder, manifest), None)
 
     def produce(
         self, stage: str, key: str, settings: Mapping[str, Any], make: Callable[[Path, Path], None]
     ) -> Artifact:
-        """Call `make(folder, workdir)`, which fills `folder` with the artifact's files, and publish them."""
+        """The artifact: computed here by `make(folder, workdir)`, or by whoever does it already.
+
+        `make` fills `folder` with the artifact's files; what it leaves in `workdir` outlives a crash and is there
+        again for the next try. Only one process at a time computes a stage; the others wait for it.
+        """
+        waiting_for = ""
+        while True:
+            artifact = self.find(stage, key)
+            if artifact is not None:
+                return artifact
+            held = try_acquire(self._leases / f"{stage}-{key}.json", self._lease_seconds)
+            if isinstance(held, Holder):
+                if held.token != waiting_for:
+                    waiting_for = held.token
+                    self._say(f"{stage} {key} is being computed by {held}; waiting for it")
+                time.sleep(WAIT_SECONDS)
+                continue
+            with held:
+                artifact = self.find(stage, key) or self._compute(held, stage, key, settings, make)
+            if artifact is not None:
+                return artifact
+
+    def _compute(
+        self, lease: Lease, stage: str, key: str, settings: Mapping[str, Any], make: Callable[[Path, Path], None]
+    ) -> Artifact | None:
+        """Make and publish under the lease; None if the lease went to someone else meanwhile."""
         started = time.monotonic()
-        work = self.workdir(stage, key)
         parent = self._folder(stage, key).parent
         parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=parent))
+        for left_over in parent.glob(f".{key}-*"):  # half-made by a holder that is gone
+            shutil.rmtree(left_over, ignore_errors=True)
+        folder = parent / f".{key}-{lease.token}"
+        folder.mkdir()
         try:
-            make(folder, work)
-            self._publish(folder, stage, key, settings, time.monotonic() - started)
+            make(folder, self._adopt_workdir(stage, key, lease.token))
+            manifest = _write_manifest(folder, stage, key, settings, time.monotonic() - started)
+            with lease.checked() as mine:
+                if mine:
+                    folder.rename(self._folder(stage, key))
+                    _fsync(parent)
+        except Exception:
+            with lease.checked() as mine:
+                if mine:
+                    raise
         finally:
-            shutil.rmtree(folder, ignore_errors=True)  # empty-handed after a rename; else a half-made artifact
-        shutil.rmtree(work, ignore_errors=True)
-        artifact = self.find(stage, key)
-        if artifact is None:
-            raise UserError(f"{stage} {key} could not be read back from {self.root}; check the disk")
-        return artifact
+            shutil.rmtree(folder, ignore_errors=True)  # gone after a rename; else half-made
+        if not mine:
+            self._warn(f"{stage} {key} went to another process while this one was stalled; its result is used")
+            return None
+        shutil.rmtree(self._workdirs(stage, key), ignore_errors=True)
+        return Artifact(self._folder(stage, key), manifest)
 
-    def _publish(self, folder: Path, stage: str, key: str, settings: Mapping[str, Any], seconds: float) -> None:
-        files = {}
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                _fsync(path)
-                files[path.relative_to(folder).as_posix()] = {
-                    "bytes": path.stat().st_size,
-                    "sha256": _sha256(path),
-                }
-        write_json(
-            folder / MANIFEST,
-            {
-                "stage": stage,
-                "key": key,
-                "settings": _canonical(settings),
-                "files": files,
-                "seconds": round(seconds, 3),
-                "host": socket.gethostname(),
-            },
-        )
-        _fsync(folder)
-        folder.chmod(0o755)
-        try:
-            folder.rename(self._folder(stage, key))
-        except OSError as error:
-            # Another process published the same content first; content keys make the two equal.
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-        _fsync(self._folder(stage, key).parent)
+    def _adopt_workdir(self, stage: str, key: str, token: str) -> Path:
+        """A working folder of this lease's own, with what an earlier holder left in its.
+
+        A stalled holder that wakes no longer finds its folder, so it cannot write into the new holder's work.
+        """
+        base = self._workdirs(stage, key)
+        base.mkdir(parents=True, exist_ok=True)
+        mine = base / token
+        left = sorted(base.iterdir(), key=lambda path: path.stat().st_mtime)
+        if left:
+            left.pop().rename(mine)
+        else:
+            mine.mkdir()
+        for older in left:
+            shutil.rmtree(older, ignore_errors=True)
+        return mine
+
+    @property
+    def _leases(self) -> Path:
+        return self.root / "leases"
+
+    def _workdirs(self, stage: str, key: str) -> Path:
+        return self.root / "work" / f"{stage}-{key}"
 
     def _folder(self, stage: str, key: str) -> Path:
         return self.root / stage / key
 
-    def _set_aside(self, folder: Path, stage: str, key: str) -> Path:
+    def _set_aside(self, stage: str, key: str) -> Path:
         damaged = self.root / "damaged"
         damaged.mkdir(parents=True, exist_ok=True)
         number = 1
         while (damaged / f"{stage}-{key}-{number}").exists():
             number += 1
-        return folder.rename(damaged / f"{stage}-{key}-{number}")
+        return self._folder(stage, key).rename(damaged / f"{stage}-{key}-{number}")
+
+
+def _write_manifest(folder: Path, stage: str, key: str, settings: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """Bring all files of `folder` to disk and list them, with checksums, in manifest.json; return what it says."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            _fsync(path)
+            files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    manifest = {
+        "stage": stage,
+        "key": key,
+        "settings": _canonical(settings),
+        "files": files,
+        "seconds": round(seconds, 3),
+        "host": socket.gethostname(),
+    }
+    write_json(folder / MANIFEST, {"manifest_sha256": _manifest_sha256(manifest), **manifest})
+    _fsync(folder)
+    return manifest
+
+
+def _manifest_sha256(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _damage(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -194,12 +259,13 @@ def _damage(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != expected["bytes"]:
             return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
-        if _sha256(path) != expected["sha256"]:
+        if sha256(path) != expected["sha256"]:
             return f"{name} fails its checksum"
     return None
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Checksum of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

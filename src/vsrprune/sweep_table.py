@@ -66,7 +66,7 @@ def _add_references(table: Table, row: Row, rows: Sequence[Row]) -> None:
         _short(cost.parameters),
         _short(cost.macs),
         "100%",
-        f"{dense_ms:.1f}",
+        _ms(dense_ms),
         "1.00",
         end_section=True,
     )
@@ -86,7 +86,7 @@ def _add_job(table: Table, number: int, row: Row) -> None:
         _short(cost.parameters),
         _short(cost.macs),
         f"{result.macs_kept:.1%}",
-        f"{latency['pruned']['ms']:.1f}",
+        _ms(latency["pruned"]["ms"]),
         f"{latency['dense']['ms'] / latency['pruned']['ms']:.2f}",
     )
 
@@ -97,6 +97,10 @@ def _short(number: float) -> str:
         if number >= size:
             return f"{number / size:.1f}{unit}" if number >= 10 * size else f"{number / size:.2f}{unit}"
     return f"{number:.0f}"
+
+
+def _ms(milliseconds: float) -> str:
+    return f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.1f}"
 
 
 def _footnotes(rows: Sequence[Row]) -> list[str]:

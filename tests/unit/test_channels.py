@@ -117,7 +117,7 @@ def test_the_two_sides_of_one_convolution_are_two_gates() -> None:
 @pytest.mark.parametrize("slot", [Slot(3, "a"), Slot(4, "unknown")], ids=["another size", "no such group"])
 def test_layout_refuses_a_slot_without_its_group(slot: Slot) -> None:
     for conv in (ConvLayer("c", 3, (Slot(3),), slot), ConvLayer("c", 3, (slot,), Slot(3))):
-        with pytest.raises(ValueError, match="c: slot .* does not match a declared group"):
+        with pytest.raises(ValueError, match=r"c: slot .* does not match a declared group"):
             ChannelLayout((group("a", 4),), (conv,))
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import run  # noqa: F401  registers the schema and the resolvers
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
+import run  # noqa: F401  registers the schema and the resolvers
 from vsrprune.config import STAGES, Config, validate
 from vsrprune.jobs import model_arguments
 

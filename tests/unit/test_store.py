@@ -100,6 +100,7 @@ def test_an_artifact_is_published_with_its_manifest(store, tmp_path, warnings):
     assert artifact.path("crops/a.png").read_bytes() == bytes(range(256))
     assert artifact.seconds >= 0
     manifest = artifact.json(MANIFEST)
+    assert manifest.pop("manifest_sha256")
     assert manifest == artifact.manifest
     assert (manifest["stage"], manifest["key"]) == ("score", KEY)
     assert manifest["settings"] == {"score": "l1", "ratio": 0.7}
@@ -133,7 +134,7 @@ def test_a_failed_make_leaves_nothing_to_read(store, tmp_path, error):
         store.produce("score", KEY, {}, make)
     assert not store.exists("score", KEY)
     assert store.find("score", KEY) is None
-    assert files_below(tmp_path / "store") == []
+    assert files_below(tmp_path / "store") == ["leases/.mutex"]
     assert list((tmp_path / "store" / "score").iterdir()) == []
 
 
@@ -160,11 +161,10 @@ def test_the_workdir_survives_a_failed_make_and_is_gone_after_publishing(store):
 
     with pytest.raises(RuntimeError):
         store.produce("score", KEY, {}, fail)
-    work = store.workdir("score", KEY)
+    (work,) = (store.root / "work" / f"score-{KEY}").iterdir()
     assert (work / "last.ckpt").read_text() == "step 40"
-    assert list(store.workdir("score", KEY[::-1]).iterdir()) == []
     store.produce("score", KEY, {}, go_on)
-    assert not work.exists()
+    assert not work.parent.exists()
 
 
 def run_together(*calls):
@@ -232,7 +232,6 @@ def test_a_slower_publisher_of_the_same_key_succeeds_too(store, warnings):
     assert warnings == []
 
 
-@pytest.mark.xfail(strict=True, raises=FileNotFoundError, reason="publishing removes the workdir of every publisher")
 def test_a_slower_publisher_keeps_its_workdir(store):
     def make_slowly(folder, work):
         (work / "last.ckpt").write_text("step 40")
@@ -302,7 +301,6 @@ def test_damaged_artifacts_are_kept_side_by_side(store, warnings, tmp_path):
     assert len(warnings) == 3
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="only `files` of the manifest is checked when it is read")
 def test_a_flipped_bit_in_the_name_of_a_manifest_field_is_noticed(store):
     artifact = store.produce("score", KEY, {}, make_plain)
     manifest = artifact.path(MANIFEST)

@@ -17,7 +17,7 @@ from vsrprune.pruning.surgery import compact, equivalence_error
 
 TOLERANCE = 1e-10
 FAR_ABOVE = 1e-3
-TRAINABLE_SEED = 5  # at random weights a narrow ReLU layer may be dead; here none is
+TRAINABLE_SEED = 1  # at random weights a narrow ReLU layer may be dead; here none is
 
 both_directions = pytest.mark.parametrize("bidirectional", [True, False], ids=["bi", "uni"])
 every_rule = pytest.mark.parametrize("rule", RULES)
@@ -297,5 +297,5 @@ def test_a_step_of_training_lowers_the_loss(rule, random_network, random_clip) -
 
 def test_a_plan_of_another_network_is_refused(random_network) -> None:
     plan = half_plan(random_network(blocks=1), "rsc")
-    with pytest.raises(UserError, match="the plan does not fit this network: group backward_trunk.blocks.1.conv1 has"):
+    with pytest.raises(UserError, match=r"does not fit this network: group backward_trunk\.blocks\.1\.conv1 has"):
         compact(random_network(blocks=2), plan)

@@ -26,6 +26,7 @@ from vsrprune.sweep_table import Row, print_layers, print_plan, print_results
 
 ConfigStore.instance().store(name="schema", node=Config)
 OmegaConf.register_new_resolver("slug", slug)
+OmegaConf.register_new_resolver("home", lambda path: str(Path(path).expanduser()))
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")

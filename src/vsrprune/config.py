@@ -308,6 +308,13 @@ def _check_pairs(config: Config) -> None:
             f"schedule.frames={config.schedule.frames} is longer than the demo clips;"
             f" data.demo_frames is {config.data.demo_frames}"
         )
+    if 0 < config.data.max_frames < config.schedule.frames:
+        raise UserError(
+            f"data.max_frames={config.data.max_frames} is less than schedule.frames={config.schedule.frames},"
+            " the frames that training takes at a time"
+        )
+    if config.trainer.devices != 1:
+        raise UserError(f"trainer.devices={config.trainer.devices}: several devices are not available yet; use 1")
     if config.pretrained and not Path(config.pretrained).expanduser().is_file():
         raise UserError(f"pretrained must be a .safetensors file; there is none at {config.pretrained!r}")
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from vsrprune.channels import ChannelLayout
 from vsrprune.config import Config, ModelConfig, validate
-from vsrprune.data.demo_photos import TRAIN_PHOTOS, VAL_PHOTOS
-from vsrprune.data.sources import ClipSource, clips_identity, find_clips, photos_identity, split_clips
+from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
+from vsrprune.data.sources import ClipSource, check_crop, clips_identity, find_clips, photos_identity, split_clips
 from vsrprune.errors import UserError
 from vsrprune.keys import DataIdentity, StagePlan, plan_stages
 from vsrprune.models.basicvsr_channels import BasicVSRArguments, basicvsr_layout
@@ -76,6 +76,12 @@ def plan_job(config: Config) -> Job:
 def _data(config: Config, scale: int) -> tuple[tuple[list[ClipSource], list[ClipSource]] | None, DataIdentity]:
     data = config.data
     if data.name == "demo":
+        if min(FRAME) // scale < config.schedule.patch:
+            raise UserError(
+                f"schedule.patch={config.schedule.patch} is larger than the demo's frames at 1/{scale} of their size,"
+                f" {FRAME[1] // scale}x{FRAME[0] // scale}; use data of your own or a smaller patch"
+            )
+        check_crop("the demo's frames", (FRAME[0] // scale * scale, FRAME[1] // scale * scale), data.crop)
         common = {"demo": data.demo_seed, "frames": data.demo_frames, "scale": scale}
         return None, DataIdentity(
             content_key({**common, "photos": photos_identity(TRAIN_PHOTOS), "clips": data.demo_train_per_photo}),

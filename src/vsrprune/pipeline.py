@@ -21,6 +21,7 @@ from vsrprune.config import Config
 from vsrprune.data.clips import ClipSet, check_clips
 from vsrprune.data.demo import demo_clips
 from vsrprune.data.reading import read_clips
+from vsrprune.data.sources import check_crop
 from vsrprune.jobs import Job
 from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import compare_latency
@@ -106,6 +107,9 @@ class _Run:
             train, val = self._job.sources
             clips = read_clips(train, val, scale, data.max_frames, data.halve)
         check_clips(clips.train, schedule.frames, schedule.patch)
+        for clip in clips.val:
+            height, width = clip.high_TCHW.shape[-2:]
+            check_crop(f"the held-out clip {clip.name}", (height, width), data.crop)
         for note in clips.notes:
             self._say(f"  note: {note}")
         return clips

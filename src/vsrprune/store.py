@@ -69,7 +69,7 @@ def explain_os_error(error: OSError) -> str | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full{where}; free some space and run the same command again, finished stages are kept"
     if error.errno in (errno.EROFS, errno.EACCES):
-        return f"no permission to write{where}; choose other folders with store_dir=... runs_dir=..."
+        return f"no permission for {error.filename}; folders to write into are chosen by store_dir=... runs_dir=..."
     return None
 
 

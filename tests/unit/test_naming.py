@@ -107,7 +107,10 @@ def test_booleans_are_named_as_they_are_typed():
 
 def test_jobs_that_differ_have_different_names():
     jobs = [["data.path=clips/new"], ["data.path=clips-new"]]
-    assert len(set(job_names(jobs))) == len(jobs)
+    names = job_names(jobs)
+    assert len(set(names)) == len(jobs)
+    assert all(re.fullmatch(r"data\.path=clips-new-[0-9a-f]{8}", name) for name in names)
+    assert job_names(jobs[::-1]) == names[::-1]
 
 
 # Sweeps

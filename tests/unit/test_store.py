@@ -413,7 +413,7 @@ def test_a_full_disk_or_quota_names_the_file(number):
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
 def test_a_folder_that_cannot_be_written_names_the_knobs(number):
     explanation = explain_os_error(OSError(number, os.strerror(number), "store/x"))
-    assert explanation.startswith("no permission to write while writing store/x")
+    assert explanation.startswith("no permission for store/x")
     assert "store_dir=" in explanation
     assert "runs_dir=" in explanation
 

@@ -17,10 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsrprune.data.clips import Clip, ClipSet, make_clip
-from vsrprune.data.demo_photos import TRAIN_PHOTOS, VAL_PHOTOS
+from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
 from vsrprune.data.sources import demo_photo
 
-FRAME = (160, 224)  # height, width at full resolution
 HALVED_ABOVE = 800  # photographs with a longer short side are halved, which makes them sharp
 
 

@@ -16,6 +16,8 @@ from vsrprune.data.clips import Clip, ClipSet, make_clip
 from vsrprune.data.sources import ClipSource
 from vsrprune.errors import UserError
 
+MOST_FRAMES = 0.9  # of those a video announces; containers are a little vague about the number
+
 RgbFrame = NDArray[np.uint8]  # (H, W, 3)
 
 
@@ -78,11 +80,21 @@ def _video_frames(file: Path) -> Iterator[RgbFrame]:
                 raise UserError(f"{file}: no video stream in this file")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
+            announced = stream.frames
+            if not announced and len(container.streams) == 1:  # else the sound may be what is longer
+                announced = int((container.duration or 0) / av.time_base * (stream.average_rate or 0))
+            decoded = 0
             for packet in container.demux(stream):
                 if packet.is_corrupt:  # a file that lost its end would else pass for a shorter clip
                     raise UserError(f"{file}: cannot decode this video (it is cut off or damaged)")
                 for frame in packet.decode():
+                    decoded += 1
                     yield frame.to_ndarray(format="rgb24")
+            if decoded < MOST_FRAMES * announced:
+                raise UserError(
+                    f"{file}: cannot decode this video (it announces {announced} frames, but {decoded} can be read; it"
+                    " is cut off or damaged)"
+                )
     except av.error.FFmpegError as error:
         raise UserError(f"{file}: cannot decode this video ({error})") from error
 
@@ -90,7 +102,7 @@ def _video_frames(file: Path) -> Iterator[RgbFrame]:
 def _read_png(file: Path) -> RgbFrame:
     """Grey becomes RGB and an opaque alpha channel is dropped; 16-bit and transparent images are refused."""
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=["PNG"]) as image:
             image.load()
             if image.mode.startswith(("I", "F")) or _bit_depth(file) > 8:
                 raise UserError(f"{file}: 16-bit frames are not supported; convert it to 8 bits per channel")

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import random
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from vsrprune.store import write_atomically
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".y4m", ".avi", ".webm")
 FRAME_SUFFIX = ".png"
+SMALLEST_SIDE = 11
 _SAMPLE_BYTES = 1 << 16
 
 
@@ -75,7 +77,13 @@ def find_clips(path: str) -> list[ClipSource]:
 
 
 def _frames(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(entry for entry in folder.iterdir() if entry.suffix.lower() == FRAME_SUFFIX))
+    frames = (entry for entry in folder.iterdir() if entry.suffix.lower() == FRAME_SUFFIX)
+    return tuple(sorted(frames, key=lambda entry: _number_aware(entry.name)))
+
+
+def _number_aware(name: str) -> list[tuple[int, str]]:
+    """Sort key that puts frame 2 before frame 10, padded with zeros or not."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def split_clips(
@@ -94,7 +102,7 @@ def split_clips(
     both = sorted(set(train) & set(val))
     if both:
         raise UserError(f"data.train and data.val share {', '.join(both)}; a held-out clip is never trained on")
-    held_out = list(val)
+    held_out = list(dict.fromkeys(val))
     if not held_out:
         free = [name for name in by_name if name not in train]
         if train:
@@ -102,13 +110,22 @@ def split_clips(
         elif len(free) > 1:
             count = max(1, min(len(free) - 1, round(len(free) * val_share)))
             held_out = sorted(random.Random(seed).sample(free, count))
-    trained = list(train) or [name for name in by_name if name not in held_out]
+    trained = list(dict.fromkeys(train)) or [name for name in by_name if name not in held_out]
     if not held_out or not trained:
         raise UserError(
             f"data needs at least one clip to train on and one held out; got {len(trained)} and {len(held_out)}"
             f" of {len(clips)} ({', '.join(by_name)})"
         )
     return [by_name[name] for name in trained], [by_name[name] for name in held_out]
+
+
+def check_crop(what: str, size: tuple[int, int], crop: int) -> None:
+    """Raise UserError if less than SSIM's window is left of frames of `size` after cropping their border."""
+    if min(size) - 2 * crop < SMALLEST_SIDE:
+        raise UserError(
+            f"data.crop={crop} leaves less than {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, the window of SSIM, of {what}"
+            f" ({size[1]}x{size[0]})"
+        )
 
 
 def photos_identity(names: Iterable[str]) -> str:
@@ -128,12 +145,12 @@ def clips_identity(clips: Sequence[ClipSource], cache: Path) -> str:
     fresh: dict[str, str] = {}
     digest = hashlib.sha256()
     for clip in clips:
-        digest.update(clip.name.encode())
+        digest.update(f"/{clip.name}".encode())  # no name contains a slash
         for file in clip.files:
             stat = file.stat()
             entry = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
             fresh[entry] = known.get(entry) or _sampled_hash(file, stat.st_size)
-            digest.update(f"{file.name}|{stat.st_size}|{fresh[entry]}".encode())
+            digest.update(f"|{file.name}|{stat.st_size}|{fresh[entry]}".encode())
     if fresh.keys() - known.keys():
         write_atomically(cache, json.dumps({**known, **fresh}))
     return digest.hexdigest()[:16]

@@ -31,7 +31,7 @@ class Latency:
 
 @contextlib.contextmanager
 def machine_lock() -> Iterator[None]:
-    """Wait until no other process of this machine measures; two at once would time each other."""
+    """Wait until no other process of this user measures here; two at once would time each other."""
     path = os.path.join(tempfile.gettempdir(), f"vsrprune-latency-{os.getuid()}.lock")
     with open(path, "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -115,9 +115,20 @@ def test_transparent_frames_are_refused_by_name(tmp_path, channels):
 
 @pytest.mark.parametrize("mode", ["P", "RGB", "L"])
 def test_transparent_colours_are_refused_by_name(tmp_path, mode):
-    file = tmp_path / "0000.png"
+    file = tmp_path / "0000.png"  # one colour is declared transparent, in a chunk of its own
     Image.new(mode, (8, 6)).save(file, transparency=(0, 0, 0) if mode == "RGB" else 0)
     assert "transparent" in refusal(ClipSource("walk", (file,)))
+
+
+@pytest.mark.parametrize("mode", ["P", "RGB", "L"])
+def test_a_transparent_colour_that_no_pixel_has_is_accepted(tmp_path, mode):
+    file = tmp_path / "0000.png"
+    image = Image.new(mode, (8, 6))
+    if mode == "P":
+        image.putpalette([10, 20, 30, 40, 50, 60])
+    image.save(file, transparency=(1, 2, 3) if mode == "RGB" else 1)
+    expected = [10, 20, 30] if mode == "P" else [0, 0, 0]
+    assert read_frames(ClipSource("walk", (file,)))[0, :, 0, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -205,11 +216,28 @@ def test_a_broken_mp4_is_named(tmp_path, content):
     assert refusal(source).startswith(f"{source.files[0]}: cannot decode this video")
 
 
-def test_an_mp4_that_lost_its_end_is_named(tmp_path):
-    images = [noise(32, 48, 3, seed=seed) for seed in range(6)]
-    source = write_video(tmp_path / "sea.mp4", images, options={"movflags": "faststart"})  # index first, then frames
-    data = source.files[0].read_bytes()
-    source.files[0].write_bytes(data[: len(data) // 2])
+def cut_video(path, missing, **options):
+    """A video of six frames, cut off so many bytes before its fourth frame ends."""
+    source = write_video(path, [noise(32, 48, 3, seed=seed) for seed in range(6)], **options)
+    assert len(read_frames(source)) == 6
+    with av.open(str(path)) as container:
+        ends = sorted(packet.pos + packet.size for packet in container.demux(video=0) if packet.size)
+    path.write_bytes(path.read_bytes()[: ends[3] - missing])
+    return source
+
+
+INDEX_FIRST = {"movflags": "faststart"}  # so that the frames before the cut can be found
+
+
+@pytest.mark.parametrize("missing", [0, 1, 100])
+def test_an_mp4_that_lost_its_end_is_named(tmp_path, missing):
+    source = cut_video(tmp_path / "sea.mp4", missing, options=INDEX_FIRST)
+    assert refusal(source).startswith(str(source.files[0]))
+
+
+@pytest.mark.parametrize("missing", [0, 100])
+def test_an_mkv_that_lost_its_end_is_named(tmp_path, missing):
+    source = cut_video(tmp_path / "sea.mkv", missing, codec="ffv1", pixels="bgr0")
     assert refusal(source).startswith(str(source.files[0]))
 
 

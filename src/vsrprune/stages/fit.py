@@ -18,9 +18,9 @@ from pytorch_lightning.loggers.logger import Logger
 from vsrprune.data.clips import Clip
 from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
 from vsrprune.progress import StageProgress
+from vsrprune.stages.checkpoints import Checkpoints
 from vsrprune.stages.training import TrainingStage
 
-CHECKPOINT = "last.ckpt"
 ROWS = "metrics.jsonl"
 
 OnRow = Callable[[dict[str, Any]], None]
@@ -59,7 +59,8 @@ def fit(
 ) -> list[dict[str, Any]]:
     """Train `module` for its steps and return its metric rows.
 
-    Goes on from workdir/last.ckpt if there is one. Raises TrainingDivergedError if the loss is not finite.
+    Goes on from the newest sound checkpoint in `workdir`, to the same end as without the break. Raises
+    TrainingDivergedError if the loss is not finite.
     """
     _quiet()
     module.log_every = log_every
@@ -68,7 +69,7 @@ def fit(
     dataset = PatchDataset(clips, sampling.frames, sampling.patch, module.network.arguments.scale, sampling.seed)
     sampler = StepSampler(module.steps, sampling.batch)
     rows = RowLogger(workdir / ROWS, module.stage, on_row)
-    checkpoint = workdir / CHECKPOINT
+    checkpoints = Checkpoints(workdir)
     with StageProgress(module.stage, module.steps) as progress:
         trainer = pl.Trainer(
             accelerator=hardware.accelerator,
@@ -78,7 +79,7 @@ def fit(
             max_epochs=-1,
             logger=rows,
             log_every_n_steps=log_every,
-            callbacks=[_Resume(sampler, rows), _Checkpoints(checkpoint, checkpoint_every), _Bar(progress)],
+            callbacks=[_Resume(sampler, rows), _Saves(checkpoints, checkpoint_every), _Bar(progress)],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -89,7 +90,7 @@ def fit(
         trainer.fit(
             module,
             patch_loader(dataset, sampler, hardware.workers),
-            ckpt_path=checkpoint if checkpoint.is_file() else None,
+            ckpt_path=checkpoints.newest_sound(),
             weights_only=True,
         )
     module.network.cpu()
@@ -148,16 +149,16 @@ class _Resume(Callback):
         self._rows.forget_from(step)
 
 
-class _Checkpoints(Callback):
-    """Writes last.ckpt every so many steps; never a network that holds NaN."""
+class _Saves(Callback):
+    """Writes a checkpoint every so many steps; never a network that holds NaN."""
 
-    def __init__(self, path: Path, every: int) -> None:
-        self._path, self._every = path, every
+    def __init__(self, checkpoints: Checkpoints, every: int) -> None:
+        self._checkpoints, self._every = checkpoints, every
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         due = trainer.global_step % self._every == 0 and trainer.global_step < trainer.max_steps
         if due and all(bool(torch.isfinite(parameter).all()) for parameter in pl_module.parameters()):
-            trainer.save_checkpoint(self._path)
+            self._checkpoints.save(trainer)
 
 
 class _Bar(Callback):

@@ -7,6 +7,7 @@ python src/run.py --help                             every knob
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from vsrprune.config import Config
-from vsrprune.errors import UserError
+from vsrprune.errors import PreemptedError, UserError
+from vsrprune.failures import card_of_error, retry_command
 from vsrprune.jobs import plan_job, read_measured
 from vsrprune.naming import slug
 from vsrprune.runner import open_store, run_job
@@ -36,6 +38,8 @@ def main(config: DictConfig) -> float | None:
     folder = Path(hydra_config.runtime.output_dir)
     try:
         return run(config, folder)
+    except PreemptedError as error:
+        sys.exit(_complain(str(error), 143))
     except UserError as error:
         sys.exit(_complain(str(error)))
     except OSError as error:
@@ -56,7 +60,12 @@ def run(composed: DictConfig, folder: Path) -> float | None:
     if config.dry_run:
         print_plan([(folder.name, job)], open_store(job, print), console)
         return None
-    result = run_job(job, folder, say=lambda text: print(text, flush=True))
+    try:
+        result = run_job(job, folder, say=lambda text: print(text, flush=True))
+    except Exception as error:
+        with contextlib.suppress(OSError):  # on a full disk there is no room for the card either
+            card_of_error(error, folder, retry_command(sys.argv)).save(folder)
+        raise
     if result is None:
         last = job.stages[-1]
         print(f"stopped after {last.stage}, as until={config.until} asks: {config.store_dir}/{last.stage}/{last.key}")

@@ -150,6 +150,10 @@ class PrunePlan:
     def cutting(cls, rule: str, layout: ChannelLayout, cut: Mapping[str, Iterable[int]]) -> PrunePlan:
         """The plan that cuts the channels named in `cut` (by group) and keeps the others."""
         gone = {name: set(channels) for name, channels in cut.items()}
+        sizes = {group.name: group.size for group in layout.groups}
+        for name, channels in gone.items():
+            if not channels <= set(range(sizes.get(name, 0))):
+                raise ValueError(f"{name}: channels {sorted(channels)} are not among this layout's")
         return cls(
             rule=rule,
             sizes={group.name: group.size for group in layout.groups},

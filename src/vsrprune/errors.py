@@ -9,6 +9,10 @@ class UserError(Exception):
     """Something the user gave cannot be used. The message is one line: what, the value, what is allowed."""
 
 
+class PreemptedError(UserError):
+    """The job was asked to stop (SIGTERM) and has written a checkpoint; the same command goes on from there."""
+
+
 class TrainingDivergedError(UserError):
     """The loss became NaN or infinite; the last good checkpoint is kept."""
 

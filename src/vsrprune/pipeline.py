@@ -22,6 +22,7 @@ from vsrprune.data.clips import ClipSet, check_clips
 from vsrprune.data.demo import demo_clips
 from vsrprune.data.reading import read_clips
 from vsrprune.data.sources import check_crop
+from vsrprune.failures import JobState
 from vsrprune.jobs import Job
 from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import compare_latency
@@ -58,18 +59,18 @@ EQUIVALENCE_SIZE = (37, 45)  # odd, and no multiple of anything the network divi
 EQUIVALENCE_FRAMES = (1, 2, 5)
 
 
-def run_stages(job: Job, store: Store, tracker: Tracker, say: Callable[[str], None]) -> None:
-    """Make every artifact of the job that the store does not have."""
+def run_stages(job: Job, store: Store, tracker: Tracker, state: JobState, say: Callable[[str], None]) -> None:
+    """Make every artifact of the job that the store does not have; `state` keeps on disk how far it is."""
     if job.config.trainer.threads:
         torch.set_num_threads(job.config.trainer.threads)
-    _Run(job, store, tracker, say).all()
+    _Run(job, store, tracker, state, say).all()
 
 
 class _Run:
     """One job under way: its artifacts so far, and what stages share (clips, device)."""
 
-    def __init__(self, job: Job, store: Store, tracker: Tracker, say: Callable[[str], None]) -> None:
-        self._job, self._store, self._tracker, self._say = job, store, tracker, say
+    def __init__(self, job: Job, store: Store, tracker: Tracker, state: JobState, say: Callable[[str], None]) -> None:
+        self._job, self._store, self._tracker, self._state, self._say = job, store, tracker, state, say
         self._config: Config = job.config
         self._artifacts: dict[str, Artifact] = {}
 
@@ -87,6 +88,7 @@ class _Run:
             "measure": self._measure,
         }
         for stage in self._job.stages:
+            self._state.stage(stage.stage)
             artifact = self._store.find(stage.stage, stage.key)
             if artifact is None:
                 make = makers[stage.stage]
@@ -138,10 +140,14 @@ class _Run:
             hardware=Hardware(trainer.accelerator, trainer.devices, trainer.precision, trainer.workers),
             log_every=schedule.log_every,
             checkpoint_every=schedule.checkpoint_every,
-            on_row=self._tracker.row,
+            on_row=self._on_row,
         )
         save_network(module.network, folder)
         _write_rows(folder, rows)
+
+    def _on_row(self, row: dict[str, Any]) -> None:
+        self._state.step(row["stage"], row["step"])
+        self._tracker.row(row)
 
     def _pretrain(self, folder: Path, work: Path) -> None:
         if self._config.pretrained:

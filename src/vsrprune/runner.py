@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vsrprune.errors import UserError
+from vsrprune.failures import JobState
 from vsrprune.jobs import Job, collect, config_warnings, is_finished
 from vsrprune.results import RESULT, Result
 from vsrprune.store import Store
@@ -21,6 +22,7 @@ def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None
     """Run a job; None if `until` stops it before its evaluation. torch is imported only if a stage is missing."""
     config = job.config
     store = open_store(job, say)
+    state = JobState(folder)
     for warning in config_warnings(config):
         say(f"warning: {warning}")
     with tracked(
@@ -38,12 +40,14 @@ def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None
             if not is_finished(job, store):
                 from vsrprune.pipeline import run_stages
 
-                run_stages(job, store, tracker, say)
+                run_stages(job, store, tracker, state, say)
             result = collect(job, store, folder)
             if result is not None:
                 tracker.finished(result)
+                state.finished()
                 return result
             if config.until != "evaluate":
+                state.finished()
                 return None
     raise UserError(f"the artifacts in {store.root} keep failing their checksums; check the disk")
 

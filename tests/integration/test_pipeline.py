@@ -15,6 +15,7 @@ from PIL import Image
 
 from vsrprune.data.demo import demo_clips
 from vsrprune.errors import TrainingDivergedError, UserError
+from vsrprune.failures import JobState
 from vsrprune.jobs import collect, plan_job
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.files import load_network, save_network
@@ -222,7 +223,7 @@ def test_nan_stops_the_stage_and_keeps_the_last_good_checkpoint(tmp_path: Path) 
     config.schedule.checkpoint_every = 1
     job = plan_job(config)
     with pytest.raises(TrainingDivergedError, match=r"pretrain: the loss is not finite at step \d+"):
-        run_stages(job, open_store(job, print), NoTracker(), lambda text: None)
+        run_stages(job, open_store(job, print), NoTracker(), JobState(tmp_path / "job"), lambda text: None)
     stage = job.stage("pretrain")
     assert not (tmp_path / "store" / "pretrain" / stage.key).exists()
     checkpoints = list((tmp_path / "store" / "work" / f"pretrain-{stage.key}").rglob("*.ckpt"))

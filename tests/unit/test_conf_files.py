@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from omegaconf import OmegaConf
 
 import run  # noqa: F401  registers the schema and the resolvers
 from vsrprune.config import STAGES, Config, validate
-from vsrprune.jobs import model_arguments
+from vsrprune.jobs import model_arguments, plan_job
 
 ROOT = Path(__file__).parents[2]
 GROUP_FILES = sorted(path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*/*.yaml"))
@@ -40,6 +41,7 @@ def test_config_files_are_found() -> None:
         "tracking",
         "launcher",
         "method",
+        "rule",
     }
 
 
@@ -51,7 +53,27 @@ def test_every_group_file_composes_and_validates(path: Path) -> None:
     config = composed([f"{path.parts[0]}={path.stem}", *data])
     validate(config)
     chosen = getattr(config, path.parts[0])
-    assert (chosen.mode if path.parts[0] == "tracking" else chosen.name) == path.stem
+    names = {"tracking": lambda: chosen.mode, "rule": lambda: chosen}
+    assert names.get(path.parts[0], lambda: chosen.name)() == path.stem
+
+
+@pytest.mark.parametrize("path", SWEEP_FILES, ids=lambda path: path.stem)
+def test_every_named_sweep_composes_and_validates(path: Path) -> None:
+    """Each of its jobs, as Hydra would make them from its axes."""
+    text = path.read_text()
+    assert f"python src/run.py -cd sweeps -cn {path.stem}" in text
+    axes = OmegaConf.load(path)["hydra"]["sweeper"]["params"]
+    choices = [[f"{name}={value}" for value in str(values).split(",")] for name, values in axes.items()]
+    fixed = [f"{name}={value}" for name, value in OmegaConf.load(path).items() if name in ("target",)]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        jobs = [composed([*fixed, *overrides]) for overrides in itertools.product(*choices)]
+    for job in jobs:
+        plan_job(job)
+    assert len(jobs) >= 6
+
+
+def test_sweeps_are_found() -> None:
+    assert {"rsc_by_ratio", "scope", "order", "tf_weight", "ratio_curve", "seeds"} <= {p.stem for p in SWEEP_FILES}
 
 
 @pytest.mark.usefixtures("_hydra")

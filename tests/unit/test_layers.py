@@ -35,6 +35,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "vsrprune.progress",
         *L0,
     ),
+    "vsrprune.failures": ("vsrprune.errors", "vsrprune.store"),
     "vsrprune.tracking": ("vsrprune.results",),
     "vsrprune.jobs": (
         "vsrprune.data.demo_photos",

@@ -6,9 +6,10 @@ W&B runs merge. Here a job is an ordinary call of the script; the parent imports
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +22,15 @@ from rich.console import Console
 
 from vsrprune.config import Config
 from vsrprune.errors import UserError
+from vsrprune.failures import CARD, FailureCard, card_of_exit, retry_command
 from vsrprune.jobs import Job, collect, plan_job, read_measured
 from vsrprune.naming import job_names, sweep_name
 from vsrprune.results import RESULT, Result
 from vsrprune.runner import needs_no_process, open_store
 from vsrprune.sweep_table import Row, print_layers, print_plan, print_results
+
+DONE, REUSED, FAILED = "done", "reused", "failed"
+PREEMPTED = 143  # exit code of a job that was asked to stop and wrote a checkpoint
 
 
 @dataclass
@@ -56,16 +61,14 @@ class LocalLauncher(Launcher):
         if jobs[0].config.dry_run:
             print_plan(list(zip(names, jobs, strict=True)), open_store(jobs[0], print), console)
             sys.exit(0)
-        failed = []
+        outcomes: dict[str, str] = {}
         for number, (name, job, items) in enumerate(zip(names, jobs, overrides, strict=True), start=1):
-            if not self._run(
-                f"job {number}/{len(jobs)}: {name}", job, root / name, [*items, f"tracking.group={sweep}"]
-            ):
-                failed.append(name)
-        returns = _summary(names, jobs, root, failed, console)
-        if failed:
+            title = f"job {number}/{len(jobs)}: {name}"
+            outcomes[name] = self._run(title, job, root / name, [*items, f"tracking.group={sweep}"])
+        _summary(outcomes, root, console)
+        if FAILED in outcomes.values():
             sys.exit(1)
-        return returns
+        return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]
 
     def _plan(self, name: str, overrides: list[str]) -> Job:
         """Compose and check one job without running it."""
@@ -80,18 +83,26 @@ class LocalLauncher(Launcher):
             print(f"error in job {name}: {error} (no job was started)", file=sys.stderr)
             sys.exit(2)
 
-    def _run(self, title: str, job: Job, folder: Path, overrides: list[str]) -> bool:
-        """Run one job unless the store has all of it; whether it succeeded."""
+    def _run(self, title: str, job: Job, folder: Path, overrides: list[str]) -> str:
+        """Run one job unless the store has all of it; what became of it."""
         store = open_store(job, print)
         if needs_no_process(job, store, folder) and collect(job, store, folder) is not None:
             print(f"{title} (finished before)", flush=True)
-            return True
+            (folder / CARD).unlink(missing_ok=True)
+            return REUSED
         print(title, flush=True)
-        (folder / RESULT).unlink(missing_ok=True)
-        try:
-            return subprocess.run(self._command(folder, overrides), check=False).returncode == 0
-        except KeyboardInterrupt:  # the child got the signal too and has said so
-            sys.exit(130)
+        for stale in (RESULT, CARD):
+            (folder / stale).unlink(missing_ok=True)
+        command = self._command(folder, overrides)
+        code = _call(command)
+        if code == 0:
+            return DONE
+        if code == PREEMPTED:
+            sys.exit(PREEMPTED)
+        if FailureCard.load(folder) is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            card_of_exit(code, folder, retry_command(command[1:])).save(folder)
+        return FAILED
 
     def _command(self, folder: Path, overrides: list[str]) -> list[str]:
         command = [sys.executable, sys.argv[0]]
@@ -107,19 +118,33 @@ def _quoted(folder: Path) -> str:
     return "'" + str(folder).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _summary(
-    names: Sequence[str], jobs: Sequence[Job], root: Path, failed: Sequence[str], console: Console
-) -> list[JobReturn]:
-    """Print the sweep's table from the result files, whatever happened."""
+def _call(command: list[str]) -> int:
+    """Run a child to its end; SIGTERM is handed on to it, so that it can write a checkpoint."""
+    child = subprocess.Popen(command)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(signal.SIGTERM))
+    try:
+        return child.wait()
+    except KeyboardInterrupt:  # the child got the signal too and says so
+        child.wait()
+        sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _summary(outcomes: Mapping[str, str], root: Path, console: Console) -> None:
+    """Print the sweep's table from the result files, and what became of every job, whatever happened."""
     rows = [
         Row(" ".join(name.split(",")), Result.load(root / name), read_measured(root / name))
-        for name in names
-        if (root / name / RESULT).is_file() and name not in failed
+        for name, outcome in outcomes.items()
+        if outcome != FAILED and (root / name / RESULT).is_file()
     ]
     if rows:
         print_results(rows, console)
         print_layers(rows, console)
-    for name in failed:
-        print(f"failed: {name}", file=sys.stderr)
-    print(f"files: {root}")
-    return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]
+    for name, outcome in outcomes.items():
+        card = FailureCard.load(root / name) if outcome == FAILED else None
+        if card is not None:
+            print(f"failed: {name} in {card.stage}, step {card.step}: {card.cause}", file=sys.stderr)
+            print(f"  what to change: {card.advice}\n  retry it alone: {card.command}", file=sys.stderr)
+    counts = [f"{list(outcomes.values()).count(outcome)} {outcome}" for outcome in (DONE, REUSED, FAILED)]
+    print(f"{len(outcomes)} jobs: {', '.join(counts)}; files: {root}", flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -32,10 +33,13 @@ def save_network(network: BasicVSR, folder: Path) -> None:
 def load_network(folder: Path) -> BasicVSR:
     """The network that `save_network` wrote into `folder`."""
     description = _read_description(folder / DESCRIPTION)
-    plan = description["plan"]
-    network = BasicVSR(
-        BasicVSRArguments(**description["arguments"]), None if plan is None else PrunePlan.from_json(plan)
-    )
+    try:
+        plan = description["plan"]
+        network = BasicVSR(
+            BasicVSRArguments(**description["arguments"]), None if plan is None else PrunePlan.from_json(plan)
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / DESCRIPTION}: this does not describe a network ({error!r})") from error
     _load_exactly(network, read_weights(folder / WEIGHTS), folder / WEIGHTS)
     return network
 
@@ -63,13 +67,14 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 def from_basicsr(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename weights of BasicSR's BasicVSR to this project's names; others pass unchanged."""
-    return {_renamed(name): value for name, value in weights.items()}
+    constants = ("spynet.mean", "spynet.std")  # ImageNet's, which this project holds as such
+    return {_renamed(name): value for name, value in weights.items() if name not in constants}
 
 
 def _renamed(name: str) -> str:
-    if name.startswith("spynet.basic_module."):
-        level, _, layer, kind = name.removeprefix("spynet.basic_module.").split(".")
-        return f"flow_net.levels.{level}.{layer}.{kind}"
+    flow = re.fullmatch(r"spynet\.basic_module\.(\d+)\.basic_module\.(\d+)\.(weight|bias)", name)
+    if flow:
+        return "flow_net.levels.{}.{}.{}".format(*flow.groups())
     return name.replace("_trunk.main.0.", "_trunk.first.").replace("_trunk.main.2.", "_trunk.blocks.")
 
 
@@ -96,6 +101,7 @@ def _read_description(path: Path) -> dict[str, Any]:
         description: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot read the network's description ({error})") from error
-    if description.get("network") != "basicvsr":
-        raise UserError(f"{path}: unknown network {description.get('network')!r}; known: basicvsr")
+    name = description.get("network") if isinstance(description, dict) else None
+    if name != "basicvsr":
+        raise UserError(f"{path}: unknown network {name!r}; known: basicvsr")
     return description

@@ -133,6 +133,8 @@ def check_reachable(
     one_of("scope", scope, SCOPES)
     if not 0 <= ratio < 1:
         raise UserError(f"ratio must be in [0, 1); got {ratio}")
+    if min_kept < 1 or round_to < 1:
+        raise UserError(f"min_kept and round_to must be at least 1; got {min_kept} and {round_to}")
     limits = Limits(min_kept, round_to)
     for group in layout.groups:
         if min_kept > group.size:
@@ -142,8 +144,9 @@ def check_reachable(
     least = {group.name: limits.steps(group.size)[-1] for group in layout.groups}
     if round_to > 1 and all(least[group.name] == group.size for group in layout.groups):
         sizes = sorted({group.size for group in layout.groups})
+        limit = f"round_to={round_to}" + (f" with min_kept={min_kept}" if min_kept > 1 else "")
         raise UserError(
-            f"round_to={round_to} leaves nothing to cut in layers of {', '.join(map(str, sizes))} channels;"
+            f"{limit} leaves nothing to cut in layers of {', '.join(map(str, sizes))} channels;"
             f" it must be smaller than {max(sizes)}"
         )
     if scope == "per_layer":
@@ -196,6 +199,8 @@ def _check_ratios(layout: ChannelLayout, ratios: Mapping[str, float | int] | Non
         if isinstance(value, float) and not 0 <= value < 1:
             raise UserError(f"ratios[{name}] must be in [0, 1), or a whole number of kept channels; got {value}")
         kept = _kept_count(sizes[name], value)
+        if isinstance(value, int) and kept % limits.round_to and kept != sizes[name]:
+            raise UserError(f"ratios[{name}]={value} is a kept count that is no multiple of round_to={limits.round_to}")
         if not limits.min_kept <= kept <= sizes[name]:
             raise UserError(
                 f"ratios[{name}]={value} keeps {kept} of {sizes[name]} channels; allowed:"

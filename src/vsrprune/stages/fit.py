@@ -14,9 +14,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from vsrprune.data.clips import Clip
 from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
+from vsrprune.errors import PreemptedError
 from vsrprune.progress import StageProgress
 from vsrprune.stages.checkpoints import Checkpoints
 from vsrprune.stages.training import TrainingStage
@@ -87,12 +89,16 @@ def fit(
             num_sanity_val_steps=0,
             default_root_dir=workdir,
         )
-        trainer.fit(
-            module,
-            patch_loader(dataset, sampler, hardware.workers),
-            ckpt_path=checkpoints.newest_sound(),
-            weights_only=True,
-        )
+        loader = patch_loader(dataset, sampler, hardware.workers)
+        try:
+            trainer.fit(module, loader, ckpt_path=checkpoints.newest_sound(), weights_only=True)
+        except SIGTERMException as error:
+            raise PreemptedError(
+                f"asked to stop (SIGTERM) at step {trainer.global_step} of {module.steps}; a checkpoint is written, the"
+                " same command goes on from it"
+            ) from error
+        except SystemExit as error:  # Lightning turns Ctrl-C into this
+            raise KeyboardInterrupt from error
     module.network.cpu()
     return rows.read()
 
@@ -156,8 +162,16 @@ class _Saves(Callback):
         self._checkpoints, self._every = checkpoints, every
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        due = trainer.global_step % self._every == 0 and trainer.global_step < trainer.max_steps
-        if due and all(bool(torch.isfinite(parameter).all()) for parameter in pl_module.parameters()):
+        if trainer.global_step % self._every == 0 and trainer.global_step < trainer.max_steps:
+            self._save(trainer, pl_module)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Asked to stop: Lightning raises this between two steps."""
+        if isinstance(exception, SIGTERMException):
+            self._save(trainer, pl_module)
+
+    def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if all(bool(torch.isfinite(parameter).all()) for parameter in pl_module.parameters()):
             self._checkpoints.save(trainer)
 
 

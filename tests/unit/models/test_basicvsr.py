@@ -14,6 +14,7 @@ from vsrprune.metrics.cost import network_cost
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import BasicVSRArguments, basicvsr_layout
 from vsrprune.models.files import load_dense
+from vsrprune.models.flow import SPyNet
 from vsrprune.pruning.surgery import compact
 
 LOW = (180, 320)
@@ -340,6 +341,49 @@ def test_flows_belong_to_the_right_pairs_of_frames() -> None:
 def test_untrained_flow_net_says_no_motion() -> None:
     network = BasicVSR(small_arguments())
     assert not any(flow.any() for flow in network.flows(random_clip(3).float()).values())
+
+
+def silent_flow_net() -> SPyNet:
+    """Two levels of convolutions 8 -> 4 -> 2, all weights and biases zero."""
+    flow_net = SPyNet(levels=2, kernel=3, widths=(4,)).double()
+    with torch.no_grad():
+        for parameter in flow_net.parameters():
+            parameter.zero_()
+    return flow_net
+
+
+def test_coarse_flow_is_doubled_and_scaled_back_to_an_odd_size() -> None:
+    """7x9 is worked on at 8x10: levels say (1, 2) and (0.5, -1), so (2.5, 3) there, in pixels of 7x9 a little less."""
+    flow_net = silent_flow_net()
+    frame_NCHW = random_clip(1)[:, 0]
+    with torch.no_grad():
+        flow_net.levels[0][-1].bias.copy_(torch.tensor([1.0, 2.0]))
+        flow_net.levels[1][-1].bias.copy_(torch.tensor([0.5, -1.0]))
+        flow_N2HW = flow_net(frame_NCHW, frame_NCHW)
+    expected_N2HW = torch.tensor([2.5 * 9 / 10, 3.0 * 7 / 8], dtype=torch.float64).view(1, 2, 1, 1).expand(1, 2, 7, 9)
+    torch.testing.assert_close(flow_N2HW, expected_N2HW, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("channel", "seen"),
+    [(0, (0.2 - 0.485) / 0.229), (2, (0.2 - 0.406) / 0.225), (3, (0.8 - 0.485) / 0.229), (6, 100.0), (7, -60.0)],
+    ids=["reference red", "reference blue", "warped red", "flow x", "flow y"],
+)
+def test_a_flow_level_reads_reference_warped_frame_and_flow(channel: int, seen: float) -> None:
+    """Level 1 adds one of its input channels to the flow's x; the flow points far outside, where the border goes on."""
+    flow_net = silent_flow_net()
+    offset = 100.0  # through the ReLU and off again
+    with torch.no_grad():
+        flow_net.levels[0][-1].bias.copy_(torch.tensor([50.0, -30.0]))
+        first, last = flow_net.levels[1][0], flow_net.levels[1][-1]
+        first.weight[0, channel, 1, 1] = 1.0
+        first.bias[0] = offset
+        last.weight[0, 0, 1, 1] = 1.0
+        last.bias[0] = -offset
+        reference_NCHW = torch.full((1, 3, 8, 12), 0.2, dtype=torch.float64)
+        flow_N2HW = flow_net(reference_NCHW, torch.full_like(reference_NCHW, 0.8))
+    expected_N2HW = torch.tensor([100.0 + seen, -60.0], dtype=torch.float64).view(1, 2, 1, 1).expand(1, 2, 8, 12)
+    torch.testing.assert_close(flow_N2HW, expected_N2HW, rtol=0, atol=1e-5)  # mean and std are kept in float32
 
 
 def test_states_of_a_branch_know_only_the_frames_it_has_seen() -> None:

@@ -11,7 +11,15 @@ from vsrprune.channels import RULES, PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import BasicVSRArguments
-from vsrprune.models.files import DESCRIPTION, WEIGHTS, from_basicsr, load_dense, load_network, save_network
+from vsrprune.models.files import (
+    DESCRIPTION,
+    WEIGHTS,
+    from_basicsr,
+    load_dense,
+    load_network,
+    read_weights,
+    save_network,
+)
 from vsrprune.pruning.surgery import compact
 
 both_directions = pytest.mark.parametrize("bidirectional", [True, False], ids=["bi", "uni"])
@@ -158,6 +166,7 @@ def test_half_precision_is_read_exactly_as_float32(tmp_path: Path) -> None:
     network = random_network()
     halves = {name: value.half() for name, value in network.state_dict().items()}
     save_file(halves, tmp_path / "half.safetensors")
+    assert {value.dtype for value in read_weights(tmp_path / "half.safetensors").values()} == {torch.float32}
     loaded = load_dense(tmp_path / "half.safetensors", small_arguments())
     for name, value in loaded.state_dict().items():
         assert value.dtype == torch.float32

@@ -271,8 +271,8 @@ def test_scores_of_another_shape_are_refused() -> None:
 
 def test_rounded_layers_are_cut_in_whole_steps_by_mean_score() -> None:
     layout = chain(8, 8)
-    scores = scores_of([0, 1, 2, 3, 4, 5, 6, 7], [9, 9, 9, 9, 1, 1, 1, 1])
-    # steps of four: b4..b7 scores 1, a0..a3 scores 1.5; a single unit a0 would have come first
+    scores = scores_of([0, 1, 2, 3, 4, 5, 6, 7], [9, 9, 9, 9, 0, 0, 0, 5])
+    # steps of four: b4..b7 scores 1.25 and goes before a0..a3 with 1.5, though its largest is the larger
     assert select(layout, scores, rule="rsc", ratio=0.25, round_to=4).kept == {
         "a": tuple(range(8)),
         "b": (0, 1, 2, 3),

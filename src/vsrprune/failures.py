@@ -1,0 +1,113 @@
+"""Failure cards: why a job failed, where, what to change, and the command that retries it alone."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vsrprune.errors import UserError
+from vsrprune.store import explain_os_error, write_json
+
+CARD, STATE = "failure.json", "state.json"
+STATE_EVERY_S = 1.0
+LESS_MEMORY = "give it less to hold: a smaller schedule.batch, schedule.patch or schedule.frames, or fewer jobs at once"
+
+
+@dataclass(frozen=True)
+class FailureCard:
+    """stage, step: how far the job came. advice: the setting to change. command: retries this job alone."""
+
+    stage: str
+    step: int
+    cause: str
+    advice: str
+    command: str
+    trace: str = ""
+
+    def save(self, folder: Path) -> None:
+        """Write failure.json into the job's folder."""
+        write_json(folder / CARD, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> FailureCard | None:
+        """The card in a job's folder, if there is one."""
+        path = folder / CARD
+        return cls(**json.loads(path.read_text())) if path.is_file() else None
+
+
+class JobState:
+    """How far a job is, on disk: all that is left of a job that was killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._written = folder / STATE, 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CARD).unlink(missing_ok=True)
+        self.stage("start")
+
+    def stage(self, stage: str) -> None:
+        """A stage begins."""
+        self._write(stage, 0)
+
+    def step(self, stage: str, step: int) -> None:
+        """A step is done; written once a second at most."""
+        if time.monotonic() - self._written >= STATE_EVERY_S:
+            self._write(stage, step)
+
+    def finished(self) -> None:
+        """The job is done; its result says the rest."""
+        self._path.unlink(missing_ok=True)
+
+    def _write(self, stage: str, step: int) -> None:
+        self._path.write_text(json.dumps({"stage": stage, "step": step}))
+        self._written = time.monotonic()
+
+
+def card_of_error(error: BaseException, folder: Path, command: str) -> FailureCard:
+    """The card of an exception that ended a job."""
+    stage, step = _state(folder)
+    cause, advice = _explain(error)
+    trace = "" if isinstance(error, UserError) else "".join(traceback.format_exception(error))
+    return FailureCard(stage, step, cause, advice, command, trace)
+
+
+def card_of_exit(code: int, folder: Path, command: str) -> FailureCard:
+    """The card of a process that ended without leaving one; `code` as subprocess gives it."""
+    stage, step = _state(folder)
+    if code == -signal.SIGKILL:
+        return FailureCard(stage, step, "killed (SIGKILL), usually for want of memory", LESS_MEMORY, command)
+    if code < 0:
+        name = signal.Signals(-code).name
+        return FailureCard(stage, step, f"died of {name}", "run it again; it goes on from its checkpoint", command)
+    return FailureCard(stage, step, f"ended with exit code {code}", "see what it printed above", command)
+
+
+def retry_command(arguments: Sequence[str]) -> str:
+    """A shell command that runs one job alone, from its `sys.argv`."""
+    return shlex.join(["python", *arguments])
+
+
+def _state(folder: Path) -> tuple[str, int]:
+    try:
+        state = json.loads((folder / STATE).read_text())
+        return str(state["stage"]), int(state["step"])
+    except (OSError, ValueError, KeyError):
+        return "start", 0
+
+
+def _explain(error: BaseException) -> tuple[str, str]:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, UserError):
+        return str(error), "mend what it names"
+    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
+        return f"out of memory: {text}", LESS_MEMORY
+    if isinstance(error, OSError):
+        explanation = explain_os_error(error)
+        if explanation:
+            return explanation, "free some space, or choose another store_dir"
+    return f"{type(error).__name__}: {text}", "this looks like a defect; `trace` in failure.json says where"

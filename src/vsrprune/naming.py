@@ -13,7 +13,7 @@ _PLACES = ("store_dir", "runs_dir", "tracking", "launcher", "trainer.workers", "
 
 def slug(text: str) -> str:
     """`text` as a folder name: safe characters, at most 100 of them; shortened names end in a hash."""
-    safe = re.sub(r"[^A-Za-z0-9=.,_-]+", "-", text).strip("-.") or "default"
+    safe = re.sub(r"[^A-Za-z0-9=.,_+-]+", "-", text).strip("-.") or "default"
     if len(safe) <= LONGEST:
         return safe
     return f"{safe[: LONGEST - 9]}-{_hash(text)}"

@@ -124,7 +124,7 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
             "Equal ratio is not equal cost: `ratio` is a share of units, and rules remove different shares of the"
             " MACs with it. Compare rules at equal MACs: target=macs."
         )
-    return notes + sorted({f"warning: {note}" for row in rows for note in row.result.notes})
+    return notes + sorted({f"note: {note}" for row in rows for note in row.result.notes})
 
 
 def print_layers(rows: Sequence[Row], console: Console) -> None:

@@ -124,7 +124,7 @@ def test_one_bad_job_does_not_cost_the_others(tmp_path: Path) -> None:
     done = run_py(*command)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "2 jobs: 1 done, 0 reused, 1 failed" in done.stdout
-    assert re.search(r"#1 +schedule\.finetune\.lr", done.stdout)
+    assert "failed: schedule.finetune.lr=1e+30 in finetune" in done.stderr
     (path,) = tmp_path.glob("runs/*/*/failure.json")
     card = FailureCard.load(path.parent)
     assert card is not None

@@ -20,6 +20,7 @@ from rich.console import Console
 from vsrprune.config import Config
 from vsrprune.errors import PreemptedError, UserError
 from vsrprune.failures import card_of_error, retry_command
+from vsrprune.housekeeping import keep_house
 from vsrprune.jobs import plan_job, read_measured
 from vsrprune.naming import slug
 from vsrprune.runner import open_store, run_job
@@ -57,6 +58,10 @@ def run(composed: DictConfig, folder: Path) -> float | None:
     assert isinstance(config, Config)
     job = plan_job(config)
     console = Console()
+    if config.store.action:
+        runs = Path(config.runs_dir).expanduser()
+        sound = keep_house(config.store.action, open_store(job, print), runs, config.store.yes, console)
+        sys.exit(0 if sound else 1)
     if config.dry_run:
         print_plan([(folder.name, job)], open_store(job, print), console)
         return None

@@ -161,6 +161,15 @@ class LauncherConfig:
 
 
 @dataclass
+class StoreConfig:
+    """Housekeeping instead of a job; and how long a stalled process on another host keeps its stage."""
+
+    action: str = ""
+    yes: bool = False
+    lease_seconds: float = 60.0
+
+
+@dataclass
 class Config:
     """One job. The flat knobs are the paper's; the groups hold everything else."""
 
@@ -190,6 +199,7 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
 
     @property
     def rule(self) -> str:
@@ -199,7 +209,7 @@ class Config:
     def knobs(self) -> dict[str, Any]:
         """All values, nested, without the folders that differ between machines."""
         values = asdict(self)
-        for name in ("store_dir", "runs_dir", "dry_run", "launcher", "tracking"):
+        for name in ("store_dir", "runs_dir", "dry_run", "launcher", "tracking", "store"):
             del values[name]
         return values
 
@@ -229,6 +239,7 @@ def _check_choices(config: Config) -> None:
     one_of("method.name", config.method.name, METHODS)
     one_of("data.name", config.data.name, ("demo", "folder"))
     one_of("data.channel", config.data.channel, ("rgb", "y"))
+    one_of("store.action", config.store.action, ("", "list", "verify", "clean"))
     one_of("tracking.mode", config.tracking.mode, ("offline", "online", "none"))
     one_of("schedule.pretrain.shape", config.schedule.pretrain.shape, SHAPES)
     one_of("schedule.finetune.shape", config.schedule.finetune.shape, SHAPES)
@@ -282,6 +293,7 @@ def _check_numbers(config: Config) -> None:
         "schedule.pretrain.lr": schedule.pretrain.lr,
         "schedule.sparsify.lr": schedule.sparsify.lr,
         "schedule.sparsify.gate_lr": schedule.sparsify.gate_lr,
+        "store.lease_seconds": config.store.lease_seconds,
         "schedule.sparsify.growth": schedule.sparsify.growth,
         "schedule.sparsify.maximum": schedule.sparsify.maximum,
         "schedule.finetune.lr": schedule.finetune.lr,

@@ -100,11 +100,23 @@ class Lease:
                 self._path.unlink()
 
 
+def is_held(path: Path, seconds: float) -> bool:
+    """Whether someone holds the lease and has not lost it."""
+    with changing(path.parent) as now:
+        return _holder(path, seconds, now) is not None
+
+
+def _holder(path: Path, seconds: float, now: float) -> Holder | None:
+    holder = _read(path)
+    alive = holder is not None and not holder.is_dead and now - path.stat().st_mtime < seconds
+    return holder if alive else None
+
+
 def try_acquire(path: Path, seconds: float) -> Lease | Holder:
     """The lease on `path`, or the holder that has it. Never waits for another holder."""
     with changing(path.parent) as now:
-        holder = _read(path)
-        if holder is not None and not holder.is_dead and now - path.stat().st_mtime < seconds:
+        holder = _holder(path, seconds, now)
+        if holder is not None:
             return holder
         mine = Holder.this_process()
         beside = path.with_name(f".{path.name}-{mine.token}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 LONGEST = 100
 # Overrides that say where and how, not what; they do not name a run.
-_PLACES = ("store_dir", "runs_dir", "tracking", "launcher", "trainer.workers", "hydra", "dry_run")
+_PLACES = ("store_dir", "store.", "runs_dir", "tracking", "launcher", "trainer.workers", "hydra", "dry_run")
 
 
 def slug(text: str) -> str:

@@ -15,7 +15,9 @@ from vsrprune.tracking import is_tracked, tracked
 
 def open_store(job: Job, say: Callable[[str], None]) -> Store:
     """The store of a job's configuration."""
-    return Store(Path(job.config.store_dir).expanduser(), lambda text: say(f"warning: {text}"), say)
+    config = job.config
+    root = Path(config.store_dir).expanduser()
+    return Store(root, lambda text: say(f"warning: {text}"), say, config.store.lease_seconds)
 
 
 def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None:

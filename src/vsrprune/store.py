@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vsrprune.lease import Holder, Lease, changing, try_acquire
+from vsrprune.lease import Holder, Lease, changing, is_held, try_acquire
 
 MANIFEST = "manifest.json"
 WAIT_SECONDS = 0.5  # between looks at a stage that another process computes
@@ -109,6 +109,10 @@ class Store:
     def exists(self, stage: str, key: str) -> bool:
         """Whether the artifact is published; its content is not verified."""
         return (self._folder(stage, key) / MANIFEST).is_file()
+
+    def is_held(self, name: str) -> bool:
+        """Whether a living process computes the stage `<stage>-<key>` right now."""
+        return is_held(self._leases / f"{name}.json", self._lease_seconds)
 
     def find(self, stage: str, key: str) -> Artifact | None:
         """The artifact, or None if there is none; one that fails its checksums is set aside with a warning."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from vsrprune.housekeeping import estimated_cost, readable_size, readable_time
+from vsrprune.intervals import Interval, interval, paired_difference
 from vsrprune.jobs import Job
 from vsrprune.results import Quality, Result
 from vsrprune.store import Store
@@ -127,6 +130,60 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
     return notes + sorted({f"note: {note}" for row in rows for note in row.result.notes})
 
 
+def print_seeds(rows: Sequence[Row], console: Console) -> None:
+    """Where settings were run with several seeds: means with intervals, and paired differences to the first setting."""
+    settings = _by_setting(rows)
+    if all(len(group) == 1 for group in settings):
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Over seeds", title_justify="left")
+    table.add_column("setting")
+    for heading in ("seeds", "PSNR", "deviation", "difference", ""):
+        table.add_column(heading, justify="right" if heading else "left")
+    for group in settings:
+        psnr = interval([row.result.quality["finetuned"].psnr for row in group])
+        difference = paired_difference(_pairs(group), _pairs(settings[0]))
+        compared = (
+            ["", ""]
+            if group is settings[0] or difference is None
+            else [_plus_minus(difference, "+"), difference.verdict]
+        )
+        label = " ".join(word for word in group[0].label.split() if "seed=" not in word) or "default"
+        table.add_row(label, str(psnr.count), _plus_minus(psnr, ""), f"{psnr.deviation:.3f}", *compared)
+    console.print(table)
+    varied = " and ".join(name for name in _SEEDS if len({row.result.knobs[name] for row in rows}) > 1)
+    console.print(
+        f"PSNR (dB) after fine-tuning, mean ± 95 % interval over {varied}; differences to the first setting,"
+        " paired over clips and seeds.",
+        style="dim",
+        highlight=False,
+    )
+
+
+_SEEDS = ("seed", "pretrain_seed")
+
+
+def _by_setting(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows that differ by their seeds alone, together."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        setting = {name: value for name, value in row.result.knobs.items() if name not in _SEEDS}
+        groups.setdefault(json.dumps(setting, sort_keys=True), []).append(row)
+    return list(groups.values())
+
+
+def _pairs(rows: Sequence[Row]) -> dict[object, float]:
+    """PSNR by clip and seeds."""
+    return {
+        (clip, *(row.result.knobs[name] for name in _SEEDS)): values["psnr"]
+        for row in rows
+        for clip, values in row.result.quality["finetuned"].clips.items()
+    }
+
+
+def _plus_minus(values: Interval, sign: str) -> str:
+    return f"{values.mean:{sign}.3f} ± {values.half_width:.3f}"
+
+
 def print_layers(rows: Sequence[Row], console: Console) -> None:
     """Share of units cut: by layer for a small network, by part and kind for a large one."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Share of units cut, by layer", title_justify="left")
@@ -153,24 +210,31 @@ def _shares(result: Result) -> dict[str, float]:
 
 
 def print_plan(jobs: Sequence[tuple[str, Job]], store: Store, console: Console) -> None:
-    """dry_run: the jobs, their distinct stages, and which of these exist. Nothing is computed."""
-    plans = {(stage.stage, stage.key) for _, job in jobs for stage in job.stages}
-    there = {(stage, key) for stage, key in plans if store.exists(stage, key)}
+    """dry_run: the jobs, their distinct stages, which exist, what sharing saves, and what is to come. Runs nothing."""
+    plans = {stage.key: stage for _, job in jobs for stage in job.stages}
+    missing = {key: plan for key, plan in plans.items() if not store.exists(plan.stage, key)}
     for number, (label, job) in enumerate(jobs, start=1):
-        missing = [stage.stage for stage in job.stages if (stage.stage, stage.key) not in there]
-        console.print(f"#{number} {label}: {', '.join(missing) or 'finished'}", highlight=False)
+        to_do = [stage.stage for stage in job.stages if stage.key in missing]
+        console.print(f"#{number} {label}: {', '.join(to_do) or 'finished'}", highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("stage", "jobs", "distinct", "exist", "to do"):
+    for heading in ("stage", "jobs", "distinct", "exist", "to do", "time", "disk"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
     for name in dict.fromkeys(stage.stage for _, job in jobs for stage in job.stages):
-        distinct = [plan for plan in plans if plan[0] == name]
-        existing = [plan for plan in there if plan[0] == name]
-        counts = (sum(job.has(name) for _, job in jobs), len(distinct), len(existing), len(distinct) - len(existing))
-        table.add_row(name, *map(str, counts))
+        distinct = [plan for plan in plans.values() if plan.stage == name]
+        left = [plan for plan in missing.values() if plan.stage == name]
+        counts = (sum(job.has(name) for _, job in jobs), len(distinct), len(distinct) - len(left), len(left))
+        table.add_row(name, *map(str, counts), *_readable_cost(estimated_cost(store, left)))
     console.print(table)
-    asked = sum(len(job.stages) for _, job in jobs)
+    asked = [stage for _, job in jobs for stage in job.stages]
+    time, disk = _readable_cost(estimated_cost(store, list(missing.values())))
+    alone, _ = _readable_cost(estimated_cost(store, asked))
     console.print(
-        f"{len(jobs)} jobs ask for {asked} stages; {len(plans)} are distinct, {len(plans) - len(there)} are to do."
-        " Nothing was run: dry_run=true.",
+        f"{len(jobs)} jobs ask for {len(asked)} stages; {len(plans)} are distinct, {len(missing)} are to do:"
+        f" {time} and {disk}, estimated from the stages this store has timed. Without sharing all jobs would take"
+        f" {alone}. Nothing was run: dry_run=true.",
         highlight=False,
     )
+
+
+def _readable_cost(cost: tuple[float, float] | None) -> tuple[str, str]:
+    return ("unknown", "unknown") if cost is None else (readable_time(cost[0]), readable_size(cost[1]))

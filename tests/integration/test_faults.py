@@ -131,7 +131,10 @@ def test_one_bad_job_does_not_cost_the_others(tmp_path: Path) -> None:
     assert card.stage == "finetune"
     assert "the loss is not finite" in card.cause
     assert "Traceback" not in done.stderr
-    retry = subprocess.run(card.command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
+    path_first = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # an activated environment
+    retry = subprocess.run(
+        card.command, shell=True, cwd=ROOT, env={**os.environ, "PATH": path_first}, capture_output=True, check=False
+    )
     assert retry.returncode == 2
     again = run_py(*command)
     assert again.returncode == 1

@@ -30,7 +30,8 @@ def job_folders(folder: Path) -> list[Path]:
 
 
 def table_of(text: str) -> str:
-    return text[text.index(" bicubic") :]
+    """From bicubic's row to the last layer."""
+    return text[text.index(" bicubic") : text.index("6 jobs: ")]
 
 
 def test_six_jobs_share_one_pretraining(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -117,6 +118,7 @@ def test_the_same_command_again_computes_nothing_and_prints_the_same_table(
     assert again.returncode == 0, again.stderr
     assert table_of(again.stdout) == table_of(first.stdout)
     assert again.stdout.count("(finished before)") == 6
+    assert "6 jobs: 0 done, 6 reused, 0 failed" in again.stdout
 
 
 def test_a_wider_sweep_reuses_what_is_there(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -125,4 +127,6 @@ def test_a_wider_sweep_reuses_what_is_there(sweep: tuple[Path, subprocess.Comple
     assert plan.returncode == 0, plan.stderr
     assert re.search(r"^ ?pretrain +12 +1 +1 +0", plan.stdout, re.MULTILINE)
     assert re.search(r"^ ?sparsify +12 +6 +6 +0", plan.stdout, re.MULTILINE)
-    assert re.search(r"^ ?finetune +12 +12 +6 +6", plan.stdout, re.MULTILINE)
+    assert re.search(r"^ ?finetune +12 +12 +6 +6 +\d+ (s|min) +[\d.]+ KB", plan.stdout, re.MULTILINE)
+    assert "12 jobs ask for 108 stages; 58 are distinct, 18 are to do" in plan.stdout
+    assert not any(path.name.startswith(".") for path in (folder / "store" / "finetune").iterdir())

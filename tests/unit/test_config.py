@@ -366,7 +366,7 @@ def test_the_default_sparsify_schedule_is_the_published_one():
 
 def test_knobs_hold_every_value_but_places_and_loggers():
     knobs = Config().knobs()
-    assert not {"store_dir", "runs_dir", "dry_run", "launcher", "tracking"} & knobs.keys()
+    assert not {"store_dir", "runs_dir", "dry_run", "launcher", "tracking", "store"} & knobs.keys()
     for name, value in DEFAULTS.items():
         group, _, inner = name.partition(".")
         if group in knobs:

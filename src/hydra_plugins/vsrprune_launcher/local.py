@@ -27,7 +27,7 @@ from vsrprune.jobs import Job, collect, plan_job, read_measured
 from vsrprune.naming import job_names, sweep_name
 from vsrprune.results import RESULT, Result
 from vsrprune.runner import needs_no_process, open_store
-from vsrprune.sweep_table import Row, print_layers, print_plan, print_results
+from vsrprune.sweep_table import Row, print_layers, print_plan, print_results, print_seeds
 
 DONE, REUSED, FAILED = "done", "reused", "failed"
 PREEMPTED = 143  # exit code of a job that was asked to stop and wrote a checkpoint
@@ -140,6 +140,7 @@ def _summary(outcomes: Mapping[str, str], root: Path, console: Console) -> None:
     ]
     if rows:
         print_results(rows, console)
+        print_seeds(rows, console)
         print_layers(rows, console)
     for name, outcome in outcomes.items():
         card = FailureCard.load(root / name) if outcome == FAILED else None

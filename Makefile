@@ -1,10 +1,10 @@
-# make demo · make test · make test-all · make lint; each sets everything up by itself.
+# make demo · make test · make test-all · make lint · make figures; each sets everything up by itself.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint figures clean
 
 demo: $(READY)
 	$(BIN)/python src/run.py -m rsc=true,false ratio=0.3,0.5,0.7
@@ -22,6 +22,9 @@ lint: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/mypy
+
+figures: $(READY)
+	$(BIN)/python analysis/figures.py $(or $(RUNS),runs)
 
 # torch goes first and pinned, so that nothing else decides which build arrives.
 $(READY): pyproject.toml constraints.txt

@@ -22,6 +22,7 @@ from vsrprune.data.clips import ClipSet, check_clips
 from vsrprune.data.demo import demo_clips
 from vsrprune.data.reading import read_clips
 from vsrprune.data.sources import check_crop
+from vsrprune.errors import UserError
 from vsrprune.failures import JobState
 from vsrprune.jobs import Job
 from vsrprune.metrics.cost import network_cost
@@ -61,6 +62,8 @@ EQUIVALENCE_FRAMES = (1, 2, 5)
 
 def run_stages(job: Job, store: Store, tracker: Tracker, state: JobState, say: Callable[[str], None]) -> None:
     """Make every artifact of the job that the store does not have; `state` keeps on disk how far it is."""
+    if job.config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError("trainer.accelerator=gpu needs a CUDA device, and this machine has none; use trainer=cpu")
     if job.config.trainer.threads:
         torch.set_num_threads(job.config.trainer.threads)
     _Run(job, store, tracker, state, say).all()

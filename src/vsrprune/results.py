@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,3 +102,18 @@ class Result:
     def load(cls, folder: Path) -> Result:
         """Read result.json from a job's folder."""
         return cls.from_json(json.loads((folder / RESULT).read_text()))
+
+
+def network_order(results: Sequence[Result]) -> list[Layer]:
+    """The layers of all results once each; one that only some rules have stands before the layer that follows it."""
+    order: list[Layer] = []
+    names: list[str] = []
+    for result in sorted(results, key=lambda result: -len(result.layers)):
+        following = len(order)
+        for layer in reversed(result.layers):
+            if layer.name in names:
+                following = names.index(layer.name)
+            else:
+                order.insert(following, layer)
+                names.insert(following, layer.name)
+    return order

@@ -14,7 +14,7 @@ from rich.table import Table
 from vsrprune.housekeeping import estimated_cost, readable_size, readable_time
 from vsrprune.intervals import Interval, interval, paired_difference
 from vsrprune.jobs import Job
-from vsrprune.results import Quality, Result
+from vsrprune.results import Layer, Quality, Result, network_order
 from vsrprune.store import Store
 
 LAYERS_SHOWN = 32  # more than these are summed up by part and kind
@@ -188,22 +188,24 @@ def print_layers(rows: Sequence[Row], console: Console) -> None:
     """Share of units cut: by layer for a small network, by part and kind for a large one."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Share of units cut, by layer", title_justify="left")
     table.add_column("layer", no_wrap=True)
-    shares = [_shares(row.result) for row in rows]
+    detailed = max(len(row.result.layers) for row in rows) <= LAYERS_SHOWN
+    shares = [_shares(row.result, detailed) for row in rows]
     for number, _ in enumerate(rows, start=1):
         table.add_column(f"#{number}", justify="right")
-    names: dict[str, None] = {}
-    for share in shares:
-        names.update(dict.fromkeys(share))
-    for name in names:
+    layers = [_layer_label(layer, detailed) for layer in network_order([row.result for row in rows])]
+    for name in dict.fromkeys(layers):
         table.add_row(name, *(f"{share[name]:.2f}" if name in share else "·" for share in shares))
     console.print(table)
 
 
-def _shares(result: Result) -> dict[str, float]:
-    detailed = len(result.layers) <= LAYERS_SHOWN
+def _layer_label(layer: Layer, detailed: bool) -> str:
+    return layer.name if detailed else f"{layer.part} {layer.kind}"
+
+
+def _shares(result: Result, detailed: bool) -> dict[str, float]:
     totals: dict[str, tuple[int, int]] = {}
     for layer in result.layers:
-        name = layer.name if detailed else f"{layer.part} {layer.kind}"
+        name = _layer_label(layer, detailed)
         kept, total = totals.get(name, (0, 0))
         totals[name] = (kept + layer.kept, total + layer.total)
     return {name: 1 - kept / total for name, (kept, total) in totals.items()}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import minimal_overrides, run_py
+from conftest import ROOT, minimal_overrides, run_py
 from PIL import Image
 
 from vsrprune.results import Result
@@ -119,6 +121,36 @@ def test_the_same_command_again_computes_nothing_and_prints_the_same_table(
     assert table_of(again.stdout) == table_of(first.stdout)
     assert again.stdout.count("(finished before)") == 6
     assert "6 jobs: 0 done, 6 reused, 0 failed" in again.stdout
+
+
+def test_figures_of_the_sweep(
+    sweep: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, no_torch: Path
+) -> None:
+    """Drawn without torch, the same bytes twice, layers of both rules in network order."""
+    folder, _ = sweep
+    sys.path.insert(0, str(ROOT / "analysis"))
+    from runs import load_runs, ratio_table
+
+    layers = [str(index[2]) for index in ratio_table(load_runs([str(folder / "runs")])).index]
+    assert layers[:5] == [
+        "backward_trunk.blocks.0.conv1.input",
+        "backward_trunk.stream",
+        "backward_trunk.blocks.0.conv1",
+        "backward_trunk.blocks.0.conv2",
+        "forward_trunk.blocks.0.conv1.input",
+    ]
+    assert layers[-4:] == ["fusion", "upconv1", "upconv2", "conv_hr"]
+    for out in ("one", "two"):
+        command = [sys.executable, str(ROOT / "analysis" / "figures.py"), str(folder / "runs"), "--out", out]
+        environment = {**os.environ, "PYTHONPATH": str(no_torch)}
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == [
+        f"{name}.{kind}" for name in ("psnr_latency", "psnr_macs", "ratio_heatmap") for kind in ("pdf", "png")
+    ]
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert (tmp_path / "one" / name).stat().st_size > 5000
 
 
 def test_a_wider_sweep_reuses_what_is_there(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

@@ -67,6 +67,8 @@ def run(composed: DictConfig, folder: Path) -> float | None:
         return None
     try:
         result = run_job(job, folder, say=lambda text: print(text, flush=True))
+    except PreemptedError:
+        raise  # no failure: the job goes on when it is run again
     except Exception as error:
         with contextlib.suppress(OSError):  # on a full disk there is no room for the card either
             card_of_error(error, folder, retry_command(sys.argv)).save(folder)

@@ -80,12 +80,13 @@ def test_sigterm_writes_a_checkpoint_and_the_job_goes_on_to_the_same_end(
 ) -> None:
     # Checkpoints come only at the end or when asked for: what is found was written because of the signal.
     job = start(tmp_path, "schedule.checkpoint_every=1000")
-    until(lambda: any(tmp_path.glob("store/work/sparsify-*/*/metrics.jsonl")), job)
+    until(lambda: any(path.stat().st_size for path in tmp_path.glob("store/work/sparsify-*/*/metrics.jsonl")), job)
     job.send_signal(signal.SIGTERM)
     output, _ = job.communicate(timeout=60)
     assert job.returncode == 143, output
     step = int(re.findall(r"asked to stop \(SIGTERM\) at step (\d+)", output)[0])
     assert any(tmp_path.glob(f"store/work/sparsify-*/*/step-{step}.sha256"))
+    assert not any(tmp_path.glob("runs/*/failure.json"))
     assert "pretrain   reused" in finish(tmp_path)
     assert outcome(tmp_path) == undisturbed
 
@@ -185,3 +186,18 @@ def test_kill_9_at_twenty_random_moments(
     finish(tmp_path)
     assert outcome(tmp_path) == undisturbed
     assert not any(tmp_path.glob("store/damaged/*"))
+
+
+def test_sigterm_ends_a_sweep_and_leaves_no_failure(tmp_path: Path) -> None:
+    command = ["-m", "seed=0,1", *job_arguments(tmp_path)]
+    sweep = subprocess.Popen(
+        [sys.executable, str(ROOT / "src" / "run.py"), *command],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    until(lambda: has_checkpoint(tmp_path, "pretrain"), sweep)
+    sweep.send_signal(signal.SIGTERM)  # to the parent alone, as a scheduler may do
+    output, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 143, output
+    assert "asked to stop (SIGTERM)" in output
+    assert "job 2/2" not in output
+    assert not any(tmp_path.glob("runs/*/*/failure.json"))

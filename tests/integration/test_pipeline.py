@@ -208,7 +208,11 @@ def test_a_stage_that_was_cut_off_ends_with_the_same_weights(tmp_path: Path) -> 
 
     whole, whole_rows = train("whole", -1)
     with pytest.raises(RuntimeError, match="crash"):
+        train("cut", 1)  # before the first checkpoint: its rows are forgotten
+    with pytest.raises(RuntimeError, match="crash"):
         train("cut", 5)
+    with (tmp_path / "cut" / "metrics.jsonl").open("a") as stream:
+        stream.write('{"stage": "pretrain", "st')  # as a crash may leave it
     torch.manual_seed(1234)  # the resumed process starts from another random state
     resumed, resumed_rows = train("cut", -1)
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())

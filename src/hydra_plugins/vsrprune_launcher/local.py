@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
@@ -119,16 +120,24 @@ def _quoted(folder: Path) -> str:
 
 
 def _call(command: list[str]) -> int:
-    """Run a child to its end; SIGTERM is handed on to it, so that it can write a checkpoint."""
+    """Run a child to its end. SIGTERM is handed on to it, so that it can write a checkpoint, and ends the sweep."""
     child = subprocess.Popen(command)
-    before = signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(signal.SIGTERM))
+    asked_to_stop = False
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        nonlocal asked_to_stop
+        asked_to_stop = True
+        child.send_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, hand_on)
     try:
-        return child.wait()
+        code = child.wait()
     except KeyboardInterrupt:  # the child got the signal too and says so
         child.wait()
         sys.exit(130)
     finally:
         signal.signal(signal.SIGTERM, before)
+    return PREEMPTED if asked_to_stop else code
 
 
 def _summary(outcomes: Mapping[str, str], root: Path, console: Console) -> None:

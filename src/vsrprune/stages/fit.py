@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import warnings
@@ -72,6 +73,9 @@ def fit(
     sampler = StepSampler(module.steps, sampling.batch)
     rows = RowLogger(workdir / ROWS, module.stage, on_row)
     checkpoints = Checkpoints(workdir)
+    checkpoint = checkpoints.newest_sound()
+    if checkpoint is None:
+        rows.forget_from(0)  # of a try that ended before its first checkpoint
     with StageProgress(module.stage, module.steps) as progress:
         trainer = pl.Trainer(
             accelerator=hardware.accelerator,
@@ -91,7 +95,7 @@ def fit(
         )
         loader = patch_loader(dataset, sampler, hardware.workers)
         try:
-            trainer.fit(module, loader, ckpt_path=checkpoints.newest_sound(), weights_only=True)
+            trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
         except SIGTERMException as error:
             raise PreemptedError(
                 f"asked to stop (SIGTERM) at step {trainer.global_step} of {module.steps}; a checkpoint is written, the"
@@ -132,11 +136,17 @@ class RowLogger(Logger):
         """Hyperparameters stand in the store's manifest."""
 
     def read(self) -> list[dict[str, Any]]:
-        """All rows so far."""
-        return [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.is_file() else []
+        """All rows so far; a line that a crash tore is no row."""
+        rows = []
+        for line in self._path.read_text().splitlines() if self._path.is_file() else []:
+            with contextlib.suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+        return rows
 
     def forget_from(self, step: int) -> None:
         """Drop the rows at and after `step`: a resumed run writes them again."""
+        if not self._path.is_file():
+            return
         lines = [json.dumps(row) for row in self.read() if row["step"] < step]
         self._path.write_text("".join(f"{line}\n" for line in lines))
 

@@ -22,13 +22,13 @@ from vsrprune.errors import PreemptedError, UserError
 from vsrprune.failures import card_of_error, retry_command
 from vsrprune.housekeeping import keep_house
 from vsrprune.jobs import plan_job, read_measured
-from vsrprune.naming import slug
+from vsrprune.naming import run_name
 from vsrprune.runner import open_store, run_job
 from vsrprune.store import explain_os_error
 from vsrprune.sweep_table import Row, print_layers, print_plan, print_results
 
 ConfigStore.instance().store(name="schema", node=Config)
-OmegaConf.register_new_resolver("slug", slug)
+OmegaConf.register_new_resolver("run_name", run_name)
 OmegaConf.register_new_resolver("home", lambda path: str(Path(path).expanduser()))
 
 

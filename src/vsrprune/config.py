@@ -244,7 +244,7 @@ def _check_choices(config: Config) -> None:
     one_of("schedule.pretrain.shape", config.schedule.pretrain.shape, SHAPES)
     one_of("schedule.finetune.shape", config.schedule.finetune.shape, SHAPES)
     one_of("trainer.accelerator", config.trainer.accelerator, ("cpu", "gpu", "auto"))
-    one_of("trainer.precision", config.trainer.precision, ("32-true", "16-mixed", "bf16-mixed", "64-true"))
+    one_of("trainer.precision", config.trainer.precision, ("32-true", "16-mixed", "bf16-mixed"))
     if config.round_to == "auto":
         raise UserError("round_to=auto is not available yet; it must be a whole number >= 1, such as 8 or 16")
     if isinstance(config.round_to, bool) or not isinstance(config.round_to, int):
@@ -289,6 +289,9 @@ def _check_numbers(config: Config) -> None:
     for name, (value, least) in at_least.items():
         if value < least:
             raise UserError(f"{name} must be at least {least}; got {value}")
+    for name, seed in (("seed", config.seed), ("pretrain_seed", config.pretrain_seed)):
+        if seed >= 2**63:
+            raise UserError(f"{name} must be less than 2^63; got {seed}")
     positive = {
         "schedule.pretrain.lr": schedule.pretrain.lr,
         "schedule.sparsify.lr": schedule.sparsify.lr,

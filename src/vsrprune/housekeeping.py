@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vsrprune.config import SparsifySchedule
+from vsrprune.errors import UserError
 from vsrprune.keys import VERSIONS, StagePlan
 from vsrprune.results import RESULT
 from vsrprune.store import MANIFEST, Store
@@ -67,12 +68,18 @@ def verify_store(store: Store, console: Console) -> bool:
 def clean_store(store: Store, runs: Path, sure: bool, console: Console) -> None:
     """Delete what no result below `runs` needs, damaged artifacts and work that nobody goes on with.
 
-    Without `sure` it only shows what would go. A stage that is being computed is left alone.
+    Without `sure` it only shows what would go. Raises UserError where `runs` holds no result (a mistyped folder would
+    cost everything) and while any stage is being computed (its job has no result yet).
     """
     needed = _needed(runs)
+    if not needed:
+        raise UserError(f"runs_dir={runs} holds no result, so everything would go; name the folder of your runs")
+    busy = [path.stem for path in (store.root / "leases").glob("*.json") if store.is_held(path.stem)]
+    if busy:
+        raise UserError(f"{busy[0]} is being computed right now; clean the store when no job is running")
     gone = [entry.folder for entry in entries(store) if entry.key not in needed]
     gone += sorted((store.root / "damaged").glob("*"))
-    gone += [path for path in sorted((store.root / "work").glob("*")) if not store.is_held(path.name)]
+    gone += sorted((store.root / "work").glob("*"))
     size = sum(map(_size, gone))
     for path in gone:
         console.print(f"{readable_size(_size(path)):>9}  {path.relative_to(store.root)}", highlight=False)
@@ -84,7 +91,8 @@ def clean_store(store: Store, runs: Path, sure: bool, console: Console) -> None:
         )
         return
     for path in gone:
-        shutil.rmtree(path)
+        aside = path.rename(path.with_name(f".{path.name}-deleted"))  # at once, for whoever reads meanwhile
+        shutil.rmtree(aside)
     console.print(f"{len(gone)} folders deleted, {readable_size(size)} freed", highlight=False)
 
 

@@ -20,7 +20,7 @@ from vsrprune.data.sources import ClipSource, check_crop, clips_identity, find_c
 from vsrprune.errors import UserError
 from vsrprune.keys import DataIdentity, StagePlan, plan_stages
 from vsrprune.models.basicvsr_channels import BasicVSRArguments, basicvsr_layout
-from vsrprune.pruning.selection import check_reachable
+from vsrprune.pruning.selection import MACS_TOLERANCE, check_reachable
 from vsrprune.results import MEASURED, METRICS, Layer, Quality, Result
 from vsrprune.results import Cost as CostResult
 from vsrprune.store import Artifact, Store, content_key, write_atomically, write_json
@@ -203,8 +203,11 @@ def _warnings(budget: Mapping[str, Any], gates: Mapping[str, float]) -> list[str
             f"max |gamma| over the cut units was {gates['max_cut']:.3f} at the cut, above {GATE_WARNING}:"
             " lengthen schedule.sparsify or raise its gate_lr"
         )
-    if budget["target"] == "macs" and abs(budget["deviation"]) > 0.02:
-        warnings.append(f"target=macs: the nearest reachable plan misses the wanted MACs by {budget['deviation']:+.1%}")
+    if abs(budget["deviation"]) > MACS_TOLERANCE:
+        warnings.append(
+            f"the nearest reachable plan keeps {budget['deviation']:+.1%} of the {budget['target']} that were wanted:"
+            " min_kept, round_to or whole channels stand in the way"
+        )
     return warnings
 
 

@@ -7,6 +7,7 @@ settings for a stage agree share its artifact.
 
 from __future__ import annotations
 
+import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -82,6 +83,7 @@ def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "") -
     add(
         "measure",
         parent=parent,
+        host=platform.node(),  # the one stage that depends on where it runs
         accelerator=config.trainer.accelerator,
         threads=config.trainer.threads,
         size=config.evaluate.latency_size,

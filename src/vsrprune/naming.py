@@ -19,6 +19,13 @@ def slug(text: str) -> str:
     return f"{safe[: LONGEST - 9]}-{_hash(text)}"
 
 
+def run_name(overrides: str, config_name: str) -> str:
+    """Name of a single run, another for every text: what `slug` replaced is told apart by a hash."""
+    text = overrides if config_name == "config" else ",".join(filter(None, (config_name, overrides)))
+    name = slug(text)
+    return name if name == text or not text or len(text) > LONGEST else f"{name}-{_hash(text)}"
+
+
 def job_names(overrides: Sequence[Sequence[str]]) -> list[str]:
     """Short names of a sweep's jobs: the overrides in which they differ."""
     telling = [_telling(job) for job in overrides]

@@ -210,7 +210,7 @@ class _Run:
             ratio=config.ratio,
             target=config.target,
             scope=config.scope,
-            order=config.order,
+            order="min" if config.score == "random" else config.order,  # idle there, and not in the key
             min_kept=config.min_kept,
             round_to=config.round_to,
             ratios=config.ratios,

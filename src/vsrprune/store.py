@@ -68,6 +68,8 @@ def explain_os_error(error: OSError) -> str | None:
     where = f" while writing {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full{where}; free some space and run the same command again, finished stages are kept"
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return f"{error.filename} is a file where a folder is needed; look at store_dir and runs_dir"
     if error.errno in (errno.EROFS, errno.EACCES):
         return f"no permission for {error.filename}; folders to write into are chosen by store_dir=... runs_dir=..."
     return None
@@ -137,7 +139,7 @@ class Store:
             if manifest.pop("manifest_sha256") != _manifest_sha256(manifest):
                 return None, f"{MANIFEST} fails its checksum"
             damage = _damage(folder, manifest["files"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
             return None, f"{MANIFEST} cannot be read ({error})"
         return (None, damage) if damage else (Artifact(folder, manifest), None)
 

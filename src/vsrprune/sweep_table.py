@@ -17,6 +17,7 @@ from vsrprune.jobs import Job
 from vsrprune.results import Layer, Quality, Result, network_order
 from vsrprune.store import Store
 
+JOBS_ABREAST = 6  # columns of the table of layers that fit 80 characters
 LAYERS_SHOWN = 32  # more than these are summed up by part and kind
 
 
@@ -153,7 +154,7 @@ def print_seeds(rows: Sequence[Row], console: Console) -> None:
     varied = " and ".join(name for name in _SEEDS if len({row.result.knobs[name] for row in rows}) > 1)
     console.print(
         f"PSNR (dB) after fine-tuning, mean ± 95 % interval over {varied}; differences to the first setting,"
-        " paired over clips and seeds.",
+        " paired over seeds.",
         style="dim",
         highlight=False,
     )
@@ -172,12 +173,8 @@ def _by_setting(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _pairs(rows: Sequence[Row]) -> dict[object, float]:
-    """PSNR by clip and seeds."""
-    return {
-        (clip, *(row.result.knobs[name] for name in _SEEDS)): values["psnr"]
-        for row in rows
-        for clip, values in row.result.quality["finetuned"].clips.items()
-    }
+    """PSNR, mean over clips, by seeds: clips of one seed share a network, so they are no independent evidence."""
+    return {tuple(row.result.knobs[name] for name in _SEEDS): row.result.quality["finetuned"].psnr for row in rows}
 
 
 def _plus_minus(values: Interval, sign: str) -> str:
@@ -185,17 +182,22 @@ def _plus_minus(values: Interval, sign: str) -> str:
 
 
 def print_layers(rows: Sequence[Row], console: Console) -> None:
-    """Share of units cut: by layer for a small network, by part and kind for a large one."""
+    """Share of units cut: by layer for a small network, by part and kind for a large one; a few jobs at a time."""
+    for first in range(0, len(rows), JOBS_ABREAST):
+        console.print(_layers_table(rows[first : first + JOBS_ABREAST], first + 1))
+
+
+def _layers_table(rows: Sequence[Row], first_number: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Share of units cut, by layer", title_justify="left")
     table.add_column("layer", no_wrap=True)
     detailed = max(len(row.result.layers) for row in rows) <= LAYERS_SHOWN
     shares = [_shares(row.result, detailed) for row in rows]
-    for number, _ in enumerate(rows, start=1):
+    for number, _ in enumerate(rows, start=first_number):
         table.add_column(f"#{number}", justify="right")
     layers = [_layer_label(layer, detailed) for layer in network_order([row.result for row in rows])]
     for name in dict.fromkeys(layers):
         table.add_row(name, *(f"{share[name]:.2f}" if name in share else "·" for share in shares))
-    console.print(table)
+    return table
 
 
 def _layer_label(layer: Layer, detailed: bool) -> str:

@@ -100,7 +100,7 @@ CHOICES = {
     "schedule.pretrain.shape": ["cosine", "onecycle", "constant"],
     "schedule.finetune.shape": ["cosine", "onecycle", "constant"],
     "trainer.accelerator": ["cpu", "gpu", "auto"],
-    "trainer.precision": ["32-true", "16-mixed", "bf16-mixed", "64-true"],
+    "trainer.precision": ["32-true", "16-mixed", "bf16-mixed"],
 }
 
 

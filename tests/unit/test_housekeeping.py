@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from vsrprune.errors import UserError
 from vsrprune.housekeeping import (
     clean_store,
     entries,
@@ -72,16 +73,25 @@ def test_clean_shows_first_and_deletes_only_when_told(store: Store, tmp_path: Pa
     assert "1 folders deleted" in printed(console)
 
 
-def test_clean_takes_abandoned_work_and_leaves_what_is_being_computed(
-    store: Store, tmp_path: Path, console: Console
-) -> None:
-    for name in ("pretrain-dead", "pretrain-alive"):
-        (store.root / "work" / name / "token").mkdir(parents=True)
+def test_clean_takes_abandoned_work(store: Store, tmp_path: Path, console: Console) -> None:
+    (store.root / "work" / "pretrain-dead" / "token").mkdir(parents=True)
+    clean_store(store, tmp_path / "runs", True, console)
+    assert list((store.root / "work").iterdir()) == []
+
+
+def test_clean_refuses_while_a_stage_is_computed(store: Store, tmp_path: Path, console: Console) -> None:
+    """A job under way has no result yet, so nothing tells which artifacts it needs."""
     held = try_acquire(store.root / "leases" / "pretrain-alive.json", 60)
     assert isinstance(held, Lease)
-    with held:
+    with held, pytest.raises(UserError, match="pretrain-alive is being computed right now"):
         clean_store(store, tmp_path / "runs", True, console)
-    assert [path.name for path in (store.root / "work").iterdir()] == ["pretrain-alive"]
+    assert keys(store) == ["a", "b", "c"]
+
+
+def test_clean_refuses_a_folder_without_results(store: Store, tmp_path: Path, console: Console) -> None:
+    with pytest.raises(UserError, match="holds no result"):
+        clean_store(store, tmp_path / "mistyped", True, console)
+    assert keys(store) == ["a", "b", "c"]
 
 
 def test_verify_finds_a_flipped_bit(store: Store, console: Console) -> None:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from vsrprune.naming import LONGEST, job_names, slug, sweep_name
+from vsrprune.naming import LONGEST, job_names, run_name, slug, sweep_name
 
 
 @pytest.mark.parametrize("text", ["ratio=0.5", "rsc=true,ratio=0.3", "model=basicvsr_tiny", "seed=-1", "default"])
@@ -132,3 +132,17 @@ def test_other_jobs_make_another_sweep():
 def test_a_named_configuration_names_the_sweep():
     assert re.fullmatch(r"table_2-[0-9a-f]{8}", sweep_name("table_2", [["a=1"]]))
     assert re.fullmatch(r"sweeps-table_2-[0-9a-f]{8}", sweep_name("sweeps/table_2", [["a=1"]]))
+
+
+# Single runs
+
+
+def test_single_runs_that_differ_have_different_names():
+    assert run_name("", "config") == "default"
+    assert run_name("ratio=0.3,rsc=true", "config") == "ratio=0.3,rsc=true"
+    names = [
+        run_name(text, "config") for text in ("data.path=a/b", "data.path=a-b", "data.path=a b", "x" * 200, "x" * 201)
+    ]
+    assert len(set(names)) == len(names)
+    assert run_name("", "mine") == "mine"
+    assert run_name("ratio=0.3", "mine") == "mine,ratio=0.3"

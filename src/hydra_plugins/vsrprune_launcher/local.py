@@ -28,6 +28,7 @@ from vsrprune.jobs import Job, collect, plan_job, read_measured
 from vsrprune.naming import job_names, sweep_name
 from vsrprune.results import RESULT, Result
 from vsrprune.runner import needs_no_process, open_store
+from vsrprune.store import explain_os_error
 from vsrprune.sweep_table import Row, print_layers, print_plan, print_results, print_seeds
 
 DONE, REUSED, FAILED = "done", "reused", "failed"
@@ -80,8 +81,11 @@ class LocalLauncher(Launcher):
             config = OmegaConf.to_object(composed)
             assert isinstance(config, Config)
             return plan_job(config)
-        except UserError as error:
-            print(f"error in job {name}: {error} (no job was started)", file=sys.stderr)
+        except (UserError, OSError) as error:
+            text = explain_os_error(error) if isinstance(error, OSError) else str(error)
+            if text is None:
+                raise
+            print(f"error in job {name}: {text} (no job was started)", file=sys.stderr)
             sys.exit(2)
 
     def _run(self, title: str, job: Job, folder: Path, overrides: list[str]) -> str:
@@ -108,8 +112,9 @@ class LocalLauncher(Launcher):
     def _command(self, folder: Path, overrides: list[str]) -> list[str]:
         command = [sys.executable, sys.argv[0]]
         for source in self._config.hydra.runtime.config_sources:
-            if source.provider == "command-line":
-                command += ["--config-dir", source.path]
+            flag = {"main": "--config-path", "command-line": "--config-dir"}.get(source.provider)
+            if flag:
+                command += [flag, source.path]
         command += ["--config-name", str(self._config.hydra.job.config_name)]
         return [*command, *overrides, "hydra.mode=RUN", f"hydra.run.dir={_quoted(folder)}"]
 

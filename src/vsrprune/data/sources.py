@@ -77,7 +77,7 @@ def find_clips(path: str) -> list[ClipSource]:
 
 
 def _frames(folder: Path) -> tuple[Path, ...]:
-    frames = (entry for entry in folder.iterdir() if entry.suffix.lower() == FRAME_SUFFIX)
+    frames = (entry for entry in folder.iterdir() if entry.suffix.lower() == FRAME_SUFFIX and entry.is_file())
     return tuple(sorted(frames, key=lambda entry: _number_aware(entry.name)))
 
 

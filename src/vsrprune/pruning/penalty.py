@@ -21,5 +21,6 @@ def gate_penalty(network: PrunableNetwork, plan: PrunePlan, weight: float) -> Te
     """Weight / 2 * sum of gamma^2 over every gate of every cut unit: each gate's gradient is weight * gamma."""
     terms = [gate[cut].square().sum() for _, gate, cut in cut_gates(network, plan)]
     if not terms:
-        return torch.zeros(())
+        gate = network.get_parameter(network.channel_layout(plan.rule).groups[0].gates[0].parameter)
+        return gate.new_zeros(())
     return 0.5 * weight * torch.stack(terms).sum()

@@ -19,10 +19,11 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from vsrprune.data.clips import Clip
 from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
-from vsrprune.errors import PreemptedError
+from vsrprune.errors import PreemptedError, TrainingDivergedError
 from vsrprune.progress import StageProgress
 from vsrprune.stages.checkpoints import Checkpoints
 from vsrprune.stages.training import TrainingStage
+from vsrprune.store import write_atomically
 
 ROWS = "metrics.jsonl"
 
@@ -103,6 +104,10 @@ def fit(
             ) from error
         except SystemExit as error:  # Lightning turns Ctrl-C into this
             raise KeyboardInterrupt from error
+    if not _is_finite(module):
+        raise TrainingDivergedError(
+            f"{module.stage}: the last step left weights that are not finite; try a lower schedule.{module.stage}.lr"
+        )
     module.network.cpu()
     return rows.read()
 
@@ -148,7 +153,7 @@ class RowLogger(Logger):
         if not self._path.is_file():
             return
         lines = [json.dumps(row) for row in self.read() if row["step"] < step]
-        self._path.write_text("".join(f"{line}\n" for line in lines))
+        write_atomically(self._path, "".join(f"{line}\n" for line in lines))
 
 
 class _Resume(Callback):
@@ -181,7 +186,7 @@ class _Saves(Callback):
             self._save(trainer, pl_module)
 
     def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if all(bool(torch.isfinite(parameter).all()) for parameter in pl_module.parameters()):
+        if _is_finite(pl_module):
             self._checkpoints.save(trainer)
 
 
@@ -191,6 +196,10 @@ class _Bar(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         self._progress.update(trainer.global_step)
+
+
+def _is_finite(module: pl.LightningModule) -> bool:
+    return all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters())
 
 
 def _quiet() -> None:

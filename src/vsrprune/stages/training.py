@@ -12,7 +12,7 @@ from vsrprune.data.sampling import Batch
 from vsrprune.errors import TrainingDivergedError
 from vsrprune.models.basicvsr import BasicVSR
 
-BETAS = (0.9, 0.99)
+BETAS = (0.9, 0.99)  # one-cycle swings the first between 0.85 and 0.95, PyTorch's default
 FINAL_LR = 1e-7  # of the cosine
 
 

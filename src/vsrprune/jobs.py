@@ -205,7 +205,7 @@ def _warnings(budget: Mapping[str, Any], gates: Mapping[str, float]) -> list[str
         )
     if abs(budget["deviation"]) > MACS_TOLERANCE:
         warnings.append(
-            f"the nearest reachable plan keeps {budget['deviation']:+.1%} of the {budget['target']} that were wanted:"
+            f"the nearest reachable plan differs by {budget['deviation']:+.1%} from the {budget['target']} to be kept:"
             " min_kept, round_to or whole channels stand in the way"
         )
     return warnings

@@ -237,6 +237,24 @@ def test_nan_stops_the_stage_and_keeps_the_last_good_checkpoint(tmp_path: Path) 
     assert collect(job, open_store(job, print), tmp_path / "runs") is None
 
 
+def test_a_stage_that_diverges_in_its_last_step_is_not_published(shared: Path) -> None:
+    """The loss is looked at before each step; what the last one did shows in the output alone."""
+    config = minimal_config(shared, schedule__finetune__lr=1e30, schedule__finetune__steps=1)
+    job = plan_job(config)
+    with pytest.raises(TrainingDivergedError, match="finetune: the last step left"):
+        run_job(job, shared / "runs" / "last_step", say=lambda text: None)
+    assert not open_store(job, print).exists("finetune", job.stage("finetune").key)
+
+
+def test_a_random_ranking_does_not_depend_on_the_idle_order(tmp_path: Path) -> None:
+    plans = []
+    for order in ("min", "max"):
+        job = plan_job(minimal_config(tmp_path / order, score="random", order=order, until="select"))
+        run_job(job, tmp_path / "runs" / order, say=lambda text: None)
+        plans.append((tmp_path / order / "store" / "select" / job.stage("select").key / "selection.json").read_text())
+    assert plans[0] == plans[1]
+
+
 def test_latency_measures_the_dense_network_with_its_gates_folded(shared: Path) -> None:
     run(shared)
     measured = json.loads((shared / "runs" / "job" / "measured.json").read_text())

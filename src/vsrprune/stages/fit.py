@@ -104,11 +104,14 @@ def fit(
             ) from error
         except SystemExit as error:  # Lightning turns Ctrl-C into this
             raise KeyboardInterrupt from error
-    if not _is_finite(module):
-        raise TrainingDivergedError(
-            f"{module.stage}: the last step left weights that are not finite; try a lower schedule.{module.stage}.lr"
-        )
     module.network.cpu()
+    with torch.no_grad():
+        output_NTCHW = module.network(dataset[0].low_NTCHW[None]).frames_NTCHW
+    if not (_is_finite(module) and bool(torch.isfinite(output_NTCHW).all())):
+        raise TrainingDivergedError(
+            f"{module.stage}: the last step left a network whose output is not finite; try a lower"
+            f" schedule.{module.stage}.lr"
+        )
     return rows.read()
 
 

@@ -79,7 +79,7 @@ def clean_store(store: Store, runs: Path, sure: bool, console: Console) -> None:
         raise UserError(f"{busy[0]} is being computed right now; clean the store when no job is running")
     gone = [entry.folder for entry in entries(store) if entry.key not in needed]
     gone += sorted((store.root / "damaged").glob("*"))
-    gone += sorted((store.root / "work").glob("*"))
+    gone += sorted((store.root / "unfinished").glob("*"))
     size = sum(map(_size, gone))
     for path in gone:
         console.print(f"{readable_size(_size(path)):>9}  {path.relative_to(store.root)}", highlight=False)

@@ -1,7 +1,7 @@
 """Stage artifacts by content key: published whole or not at all, verified when read.
 
 - STORE/<stage>/<key>/: manifest.json and files of a published artifact
-- STORE/work/<stage>-<key>/<token>/: checkpoints of a stage that is not finished
+- STORE/unfinished/<stage>-<key>/<token>/: checkpoints of a stage that is not finished
 - STORE/leases/: who computes what right now
 - STORE/damaged/<stage>-<key>-<n>/: an artifact whose checksum failed, set aside
 """
@@ -220,7 +220,7 @@ class Store:
         return self.root / "leases"
 
     def _workdirs(self, stage: str, key: str) -> Path:
-        return self.root / "work" / f"{stage}-{key}"
+        return self.root / "unfinished" / f"{stage}-{key}"
 
     def _folder(self, stage: str, key: str) -> Path:
         return self.root / stage / key

@@ -31,9 +31,9 @@ def job_arguments(folder: Path) -> list[str]:
     return [*minimal_overrides(folder), *LONGER]
 
 
-def start(folder: Path, *extra: str) -> subprocess.Popen[str]:
-    """One job in the background, in a process group of its own."""
-    command = [sys.executable, str(ROOT / "src" / "run.py"), *job_arguments(folder), *extra]
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """run.py in the background, in a process group of its own."""
+    command = [sys.executable, str(ROOT / "src" / "run.py"), *arguments]
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -49,7 +49,7 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None
 
 
 def has_checkpoint(folder: Path, stage: str) -> bool:
-    return any(folder.glob(f"store/work/{stage}-*/*/step-*.sha256"))
+    return any(folder.glob(f"store/unfinished/{stage}-*/*/step-*.sha256"))
 
 
 def outcome(folder: Path) -> tuple[dict[str, object], dict[str, bytes]]:
@@ -71,7 +71,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, obj
 def finish(folder: Path) -> str:
     done = run_py(*job_arguments(folder))
     assert done.returncode == 0, done.stderr
-    assert not any(folder.glob("store/work/*/*"))
+    assert not any(folder.glob("store/unfinished/*/*"))
     return done.stdout
 
 
@@ -79,13 +79,15 @@ def test_sigterm_writes_a_checkpoint_and_the_job_goes_on_to_the_same_end(
     tmp_path: Path, undisturbed: tuple[dict[str, object], dict[str, bytes]]
 ) -> None:
     # Checkpoints come only at the end or when asked for: what is found was written because of the signal.
-    job = start(tmp_path, "schedule.checkpoint_every=1000")
-    until(lambda: any(path.stat().st_size for path in tmp_path.glob("store/work/sparsify-*/*/metrics.jsonl")), job)
+    job = start(*job_arguments(tmp_path), "schedule.checkpoint_every=1000")
+    until(
+        lambda: any(path.stat().st_size for path in tmp_path.glob("store/unfinished/sparsify-*/*/metrics.jsonl")), job
+    )
     job.send_signal(signal.SIGTERM)
     output, _ = job.communicate(timeout=60)
     assert job.returncode == 143, output
     step = int(re.findall(r"asked to stop \(SIGTERM\) at step (\d+)", output)[0])
-    assert any(tmp_path.glob(f"store/work/sparsify-*/*/step-{step}.sha256"))
+    assert any(tmp_path.glob(f"store/unfinished/sparsify-*/*/step-{step}.sha256"))
     assert not any(tmp_path.glob("runs/*/failure.json"))
     assert "pretrain   reused" in finish(tmp_path)
     assert outcome(tmp_path) == undisturbed
@@ -94,7 +96,7 @@ def test_sigterm_writes_a_checkpoint_and_the_job_goes_on_to_the_same_end(
 def test_kill_9_in_a_stage_ends_with_the_same_bits(
     tmp_path: Path, undisturbed: tuple[dict[str, object], dict[str, bytes]]
 ) -> None:
-    job = start(tmp_path)
+    job = start(*job_arguments(tmp_path))
     until(lambda: has_checkpoint(tmp_path, "pretrain"), job)
     os.killpg(job.pid, signal.SIGKILL)
     job.wait()
@@ -106,12 +108,13 @@ def test_kill_9_in_a_stage_ends_with_the_same_bits(
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(
     tmp_path: Path, undisturbed: tuple[dict[str, object], dict[str, bytes]]
 ) -> None:
-    job = start(tmp_path)
-    until(lambda: len(list(tmp_path.glob("store/work/pretrain-*/*/step-*.sha256"))) >= 2, job)
+    job = start(*job_arguments(tmp_path))
+    until(lambda: len(list(tmp_path.glob("store/unfinished/pretrain-*/*/step-*.sha256"))) >= 2, job)
     os.killpg(job.pid, signal.SIGKILL)
     job.wait()
     newest = max(
-        tmp_path.glob("store/work/pretrain-*/*/step-*.ckpt"), key=lambda path: int(path.stem.removeprefix("step-"))
+        tmp_path.glob("store/unfinished/pretrain-*/*/step-*.ckpt"),
+        key=lambda path: int(path.stem.removeprefix("step-")),
     )
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
@@ -144,10 +147,7 @@ def test_one_bad_job_does_not_cost_the_others(tmp_path: Path) -> None:
 
 def test_a_job_killed_inside_a_sweep_leaves_a_card(tmp_path: Path) -> None:
     command = ["-m", "seed=0,1", *job_arguments(tmp_path)]
-    sweep = subprocess.Popen(
-        [sys.executable, str(ROOT / "src" / "run.py"), *command],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
+    sweep = start(*command)
     until(lambda: has_checkpoint(tmp_path, "pretrain"), sweep)
     (lease,) = tmp_path.glob("store/leases/pretrain-*.json")
     os.kill(json.loads(lease.read_text())["pid"], signal.SIGKILL)
@@ -168,7 +168,7 @@ def test_kill_9_at_twenty_random_moments(
     draw = random.Random(0)
     kills = 0
     for _ in range(200):
-        job = start(tmp_path)
+        job = start(*job_arguments(tmp_path))
         try:
             output, _ = job.communicate(timeout=draw.uniform(2.0, 9.0))
         except subprocess.TimeoutExpired:
@@ -190,10 +190,7 @@ def test_kill_9_at_twenty_random_moments(
 
 def test_sigterm_ends_a_sweep_and_leaves_no_failure(tmp_path: Path) -> None:
     command = ["-m", "seed=0,1", *job_arguments(tmp_path)]
-    sweep = subprocess.Popen(
-        [sys.executable, str(ROOT / "src" / "run.py"), *command],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
+    sweep = start(*command)
     until(lambda: has_checkpoint(tmp_path, "pretrain"), sweep)
     sweep.send_signal(signal.SIGTERM)  # to the parent alone, as a scheduler may do
     output, _ = sweep.communicate(timeout=60)

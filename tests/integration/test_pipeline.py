@@ -230,7 +230,7 @@ def test_nan_stops_the_stage_and_keeps_the_last_good_checkpoint(tmp_path: Path) 
         run_stages(job, open_store(job, print), NoTracker(), JobState(tmp_path / "job"), lambda text: None)
     stage = job.stage("pretrain")
     assert not (tmp_path / "store" / "pretrain" / stage.key).exists()
-    checkpoints = list((tmp_path / "store" / "work" / f"pretrain-{stage.key}").rglob("*.ckpt"))
+    checkpoints = list((tmp_path / "store" / "unfinished" / f"pretrain-{stage.key}").rglob("*.ckpt"))
     for path in checkpoints:
         state = torch.load(path, weights_only=True)["state_dict"]
         assert all(bool(torch.isfinite(value).all()) for value in state.values())

@@ -74,9 +74,9 @@ def test_clean_shows_first_and_deletes_only_when_told(store: Store, tmp_path: Pa
 
 
 def test_clean_takes_abandoned_work(store: Store, tmp_path: Path, console: Console) -> None:
-    (store.root / "work" / "pretrain-dead" / "token").mkdir(parents=True)
+    (store.root / "unfinished" / "pretrain-dead" / "token").mkdir(parents=True)
     clean_store(store, tmp_path / "runs", True, console)
-    assert list((store.root / "work").iterdir()) == []
+    assert list((store.root / "unfinished").iterdir()) == []
 
 
 def test_clean_refuses_while_a_stage_is_computed(store: Store, tmp_path: Path, console: Console) -> None:

@@ -161,7 +161,7 @@ def test_the_workdir_survives_a_failed_make_and_is_gone_after_publishing(store):
 
     with pytest.raises(RuntimeError):
         store.produce("score", KEY, {}, fail)
-    (work,) = (store.root / "work" / f"score-{KEY}").iterdir()
+    (work,) = (store.root / "unfinished" / f"score-{KEY}").iterdir()
     assert (work / "last.ckpt").read_text() == "step 40"
     store.produce("score", KEY, {}, go_on)
     assert not work.parent.exists()

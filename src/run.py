@@ -40,7 +40,7 @@ def main(config: DictConfig) -> float | None:
     try:
         return run(config, folder)
     except PreemptedError as error:
-        sys.exit(_complain(str(error), 143))
+        sys.exit(_complain(str(error), error.exit_code))
     except UserError as error:
         sys.exit(_complain(str(error)))
     except OSError as error:

@@ -155,9 +155,18 @@ class MethodConfig:
 
 @dataclass
 class LauncherConfig:
-    """How a sweep's jobs are run."""
+    """How a sweep's jobs are run.
+
+    jobs: at most so many at once. threads: of each job's training; 0 divides this machine's among the jobs. address:
+    of a running scheduler (dask) or cluster (ray). cluster: where dask starts its workers; options: of dask-jobqueue.
+    """
 
     name: str = "local"
+    jobs: int = 1
+    threads: int = 0
+    address: str = ""
+    cluster: str = "local"
+    options: Any = None
 
 
 @dataclass
@@ -240,6 +249,8 @@ def _check_choices(config: Config) -> None:
     one_of("data.name", config.data.name, ("demo", "folder"))
     one_of("data.channel", config.data.channel, ("rgb", "y"))
     one_of("store.action", config.store.action, ("", "list", "verify", "clean"))
+    one_of("launcher.name", config.launcher.name, ("local", "dask", "ray"))
+    one_of("launcher.cluster", config.launcher.cluster, ("local", "slurm", "pbs", "sge"))
     one_of("tracking.mode", config.tracking.mode, ("offline", "online", "none"))
     one_of("schedule.pretrain.shape", config.schedule.pretrain.shape, SHAPES)
     one_of("schedule.finetune.shape", config.schedule.finetune.shape, SHAPES)
@@ -285,6 +296,8 @@ def _check_numbers(config: Config) -> None:
         "trainer.devices": (config.trainer.devices, 1),
         "trainer.threads": (config.trainer.threads, 0),
         "trainer.workers": (config.trainer.workers, 0),
+        "launcher.jobs": (config.launcher.jobs, 1),
+        "launcher.threads": (config.launcher.threads, 0),
     }
     for name, (value, least) in at_least.items():
         if value < least:
@@ -328,10 +341,31 @@ def _check_pairs(config: Config) -> None:
             f"data.max_frames={config.data.max_frames} is less than schedule.frames={config.schedule.frames},"
             " the frames that training takes at a time"
         )
-    if config.trainer.devices != 1:
-        raise UserError(f"trainer.devices={config.trainer.devices}: several devices are not available yet; use 1")
+    _check_launcher(config.launcher)
+    if config.schedule.batch % config.trainer.devices:
+        raise UserError(
+            f"schedule.batch={config.schedule.batch} cannot be split over trainer.devices={config.trainer.devices};"
+            " it must be a multiple of it"
+        )
     if config.pretrained and not Path(config.pretrained).expanduser().is_file():
         raise UserError(f"pretrained must be a .safetensors file; there is none at {config.pretrained!r}")
+
+
+def _check_launcher(launcher: LauncherConfig) -> None:
+    if launcher.address and launcher.name == "local":
+        raise UserError("launcher.address is given, but launcher=local does not read it; use launcher=dask or ray")
+    if launcher.cluster != "local" and (launcher.name != "dask" or launcher.address):
+        raise UserError(
+            f"launcher.cluster={launcher.cluster} is read by launcher=dask without launcher.address only; got"
+            f" launcher={launcher.name}{' with an address' if launcher.address else ''}"
+        )
+    if launcher.options and launcher.cluster == "local":
+        raise UserError("launcher.options are given, but only launcher.cluster=slurm, pbs or sge reads them")
+    if launcher.cluster != "local" and not {"cores", "memory"} <= set(launcher.options or {}):
+        raise UserError(
+            f"launcher.cluster={launcher.cluster} needs launcher.options with cores and memory of one job, such as"
+            " '{cores: 8, memory: 32GB, walltime: \"24:00:00\"}'"
+        )
 
 
 def _load_ratios(ratios: Any) -> dict[str, float | int] | None:

@@ -10,11 +10,19 @@ class UserError(Exception):
 
 
 class PreemptedError(UserError):
-    """The job was asked to stop (SIGTERM) and has written a checkpoint; the same command goes on from there."""
+    """The job was asked to stop by a signal and has written a checkpoint; the same command goes on from there."""
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.exit_code = 128 + number
 
 
 class TrainingDivergedError(UserError):
     """The loss became NaN or infinite; the last good checkpoint is kept."""
+
+
+class LostRankError(Exception):
+    """A process of a job's data-parallel training died."""
 
 
 def one_of(name: str, value: object, allowed: Iterable[object]) -> None:

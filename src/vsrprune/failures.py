@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vsrprune.errors import UserError
+from vsrprune.errors import LostRankError, UserError
 from vsrprune.store import explain_os_error, write_json
 
 CARD, STATE = "failure.json", "state.json"
@@ -70,7 +70,7 @@ class JobState:
 
 def card_of_error(error: BaseException, folder: Path, command: str) -> FailureCard:
     """The card of an exception that ended a job."""
-    stage, step = _state(folder)
+    stage, step = read_state(folder)
     cause, advice = _explain(error)
     trace = "" if isinstance(error, UserError) else "".join(traceback.format_exception(error))
     return FailureCard(stage, step, cause, advice, command, trace)
@@ -78,7 +78,7 @@ def card_of_error(error: BaseException, folder: Path, command: str) -> FailureCa
 
 def card_of_exit(code: int, folder: Path, command: str) -> FailureCard:
     """The card of a process that ended without leaving one; `code` as subprocess gives it."""
-    stage, step = _state(folder)
+    stage, step = read_state(folder)
     if code == -signal.SIGKILL:
         return FailureCard(stage, step, "killed (SIGKILL), usually for want of memory", LESS_MEMORY, command)
     if code < 0:
@@ -87,12 +87,22 @@ def card_of_exit(code: int, folder: Path, command: str) -> FailureCard:
     return FailureCard(stage, step, f"ended with exit code {code}", "see what it printed above", command)
 
 
+def card_of_lost_worker(error: BaseException, folder: Path, command: str) -> FailureCard:
+    """The card of a job whose worker, on a cluster, was lost with it."""
+    stage, step = read_state(folder)
+    cause = f"its worker was lost ({type(error).__name__})"
+    return FailureCard(
+        stage, step, cause, "see the cluster's logs; run it again, it goes on from its checkpoint", command
+    )
+
+
 def retry_command(arguments: Sequence[str]) -> str:
     """A shell command that runs one job alone, from its `sys.argv`."""
     return shlex.join(["python", *arguments])
 
 
-def _state(folder: Path) -> tuple[str, int]:
+def read_state(folder: Path) -> tuple[str, int]:
+    """Stage and step that the job in `folder` reached."""
     try:
         state = json.loads((folder / STATE).read_text())
         return str(state["stage"]), int(state["step"])
@@ -102,6 +112,8 @@ def _state(folder: Path) -> tuple[str, int]:
 
 def _explain(error: BaseException) -> tuple[str, str]:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, LostRankError):
+        return text, LESS_MEMORY
     if isinstance(error, UserError):
         return str(error), "mend what it names"
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():

@@ -104,9 +104,14 @@ def _file_hash(path: str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
+def missing_stages(job: Job, store: Store) -> list[str]:
+    """Keys of the stages that are not published, in the order in which the job makes them."""
+    return [stage.key for stage in job.stages if not store.exists(stage.stage, stage.key)]
+
+
 def is_finished(job: Job, store: Store) -> bool:
     """Whether every stage of the job is published."""
-    return all(store.exists(stage.stage, stage.key) for stage in job.stages)
+    return not missing_stages(job, store)
 
 
 def collect(job: Job, store: Store, folder: Path) -> Result | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from vsrprune.data.sources import check_crop
 from vsrprune.errors import UserError
 from vsrprune.failures import JobState
 from vsrprune.jobs import Job
+from vsrprune.machine import measuring, working
 from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import compare_latency
 from vsrprune.models.basicvsr import BasicVSR
@@ -64,9 +66,16 @@ def run_stages(job: Job, store: Store, tracker: Tracker, state: JobState, say: C
     """Make every artifact of the job that the store does not have; `state` keeps on disk how far it is."""
     if job.config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise UserError("trainer.accelerator=gpu needs a CUDA device, and this machine has none; use trainer=cpu")
-    if job.config.trainer.threads:
-        torch.set_num_threads(job.config.trainer.threads)
     _Run(job, store, tracker, state, say).all()
+
+
+@contextlib.contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Compute with so many threads; 0 leaves PyTorch's choice."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    yield
+    torch.set_num_threads(before)
 
 
 class _Run:
@@ -88,18 +97,30 @@ class _Run:
             "prune": self._prune,
             "finetune": self._finetune,
             "evaluate": self._evaluate,
-            "measure": self._measure,
         }
         for stage in self._job.stages:
             self._state.stage(stage.stage)
             artifact = self._store.find(stage.stage, stage.key)
             if artifact is None:
-                make = makers[stage.stage]
+                make = self._timing if stage.stage == "measure" else partial(self._computing, makers[stage.stage])
                 artifact = self._store.produce(stage.stage, stage.key, stage.settings, make)
                 self._say(f"  {stage.stage:<10} done in {artifact.seconds:.1f} s")
             else:
                 self._say(f"  {stage.stage:<10} reused {stage.key}")
             self._artifacts[stage.stage] = artifact
+
+    def _computing(self, make: Callable[[Path, Path], None], folder: Path, work: Path) -> None:
+        """Make a stage beside other jobs of this machine, with this job's share of its threads."""
+        config = self._config
+        with working() as right, _threads(config.trainer.threads or config.launcher.threads):
+            self._give_way = right.give_way
+            make(folder, work)
+
+    def _timing(self, folder: Path, work: Path) -> None:
+        """Make the stage that takes times, alone on this machine and with all its threads."""
+        waits = "  measure    waits until the other jobs of this machine pause"
+        with measuring(lambda: self._say(waits)), _threads(self._config.trainer.threads):
+            self._measure(folder, work)
 
     @cached_property
     def _clips(self) -> ClipSet:
@@ -144,6 +165,7 @@ class _Run:
             log_every=schedule.log_every,
             checkpoint_every=schedule.checkpoint_every,
             on_row=self._on_row,
+            between_steps=self._give_way,
         )
         save_network(module.network, folder)
         _write_rows(folder, rows)

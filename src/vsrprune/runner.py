@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
+from vsrprune.config import Config
 from vsrprune.errors import UserError
 from vsrprune.failures import JobState
 from vsrprune.jobs import Job, collect, config_warnings, is_finished
+from vsrprune.machine import working
 from vsrprune.results import RESULT, Result
 from vsrprune.store import Store
-from vsrprune.tracking import is_tracked, tracked
+from vsrprune.tracking import Tracker, is_tracked, tracked
 
 
 def open_store(job: Job, say: Callable[[str], None]) -> Store:
@@ -27,20 +30,13 @@ def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None
     state = JobState(folder)
     for warning in config_warnings(config):
         say(f"warning: {warning}")
-    with tracked(
-        config.tracking.mode,
-        project=config.tracking.project,
-        entity=config.tracking.entity,
-        name=folder.name,
-        group=config.tracking.group or "single runs",
-        method=config.method.name,
-        config=config.knobs(),
-        folder=folder,
-        warn=lambda text: say(f"warning: {text}"),
-    ) as tracker:
+    with ExitStack() as stack:
+        with working():  # imports take seconds, and would be in the way of a measurement
+            tracker = stack.enter_context(_tracker(config, folder, say))
         for _ in range(2):  # again only if an artifact turned out to be damaged after the stages ran
             if not is_finished(job, store):
-                from vsrprune.pipeline import run_stages
+                with working():
+                    from vsrprune.pipeline import run_stages
 
                 run_stages(job, store, tracker, state, say)
             result = collect(job, store, folder)
@@ -52,6 +48,20 @@ def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None
                 state.finished()
                 return None
     raise UserError(f"the artifacts in {store.root} keep failing their checksums; check the disk")
+
+
+def _tracker(config: Config, folder: Path, say: Callable[[str], None]) -> AbstractContextManager[Tracker]:
+    return tracked(
+        config.tracking.mode,
+        project=config.tracking.project,
+        entity=config.tracking.entity,
+        name=folder.name,
+        group=config.tracking.group or "single runs",
+        method=config.method.name,
+        config=config.knobs(),
+        folder=folder,
+        warn=lambda text: say(f"warning: {text}"),
+    )
 
 
 def needs_no_process(job: Job, store: Store, folder: Path) -> bool:

@@ -1,5 +1,5 @@
-"""Hydra launcher: every job of a sweep in a process of its own."""
+"""Hydra launcher: every job of a sweep in a process of its own, here or on a cluster."""
 
-from hydra_plugins.vsrprune_launcher.local import LocalLauncher
+from hydra_plugins.vsrprune_launcher.launcher import VsrpruneLauncher
 
-__all__ = ["LocalLauncher"]
+__all__ = ["VsrpruneLauncher"]

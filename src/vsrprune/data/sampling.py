@@ -54,14 +54,19 @@ def _oriented(video_TCHW: Tensor, flips: Sequence[int]) -> Tensor:
 
 
 class StepSampler(Sampler[list[int]]):
-    """The batches of steps `start`..`steps`; set `start` to go on where a checkpoint ended."""
+    """The batches of steps `start`..`steps`; set `start` to go on where a checkpoint ended.
 
-    def __init__(self, steps: int, batch: int) -> None:
+    rank, ranks: of data-parallel training; each rank takes its part of every batch, so that all together train on what
+    one process would.
+    """
+
+    def __init__(self, steps: int, batch: int, rank: int = 0, ranks: int = 1) -> None:
         self.steps, self.batch, self.start = steps, batch, 0
+        self._part = slice(rank * batch // ranks, (rank + 1) * batch // ranks)
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.start, self.steps):
-            yield list(range(step * self.batch, (step + 1) * self.batch))
+            yield list(range(step * self.batch, (step + 1) * self.batch))[self._part]
 
     def __len__(self) -> int:
         return self.steps

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,24 +25,16 @@ class Latency:
     memory_format: str
 
 
-@contextlib.contextmanager
-def machine_lock() -> Iterator[None]:
-    """Wait until no other process of this user measures here; two at once would time each other."""
-    path = os.path.join(tempfile.gettempdir(), f"vsrprune-latency-{os.getuid()}.lock")
-    with open(path, "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
 def compare_latency(
     networks: Mapping[str, Any], size: tuple[int, int], frames: int, repeats: int, device: torch.device
 ) -> dict[str, Latency]:
     """Time networks without gates on random clips of `frames` frames of `size` (height, width).
 
-    Every repeat runs each network once, in turn, so that a machine that slows down slows all of them.
+    Every repeat runs each network once, in turn, so that a machine that slows down slows all of them. Hold
+    `machine.measuring` meanwhile: two measurements at once would time each other.
     """
     clip_NTCHW = torch.rand(1, frames, 3, *size, device=device)
-    with machine_lock(), torch.inference_mode():
+    with torch.inference_mode():
         formats = {name: _faster_format(network, clip_NTCHW) for name, network in networks.items()}
         whole: dict[str, list[float]] = {name: [] for name in networks}
         trunk: dict[str, list[float]] = {name: [] for name in networks}

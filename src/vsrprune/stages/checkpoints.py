@@ -25,7 +25,9 @@ class Checkpoints:
         numbers of a step follow from the step itself.
         """
         path = self._folder / f"step-{trainer.global_step}.ckpt"
-        trainer.save_checkpoint(path, weights_only=False)
+        trainer.save_checkpoint(path, weights_only=False)  # of all ranks; the first writes
+        if not trainer.is_global_zero:
+            return
         write_atomically(_checksum(path), sha256(path))
         for old in self._by_step()[KEPT:]:
             _checksum(old).unlink(missing_ok=True)

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import logging
+import os
+import signal
+import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from vsrprune.data.clips import Clip
 from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
 from vsrprune.errors import PreemptedError, TrainingDivergedError
 from vsrprune.progress import StageProgress
 from vsrprune.stages.checkpoints import Checkpoints
+from vsrprune.stages.ranks import ranks
 from vsrprune.stages.training import TrainingStage
 from vsrprune.store import write_atomically
 
@@ -60,59 +66,89 @@ def fit(
     log_every: int,
     checkpoint_every: int,
     on_row: OnRow,
+    between_steps: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
     """Train `module` for its steps and return its metric rows.
 
     Goes on from the newest sound checkpoint in `workdir`, to the same end as without the break. Raises
     TrainingDivergedError if the loss is not finite.
     """
-    _quiet()
     module.log_every = log_every
     # A training step of the tiny network on a CPU is a fifth faster so.
     module.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    dataset = PatchDataset(clips, sampling.frames, sampling.patch, module.network.arguments.scale, sampling.seed)
-    sampler = StepSampler(module.steps, sampling.batch)
     rows = RowLogger(workdir / ROWS, module.stage, on_row)
-    checkpoints = Checkpoints(workdir)
-    checkpoint = checkpoints.newest_sound()
+    checkpoint = Checkpoints(workdir).newest_sound()
     if checkpoint is None:
         rows.forget_from(0)  # of a try that ended before its first checkpoint
-    with StageProgress(module.stage, module.steps) as progress:
-        trainer = pl.Trainer(
-            accelerator=hardware.accelerator,
-            devices=hardware.devices,
-            precision=hardware.precision,  # type: ignore[arg-type]
-            max_steps=module.steps,
-            max_epochs=-1,
-            logger=rows,
-            log_every_n_steps=log_every,
-            callbacks=[_Resume(sampler, rows), _Saves(checkpoints, checkpoint_every), _Bar(progress)],
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-            default_root_dir=workdir,
-        )
-        loader = patch_loader(dataset, sampler, hardware.workers)
+    task = _Task(module, clips, sampling, hardware, workdir, checkpoint, checkpoint_every)
+    with StageProgress(module.stage, module.steps) as progress, ranks(hardware.devices, _follow, task):
         try:
-            trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
-        except SIGTERMException as error:
-            raise PreemptedError(
-                f"asked to stop (SIGTERM) at step {trainer.global_step} of {module.steps}; a checkpoint is written, the"
-                " same command goes on from it"
-            ) from error
-        except SystemExit as error:  # Lightning turns Ctrl-C into this
+            _train(task, rows, [_Bar(progress), _GivesWay(between_steps)])
+        except SystemExit as error:  # Lightning turns a second Ctrl-C into this
             raise KeyboardInterrupt from error
     module.network.cpu()
     with torch.no_grad():
-        output_NTCHW = module.network(dataset[0].low_NTCHW[None]).frames_NTCHW
+        output_NTCHW = module.network(task.dataset()[0].low_NTCHW[None]).frames_NTCHW
     if not (_is_finite(module) and bool(torch.isfinite(output_NTCHW).all())):
         raise TrainingDivergedError(
             f"{module.stage}: the last step left a network whose output is not finite; try a lower"
             f" schedule.{module.stage}.lr"
         )
     return rows.read()
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One stage's training: what every rank needs to know of it."""
+
+    module: TrainingStage
+    clips: Sequence[Clip]
+    sampling: Sampling
+    hardware: Hardware
+    workdir: Path
+    checkpoint: Path | None
+    checkpoint_every: int
+
+    def dataset(self) -> PatchDataset:
+        """Where batches come from."""
+        drawn = self.sampling
+        return PatchDataset(self.clips, drawn.frames, drawn.patch, self.module.network.arguments.scale, drawn.seed)
+
+
+def _follow(task: _Task) -> None:
+    """Train as another rank than the first, on a copy: a module that was sent shares its memory."""
+    _train(replace(task, module=copy.deepcopy(task.module)), None, [])
+
+
+def _train(task: _Task, rows: RowLogger | None, callbacks: Sequence[Callback]) -> None:
+    """Run Lightning's trainer; on every rank at once."""
+    _quiet()
+    module, hardware = task.module, task.hardware
+    rank = int(os.environ.get("LOCAL_RANK", "0")) if hardware.devices > 1 else 0
+    sampler = StepSampler(module.steps, task.sampling.batch, rank, hardware.devices)
+    stops = _Stops(Checkpoints(task.workdir))
+    trainer = pl.Trainer(
+        accelerator=hardware.accelerator,
+        devices=hardware.devices,
+        strategy="ddp" if hardware.devices > 1 else "auto",
+        precision=hardware.precision,  # type: ignore[arg-type]
+        # Named, since Lightning would take a batch job of SLURM for one that srun started.
+        plugins=[LightningEnvironment()],
+        max_steps=module.steps,
+        max_epochs=-1,
+        logger=rows or False,
+        log_every_n_steps=1,  # the module logs at its own steps; Lightning's count is off by one after some resumes
+        callbacks=[_Resume(sampler, rows), _Saves(stops.checkpoints, task.checkpoint_every), *callbacks, stops],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=task.workdir,
+    )
+    loader = patch_loader(task.dataset(), sampler, hardware.workers)
+    with stops.listening():
+        trainer.fit(module, loader, ckpt_path=task.checkpoint, weights_only=True)
 
 
 class RowLogger(Logger):
@@ -162,7 +198,7 @@ class RowLogger(Logger):
 class _Resume(Callback):
     """Puts the data order and the metrics back to the checkpoint's step."""
 
-    def __init__(self, sampler: StepSampler, rows: RowLogger) -> None:
+    def __init__(self, sampler: StepSampler, rows: RowLogger | None) -> None:
         self._sampler, self._rows = sampler, rows
 
     def on_load_checkpoint(
@@ -170,27 +206,95 @@ class _Resume(Callback):
     ) -> None:
         step = int(checkpoint["global_step"])
         self._sampler.start = step
-        self._rows.forget_from(step)
+        if self._rows is not None:
+            self._rows.forget_from(step)
 
 
 class _Saves(Callback):
-    """Writes a checkpoint every so many steps; never a network that holds NaN."""
+    """Writes a checkpoint every so many steps; never a network that holds NaN.
+
+    At the start of the next step: only then has Lightning logged the last one.
+    """
 
     def __init__(self, checkpoints: Checkpoints, every: int) -> None:
         self._checkpoints, self._every = checkpoints, every
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._first = trainer.global_step  # which needs no checkpoint, or has one
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        if trainer.global_step % self._every == 0 and trainer.global_step > self._first:
+            _save_if_finite(self._checkpoints, trainer)
+
+
+class _Stops(Callback):
+    """On SIGTERM or Ctrl-C: all ranks write a checkpoint after the step under way, and leave.
+
+    Lightning's own handler broadcasts inside the signal, in the midst of other ranks' collectives.
+    """
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints, self._signal = checkpoints, 0
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Put the handlers back that were there before."""
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals reach the main thread alone
+            return
+        before = {number: signal.getsignal(number) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Only now, since Lightning sets handlers of its own just before."""
+        if trainer.received_sigterm:
+            self._signal = signal.SIGTERM
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._asked)
+            signal.signal(signal.SIGINT, self._asked)
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        if self._signal == signal.SIGINT == number:
+            raise KeyboardInterrupt  # asked twice: at once
+        self._signal = number
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        self._leave_if_asked(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Asked during the last step."""
+        self._leave_if_asked(trainer)
+
+    def _leave_if_asked(self, trainer: pl.Trainer) -> None:
+        if not trainer.strategy.reduce_boolean_decision(bool(self._signal), all=False):
+            return
+        _save_if_finite(self.checkpoints, trainer)
+        number = signal.Signals(self._signal or signal.SIGTERM)
+        raise PreemptedError(
+            f"asked to stop ({number.name}) at step {trainer.global_step} of {trainer.max_steps}; a checkpoint is"
+            " written, the same command goes on from it",
+            number,
+        )
+
+
+def _save_if_finite(checkpoints: Checkpoints, trainer: pl.Trainer) -> None:
+    if _is_finite(trainer.lightning_module):
+        checkpoints.save(trainer)
+
+
+class _GivesWay(Callback):
+    """Pauses between two steps while another process of this machine takes times."""
+
+    def __init__(self, give_way: Callable[[], None]) -> None:
+        self._give_way = give_way
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        if trainer.global_step % self._every == 0 and trainer.global_step < trainer.max_steps:
-            self._save(trainer, pl_module)
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Asked to stop: Lightning raises this between two steps."""
-        if isinstance(exception, SIGTERMException):
-            self._save(trainer, pl_module)
-
-    def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if _is_finite(pl_module):
-            self._checkpoints.save(trainer)
+        self._give_way()
 
 
 class _Bar(Callback):
@@ -207,7 +311,7 @@ def _is_finite(module: pl.LightningModule) -> bool:
 
 def _quiet() -> None:
     """Silence Lightning's adverts and its warnings about choices made here on purpose."""
-    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero"):
+    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*You're resuming from a checkpoint that ended before the epoch.*")

@@ -46,15 +46,21 @@ class TrainingStage(pl.LightningModule):
         """Lightning's hook. Raises TrainingDivergedError for a loss that is not finite."""
         losses = self.losses(batch)
         total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
+        if not self.trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(total))):  # all ranks leave together
             terms = ", ".join(f"{name}={value.item():g}" for name, value in losses.items())
             raise TrainingDivergedError(
                 f"{self.stage}: the loss is not finite at step {self.global_step} ({terms}); the last good checkpoint"
                 f" is kept; try a lower schedule.{self.stage}.lr"
             )
         if (self.global_step + 1) % self.log_every == 0:
-            self.log_dict({f"loss_{name}": value.detach() for name, value in losses.items()})
-            self.log_dict({"lr": self.trainer.optimizers[0].param_groups[0]["lr"], **self.monitors()})
+            self.log_dict({f"loss_{name}": value.detach() for name, value in losses.items()}, sync_dist=True)
+            self.log_dict(
+                {
+                    "step": float(self.global_step),
+                    "lr": self.trainer.optimizers[0].param_groups[0]["lr"],
+                    **self.monitors(),
+                }
+            )
         return total
 
     def configure_optimizers(self) -> Any:

@@ -1,25 +1,14 @@
 """Latency: the order of calls and the arithmetic, under a clock that the measured networks move themselves."""
 
-import select
-import subprocess
-import sys
-import tempfile
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from vsrprune.metrics import latency
-from vsrprune.metrics.latency import compare_latency, machine_lock
+from vsrprune.metrics.latency import compare_latency
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def own_lock(tmp_path, monkeypatch):
-    """Another measurement on this machine must not hold up the tests."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
 class FakeNetwork:
@@ -130,63 +119,3 @@ def test_median_and_spread_by_hand(clock):
     assert found.ms == pytest.approx(40)  # of 50, 20, 10, 40, 90
     assert (found.ms_fastest, found.ms_slowest) == pytest.approx((10, 90))
     assert found.ms_without_flow == pytest.approx(6)  # of 5, 4, 9, 6, 7
-
-
-CHILD = """
-import pathlib, sys
-from vsrprune.metrics.latency import machine_lock
-print("waiting", flush=True)
-with machine_lock():
-    print("entered", pathlib.Path(sys.argv[1]).read_text(), flush=True)
-"""
-
-
-def test_a_second_process_waits_for_the_lock(tmp_path):
-    state = tmp_path / "state"
-    state.write_text("held")
-    with machine_lock():
-        child = subprocess.Popen([sys.executable, "-c", CHILD, str(state)], stdout=subprocess.PIPE, bufsize=0)
-        assert child.stdout.readline() == b"waiting\n"
-        # Time enough to enter if nothing stopped it; while it waits it is silent.
-        assert select.select([child.stdout], [], [], 0.5)[0] == []
-        assert child.poll() is None
-        state.write_text("released")
-    out, _ = child.communicate()
-    assert out == b"entered released\n"
-    assert child.returncode == 0
-
-
-def test_the_lock_is_released_after_an_error():
-    class WrongTurnError(Exception):
-        pass
-
-    def enter_and_fail():
-        with machine_lock():
-            raise WrongTurnError
-
-    for _ in range(2):  # the second would wait for ever if the first still held it
-        with pytest.raises(WrongTurnError):
-            enter_and_fail()
-
-
-def test_measuring_holds_the_lock(monkeypatch):
-    held = []
-    real = latency.machine_lock
-
-    class Watched:
-        def __enter__(self):
-            self._lock = real()
-            self._lock.__enter__()
-            held.append(True)
-
-        def __exit__(self, *error):
-            held.append(False)
-            return self._lock.__exit__(*error)
-
-    monkeypatch.setattr(latency, "machine_lock", Watched)
-    during = []
-    network = FakeNetwork("dense", [], lambda network, with_flow: during.append(held[-1:] == [True]))
-    compare_latency({"dense": network}, (6, 8), frames=1, repeats=2, device=CPU)
-    assert held == [True, False]
-    assert len(during) == 8
-    assert all(during)

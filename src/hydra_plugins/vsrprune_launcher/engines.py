@@ -1,0 +1,172 @@
+"""Where a sweep's child processes run: this machine, a Dask cluster (SLURM, PBS and SGE too), a Ray cluster.
+
+An engine is a context manager over `submit`: it starts `processes.run_child` with a call's values somewhere and gives
+a future of its exit code. Everything else (order, results, failures, stopping) is the launcher's, the same for all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vsrprune.config import LauncherConfig
+from vsrprune.errors import UserError
+from vsrprune.processes import run_child
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+START_SECONDS = 30  # until a scheduler that is named must have answered
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of `processes.run_child`. Dask and Ray set numbers of threads that are not meant for a job."""
+
+    command: list[str]
+    cwd: str
+    folder: Path
+    log: Path | None
+    environment: dict[str, str | None] = field(
+        default_factory=lambda: {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    )
+
+    def arguments(self) -> tuple[list[str], str, Path, Path | None, dict[str, str | None]]:
+        """In the order in which `run_child` takes them."""
+        return self.command, self.cwd, self.folder, self.log, self.environment
+
+
+Submit = Callable[[Call], "Future[int]"]
+Engine = Callable[[LauncherConfig, int, int], contextlib.AbstractContextManager[Submit]]
+
+
+@contextlib.contextmanager
+def local(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
+    """Processes of this machine, `jobs` at a time; each has GPUs of its own if the jobs ask for any."""
+    slots: queue.Queue[dict[str, str]] = queue.Queue()
+    for slot in range(settings.jobs):
+        slots.put(_gpus_of_slot(slot, gpus, settings.jobs))
+
+    def run(call: Call) -> int:
+        slot = slots.get()
+        try:
+            return run_child(call.command, call.cwd, call.folder, call.log, {**call.environment, **slot})
+        finally:
+            slots.put(slot)
+
+    with ThreadPoolExecutor(settings.jobs) as pool:
+        yield lambda call: pool.submit(run, call)
+
+
+def _gpus_of_slot(slot: int, gpus: int, slots: int) -> dict[str, str]:
+    """CUDA_VISIBLE_DEVICES of a slot: `gpus` devices of its own, or as they are if there is one slot or too few."""
+    ids = _visible_gpus() if gpus and slots > 1 else []
+    if len(ids) < gpus * slots:
+        return {}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(ids[slot * gpus : (slot + 1) * gpus])}
+
+
+def _visible_gpus() -> list[str]:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name]
+    try:
+        listing = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return listing.stdout.split()
+
+
+@contextlib.contextmanager
+def dask(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
+    """Dask workers: of a scheduler at `address`, of a batch system (`cluster`), or started here."""
+    with _needing_extra("dask"):
+        import cloudpickle
+        from distributed import Client
+
+        from vsrprune import processes
+    cloudpickle.register_pickle_by_value(processes)  # a worker needs nothing of ours to start a process
+    with contextlib.ExitStack() as stack:
+        target = settings.address or stack.enter_context(_dask_cluster(settings))
+        try:
+            client = stack.enter_context(Client(target, timeout=START_SECONDS, set_as_default=False))
+        except (OSError, ValueError) as error:
+            raise UserError(f"launcher.address={settings.address}: no Dask scheduler answers there ({error})") from None
+        limits = {} if settings.address else {"resources": ONE_JOB}
+        executor = client.get_executor(pure=False, **limits)
+        yield lambda call: executor.submit(run_child, *call.arguments())
+
+
+ONE_JOB = {"job": 1}  # what a worker started here has and a job takes: one job at a time, whatever the worker's cores
+
+
+@contextlib.contextmanager
+def _dask_cluster(settings: LauncherConfig) -> Iterator[Any]:
+    """A cluster of `jobs` workers, one job each, gone at the end."""
+    if settings.cluster == "local":
+        from distributed import LocalCluster
+
+        # Memory is the business of the jobs, which are not the workers: no limit, and no dashboard to serve.
+        with LocalCluster(
+            n_workers=settings.jobs, threads_per_worker=1, memory_limit=0, dashboard_address=None, resources=ONE_JOB
+        ) as cluster:
+            yield cluster
+        return
+    with _needing_extra("dask"):
+        import dask_jobqueue
+    kinds = {
+        "slurm": dask_jobqueue.SLURMCluster,
+        "pbs": dask_jobqueue.PBSCluster,
+        "sge": dask_jobqueue.SGECluster,
+    }
+    given = dict(settings.options or {})
+    extra = [*given.pop("worker_extra_args", []), "--resources", "job=1"]
+    try:
+        cluster = kinds[settings.cluster](
+            **given, processes=1, worker_extra_args=extra, scheduler_options={"dashboard_address": None}
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"launcher.options for {settings.cluster}: {error}; they are those of dask-jobqueue") from None
+    with cluster:
+        cluster.scale(jobs=settings.jobs)
+        yield cluster
+
+
+@contextlib.contextmanager
+def ray(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
+    """Ray tasks on the cluster at `address`, or on a Ray started here."""
+    with _needing_extra("ray"):
+        import ray
+    threads = max(1, threads)  # Ray counts them, it does not give them
+    where: dict[str, Any] = {"address": settings.address}
+    if not settings.address:
+        where = {"address": "local", "num_cpus": threads * settings.jobs, "include_dashboard": False}
+    try:
+        ray.init(**where, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(f"launcher.address={settings.address}: no Ray cluster answers there ({error})") from None
+    try:
+        task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=2)(run_child)
+        yield lambda call: task.remote(*call.arguments()).future()
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _needing_extra(engine: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(
+            f"launcher={engine} needs packages that are not installed ({error.name}): pip install -e '.[launchers]'"
+        ) from None
+
+
+ENGINES: dict[str, Engine] = {"local": local, "dask": dask, "ray": ray}

@@ -1,0 +1,309 @@
+"""Hydra's launcher for this project: check all jobs, run those that are not finished as processes, print one table.
+
+Hydra's own launchers run jobs inside one process: one `sys.exit`, out-of-memory kill or segfault loses the rest, and
+W&B runs merge. Here a job is an ordinary call of the script; the parent imports no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.console import Console
+
+from hydra_plugins.vsrprune_launcher.engines import ENGINES, Call, Submit
+from vsrprune.config import Config
+from vsrprune.errors import UserError
+from vsrprune.failures import CARD, FailureCard, card_of_exit, card_of_lost_worker, read_state, retry_command
+from vsrprune.housekeeping import readable_time
+from vsrprune.jobs import Job, collect, missing_stages, plan_job, read_measured
+from vsrprune.machine import is_measuring
+from vsrprune.naming import job_names, sweep_name
+from vsrprune.processes import POLL_SECONDS, PREEMPTED, ask_to_stop
+from vsrprune.results import RESULT, Result
+from vsrprune.runner import needs_no_process, open_store
+from vsrprune.store import Store, explain_os_error
+from vsrprune.sweep_table import Row, print_layers, print_plan, print_results, print_seeds
+
+DONE, REUSED, FAILED, STOPPED = "done", "reused", "failed", "stopped"
+OUTPUT = "output.log"
+INTERRUPTED = 130
+REQUEUES = 3  # of a job whose machine asked it to stop while the sweep goes on
+STATUS_SECONDS = 60  # between lines that say how far the running jobs are
+
+
+@dataclass
+class VsrpruneLauncherConfig:
+    """Hydra's configuration node of the launcher; its settings stand in the group `launcher`."""
+
+    _target_: str = "hydra_plugins.vsrprune_launcher.launcher.VsrpruneLauncher"
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="vsrprune", node=VsrpruneLauncherConfig)
+
+
+@dataclass
+class SweepJob:
+    """One job of a sweep: its name and number, its checked plan, its folder, and the command that runs it."""
+
+    name: str
+    title: str
+    job: Job
+    folder: Path
+    command: list[str]
+    requeued: int = 0
+
+
+class VsrpruneLauncher(Launcher):
+    """One child process per job, on the engine that `launcher` names."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra's hook."""
+        self._context, self._config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run all jobs. Exits with 2 before the first if a value is wrong, with 1 at the end if a job failed."""
+        overrides = [list(items) for items in job_overrides]
+        names = job_names(overrides)
+        console = Console()
+        jobs = [self._plan(name, items) for name, items in zip(names, overrides, strict=True)]
+        first = jobs[0].config
+        sweep = sweep_name(str(self._config.hydra.job.config_name), overrides)
+        root = Path(first.runs_dir).expanduser() / sweep
+        if first.dry_run:
+            print_plan(list(zip(names, jobs, strict=True)), open_store(jobs[0], print), console)
+            sys.exit(0)
+        threads = training_threads(first)
+        sweep_jobs = [
+            SweepJob(
+                name,
+                f"job {number}/{len(jobs)}: {name}",
+                job,
+                (root / name).absolute(),
+                self._command(root / name, [*items, f"tracking.group={sweep}", f"launcher.threads={threads}"]),
+            )
+            for number, (name, job, items) in enumerate(zip(names, jobs, overrides, strict=True), start=1)
+        ]
+        run = Sweep(sweep_jobs, threads)
+        try:
+            outcomes = run.run()
+        except UserError as error:
+            sys.exit(_refuse(str(error)))
+        except OSError as error:
+            explanation = explain_os_error(error)
+            if explanation is None:
+                raise
+            sys.exit(_refuse(explanation))
+        _summary(outcomes, root, console)
+        if run.stopped_by:
+            print("stopped; the same command goes on where the jobs are", file=sys.stderr)
+            sys.exit(run.stopped_by)
+        if FAILED in outcomes.values():
+            sys.exit(1)
+        return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]
+
+    def _plan(self, name: str, overrides: list[str]) -> Job:
+        """Compose and check one job without running it."""
+        try:
+            composed = self._context.config_loader.load_sweep_config(self._config, overrides)
+            with open_dict(composed):
+                del composed["hydra"]
+            config = OmegaConf.to_object(composed)
+            assert isinstance(config, Config)
+            return plan_job(config)
+        except (UserError, OSError) as error:
+            text = explain_os_error(error) if isinstance(error, OSError) else str(error)
+            if text is None:
+                raise
+            sys.exit(_refuse(f"{text} (job {name}; no job was started)"))
+
+    def _command(self, folder: Path, overrides: list[str]) -> list[str]:
+        command = [sys.executable, str(Path(sys.argv[0]).absolute())]
+        for source in self._config.hydra.runtime.config_sources:
+            flag = {"main": "--config-path", "command-line": "--config-dir"}.get(source.provider)
+            if flag:
+                command += [flag, source.path]
+        command += ["--config-name", str(self._config.hydra.job.config_name)]
+        hydra = [item for item in self._config.hydra.overrides.hydra if item.startswith("hydra.searchpath=")]
+        return [*command, *overrides, *hydra, "hydra.mode=RUN", f"hydra.run.dir={_quoted(folder)}"]
+
+
+class Sweep:
+    """The jobs of one sweep under way on an engine.
+
+    A job starts when no running job of the sweep computes, or is about to compute, the stage that it needs next: it
+    would only wait, in a place where another job can work.
+    """
+
+    def __init__(self, jobs: Sequence[SweepJob], threads: int) -> None:
+        self._jobs, self._threads = jobs, threads
+        self._store: Store = open_store(jobs[0].job, print)
+        self._pending = list(jobs)
+        self._running: dict[Future[int], SweepJob] = {}
+        self._outcomes: dict[str, str] = {}
+        self._started: dict[str, float] = {}
+        self._spoken = time.monotonic()
+        self.stopped_by = 0  # exit code, once someone asked the sweep to stop
+
+    def run(self) -> dict[str, str]:
+        """Run all jobs; what became of each, by name, in their order."""
+        config = self._jobs[0].job.config
+        self._alone = config.launcher.jobs == 1 and config.launcher.name == "local"
+        gpus = config.trainer.devices if config.trainer.accelerator == "gpu" else 0
+        self._drop_finished()
+        if self._pending:
+            before = signal.signal(signal.SIGTERM, self._asked_to_stop)
+            try:
+                with ENGINES[config.launcher.name](config.launcher, gpus, self._threads) as submit:
+                    self._work_off(submit, config.launcher.jobs)
+            finally:
+                signal.signal(signal.SIGTERM, before)
+        return {item.name: self._outcomes.get(item.name, STOPPED) for item in self._jobs}
+
+    def _work_off(self, submit: Submit, at_once: int) -> None:
+        while self._pending or self._running:
+            try:
+                self._start_ready(submit, at_once)
+                done, _ = wait(self._running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._ended(self._running.pop(future), future)
+                self._say_how_far()
+            except KeyboardInterrupt:
+                if self.stopped_by:
+                    raise
+                self._stop(INTERRUPTED)
+
+    def _drop_finished(self) -> None:
+        for item in list(self._pending):
+            if self._is_finished(item):
+                self._pending.remove(item)
+
+    def _is_finished(self, item: SweepJob) -> bool:
+        """Whether the store has all of a job; its folder is brought up to date then."""
+        if not (needs_no_process(item.job, self._store, item.folder) and collect(item.job, self._store, item.folder)):
+            return False
+        print(f"{item.title} (finished before)", flush=True)
+        (item.folder / CARD).unlink(missing_ok=True)
+        self._outcomes[item.name] = REUSED
+        return True
+
+    def _start_ready(self, submit: Submit, at_once: int) -> None:
+        for item in list(self._pending):
+            if len(self._running) >= at_once or self.stopped_by or (self._running and is_measuring()):
+                return
+            if not self._is_ready(item):
+                continue
+            self._pending.remove(item)
+            if self._is_finished(item):  # an earlier job made all of it
+                continue
+            for stale in (RESULT, CARD):
+                (item.folder / stale).unlink(missing_ok=True)
+            item.folder.mkdir(parents=True, exist_ok=True)
+            log = None if self._alone else item.folder / OUTPUT
+            print(item.title if log is None else f"{item.title} (started)", flush=True)
+            self._started[item.name] = time.monotonic()
+            call = Call(item.command, os.getcwd(), item.folder, log)
+            self._running[submit(call)] = item
+
+    def _is_ready(self, item: SweepJob) -> bool:
+        missing = missing_stages(item.job, self._store)
+        if not missing:
+            return True
+        awaited = {key for other in self._running.values() for key in missing_stages(other.job, self._store)}
+        return missing[0] not in awaited
+
+    def _ended(self, item: SweepJob, future: Future[int]) -> None:
+        error = None if future.cancelled() else future.exception()
+        code = PREEMPTED if future.cancelled() else 1 if error else future.result()
+        if code in (PREEMPTED, INTERRUPTED) and (self.stopped_by or code == INTERRUPTED):
+            self.stopped_by = self.stopped_by or code
+            return
+        if code == PREEMPTED and item.requeued < REQUEUES:
+            item.requeued += 1
+            print(f"{item.title} (was asked to stop by its machine; queued again)", flush=True)
+            self._pending.append(item)
+            return
+        self._outcomes[item.name] = FAILED if code else DONE
+        if code and FailureCard.load(item.folder) is None:
+            retry = retry_command(item.command[1:])
+            card = card_of_lost_worker(error, item.folder, retry) if error else card_of_exit(code, item.folder, retry)
+            card.save(item.folder)
+        if not self._alone:
+            took = readable_time(time.monotonic() - self._started[item.name])
+            end = f"failed after {took}: {item.folder / OUTPUT}" if code else f"done in {took}"
+            print(f"{item.title} ({end})", flush=True)
+
+    def _say_how_far(self) -> None:
+        if self._alone or time.monotonic() - self._spoken < STATUS_SECONDS:
+            return
+        self._spoken = time.monotonic()
+        for item in self._running.values():
+            stage, step = read_state(item.folder)
+            print(f"  {item.title}: {stage}, step {step}", flush=True)
+
+    def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
+        self._stop(PREEMPTED)
+
+    def _stop(self, code: int) -> None:
+        """Start nothing more; running jobs write a checkpoint and leave."""
+        self.stopped_by = code
+        self._pending.clear()
+        for future, item in self._running.items():
+            if not future.cancel():
+                ask_to_stop(item.folder)
+
+
+def training_threads(config: Config) -> int:
+    """Threads of each job's training: as asked, or its share of the machine it runs on; 0 lets PyTorch choose."""
+    launcher = config.launcher
+    if launcher.threads or launcher.address:
+        return launcher.threads
+    if launcher.cluster != "local":
+        return int(launcher.options["cores"])
+    if launcher.jobs == 1:
+        return 0
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, available // launcher.jobs)
+
+
+def _quoted(folder: Path) -> str:
+    """A path as Hydra's grammar reads it back unchanged, commas and equals signs included."""
+    return "'" + str(folder).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _refuse(text: str) -> int:
+    print(f"error: {text}", file=sys.stderr)
+    return 2
+
+
+def _summary(outcomes: Mapping[str, str], root: Path, console: Console) -> None:
+    """Print the sweep's table from the result files, and what became of every job, whatever happened."""
+    rows = [
+        Row(" ".join(name.split(",")), Result.load(root / name), read_measured(root / name))
+        for name, outcome in outcomes.items()
+        if outcome in (DONE, REUSED) and (root / name / RESULT).is_file()
+    ]
+    if rows:
+        print_results(rows, console)
+        print_seeds(rows, console)
+        print_layers(rows, console)
+    for name, outcome in outcomes.items():
+        card = FailureCard.load(root / name) if outcome == FAILED else None
+        if card is not None:
+            print(f"failed: {name} in {card.stage}, step {card.step}: {card.cause}", file=sys.stderr)
+            print(f"  what to change: {card.advice}\n  retry it alone: {card.command}", file=sys.stderr)
+    kinds = (DONE, REUSED, FAILED) + ((STOPPED,) if STOPPED in outcomes.values() else ())
+    counts = [f"{list(outcomes.values()).count(outcome)} {outcome}" for outcome in kinds]
+    print(f"{len(outcomes)} jobs: {', '.join(counts)}; files: {root}", flush=True)

@@ -1,0 +1,118 @@
+"""A stage's training: stopped at any step, or divided among processes, it ends where it would have ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vsrprune.data.demo import demo_clips
+from vsrprune.errors import LostRankError, PreemptedError, TrainingDivergedError
+from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.basicvsr_channels import BasicVSRArguments
+from vsrprune.stages.fit import Hardware, Sampling, fit
+from vsrprune.stages.pretrain import Pretrain
+
+STEPS = 5
+ARGUMENTS = BasicVSRArguments(
+    channels=4, blocks=1, upsampler_channels=4, bidirectional=True, upscale_factors=(2, 2), slope=0.1, flow_levels=2,
+    flow_kernel=3, flow_widths=(4,),
+)  # fmt: skip
+CLIPS = demo_clips(4, 0, 1, 1, 5).train
+
+
+def train(workdir: Path, *, devices: int = 1, lr: float = 1e-3, on_row: Any = lambda row: None) -> Any:
+    """Rows and weights at the end of a short training."""
+    torch.manual_seed(0)
+    module = Pretrain(BasicVSR(ARGUMENTS), STEPS, lr, "onecycle")
+    workdir.mkdir(exist_ok=True)
+    rows = fit(
+        module,
+        CLIPS,
+        Sampling(batch=2, patch=8, frames=3, seed=0),
+        workdir=workdir,
+        hardware=Hardware(devices=devices),
+        log_every=1,
+        checkpoint_every=2,
+        on_row=on_row,
+    )
+    return rows, {name: value.clone() for name, value in module.network.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return train(tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", range(STEPS))
+def test_a_signal_during_any_step_stops_after_it_and_the_end_is_the_same(
+    tmp_path: Path, undisturbed: Any, step: int, number: signal.Signals
+) -> None:
+    def ask(row: dict[str, Any]) -> None:
+        if row["step"] == step:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(PreemptedError, match=rf"\({number.name}\) at step {step + 1} of {STEPS}") as stopped:
+        train(tmp_path, on_row=ask)
+    assert stopped.value.exit_code == 128 + number
+    assert (tmp_path / f"step-{step + 1}.sha256").is_file()
+    rows, weights = train(tmp_path)
+    assert rows == undisturbed[0]
+    assert all(torch.equal(value, undisturbed[1][name]) for name, value in weights.items())
+
+
+def test_handlers_of_signals_are_put_back(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    train(tmp_path)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_two_processes_train_as_one(tmp_path: Path, undisturbed: Any) -> None:
+    threads = torch.get_num_threads()
+    environment = dict(os.environ)
+    rows, weights = train(tmp_path, devices=2)
+    for name, value in weights.items():
+        torch.testing.assert_close(value, undisturbed[1][name], rtol=1e-4, atol=1e-6)
+    assert [row["step"] for row in rows] == list(range(STEPS))
+    for row, expected in zip(rows, undisturbed[0], strict=True):
+        assert row == pytest.approx(expected, abs=1e-6)
+    assert torch.get_num_threads() == threads
+    assert dict(os.environ) == environment
+    assert not torch.distributed.is_initialized()
+
+
+def test_two_processes_stop_together_and_go_on(tmp_path: Path, undisturbed: Any) -> None:
+    def ask(row: dict[str, Any]) -> None:
+        if row["step"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(PreemptedError, match="at step 3"):
+        train(tmp_path, devices=2, on_row=ask)
+    rows, weights = train(tmp_path, devices=2)
+    assert [row["step"] for row in rows] == list(range(STEPS))
+    for name, value in weights.items():
+        torch.testing.assert_close(value, undisturbed[1][name], rtol=1e-4, atol=1e-6)
+
+
+def test_all_processes_leave_when_the_loss_diverges(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDivergedError, match="not finite"):
+        train(tmp_path, devices=2, lr=1e38)
+    assert not torch.distributed.is_initialized()
+
+
+def test_a_killed_process_is_named(tmp_path: Path) -> None:
+    def kill_the_other(row: dict[str, Any]) -> None:
+        if row["step"] == 1:
+            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+            # The spawned rank, not multiprocessing's tracker of resources.
+            ranks = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+            for pid in ranks:
+                os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(LostRankError, match="process 1 of 2 of this job's training died of SIGKILL"):
+        train(tmp_path, devices=2, on_row=kill_the_other)

@@ -16,6 +16,7 @@ import yaml
 
 from vsrprune.errors import UserError, one_of
 
+BATCH_SYSTEMS = ("slurm", "pbs", "sge")
 STAGES = ("pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate")
 SHAPES = ("cosine", "onecycle", "constant")
 METHODS = ("ssl", "l1")
@@ -158,14 +159,14 @@ class LauncherConfig:
     """How a sweep's jobs are run.
 
     jobs: at most so many at once. threads: of each job's training; 0 divides this machine's among the jobs. address:
-    of a running scheduler (dask) or cluster (ray). cluster: where dask starts its workers; options: of dask-jobqueue.
+    of a running scheduler (dask) or cluster (ray). options: of one batch job (slurm, pbs, sge), as dask-jobqueue names
+    them.
     """
 
     name: str = "local"
     jobs: int = 1
     threads: int = 0
     address: str = ""
-    cluster: str = "local"
     options: Any = None
 
 
@@ -249,8 +250,7 @@ def _check_choices(config: Config) -> None:
     one_of("data.name", config.data.name, ("demo", "folder"))
     one_of("data.channel", config.data.channel, ("rgb", "y"))
     one_of("store.action", config.store.action, ("", "list", "verify", "clean"))
-    one_of("launcher.name", config.launcher.name, ("local", "dask", "ray"))
-    one_of("launcher.cluster", config.launcher.cluster, ("local", "slurm", "pbs", "sge"))
+    one_of("launcher.name", config.launcher.name, ("local", "dask", "ray", *BATCH_SYSTEMS))
     one_of("tracking.mode", config.tracking.mode, ("offline", "online", "none"))
     one_of("schedule.pretrain.shape", config.schedule.pretrain.shape, SHAPES)
     one_of("schedule.finetune.shape", config.schedule.finetune.shape, SHAPES)
@@ -352,20 +352,17 @@ def _check_pairs(config: Config) -> None:
 
 
 def _check_launcher(launcher: LauncherConfig) -> None:
-    if launcher.address and launcher.name == "local":
-        raise UserError("launcher.address is given, but launcher=local does not read it; use launcher=dask or ray")
-    if launcher.cluster != "local" and (launcher.name != "dask" or launcher.address):
+    if launcher.address and launcher.name not in ("dask", "ray"):
         raise UserError(
-            f"launcher.cluster={launcher.cluster} is read by launcher=dask without launcher.address only; got"
-            f" launcher={launcher.name}{' with an address' if launcher.address else ''}"
+            f"launcher.address is given, but launcher={launcher.name} does not read it; use launcher=dask or ray"
         )
-    if launcher.options and launcher.cluster == "local":
-        raise UserError("launcher.options are given, but only launcher.cluster=slurm, pbs or sge reads them")
-    if launcher.cluster != "local" and not {"cores", "memory"} <= set(launcher.options or {}):
+    batch = launcher.name in BATCH_SYSTEMS
+    if launcher.options and not batch:
         raise UserError(
-            f"launcher.cluster={launcher.cluster} needs launcher.options with cores and memory of one job, such as"
-            " '{cores: 8, memory: 32GB, walltime: \"24:00:00\"}'"
+            f"launcher.options are given, but launcher={launcher.name} does not read them; use launcher=slurm, pbs, sge"
         )
+    if batch and not {"cores", "memory"} <= set(launcher.options or {}):
+        raise UserError(f"launcher={launcher.name} needs launcher.options.cores and launcher.options.memory of one job")
 
 
 def _load_ratios(ratios: Any) -> dict[str, float | int] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vsrprune.config import LauncherConfig
+from vsrprune.config import BATCH_SYSTEMS, LauncherConfig
 from vsrprune.errors import UserError
 from vsrprune.processes import run_child
 
@@ -86,8 +87,8 @@ def _visible_gpus() -> list[str]:
 
 @contextlib.contextmanager
 def dask(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
-    """Dask workers: of a scheduler at `address`, of a batch system (`cluster`), or started here."""
-    with _needing_extra("dask"):
+    """Dask workers: of a scheduler at `address`, of a batch system, or started here."""
+    with _needing_extra(settings.name):
         import cloudpickle
         from distributed import Client
 
@@ -110,7 +111,7 @@ ONE_JOB = {"job": 1}  # what a worker started here has and a job takes: one job 
 @contextlib.contextmanager
 def _dask_cluster(settings: LauncherConfig) -> Iterator[Any]:
     """A cluster of `jobs` workers, one job each, gone at the end."""
-    if settings.cluster == "local":
+    if settings.name == "dask":
         from distributed import LocalCluster
 
         # Memory is the business of the jobs, which are not the workers: no limit, and no dashboard to serve.
@@ -119,7 +120,7 @@ def _dask_cluster(settings: LauncherConfig) -> Iterator[Any]:
         ) as cluster:
             yield cluster
         return
-    with _needing_extra("dask"):
+    with _needing_extra(settings.name):
         import dask_jobqueue
     kinds = {
         "slurm": dask_jobqueue.SLURMCluster,
@@ -129,11 +130,11 @@ def _dask_cluster(settings: LauncherConfig) -> Iterator[Any]:
     given = dict(settings.options or {})
     extra = [*given.pop("worker_extra_args", []), "--resources", "job=1"]
     try:
-        cluster = kinds[settings.cluster](
+        cluster = kinds[settings.name](
             **given, processes=1, worker_extra_args=extra, scheduler_options={"dashboard_address": None}
         )
     except (TypeError, ValueError) as error:
-        raise UserError(f"launcher.options for {settings.cluster}: {error}; they are those of dask-jobqueue") from None
+        raise UserError(f"launcher.options: {error}; they are those of dask-jobqueue for {settings.name}") from None
     with cluster:
         cluster.scale(jobs=settings.jobs)
         yield cluster
@@ -146,6 +147,7 @@ def ray(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
         import ray
     threads = max(1, threads)  # Ray counts them, it does not give them
     where: dict[str, Any] = {"address": settings.address}
+    _check_ray_answers(settings.address)
     if not settings.address:
         where = {"address": "local", "num_cpus": threads * settings.jobs, "include_dashboard": False}
     try:
@@ -159,6 +161,17 @@ def ray(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
         ray.shutdown()
 
 
+def _check_ray_answers(address: str) -> None:
+    """Raise UserError if nobody listens at HOST:PORT, where Ray itself would go on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return  # empty, or `auto`
+    try:
+        socket.create_connection((host, int(port)), START_SECONDS).close()
+    except OSError as error:
+        raise UserError(f"launcher.address={address}: no Ray cluster answers there ({error})") from None
+
+
 @contextlib.contextmanager
 def _needing_extra(engine: str) -> Iterator[None]:
     try:
@@ -169,4 +182,4 @@ def _needing_extra(engine: str) -> Iterator[None]:
         ) from None
 
 
-ENGINES: dict[str, Engine] = {"local": local, "dask": dask, "ray": ray}
+ENGINES: dict[str, Engine] = {"local": local, "dask": dask, "ray": ray, **dict.fromkeys(BATCH_SYSTEMS, dask)}

@@ -270,7 +270,7 @@ def training_threads(config: Config) -> int:
     launcher = config.launcher
     if launcher.threads or launcher.address:
         return launcher.threads
-    if launcher.cluster != "local":
+    if launcher.options:
         return int(launcher.options["cores"])
     if launcher.jobs == 1:
         return 0

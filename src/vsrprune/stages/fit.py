@@ -317,3 +317,4 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*You're resuming from a checkpoint that ended before the epoch.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
     warnings.filterwarnings("ignore", message=".*treespec.*")
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")

@@ -329,8 +329,11 @@ def _check_pairs(config: Config) -> None:
             raise UserError("scope=per_layer fixes every layer's share, so target=macs cannot be met; use target=units")
     elif config.ratios is not None and config.ratios != "" and config.ratios != {}:
         raise UserError(f"ratios are given, but scope={config.scope} does not read them; add scope=per_layer")
-    if config.data.name == "demo" and config.data.path:
-        raise UserError(f"data.path={config.data.path} is given, but data=demo does not read it; add data=folder")
+    for name in ("path", "train", "val", "max_frames", "halve") if config.data.name == "demo" else ():
+        if getattr(config.data, name):
+            raise UserError(
+                f"data.{name}={getattr(config.data, name)} is given, but data=demo does not read it; add data=folder"
+            )
     if config.data.name == "demo" and config.data.demo_frames < config.schedule.frames:
         raise UserError(
             f"schedule.frames={config.schedule.frames} is longer than the demo clips;"

@@ -30,6 +30,11 @@ def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None
     state = JobState(folder)
     for warning in config_warnings(config):
         say(f"warning: {warning}")
+    if needs_no_process(job, store, folder):
+        result = collect(job, store, folder)
+        if result is not None:
+            state.finished()
+            return result
     with ExitStack() as stack:
         with working():  # imports take seconds, and would be in the way of a measurement
             tracker = stack.enter_context(_tracker(config, folder, say))

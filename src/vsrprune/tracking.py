@@ -34,14 +34,38 @@ class NoTracker:
 
 
 class WandbTracker:
-    """One wandb run: curves prefixed by stage, the configuration, a summary, and per-layer ratios as a table."""
+    """One wandb run: curves prefixed by stage, the configuration, a summary, and per-layer ratios as a table.
 
-    def __init__(self, run: Any) -> None:
-        self._run = run
+    Whatever goes wrong inside wandb is said once; the job goes on without it.
+    """
+
+    def __init__(self, run: Any, warn: Callable[[str], None]) -> None:
+        self._run, self._warn = run, warn
         self._stages: set[str] = set()
+        self._broken = False
 
     def row(self, row: Mapping[str, Any]) -> None:
         """Log a row under its stage's name, against that stage's own steps."""
+        self._mirror(lambda: self._log_row(row))
+
+    def finished(self, result: Result) -> None:
+        """Write the summary and the table of per-layer ratios."""
+        self._mirror(lambda: self._log_result(result))
+
+    def close(self, failed: bool) -> None:
+        """End the run."""
+        self._mirror(lambda: self._run.finish(exit_code=int(failed)))
+
+    def _mirror(self, call: Callable[[], None]) -> None:
+        if self._broken:
+            return
+        try:
+            call()
+        except Exception as error:  # wandb raises many kinds; none is worth a job
+            self._broken = True
+            self._warn(f"tracking: wandb stopped working ({_line(error)}); going on without it")
+
+    def _log_row(self, row: Mapping[str, Any]) -> None:
         stage = row["stage"]
         if stage not in self._stages:
             self._run.define_metric(f"{stage}/step")
@@ -49,8 +73,7 @@ class WandbTracker:
             self._stages.add(stage)
         self._run.log({f"{stage}/{name}": value for name, value in row.items() if name != "stage"})
 
-    def finished(self, result: Result) -> None:
-        """Write the summary and the table of per-layer ratios."""
+    def _log_result(self, result: Result) -> None:
         import wandb
 
         self._run.summary.update(
@@ -114,12 +137,12 @@ def tracked(
             return
         warn(f"tracking=online: W&B cannot be reached ({_line(error)}); this run is kept offline in {folder}/wandb")
         run = start("offline")
-    failed = True
+    tracker, failed = WandbTracker(run, warn), True
     try:
-        yield WandbTracker(run)
+        yield tracker
         failed = False
     finally:
-        run.finish(exit_code=int(failed))
+        tracker.close(failed)
 
 
 def is_tracked(folder: Path) -> bool:

@@ -1,65 +1,242 @@
-"""Folders of runs as tidy tables: a row per job, or per job and layer. Reads result files only, never torch."""
+"""Folders of runs as tidy tables: a row per job, layer, frame, unit or training step. Reads files only, never torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from vsrprune.errors import UserError
+from vsrprune.failures import CARD, STATE, FailureCard
 from vsrprune.jobs import read_measured
-from vsrprune.results import RESULT, Result, network_order
+from vsrprune.results import METRICS, RESULT, Result, network_order
 
-Runs = dict[str, tuple[Path, Result]]
+SEEDS = ("seed", "pretrain_seed")
+# Knobs that tell settings apart in figures and tables, in the order in which labels name them.
+KNOBS = ("model", "data", "schedule", "method", "rule", "scope", "score", "order", "tf_weight", "target", "round_to",
+         "min_kept", "ratio")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished job: its name, unlike any other's here, its folder, and what it found."""
+
+    name: str
+    folder: Path
+    result: Result
+    measured: dict[str, Any]
+
+    @cached_property
+    def knobs(self) -> dict[str, Any]:
+        """The knobs by the names of KNOBS, and the seeds; groups by the names of their files."""
+        values = self.result.knobs
+        groups = {name: values[name]["name"] for name in ("model", "data", "schedule", "method")}
+        flat = {name: values[name] for name in (*KNOBS, *SEEDS) if name in values and name not in groups}
+        return {**flat, **groups, "rule": self.result.rule}
+
+    @cached_property
+    def setting(self) -> str:
+        """The same for jobs that differ by their seeds alone."""
+        values = {name: value for name, value in self.result.knobs.items() if name not in SEEDS}
+        return json.dumps(values, sort_keys=True)
+
+    def curves(self) -> pd.DataFrame:
+        """Rows of metrics.jsonl: stage, step, losses and gates; empty if there are none."""
+        path = self.folder / METRICS
+        return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else [])
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A job that has no result to show, and why."""
+
+    name: str
+    folder: Path
+    reason: str
+    card: FailureCard | None = None
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Everything below some folders."""
+
+    finished: list[Run]
+    left_out: list[LeftOut]
+
+    @cached_property
+    def varying(self) -> list[str]:
+        """The knobs in which the finished jobs differ, seeds excepted."""
+        return [knob for knob in KNOBS if len({str(run.knobs[knob]) for run in self.finished}) > 1]
+
+    def label(self, run: Run, without: Sequence[str] = ()) -> str:
+        """What tells a job's setting from the others', in few words."""
+        words = [_word(knob, run.knobs[knob]) for knob in self.varying if knob not in without]
+        return ", ".join(words) or str(run.knobs["rule"])
+
+
+def _word(knob: str, value: Any) -> str:
+    if knob in ("rule", "method", "model", "data", "scope", "schedule"):
+        return str(value)
+    return f"{knob}={value:g}" if isinstance(value, float) else f"{knob}={value}"
 
 
 def load_runs(folders: Sequence[str]) -> Runs:
-    """Results of all jobs below the folders, by the job's name. Raises UserError if there are none."""
-    paths = sorted(path.parent for folder in folders for path in Path(folder).rglob(RESULT))
-    if not paths:
-        raise UserError(f"no {RESULT} below {', '.join(folders)}; give folders that run.py wrote, such as runs/")
-    names = [path.name for path in paths]
+    """All jobs below the folders. Raises UserError if none has a result."""
+    finished: list[Run] = []
+    left_out: list[LeftOut] = []
+    for name, folder in _named(_job_folders(folders)).items():
+        try:
+            finished.append(Run(name, folder, Result.load(folder), _with_latency(read_measured(folder))))
+        except FileNotFoundError:
+            left_out.append(_unfinished(name, folder))
+        except (UserError, ValueError, KeyError, TypeError) as error:
+            left_out.append(LeftOut(name, folder, f"cannot be read: {error!s}".replace("\n", " ")))
+    if not finished:
+        reasons = "".join(f"\n  left out: {item.name}: {item.reason}" for item in left_out)
+        raise UserError(
+            f"no {RESULT} below {', '.join(folders)}; give folders that run.py wrote, such as runs/{reasons}"
+        )
+    return Runs(finished, left_out)
+
+
+def _job_folders(folders: Sequence[str]) -> list[Path]:
+    files = (path for folder in folders for name in (RESULT, CARD, STATE) for path in Path(folder).rglob(name))
+    return sorted({path.parent for path in files})
+
+
+def _named(folders: Sequence[Path]) -> dict[str, Path]:
+    """Folders by their own names, or with the sweep's before it where two are alike."""
+    names = [folder.name for folder in folders]
     return {
-        path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}": (path, Result.load(path))
-        for path in paths
+        folder.name if names.count(folder.name) == 1 else f"{folder.parent.name}/{folder.name}": folder
+        for folder in folders
     }
 
 
+def _with_latency(measured: dict[str, Any]) -> dict[str, Any]:
+    measured["latency_ms"]["pruned"]["ms"], measured["latency_ms"]["dense"]["ms"]  # raises KeyError
+    return measured
+
+
+def _unfinished(name: str, folder: Path) -> LeftOut:
+    card = FailureCard.load(folder)
+    if card is not None:
+        return LeftOut(name, folder, f"failed in {card.stage}, step {card.step}: {card.cause}", card)
+    return LeftOut(name, folder, "has no result yet")
+
+
 def job_table(runs: Runs) -> pd.DataFrame:
-    """A row per job: the knobs that figures group by, PSNR (dB), MACs (share kept and per frame), latency (ms)."""
-    rows = []
-    for name, (folder, result) in runs.items():
-        latency = read_measured(folder)["latency_ms"]
-        rows.append(
-            {
-                "job": name,
-                "method": result.knobs["method"]["name"],
-                "rule": result.rule,
-                "ratio": result.knobs["ratio"],
-                "target": result.knobs["target"],
-                "seed": result.knobs["seed"],
-                "psnr": result.quality["finetuned"].psnr,
-                "psnr_cut": result.quality["after_cut"].psnr,
-                "psnr_dense": result.quality["dense"].psnr,
-                "psnr_bicubic": result.quality["bicubic"].psnr,
-                "macs": result.cost["pruned"].macs,
-                "macs_kept": result.macs_kept,
-                "latency_ms": latency["pruned"]["ms"],
-                "latency_ms_dense": latency["dense"]["ms"],
-            }
-        )
-    return pd.DataFrame(rows)
+    """A row per job: knobs, PSNR (dB) and SSIM, MACs (per frame, and the share kept), latency (ms per frame)."""
+    return pd.DataFrame([_job_row(runs, run) for run in runs.finished])
+
+
+def _job_row(runs: Runs, run: Run) -> dict[str, Any]:
+    result, latency = run.result, run.measured["latency_ms"]
+    return {
+        "job": run.name,
+        "label": runs.label(run),
+        "series": runs.label(run, without=("ratio", "target")),
+        "setting": run.setting,
+        **run.knobs,
+        **{f"psnr_{name}": quality.psnr for name, quality in result.quality.items()},
+        "psnr": result.quality["finetuned"].psnr,
+        "ssim": result.quality["finetuned"].ssim,
+        "parameters": result.cost["pruned"].parameters,
+        "macs": result.cost["pruned"].macs,
+        "macs_kept": result.macs_kept,
+        "units_cut": result.units_cut,
+        "latency_ms": latency["pruned"]["ms"],
+        "latency_ms_dense": latency["dense"]["ms"],
+        "speed_up": latency["dense"]["ms"] / latency["pruned"]["ms"],
+        "equivalence": result.equivalence["float64"],
+        "seconds": sum(run.measured.get("stage_seconds", {}).values()),
+    }
 
 
 def ratio_table(runs: Runs) -> pd.DataFrame:
-    """Share of units cut: layers in network order (part, kind, layer) x jobs; NaN where a rule has no such layer."""
+    """Share of units cut, mean over seeds: layers in network order (part, kind, layer) x settings.
+
+    NaN where a rule has no such layer.
+    """
     rows = [
-        {"job": name, "part": layer.part, "kind": layer.kind, "layer": layer.name, "cut": 1 - layer.kept / layer.total}
-        for name, (_, result) in runs.items()
-        for layer in result.layers
+        {
+            "label": runs.label(run),
+            "part": layer.part,
+            "kind": layer.kind,
+            "layer": layer.name,
+            "cut": 1 - layer.kept / layer.total,
+        }
+        for run in runs.finished
+        for layer in run.result.layers
     ]
-    wide = pd.DataFrame(rows).pivot(index=["part", "kind", "layer"], columns="job", values="cut")
-    order = [(layer.part, layer.kind, layer.name) for layer in network_order([result for _, result in runs.values()])]
+    wide = pd.DataFrame(rows).pivot_table(index=["part", "kind", "layer"], columns="label", values="cut")
+    order = [(layer.part, layer.kind, layer.name) for layer in network_order([run.result for run in runs.finished])]
     index = pd.MultiIndex.from_tuples(order, names=["part", "kind", "layer"])
-    return wide.reindex(index).reindex(columns=list(runs))
+    return wide.reindex(index).reindex(columns=list(dict.fromkeys(runs.label(run) for run in runs.finished)))
+
+
+def frame_table(runs: Runs) -> pd.DataFrame:
+    """A row per job and frame index: what pruning costs there.
+
+    psnr_gap: PSNR of the dense network minus that of the pruned one (dB), mean over clips; hidden_error: RMS
+    difference of the hidden states relative to the dense ones, mean over branches.
+    """
+    rows = []
+    for run in runs.finished:
+        dense, pruned = (run.result.quality[name].frames for name in ("dense", "finetuned"))
+        branches = list(run.result.hidden_error.values())
+        for frame in range(max(map(len, pruned.values()))):
+            gaps = [dense[clip][frame] - psnr[frame] for clip, psnr in pruned.items() if frame < len(psnr)]
+            errors = [values[frame] for values in branches if frame < len(values)]
+            rows.append(
+                {
+                    "job": run.name,
+                    "label": runs.label(run),
+                    "tf_weight": run.knobs["tf_weight"],
+                    "ratio": run.knobs["ratio"],
+                    "frame": frame,
+                    "psnr_gap": _mean(gaps),
+                    "hidden_error": _mean(errors),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")
+
+
+def score_table(run: Run) -> pd.DataFrame:
+    """A row per unit of one job: part, kind, layer, its score, and whether it is kept."""
+    groups: Mapping[str, Any] = run.result.plan["groups"]
+    layers = {layer.name: layer for layer in run.result.layers}
+    return pd.DataFrame(
+        [
+            {"part": layers[name].part, "kind": layers[name].kind, "layer": name, "score": score, "kept": unit in kept}
+            for name, scores in run.result.scores.items()
+            if name in layers
+            for kept in [set(groups[name]["kept"])]
+            for unit, score in enumerate(scores)
+        ]
+    )
+
+
+def gate_table(run: Run) -> pd.DataFrame:
+    """A row per layer and logged step of sparsify: mean |gamma| of its cut units, and lambda; empty for one-shot."""
+    curves = run.curves()
+    if "lambda" not in curves:
+        return pd.DataFrame(columns=["step", "layer", "part", "gate", "lambda"])
+    rows = curves[curves["stage"] == "sparsify"]
+    names = [column.removeprefix("gate/") for column in rows.columns if column.startswith("gate/")]
+    parts = {layer.name: layer.part for layer in run.result.layers}
+    long = rows.melt(
+        id_vars=["step", "lambda"], value_vars=[f"gate/{name}" for name in names], var_name="layer", value_name="gate"
+    )
+    long["layer"] = long["layer"].str.removeprefix("gate/")
+    long["part"] = long["layer"].map(parts)
+    return long.dropna(subset=["gate"])

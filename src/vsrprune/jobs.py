@@ -21,7 +21,7 @@ from vsrprune.errors import UserError
 from vsrprune.keys import DataIdentity, StagePlan, plan_stages
 from vsrprune.models.basicvsr_channels import BasicVSRArguments, basicvsr_layout
 from vsrprune.pruning.selection import MACS_TOLERANCE, check_reachable
-from vsrprune.results import MEASURED, METRICS, Layer, Quality, Result
+from vsrprune.results import CROP_PLACES, MEASURED, METRICS, Layer, Quality, Result
 from vsrprune.results import Cost as CostResult
 from vsrprune.store import Artifact, Store, content_key, write_atomically, write_json
 
@@ -147,6 +147,9 @@ def _copy_crops(artifacts: Mapping[str, Artifact], target: Path) -> None:
         for crop in sorted(artifacts[name].folder.glob("crops/*.png")):
             target.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(crop, target / crop.name)
+    places = artifacts["reference"].json("reference.json")["crops"]
+    if places:
+        write_json(target / CROP_PLACES, places)
 
 
 def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:

@@ -12,6 +12,7 @@ from vsrprune.errors import UserError
 from vsrprune.store import write_json
 
 RESULT, MEASURED, METRICS = "result.json", "measured.json", "metrics.jsonl"
+CROP_PLACES = "places.json"  # beside the crops: clip, frame index, top left corner and side of each, in pixels
 FORMAT = 1
 
 

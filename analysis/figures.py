@@ -1,126 +1,201 @@
-"""Figures of a folder of runs: per-layer ratio heatmap, PSNR against MACs and against measured latency.
+"""Every figure of a folder of runs, as vector PDF and PNG.
 
-    python analysis/figures.py RUNS [RUNS ...] [--out figures]
+    python analysis/figures.py RUNS [RUNS ...] [--out figures] [--only NAME ...] [--run JOB]
 
-Each figure is a table and a drawing: `draw_ratio_heatmap(ratio_table(runs))`. Vector PDF and PNG, byte-equal for the
-same runs.
+Each figure is a table and a drawing. The same runs give the same bytes; what a run lacks leaves it out of the figures
+that need it, with the reason.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
-import pandas as pd
+import numpy as np
+from PIL import Image
 
 mpl.use("Agg")
+import drawings
+from comparisons import difference_table, pareto_front, published_table, seed_table
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from runs import job_table, load_runs, ratio_table
+from runs import Run, Runs, frame_table, gate_table, load_runs, ratio_table, score_table
+from style import RC
 
 from vsrprune.errors import UserError
+from vsrprune.results import CROP_PLACES
 
-COLUMN_IN, PAGE_IN = 3.3, 6.9
-# Okabe and Ito's colours, told apart with any colour vision; one per rule everywhere.
-COLOURS = {"rsc": "#0072B2", "aligned": "#D55E00", "inner": "#009E73"}
-MARKERS = {"rsc": "o", "aligned": "s", "inner": "^"}
-STYLE = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "pdf.fonttype": 42,
-    "figure.constrained_layout.use": True,
+CROP_SETTINGS = 4  # pruned networks beside each other in the figure of crops
+
+
+class NothingToDrawError(Exception):
+    """The runs lack what a figure shows; the text says what."""
+
+
+def ratio_heatmap(runs: Runs, run: Run) -> Figure:
+    """Share of units cut, layers x settings."""
+    return drawings.ratio_heatmap(ratio_table(runs))
+
+
+def psnr_macs(runs: Runs, run: Run) -> Figure:
+    """PSNR against the share of MACs kept."""
+    table = seed_table(runs)
+    front = pareto_front(table, "macs_kept")
+    label = "share of the dense MACs (flow net excluded)"
+    return drawings.quality(table, front, published_table(runs), "macs_kept", label)
+
+
+def psnr_latency(runs: Runs, run: Run) -> Figure:
+    """PSNR against measured latency."""
+    machines = {
+        str((item.measured["processor"], item.measured["threads"], item.measured["frame_size"]))
+        for item in runs.finished
+    }
+    if len(machines) > 1:
+        raise NothingToDrawError(
+            f"latencies of different machines or frame sizes do not compare: {'; '.join(sorted(machines))}"
+        )
+    table = seed_table(runs)
+    height, width = runs.finished[0].measured["frame_size"]
+    label = f"ms per {width}x{height} frame, measured with flow net"
+    return drawings.quality(table, pareto_front(table, "latency_ms"), published_table(runs), "latency_ms", label)
+
+
+def differences(runs: Runs, run: Run) -> Figure:
+    """Paired differences of every knob that varies."""
+    table = difference_table(runs)
+    if table.empty:
+        raise NothingToDrawError("no knob but the ratio varies among jobs that are alike otherwise")
+    return drawings.differences(table)
+
+
+def error_over_frames(runs: Runs, run: Run) -> Figure:
+    """Error of the hidden states and lost PSNR against the frame index, with and without temporal fine-tuning."""
+    return drawings.error_over_frames(frame_table(runs))
+
+
+def score_distributions(runs: Runs, run: Run) -> Figure:
+    """Scores of kept and cut units of one job."""
+    return drawings.score_distributions(score_table(run), run.name)
+
+
+def gate_trajectories(runs: Runs, run: Run) -> Figure:
+    """Gates of one job while the penalty grows."""
+    table = gate_table(run)
+    if table.empty:
+        raise NothingToDrawError(f"{run.name} has no sparsify stage, or logged none of its steps")
+    return drawings.gate_trajectories(table, run.name)
+
+
+def qualitative(runs: Runs, run: Run) -> Figure:
+    """Crops of `run` and of the jobs that share its dense network, ratio and seed."""
+
+    def shared(item: Run) -> tuple[object, ...]:
+        return (item.result.stages["reference"], *(item.knobs[knob] for knob in ("target", "ratio", "seed")))
+
+    settings = {runs.label(item): item for item in (run, *runs.finished) if shared(item) == shared(run)}
+    chosen = dict(list(settings.items())[:CROP_SETTINGS])
+    places = run.folder / "crops" / CROP_PLACES
+    if not places.is_file():
+        raise NothingToDrawError(f"{run.name} has no crops (evaluate.crops=0?)")
+    frames, rows, psnr = [], [], []
+    for place in json.loads(places.read_text()):
+        crops = _crops(run.folder, place["clip"], chosen)
+        truth = _pixels(crops["ground truth"])
+        frames.append((run.folder / "crops" / f"{place['clip']}_frame.png", (place["x"], place["y"], place["side"])))
+        rows.append(crops)
+        psnr.append(
+            {name: _psnr(_pixels(path), truth) for name, path in crops.items() if name not in ("LR", "ground truth")}
+        )
+    return drawings.qualitative(frames, rows, psnr)
+
+
+def _crops(folder: Path, clip: str, settings: Mapping[str, Run]) -> dict[str, Path]:
+    crops = {
+        "LR": folder / "crops" / f"{clip}_lr.png",
+        "bicubic": folder / "crops" / f"{clip}_bicubic.png",
+        "dense": folder / "crops" / f"{clip}_dense.png",
+        **{label.replace(", ", "\n"): run.folder / "crops" / f"{clip}_pruned.png" for label, run in settings.items()},
+        "ground truth": folder / "crops" / f"{clip}_truth.png",
+    }
+    return {name: path for name, path in crops.items() if path.is_file()}
+
+
+def _pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"), dtype=float)
+
+
+def _psnr(image_HWC: np.ndarray, truth_HWC: np.ndarray) -> float:
+    """On RGB, in dB."""
+    return float(10 * np.log10(255**2 / max(1e-9, float(np.mean((image_HWC - truth_HWC) ** 2)))))
+
+
+FIGURES: dict[str, Callable[[Runs, Run], Figure]] = {
+    "ratio_heatmap": ratio_heatmap,
+    "psnr_macs": psnr_macs,
+    "psnr_latency": psnr_latency,
+    "differences": differences,
+    "error_over_frames": error_over_frames,
+    "score_distributions": score_distributions,
+    "gate_trajectories": gate_trajectories,
+    "qualitative": qualitative,
 }
 
 
-def draw_ratio_heatmap(table: pd.DataFrame) -> Figure:
-    """Layers (rows, in network order) x jobs (columns); the number is the share of units cut."""
-    layers, jobs = table.shape
-    figure, axes = plt.subplots(figsize=(max(COLUMN_IN, 2.0 + 0.42 * jobs), 0.9 + 0.14 * layers))
-    image = axes.imshow(table.to_numpy(dtype=float), cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    axes.set_yticks(range(layers), [str(index[2]) for index in table.index], fontsize=6)
-    axes.set_xticks(range(jobs), [str(job).replace(",", "\n") for job in table.columns], rotation=90, fontsize=6)
-    if layers <= 40:
-        for (row, column), value in _cells(table):
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=5,
-                      color="black" if value > 0.55 else "white")  # fmt: skip
-    parts = [str(index[0]) for index in table.index]
-    for row in range(1, layers):
-        if parts[row] != parts[row - 1]:
-            axes.axhline(row - 0.5, color="white", linewidth=2)
-    axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, label="share of units cut", shrink=0.6)
-    return figure
+def write_figures(runs: Runs, run: Run, names: Sequence[str], out: Path) -> dict[str, str]:
+    """Draw the figures of these names; the reasons of those that could not be drawn."""
+    reasons: dict[str, str] = {}
+    out.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(RC):
+        for name in names:
+            try:
+                figure = FIGURES[name](runs, run)
+            except NothingToDrawError as error:
+                reasons[name] = str(error)
+                continue
+            # Without dates and versions the same runs give the same bytes.
+            figure.savefig(out / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+            figure.savefig(out / f"{name}.png", dpi=300, metadata={"Software": None})
+            plt.close(figure)
+            print(out / f"{name}.pdf")
+    return reasons
 
 
-def _cells(table: pd.DataFrame) -> list[tuple[tuple[int, int], float]]:
-    values = table.to_numpy(dtype=float)
-    return [
-        ((row, column), float(values[row, column]))
-        for row in range(values.shape[0])
-        for column in range(values.shape[1])
-        if values[row, column] == values[row, column]
-    ]
+def chosen_run(runs: Runs, name: str) -> Run:
+    """The job that the figures of one job show: the one of that name, or the first with a sparsify stage."""
+    if not name:
+        return next((run for run in runs.finished if "sparsify" in run.result.stages), runs.finished[0])
+    found = [run for run in runs.finished if run.name == name]
+    if not found:
+        raise UserError(f"--run must name a job: {', '.join(run.name for run in runs.finished)}; got {name!r}")
+    return found[0]
 
 
-def draw_quality(table: pd.DataFrame, cost: str, dense_cost: str | None, label: str) -> Figure:
-    """PSNR after fine-tuning against a cost, a line per residual rule; seeds are averaged, their range is shaded."""
-    figure, axes = plt.subplots(figsize=(COLUMN_IN, 2.4))
-    for rule, rows in table.groupby("rule", sort=False):
-        grouped = rows.groupby("ratio").agg(
-            x=(cost, "mean"), y=("psnr", "mean"), low=("psnr", "min"), high=("psnr", "max")
-        )
-        grouped = grouped.sort_values("x")
-        axes.plot(
-            grouped["x"], grouped["y"], marker=MARKERS[str(rule)], color=COLOURS[str(rule)], label=str(rule), ms=4
-        )
-        if rows["seed"].nunique() > 1:
-            axes.fill_between(grouped["x"], grouped["low"], grouped["high"], color=COLOURS[str(rule)], alpha=0.2, lw=0)
-    dense_x = 1.0 if dense_cost is None else float(table[dense_cost].median())
-    axes.plot([dense_x], [table["psnr_dense"].mean()], "k*", ms=8, label="dense")
-    axes.axhline(float(table["psnr_bicubic"].mean()), color="0.5", lw=0.8, ls="--", label="bicubic")
-    axes.set_xlabel(label)
-    axes.set_ylabel("PSNR (dB)")
-    axes.legend(frameon=False, fontsize=7)
-    return figure
-
-
-def figures(folders: list[str]) -> dict[str, Callable[[], Figure]]:
-    """Name of every figure and how it is drawn."""
-    runs = load_runs(folders)
-    jobs = job_table(runs)
-    return {
-        "ratio_heatmap": lambda: draw_ratio_heatmap(ratio_table(runs)),
-        "psnr_macs": lambda: draw_quality(jobs, "macs_kept", None, "share of the dense MACs (without flow net)"),
-        "psnr_latency": lambda: draw_quality(jobs, "latency_ms", "latency_ms_dense", "measured latency (ms per frame)"),
-    }
-
-
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Draw every figure of the runs given."""
-    parser = argparse.ArgumentParser(description="Figures of a folder of runs")
+    parser = argparse.ArgumentParser(description="Figures of a folder of runs, as PDF and PNG")
     parser.add_argument("runs", nargs="+", help="folders below which run.py wrote its jobs")
     parser.add_argument("--out", default="figures", help="where the figures go (default: figures)")
-    arguments = parser.parse_args()
-    out = Path(arguments.out)
+    parser.add_argument(
+        "--only", nargs="+", choices=FIGURES, default=list(FIGURES), metavar="NAME", help=", ".join(FIGURES)
+    )
+    parser.add_argument("--run", default="", help="the job that scores, gates and crops are drawn of")
+    given = parser.parse_args(arguments)
     try:
-        drawings = figures(arguments.runs)
+        runs = load_runs(given.runs)
+        run = chosen_run(runs, given.run)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    out.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(STYLE):
-        for name, draw in drawings.items():
-            figure = draw()
-            # Without dates and versions the same runs give the same bytes.
-            figure.savefig(out / f"{name}.pdf", metadata={"CreationDate": None})
-            figure.savefig(out / f"{name}.png", dpi=200, metadata={"Software": None})
-            plt.close(figure)
-            print(out / f"{name}.pdf")
+    for name, reason in write_figures(runs, run, given.only, Path(given.out)).items():
+        print(f"not drawn: {name}: {reason}", file=sys.stderr)
+    for item in runs.left_out:
+        print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
     return 0
 
 

@@ -21,6 +21,14 @@ SEEDS = ("seed", "pretrain_seed")
 KNOBS = ("model", "data", "schedule", "method", "rule", "scope", "score", "order", "tf_weight", "target", "round_to",
          "min_kept", "ratio")  # fmt: skip
 
+# The order of values in figures and tables; the first is an ablation's reference. Others follow in ascending order.
+VALUES = {
+    "rule": ("aligned", "inner", "rsc"),
+    "scope": ("global", "local", "per_layer"),
+    "score": ("l1", "gate", "random"),
+    "order": ("min", "max"),
+}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -96,12 +104,24 @@ def load_runs(folders: Sequence[str]) -> Runs:
             left_out.append(_unfinished(name, folder))
         except (UserError, ValueError, KeyError, TypeError) as error:
             left_out.append(LeftOut(name, folder, f"cannot be read: {error!s}".replace("\n", " ")))
+    finished.sort(key=_place)
     if not finished:
         reasons = "".join(f"\n  left out: {item.name}: {item.reason}" for item in left_out)
         raise UserError(
             f"no {RESULT} below {', '.join(folders)}; give folders that run.py wrote, such as runs/{reasons}"
         )
     return Runs(finished, left_out)
+
+
+def _place(run: Run) -> list[tuple[int, float, str]]:
+    """Sorts settings: by each knob in turn, values in the order of VALUES, or ascending."""
+    places = []
+    for knob in (*KNOBS, *SEEDS):
+        value = run.knobs[knob]
+        known = VALUES.get(knob, ())
+        rank = known.index(value) if value in known else len(known)
+        places.append((rank, float(value) if isinstance(value, int | float) else 0.0, str(value)))
+    return places
 
 
 def _job_folders(folders: Sequence[str]) -> list[Path]:

@@ -1,0 +1,106 @@
+"""Settings compared: means over seeds with intervals, paired differences of an ablation, the Pareto front."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+import pandas as pd
+from runs import KNOBS, SEEDS, Runs, job_table
+
+from vsrprune.intervals import Interval, interval, paired_difference
+
+# Column of published.csv that a held-out set and channel can be compared with.
+PUBLISHED = {("reds4", "rgb"): "reds4_rgb_psnr", ("vid4", "y"): "vid4_bi_y_psnr", ("udm10", "y"): "udm10_bd_y_psnr"}
+
+
+def seed_table(runs: Runs) -> pd.DataFrame:
+    """A row per setting, its seeds together: means, and half the 95 % interval of PSNR (NaN for one seed)."""
+    rows = []
+    for _, jobs in job_table(runs).groupby("setting", sort=False):
+        psnr = interval(list(jobs["psnr"]))
+        first = jobs.iloc[0]
+        rows.append(
+            {
+                **{name: first[name] for name in ("label", "series", "setting", *KNOBS)},
+                "seeds": psnr.count,
+                "psnr": psnr.mean,
+                "half_width": psnr.half_width,
+                **{
+                    name: jobs[name].mean()
+                    for name in (
+                        "psnr_after_cut", "psnr_dense", "psnr_bicubic", "ssim", "parameters", "macs", "macs_kept",
+                        "units_cut", "latency_ms", "latency_ms_dense", "speed_up",
+                    )
+                },
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def pareto_front(table: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """The rows that no other beats: none costs as little and has a higher PSNR; from cheap to dear."""
+    best, rows = float("-inf"), []
+    for index, row in table.sort_values([cost, "psnr"], ascending=[True, False]).iterrows():
+        if row["psnr"] > best:
+            best = row["psnr"]
+            rows.append(index)
+    return table.loc[rows]
+
+
+def difference_table(runs: Runs) -> pd.DataFrame:
+    """A row per knob and value: PSNR (dB) minus that of the knob's first value, over jobs alike in everything else.
+
+    Pairs are seeds and the other knobs; knobs that make the MACs differ are compared at unequal cost, which `macs`
+    (difference of the share kept) shows.
+    """
+    jobs = job_table(runs)
+    rows = []
+    for knob in (name for name in runs.varying if name not in ("ratio", "target", "model", "data", "schedule")):
+        values = list(dict.fromkeys(jobs[knob]))
+        others = [name for name in (*KNOBS, *SEEDS) if name != knob]
+        reference = _by(jobs[jobs[knob] == values[0]], others)
+        for value in values[1:]:
+            chosen = _by(jobs[jobs[knob] == value], others)
+            psnr = paired_difference(_column(chosen, "psnr"), _column(reference, "psnr"))
+            macs = paired_difference(_column(chosen, "macs_kept"), _column(reference, "macs_kept"))
+            if psnr is not None and macs is not None:
+                rows.append(_difference_row(knob, values[0], value, psnr, macs))
+    return pd.DataFrame(rows)
+
+
+def _difference_row(knob: str, reference: object, value: object, psnr: Interval, macs: Interval) -> dict[str, object]:
+    return {
+        "knob": knob,
+        "reference": _text(reference),
+        "value": _text(value),
+        "pairs": psnr.count,
+        "difference": psnr.mean,
+        "half_width": psnr.half_width,
+        "verdict": psnr.verdict if psnr.count > 1 else "one pair",
+        "macs": macs.mean,
+    }
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _by(jobs: pd.DataFrame, names: list[str]) -> dict[str, pd.Series]:
+    return {json.dumps([str(row[name]) for name in names]): row for _, row in jobs.iterrows()}
+
+
+def _column(rows: dict[str, pd.Series], name: str) -> dict[object, float]:
+    return {key: float(row[name]) for key, row in rows.items()}
+
+
+def published_table(runs: Runs) -> pd.DataFrame:
+    """Published methods with PSNR on the same held-out set and channel, and their MACs; empty if there are none."""
+    sets = {(run.knobs["data"], run.result.knobs["data"]["channel"]) for run in runs.finished}
+    column = PUBLISHED.get(next(iter(sets))) if len(sets) == 1 else None
+    if column is None:
+        return pd.DataFrame(columns=["method", "psnr", "macs_kept"])
+    table = pd.read_csv(str(files("vsrprune") / "published.csv"))
+    dense = float(table.loc[table["method"] == "BasicVSR", "macs_g_180x320_without_flow"].iloc[0])
+    table = table.assign(psnr=table[column], macs_kept=table["macs_g_180x320_without_flow"] / dense)
+    return table[["method", "psnr", "macs_kept"]].dropna()

@@ -1,0 +1,219 @@
+"""Tidy tables as figures. Every function takes a table and gives a Figure at column or page width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+from style import COLUMN_IN, GREY, PAGE_IN, PARTS, colours, line_styles, markers
+
+LABELLED_LAYERS = 60  # more rows than these are named by part and kind alone
+LEGEND_ENTRIES = 12
+
+
+def ratio_heatmap(table: pd.DataFrame) -> Figure:
+    """Layers (rows, in network order, grouped by part) x settings (columns); the number is the share of units cut."""
+    layers, settings = table.shape
+    named = layers <= LABELLED_LAYERS
+    cell = 0.13 if named else max(0.02, 5.5 / layers)
+    width = min(PAGE_IN, max(COLUMN_IN, 2.2 + 0.36 * settings))
+    figure, axes = plt.subplots(figsize=(width, 1.2 + cell * layers))
+    image = axes.imshow(table.to_numpy(dtype=float), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    ticks = _layer_ticks(table) if named else _part_ticks(table)
+    axes.set_yticks([row for row, _ in ticks], [name for _, name in ticks], fontsize=5.5)
+    axes.set_xticks(range(settings), [str(name) for name in table.columns], rotation=90, fontsize=5.5)
+    if named and settings <= 14:
+        for (row, column), value in np.ndenumerate(table.to_numpy(dtype=float)):
+            if np.isfinite(value):
+                colour = "black" if value > 0.55 else "white"
+                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=4.5, color=colour)
+    parts = [str(index[0]) for index in table.index]
+    for row in range(1, layers):
+        if parts[row] != parts[row - 1]:
+            axes.axhline(row - 0.5, color="white", linewidth=2.5)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    bar = figure.colorbar(image, ax=axes, label="share of units cut", shrink=min(1.0, 1.6 / (cell * layers)), aspect=12)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _layer_ticks(table: pd.DataFrame) -> list[tuple[float, str]]:
+    return [(row, str(index[2])) for row, index in enumerate(table.index)]
+
+
+def _part_ticks(table: pd.DataFrame) -> list[tuple[float, str]]:
+    """The middle of each part's rows, with its name."""
+    parts = [str(index[0]) for index in table.index]
+    return [
+        (float(np.mean([row for row, part in enumerate(parts) if part == name])), name) for name in dict.fromkeys(parts)
+    ]
+
+
+def quality(table: pd.DataFrame, front: pd.DataFrame, published: pd.DataFrame, cost: str, label: str) -> Figure:
+    """PSNR against a cost: a line per series with its 95 % band over seeds, the Pareto front, published points."""
+    figure, axes = plt.subplots(figsize=(COLUMN_IN, 2.5))
+    names = list(dict.fromkeys(table["series"]))
+    colour, mark, style = colours(names), markers(names), line_styles(names)
+    axes.plot(
+        front[cost], front["psnr"], color="0.8", linewidth=4, solid_capstyle="round", label="Pareto front", zorder=0
+    )
+    for name, rows in table.groupby("series", sort=False):
+        line = rows.sort_values(cost)
+        axes.plot(line[cost], line["psnr"], color=colour[name], marker=mark[name], linestyle=style[name], label=name)
+        band = line.dropna(subset=["half_width"])
+        axes.fill_between(
+            band[cost], band["psnr"] - band["half_width"], band["psnr"] + band["half_width"],
+            color=colour[name], alpha=0.18, linewidth=0,
+        )  # fmt: skip
+    dense_cost = 1.0 if cost == "macs_kept" else float(table[f"{cost}_dense"].median())
+    axes.plot([dense_cost], [table["psnr_dense"].mean()], "k*", markersize=7, label="dense")
+    axes.axhline(float(table["psnr_bicubic"].mean()), color=GREY, linewidth=0.8, linestyle="--", label="bicubic")
+    if cost == "macs_kept" and not published.empty:
+        axes.plot(published[cost], published["psnr"], "D", markerfacecolor="none", color=GREY, label="published")
+        for _, row in published.iterrows():
+            axes.annotate(
+                row["method"], (row[cost], row["psnr"]), xytext=(3, 3), textcoords="offset points", fontsize=5
+            )
+    axes.set_xlabel(label)
+    axes.set_ylabel("PSNR (dB)")
+    _legend(figure, axes)
+    return figure
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Below the axes, where it hides no point; as many columns as fit."""
+    handles, names = axes.get_legend_handles_labels()
+    if len(names) > LEGEND_ENTRIES:
+        handles, names = handles[:LEGEND_ENTRIES], names[:LEGEND_ENTRIES]
+    columns = 3 if max(map(len, names), default=0) <= 16 else 2 if max(map(len, names)) <= 30 else 1
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=1.6)
+
+
+def differences(table: pd.DataFrame) -> Figure:
+    """Ablations: a bar per knob and value, PSNR minus that of the reference value, with 95 % intervals."""
+    figure, axes = plt.subplots(figsize=(COLUMN_IN, 0.7 + 0.34 * len(table)))
+    places = np.arange(len(table))[::-1]
+    beyond = {"better": "#009E73", "worse": "#D55E00"}
+    axes.barh(
+        places, table["difference"], xerr=table["half_width"].fillna(0), height=0.55,
+        color=[beyond.get(verdict, "0.75") for verdict in table["verdict"]], ecolor="black", capsize=2,
+        error_kw={"linewidth": 0.8},
+    )  # fmt: skip
+    axes.axvline(0, color="black", linewidth=0.6)
+    axes.set_yticks(places, [f"{row.knob}: {row.value}\nagainst {row.reference}" for row in table.itertuples()])
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high + 0.45 * (high - low))
+    for place, row in zip(places, table.itertuples(), strict=True):
+        text = f"{row.verdict}, {row.pairs} pair{'s' if row.pairs > 1 else ''}\nMACs kept {row.macs:+.1%}"
+        axes.text(high + 0.03 * (high - low), place, text, va="center", fontsize=5.5)
+    axes.set_xlabel("difference of PSNR (dB), 95 % interval")
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def error_over_frames(table: pd.DataFrame) -> Figure:
+    """Two panels over the frame index: error of the hidden states, and PSNR lost against the dense network."""
+    figure, panels = plt.subplots(1, 2, figsize=(PAGE_IN, 2.3))
+    weights = sorted(set(table["tf_weight"]))
+    colour = dict(zip(weights, ("#000000", *PARTS) if 0 in weights else PARTS, strict=False))
+    for axes, column, title in zip(
+        panels,
+        ("hidden_error", "psnr_gap"),
+        ("hidden-state error (relative RMS)", "PSNR lost to dense (dB)"),
+        strict=True,
+    ):
+        for weight in weights:
+            rows = table[table["tf_weight"] == weight].groupby("frame")[column]
+            mean, low, high = rows.mean(), rows.min(), rows.max()
+            name = "without temporal fine-tuning" if weight == 0 else f"tf_weight={weight:g}"
+            axes.plot(mean.index, mean, color=colour.get(weight, GREY), marker="o", markersize=2.5, label=name)
+            axes.fill_between(mean.index, low, high, color=colour.get(weight, GREY), alpha=0.12, linewidth=0)
+        axes.set_xlabel("frame")
+        axes.set_ylabel(title)
+    _legend(figure, panels[0])
+    return figure
+
+
+def score_distributions(table: pd.DataFrame, name: str) -> Figure:
+    """Scores of kept and of cut units, a panel per part of the network."""
+    parts = list(dict.fromkeys(table["part"]))
+    figure, panels = plt.subplots(1, len(parts), figsize=(PAGE_IN, 2.1), sharey=True, squeeze=False)
+    edges = np.linspace(float(table["score"].min()), float(table["score"].max()), 31)
+    for axes, part in zip(panels[0], parts, strict=True):
+        rows = table[table["part"] == part]
+        kept, cut = (rows.loc[rows["kept"] == flag, "score"].to_numpy() for flag in (True, False))
+        axes.hist([kept, cut], edges, stacked=True, color=["#0072B2", "#E69F00"], label=["kept", "cut"])
+        axes.set_title(f"{part}: {len(cut)} of {len(rows)} cut")
+        axes.set_xlabel("score")
+    panels[0][0].set_ylabel("units")
+    _legend(figure, panels[0][0])
+    figure.suptitle(name, fontsize=7)
+    return figure
+
+
+def gate_trajectories(table: pd.DataFrame, name: str) -> Figure:
+    """Mean |gamma| of the cut units of each layer while the penalty grows; lambda on the right."""
+    figure, axes = plt.subplots(figsize=(COLUMN_IN, 2.5))
+    parts = list(dict.fromkeys(table["part"]))
+    for part, colour in zip(parts, PARTS, strict=False):
+        for number, (_, line) in enumerate(table[table["part"] == part].groupby("layer", sort=False)):
+            axes.plot(
+                line["step"], line["gate"], color=colour, linewidth=0.8, alpha=0.8, label=part if number == 0 else None
+            )
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("step of sparsify")
+    axes.set_ylabel(r"mean $|\gamma|$ of cut units, by layer")
+    other = axes.twinx()
+    steps = table.drop_duplicates("step")
+    other.plot(steps["step"], steps["lambda"], color=GREY, linestyle=":", label=r"$\lambda$ (right)")
+    other.set_ylim(bottom=0)
+    other.set_ylabel(r"penalty $\lambda$", color=GREY)
+    other.spines["right"].set_visible(True)
+    handles = axes.get_legend_handles_labels()[0] + other.get_legend_handles_labels()[0]
+    figure.legend(handles, [handle.get_label() for handle in handles], loc="outside lower center", ncols=4)
+    figure.suptitle(name, fontsize=7)
+    return figure
+
+
+def qualitative(
+    frames: Sequence[tuple[Path, tuple[int, int, int]]],
+    rows: Sequence[Mapping[str, Path]],
+    psnr: Sequence[Mapping[str, float]],
+) -> Figure:
+    """A row per clip: the whole frame with the crop framed, then the crops with PSNR (dB) under each.
+
+    frames: picture of the whole frame, and x, y and side of the crop in it.
+    """
+    columns = list(rows[0])
+    whole = _picture(frames[0][0])
+    widths = [whole.shape[1] / whole.shape[0]] + [1.0] * len(columns)
+    figure, panels = plt.subplots(
+        len(rows), len(columns) + 1, figsize=(PAGE_IN, len(rows) * (PAGE_IN / sum(widths) + 0.28)),
+        gridspec_kw={"width_ratios": widths}, squeeze=False,
+    )  # fmt: skip
+    for axes_row, (frame, (x, y, side)), crops, values in zip(panels, frames, rows, psnr, strict=True):
+        axes_row[0].imshow(_picture(frame))
+        axes_row[0].add_patch(Rectangle((x, y), side, side, fill=False, edgecolor="#E69F00", linewidth=1.2))
+        for axes, name in zip(axes_row[1:], columns, strict=True):
+            if name in crops:
+                axes.imshow(_picture(crops[name]), interpolation="nearest")
+            value = values.get(name)
+            axes.set_xlabel(name if value is None else f"{name}\n{value:.2f} dB", fontsize=5.5, labelpad=2)
+        for axes in axes_row:
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+    return figure
+
+
+def _picture(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))

@@ -24,7 +24,7 @@ VERSIONS = {
     "prune": 1,
     "finetune": 1,
     "evaluate": 1,
-    "measure": 1,
+    "measure": 2,
 }
 
 

@@ -28,9 +28,11 @@ from vsrprune.failures import JobState
 from vsrprune.jobs import Job
 from vsrprune.machine import measuring, working
 from vsrprune.metrics.cost import network_cost
-from vsrprune.metrics.latency import compare_latency
+from vsrprune.metrics.latency import compare_latency, fastest_milliseconds
 from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.basicvsr_channels import RGB
 from vsrprune.models.files import load_dense, load_network, save_network
+from vsrprune.models.frozen import freeze
 from vsrprune.pruning.gates import zero_cut_gates
 from vsrprune.pruning.scoring import score_units
 from vsrprune.pruning.selection import budget, select
@@ -317,7 +319,7 @@ class _Run:
         )
 
     def _measure(self, folder: Path, work: Path) -> None:
-        """Latency of the dense network in its best form (gates folded) and of the pruned one, in turns."""
+        """Latency of the dense and the pruned network, each in its fastest form, in turns."""
         evaluate = self._config.evaluate
         dense = self._network("pretrain")
         networks = {
@@ -325,17 +327,18 @@ class _Run:
             "pruned": self._network("finetune"),
         }
         height, width = evaluate.latency_size
+        clip_NTCHW = torch.rand(1, evaluate.latency_frames, RGB, height, width, device=self._device)
+        timer = partial(fastest_milliseconds, device=self._device)
+        frozen = {name: freeze(network.to(self._device), clip_NTCHW, timer) for name, network in networks.items()}
         latency = compare_latency(
-            {name: network.to(self._device).eval() for name, network in networks.items()},
-            (height, width),
-            evaluate.latency_frames,
-            evaluate.latency_repeats,
-            self._device,
+            {name: network for name, (network, _) in frozen.items()}, clip_NTCHW, evaluate.latency_repeats
         )
         write_json(
             folder / "measured.json",
             {
-                "latency_ms": {name: asdict(values) for name, values in latency.items()},
+                "latency_ms": {
+                    name: {**asdict(values), "memory_format": frozen[name][1]} for name, values in latency.items()
+                },
                 "frame_size": [height, width],
                 "frames": evaluate.latency_frames,
                 "repeats": evaluate.latency_repeats,

@@ -1,4 +1,4 @@
-"""Measured time per frame: networks take turns in one process, each in its faster memory format."""
+"""Measured time per frame: networks take turns in one process, on the same random clip."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
-FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+TRIES = 3  # of a call whose fastest time is wanted
 
 
 @dataclass(frozen=True)
@@ -22,52 +23,42 @@ class Latency:
     ms_fastest: float
     ms_slowest: float
     ms_without_flow: float
-    memory_format: str
 
 
-def compare_latency(
-    networks: Mapping[str, Any], size: tuple[int, int], frames: int, repeats: int, device: torch.device
-) -> dict[str, Latency]:
-    """Time networks without gates on random clips of `frames` frames of `size` (height, width).
+@torch.inference_mode()
+def compare_latency(networks: Mapping[str, Any], clip_NTCHW: Tensor, repeats: int) -> dict[str, Latency]:
+    """Time networks on a clip: each is called with the clip, and with the clip and what its `flows` makes of it.
 
     Every repeat runs each network once, in turn, so that a machine that slows down slows all of them. Hold
     `machine.measuring` meanwhile: two measurements at once would time each other.
     """
-    clip_NTCHW = torch.rand(1, frames, 3, *size, device=device)
-    with torch.inference_mode():
-        formats = {name: _faster_format(network, clip_NTCHW) for name, network in networks.items()}
-        whole: dict[str, list[float]] = {name: [] for name in networks}
-        trunk: dict[str, list[float]] = {name: [] for name in networks}
-        for _ in range(repeats):
-            for name, network in networks.items():
-                flows = network.flows(clip_NTCHW)
-                whole[name].append(_milliseconds(partial(network, clip_NTCHW), device) / frames)
-                trunk[name].append(_milliseconds(partial(network, clip_NTCHW, flows), device) / frames)
+    frames, device = clip_NTCHW.shape[1], clip_NTCHW.device
+    whole: dict[str, list[float]] = {name: [] for name in networks}
+    trunk: dict[str, list[float]] = {name: [] for name in networks}
+    for network in networks.values():
+        network(clip_NTCHW)  # warm
+    for _ in range(repeats):
+        for name, network in networks.items():
+            flows = network.flows(clip_NTCHW)
+            whole[name].append(milliseconds(partial(network, clip_NTCHW), device) / frames)
+            trunk[name].append(milliseconds(partial(network, clip_NTCHW, flows), device) / frames)
     return {
         name: Latency(
-            statistics.median(whole[name]),
-            min(whole[name]),
-            max(whole[name]),
-            statistics.median(trunk[name]),
-            formats[name],
+            statistics.median(whole[name]), min(whole[name]), max(whole[name]), statistics.median(trunk[name])
         )
         for name in networks
     }
 
 
-def _faster_format(network: Any, clip_NTCHW: torch.Tensor) -> str:
-    """Leave `network` in the memory format in which a second, warm run is faster; return its name."""
-    times = {}
-    for name, memory_format in FORMATS.items():
-        network.to(memory_format=memory_format)
-        network(clip_NTCHW)
-        times[name] = _milliseconds(partial(network, clip_NTCHW), clip_NTCHW.device)
-    fastest = min(times, key=lambda name: times[name])
-    network.to(memory_format=FORMATS[fastest])
-    return fastest
+@torch.inference_mode()
+def fastest_milliseconds(call: Callable[[], object], device: torch.device) -> float:
+    """The fastest of a few calls after a warm one."""
+    call()
+    return min(milliseconds(call, device) for _ in range(TRIES))
 
 
-def _milliseconds(call: Callable[[], Any], device: torch.device) -> float:
+def milliseconds(call: Callable[[], object], device: torch.device) -> float:
+    """Time of one call, until the device is done with it."""
     _wait(device)
     started = time.perf_counter()
     call()

@@ -1,121 +1,87 @@
 """Latency: the order of calls and the arithmetic, under a clock that the measured networks move themselves."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from vsrprune.metrics import latency
-from vsrprune.metrics.latency import compare_latency
+from vsrprune.metrics.latency import compare_latency, fastest_milliseconds
 
 CPU = torch.device("cpu")
+CLIP = torch.rand(1, 2, 3, 6, 8)
 
 
 class FakeNetwork:
-    """Records what is asked of it; `spend(network, with_flow)` is called on every run."""
+    """Records what is asked of it; `spend(with_flow)` is called on every run."""
 
-    def __init__(self, name, log, spend=lambda network, with_flow: None):
+    def __init__(self, name: str, log: list[Any], spend: Callable[[bool], None] = lambda with_flow: None) -> None:
         self.name, self.log, self.spend = name, log, spend
-        self.memory_format = torch.contiguous_format
 
-    def to(self, memory_format):
-        self.memory_format = memory_format
-        self.log.append((self.name, "to", memory_format))
-        return self
-
-    def flows(self, clip_NTCHW):
-        self.log.append((self.name, "flows", tuple(clip_NTCHW.shape)))
+    def flows(self, clip_NTCHW: Tensor) -> dict[str, str]:
+        self.log.append((self.name, "flows", clip_NTCHW))
         return {"flows of": self.name}
 
-    def __call__(self, clip_NTCHW, flows=None):
+    def __call__(self, clip_NTCHW: Tensor, flows: dict[str, str] | None = None) -> Tensor:
         self.log.append((self.name, "trunk" if flows else "whole", torch.is_inference_mode_enabled()))
         if flows:
             assert flows == {"flows of": self.name}
-        self.spend(self, with_flow=not flows)
+        self.spend(not flows)
         return clip_NTCHW.sum()
-
-
-@pytest.mark.parametrize("repeats", [1, 4])
-def test_every_network_runs_the_stated_number_of_times_in_turns(repeats):
-    log = []
-    networks = {name: FakeNetwork(name, log) for name in ("dense", "pruned", "third")}
-    compare_latency(networks, (6, 8), frames=2, repeats=repeats, device=CPU)
-    turn = [(name, call) for name in networks for call in ("flows", "whole", "trunk")]
-    calls = [(name, call) for name, call, _ in log]
-    assert calls[-len(turn) * repeats :] == turn * repeats
-    assert all(shape == (1, 2, 3, 6, 8) for _, call, shape in log if call == "flows")
-    assert all(inference for _, call, inference in log if call in ("whole", "trunk"))
-
-
-def test_every_network_is_warmed_up_in_both_formats_before_the_turns():
-    log = []
-    compare_latency({name: FakeNetwork(name, log) for name in ("dense", "pruned")}, (6, 8), 2, 1, CPU)
-    before = log[: [call for _, call, _ in log].index("flows")]
-    for name in ("dense", "pruned"):
-        own = [(call, value) for owner, call, value in before if owner == name]
-        formats = [value for call, value in own if call == "to"]
-        assert formats[:2] == [torch.contiguous_format, torch.channels_last]
-        assert [call for call, _ in own] == ["to", "whole", "whole", "to", "whole", "whole", "to"]
-
-
-def test_times_are_positive_and_ordered_in_both_forms():
-    networks = {name: FakeNetwork(name, []) for name in ("dense", "pruned")}
-    found = compare_latency(networks, (6, 8), frames=2, repeats=5, device=CPU)
-    assert list(found) == ["dense", "pruned"]
-    for times in found.values():
-        assert 0 < times.ms_fastest <= times.ms <= times.ms_slowest
-        assert times.ms_without_flow > 0
-        assert times.memory_format in ("contiguous", "channels_last")
 
 
 class Clock:
     """Stands still until a network moves it."""
 
-    def __init__(self):
-        self.now = 100.0
+    now = 100.0
 
-    def perf_counter(self):
+    def perf_counter(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock(monkeypatch):
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=clock.perf_counter))
     return clock
 
 
-@pytest.mark.parametrize("faster", ["contiguous", "channels_last"])
-def test_each_network_is_timed_in_its_own_faster_format(clock, faster):
-    formats = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-    other = next(name for name in formats if name != faster)
-
-    def spending(best):
-        def spend(network, with_flow):
-            clock.now += (0.006 if with_flow else 0.004) * (1 if network.memory_format == formats[best] else 2)
-
-        return spend
-
-    networks = {"a": FakeNetwork("a", [], spending(faster)), "b": FakeNetwork("b", [], spending(other))}
-    found = compare_latency(networks, (6, 8), frames=2, repeats=3, device=CPU)
-    assert (found["a"].memory_format, found["b"].memory_format) == (faster, other)
-    assert networks["a"].memory_format == formats[faster]
-    for times in found.values():  # 6 ms with and 4 ms without the flow net, over two frames
-        assert (times.ms, times.ms_fastest, times.ms_slowest) == pytest.approx((3, 3, 3))
-        assert times.ms_without_flow == pytest.approx(2)
+@pytest.mark.parametrize("repeats", [1, 4])
+def test_every_network_is_warmed_once_and_runs_the_stated_number_of_times_in_turns(repeats: int) -> None:
+    log: list[Any] = []
+    networks = {name: FakeNetwork(name, log) for name in ("dense", "pruned", "third")}
+    compare_latency(networks, CLIP, repeats)
+    warm = [(name, "whole") for name in networks]
+    turn = [(name, call) for name in networks for call in ("flows", "whole", "trunk")]
+    assert [(name, call) for name, call, _ in log] == warm + turn * repeats
+    assert all(clip is CLIP for _, call, clip in log if call == "flows")
+    assert all(inference for _, call, inference in log if call != "flows")
 
 
-def test_median_and_spread_by_hand(clock):
-    # Four runs choose the format, then whole and trunk take turns.
-    durations = iter([1, 1, 1, 1, 50, 5, 20, 4, 10, 9, 40, 6, 90, 7])
+def test_median_and_spread_by_hand(clock: Clock) -> None:
+    # One warm run, then whole and trunk take turns; two frames in the clip.
+    durations = iter([1, 100, 10, 40, 8, 20, 18, 80, 12, 180, 14])
 
-    def spend(network, with_flow):
+    def spend(with_flow: bool) -> None:
         clock.now += next(durations) / 1000
 
-    found = compare_latency({"dense": FakeNetwork("dense", [], spend)}, (6, 8), frames=1, repeats=5, device=CPU)[
-        "dense"
-    ]
+    found = compare_latency({"dense": FakeNetwork("dense", [], spend)}, CLIP, repeats=5)["dense"]
     assert next(durations, None) is None
     assert found.ms == pytest.approx(40)  # of 50, 20, 10, 40, 90
     assert (found.ms_fastest, found.ms_slowest) == pytest.approx((10, 90))
     assert found.ms_without_flow == pytest.approx(6)  # of 5, 4, 9, 6, 7
+
+
+def test_the_fastest_of_three_calls_after_a_warm_one(clock: Clock) -> None:
+    durations = iter([1, 7, 5, 6])
+
+    def call() -> None:
+        clock.now += next(durations) / 1000
+
+    assert fastest_milliseconds(call, CPU) == pytest.approx(5)
+    assert next(durations, None) is None

@@ -1,0 +1,299 @@
+"""A compact network made ready for inference: the same function, in the form that runs fastest where it runs.
+
+Three things are chosen, none of them changes the result beyond rounding:
+
+- The channels of a branch's stream are permuted once, so that those which no block touches come last and stay out of
+  the blocks altogether; warps, fusion and the first convolution see the same state in another order.
+- Each residual block reads and writes the rest in one of several forms (`READS`, `WRITES`), in place.
+- The memory format.
+
+Training and pruning never use this file: it holds no gates and gives no gradients.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vsrprune.models.basicvsr import BasicVSR, Flows
+from vsrprune.models.basicvsr_channels import RGB, trunk
+from vsrprune.models.layers import ResidualBlock, warp
+
+READS = ("gather", "whole")
+WRITES = ("scatter", "whole")
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+Timer = Callable[[Callable[[], object]], float]  # milliseconds of a call
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """What decides a block's time: channels of the active stream, and how many of them it reads, holds and writes."""
+
+    active: int
+    read: int
+    middle: int
+    written: int
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a block reads the stream and adds to it.
+
+    read: `gather` copies the channels it needs; `whole` convolves all of them, with zeros in the weight for the others.
+    write: `scatter` adds to the channels it changes; `whole` computes all of them, zeros for the others, and adds.
+    """
+
+    read: str = "gather"
+    write: str = "scatter"
+
+
+class _Block(nn.Module):
+    """x += conv2(relu(conv1(x))) in one form, in place."""
+
+    weight1: Tensor
+    bias1: Tensor
+    weight2: Tensor
+    bias2: Tensor
+    read: Tensor | None
+    written: Tensor | None
+
+    def __init__(self, block: ResidualBlock, position: dict[int, int], form: Form) -> None:
+        super().__init__()
+        active = len(position)
+        read = _positions(block.read, position)
+        written = _positions(block.written, position)
+        conv1, conv2 = block.conv1, block.conv2
+        weight1, weight2, bias2 = conv1.weight.detach(), conv2.weight.detach(), conv2.bias.detach()  # type: ignore[union-attr]
+        if form.read == "whole" or read == list(range(active)):
+            weight1 = _spread(weight1, read, active, dim=1)
+            read = list(range(active))
+        if form.write == "whole" or written == list(range(active)):
+            weight2, bias2 = _spread(weight2, written, active, dim=0), _spread(bias2, written, active, dim=0)
+            written = list(range(active))
+        self.register_buffer("weight1", weight1.contiguous())
+        self.register_buffer("bias1", conv1.bias.detach())  # type: ignore[union-attr]
+        self.register_buffer("weight2", weight2.contiguous())
+        self.register_buffer("bias2", bias2)
+        all_of_them = list(range(active))
+        self.register_buffer("read", None if read == all_of_them else torch.tensor(read, device=weight1.device))
+        self.register_buffer(
+            "written", None if written == all_of_them else torch.tensor(written, device=weight1.device)
+        )
+
+    def forward(self, stream_NCHW: Tensor) -> Tensor:
+        read_NCHW = stream_NCHW if self.read is None else stream_NCHW.index_select(1, self.read)
+        middle_NCHW = F.relu_(F.conv2d(read_NCHW, self.weight1, self.bias1, padding=1))
+        update_NCHW = F.conv2d(middle_NCHW, self.weight2, self.bias2, padding=1)
+        if self.written is None:
+            return stream_NCHW.add_(update_NCHW)
+        return stream_NCHW.index_add_(1, self.written, update_NCHW)
+
+
+def _positions(channels: Tensor | None, position: dict[int, int]) -> list[int]:
+    """Where channels of the stream stand among the active ones; None is all of the stream."""
+    return sorted(position.values()) if channels is None else [position[channel] for channel in channels.tolist()]
+
+
+def _spread(values: Tensor, places: Sequence[int], size: int, dim: int) -> Tensor:
+    """`values` along `dim` at `places` of a tensor of `size`, zeros elsewhere."""
+    shape = list(values.shape)
+    shape[dim] = size
+    return values.new_zeros(shape).index_copy_(dim, torch.tensor(list(places), device=values.device), values)
+
+
+def active_channels(blocks: Sequence[ResidualBlock], width: int) -> list[int]:
+    """Channels of the stream that some block reads or writes, ascending."""
+    touched: set[int] = set()
+    for block in blocks:
+        for channels in (block.read, block.written):
+            touched |= set(range(width)) if channels is None else set(channels.tolist())
+    return sorted(touched)
+
+
+def block_shape(block: ResidualBlock, active: int) -> BlockShape:
+    """Shape of a block whose branch has so many active channels."""
+    return BlockShape(active, block.conv1.in_channels, block.conv1.out_channels, block.conv2.out_channels)
+
+
+def freeze(network: BasicVSR, clip_NTCHW: Tensor, time: Timer) -> tuple[FrozenBasicVSR, str]:
+    """The fastest form of a compact network for clips like this one, and the name of its memory format.
+
+    Blocks of one shape are timed once, in every form and memory format, on frames of the clip's size.
+    """
+    candidates = {}
+    for name, memory_format in FORMATS.items():
+        forms = _fastest_forms(network, clip_NTCHW[:, 0], memory_format, time)
+        candidates[name] = FrozenBasicVSR(network, forms.__getitem__).to(memory_format=memory_format)  # type: ignore[call-overload]
+    with torch.inference_mode():
+        flows = network.flows(clip_NTCHW)
+    times = {name: time(partial(frozen, clip_NTCHW, flows)) for name, frozen in candidates.items()}
+    fastest = min(times, key=lambda name: times[name])
+    return candidates[fastest], fastest
+
+
+@torch.inference_mode()
+def _fastest_forms(
+    network: BasicVSR, frame_NCHW: Tensor, memory_format: torch.memory_format, time: Timer
+) -> dict[BlockShape, Form]:
+    forms: dict[BlockShape, Form] = {}
+    for branch in network.arguments.branches:
+        source = network.get_submodule(trunk(branch))
+        blocks = cast(list[ResidualBlock], list(cast(nn.Sequential, source.blocks)))
+        active = active_channels(blocks, cast(int, source.width))
+        position = {channel: place for place, channel in enumerate(active)}
+        stream_NCHW = frame_NCHW.new_zeros(len(frame_NCHW), max(1, len(active)), *frame_NCHW.shape[-2:])
+        stream_NCHW = stream_NCHW.to(memory_format=memory_format)
+        for block in blocks:
+            shape = block_shape(block, len(active))
+            if shape not in forms:
+                tried = {
+                    form: time(partial(_Block(block, position, form).to(memory_format=memory_format), stream_NCHW))  # type: ignore[call-overload]
+                    for form in _possible(shape)
+                }
+                forms[shape] = min(tried, key=lambda form: tried[form])
+    return forms
+
+
+def _possible(shape: BlockShape) -> list[Form]:
+    """The forms that differ for a block of this shape."""
+    reads = READS if shape.read < shape.active else READS[1:]
+    writes = WRITES if shape.written < shape.active else WRITES[1:]
+    return [Form(read, write) for read, write in itertools.product(reads, writes)]
+
+
+class FrozenBasicVSR(nn.Module):
+    """What `freeze` makes. Maps frames (N, T, 3, H, W) to frames (N, T, 3, scale*H, scale*W), as the network does."""
+
+    head_weight: Tensor
+    head_bias: Tensor
+
+    def __init__(self, network: BasicVSR, forms: Callable[[BlockShape], Form]) -> None:
+        super().__init__()
+        if network.plan is None:
+            raise ValueError("only a compact network can be frozen: fold its gates by surgery first")
+        network = copy.deepcopy(network).eval()
+        self.arguments = network.arguments
+        self.flow_net = network.flow_net
+        orders = {}
+        for branch in network.arguments.branches:
+            source = network.get_submodule(trunk(branch))
+            frozen = _Trunk(source, forms)
+            orders[branch] = frozen.order
+            self.add_module(trunk(branch), frozen)
+        self._upsampler = network
+        self._fusion_order = _joined(list(orders.values()))
+        self._frozen_head(network)
+
+    def _frozen_head(self, network: BasicVSR) -> None:
+        """The convolution that reads the states first, its inputs in the order of the permuted states."""
+        name = "fusion" if self.arguments.bidirectional else "upconv1"
+        head = cast(nn.Conv2d, network.get_submodule(name))
+        assert head.bias is not None
+        self.register_buffer("head_weight", head.weight.detach()[:, self._fusion_order].contiguous())
+        self.register_buffer("head_bias", head.bias.detach())
+
+    def flows(self, frames_NTCHW: Tensor) -> Flows:
+        """As the network's."""
+        flows: Flows = self._upsampler.flows(frames_NTCHW)
+        return flows
+
+    @torch.inference_mode()
+    def forward(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Tensor:
+        """Super-resolve clips; see BasicVSR.forward."""
+        if flows is None:
+            flows = self.flows(frames_NTCHW)
+        states = [
+            self.get_submodule(trunk(branch))(frames_NTCHW, flows[branch], branch == "backward")
+            for branch in self.arguments.branches
+        ]
+        frames = [
+            self.upsample([state[t] for state in states], frames_NTCHW[:, t]) for t in range(frames_NTCHW.shape[1])
+        ]
+        return torch.stack(frames, dim=1)
+
+    def upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
+        """Fuse the states of a frame and enlarge."""
+        network, slope = self._upsampler, self.arguments.slope
+        x_NCHW = states[0]
+        first = 0
+        if self.arguments.bidirectional:
+            joined_NCHW = torch.cat(list(states), dim=1)
+            x_NCHW = F.leaky_relu_(F.conv2d(joined_NCHW, self.head_weight, self.head_bias), slope)
+        else:
+            first = 1
+            x_NCHW = F.conv2d(x_NCHW, self.head_weight, self.head_bias, padding=1)
+            x_NCHW = F.leaky_relu_(F.pixel_shuffle(x_NCHW, self.arguments.upscale_factors[0]), slope)
+        for index, factor in list(enumerate(self.arguments.upscale_factors, start=1))[first:]:
+            x_NCHW = F.leaky_relu_(F.pixel_shuffle(network.get_submodule(f"upconv{index}")(x_NCHW), factor), slope)
+        detail_NCHW: Tensor = network.conv_last(F.leaky_relu_(network.conv_hr(x_NCHW), slope))
+        scale = float(self.arguments.scale)
+        return detail_NCHW.add_(F.interpolate(frame_NCHW, scale_factor=scale, mode="bilinear", align_corners=False))
+
+
+class _Trunk(nn.Module):
+    """A branch whose state is permuted: active channels first, in `order`."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, source: nn.Module, forms: Callable[[BlockShape], Form]) -> None:
+        super().__init__()
+        blocks = cast(list[ResidualBlock], list(cast(nn.Sequential, source.blocks)))
+        self.width: int = source.width  # type: ignore[assignment]
+        self.slope: float = source.slope  # type: ignore[assignment]
+        active = active_channels(blocks, self.width)
+        touched = set(active)
+        self.active = len(active)
+        self.order = active + [channel for channel in range(self.width) if channel not in touched]
+        first = cast(nn.Conv2d, source.first)
+        assert first.bias is not None
+        inputs = [*range(RGB), *(RGB + channel for channel in self.order)]
+        self.register_buffer("weight", first.weight.detach()[self.order][:, inputs].contiguous())
+        self.register_buffer("bias", first.bias.detach()[self.order])
+        position = {channel: place for place, channel in enumerate(active)}
+        self.blocks = nn.Sequential(
+            *(_Block(block, position, forms(block_shape(block, self.active))) for block in blocks)
+        )
+
+    def forward(self, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool) -> list[Tensor]:
+        batch, length, _, height, width = frames_NTCHW.shape
+        order = range(length - 1, -1, -1) if reverse else range(length)
+        states: list[Tensor] = []
+        state_NCHW = frames_NTCHW.new_zeros(batch, self.width, height, width)
+        for step, t in enumerate(order):
+            if step > 0:
+                state_NCHW = warp(state_NCHW, flows_NT2HW[:, t if reverse else t - 1])
+            state_NCHW = self.step(frames_NTCHW[:, t], state_NCHW)
+            states.append(state_NCHW)
+        return states[::-1] if reverse else states
+
+    def step(self, frame_NCHW: Tensor, warped_NCHW: Tensor) -> Tensor:
+        """One frame's refinement; `warped_NCHW` is the state of the frame before, warped."""
+        joined_NCHW = torch.cat((frame_NCHW, warped_NCHW), dim=1)
+        state_NCHW = F.leaky_relu_(F.conv2d(joined_NCHW, self.weight, self.bias, padding=1), self.slope)
+        if self.active == self.width:
+            refined: Tensor = self.blocks(state_NCHW)
+            return refined
+        state_NCHW[:, : self.active] = self.blocks(
+            state_NCHW[:, : self.active].clone(memory_format=torch.preserve_format)
+        )
+        return state_NCHW
+
+
+def _joined(orders: Sequence[Sequence[int]]) -> list[int]:
+    """Orders of concatenated slots as one order of their channels."""
+    indices: list[int] = []
+    offset = 0
+    for order in orders:
+        indices += [offset + channel for channel in order]
+        offset += len(order)
+    return indices

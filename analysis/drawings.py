@@ -24,7 +24,8 @@ def ratio_heatmap(table: pd.DataFrame) -> Figure:
     named = layers <= LABELLED_LAYERS
     cell = 0.13 if named else max(0.02, 5.5 / layers)
     width = min(PAGE_IN, max(COLUMN_IN, 2.2 + 0.36 * settings))
-    figure, axes = plt.subplots(figsize=(width, 1.2 + cell * layers))
+    longest = max(len(str(name)) for name in table.columns)
+    figure, axes = plt.subplots(figsize=(width, 0.75 + cell * layers + 0.05 * longest))
     image = axes.imshow(table.to_numpy(dtype=float), cmap="cividis", vmin=0, vmax=1, aspect="auto")
     ticks = _layer_ticks(table) if named else _part_ticks(table)
     axes.set_yticks([row for row, _ in ticks], [name for _, name in ticks], fontsize=5.5)
@@ -40,7 +41,7 @@ def ratio_heatmap(table: pd.DataFrame) -> Figure:
             axes.axhline(row - 0.5, color="white", linewidth=2.5)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    bar = figure.colorbar(image, ax=axes, label="share of units cut", shrink=min(1.0, 1.6 / (cell * layers)), aspect=12)
+    bar = figure.colorbar(image, ax=axes, label="share of units cut", location="top", aspect=40, shrink=0.8)
     bar.outline.set_visible(False)
     return figure
 

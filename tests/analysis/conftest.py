@@ -1,0 +1,148 @@
+"""Hand-made runs: the files that a finished job leaves, small enough to check by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vsrprune.results import CROP_PLACES, MEASURED, METRICS, Cost, Layer, Quality, Result
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
+
+UNITS = {"backward.conv1": 16, "forward.conv1": 16, "fusion": 8}
+LOSSES = {"pretrain": ["reconstruction"], "sparsify": ["reconstruction", "penalty"], "finetune": ["reconstruction"]}
+SHARED_STAGES = ("pretrain", "reference", "score")
+OWN_STAGES = ("select", "sparsify", "prune", "finetune", "evaluate", "measure")
+KNOBS: dict[str, Any] = {
+    "rsc": True, "residual": "aligned", "ratio": 0.5, "target": "units", "scope": "global", "ratios": None,
+    "score": "l1", "order": "min", "tf_weight": 1.0, "min_kept": 1, "round_to": 1, "seed": 0, "pretrain_seed": 0,
+    "model": {"name": "tiny", "channels": 16, "upscale_factors": [2, 2]},
+    "data": {"name": "demo", "channel": "y"},
+    "schedule": {"name": "demo", "finetune": {"steps": 30, "lr": 0.001}},
+    "method": {"name": "ssl"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Path]:
+    """Write a finished job: `make_run(folder, name, **changes)` returns folder/name.
+
+    Changes are knobs (`ratio=0.3`, `schedule__finetune__lr=0.1` for nested ones) or psnr (after fine-tuning, dB), macs
+    (of 8000), latency (ms; 4 for the dense network), notes, steps (of each curve), side (of the crops; 0 for none).
+    """
+    return _write_run
+
+
+def _write_run(
+    folder: Path,
+    name: str,
+    *,
+    psnr: float = 30.0,
+    macs: int = 4000,
+    latency: float = 2.0,
+    notes: list[str] | None = None,
+    steps: int = 20,
+    side: int = 8,
+    **knobs: Any,
+) -> Path:
+    job = folder / name
+    job.mkdir(parents=True)
+    values = _knobs(knobs)
+    _result(values, psnr, macs, notes or []).save(job)
+    _write_measured(job, latency)
+    _write_curves(job, steps)
+    if side:
+        _write_crops(job / "crops", side)
+    return job
+
+
+def _knobs(changes: dict[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(json.dumps(KNOBS))
+    for name, value in changes.items():
+        *path, last = name.split("__")
+        node = values
+        for part in path:
+            node = node[part]
+        node[last] = value
+    return values
+
+
+def _result(knobs: dict[str, Any], psnr: float, macs: int, notes: list[str]) -> Result:
+    values = {"bicubic": 28.0, "dense": 31.0, "before_cut": 30.5, "after_cut": psnr - 2, "finetuned": psnr}
+    kept = {name: round(total * (1 - knobs["ratio"])) for name, total in UNITS.items()}
+    own = f"{zlib.crc32(json.dumps(knobs, sort_keys=True).encode()):016x}"
+    return Result(
+        knobs=knobs,
+        rule="rsc" if knobs["rsc"] else knobs["residual"],
+        quality={name: _quality(value) for name, value in values.items()},
+        cost={"dense": Cost(1000, 1400, 8000, 9000, (180, 320)), "pruned": Cost(500, 900, macs, 5000, (180, 320))},
+        layers=[Layer(name, name.split(".")[0], "middle", kept[name], total) for name, total in UNITS.items()],
+        budget={"target": "units", "dense": 40, "wanted": 20, "reached": 20, "deviation": 0.0},
+        gates={"max_cut": 0.01, "mean_cut": 0.002},
+        equivalence={"float64": 1e-15, "float32": 1e-7},
+        hidden_error={"backward": [0.1, 0.2], "forward": [0.3, 0.4]},
+        scores={name: [unit / total for unit in range(total)] for name, total in UNITS.items()},
+        plan={
+            "rule": "rsc",
+            "groups": {name: {"size": UNITS[name], "kept": list(range(kept[name]))} for name in UNITS},
+        },
+        stages={**dict.fromkeys(SHARED_STAGES, "0123456789abcdef"), **dict.fromkeys(OWN_STAGES, own)},
+        notes=notes,
+    )
+
+
+def _quality(psnr: float) -> Quality:
+    return Quality(psnr, 0.8, {"walk": {"psnr": psnr, "ssim": 0.8}}, {"walk": [psnr - 1, psnr + 1]})
+
+
+def _write_measured(job: Path, latency: float) -> None:
+    measured = {
+        "latency_ms": {"dense": {"ms": 4.0}, "pruned": {"ms": latency}},
+        "host": "here",
+        "processor": "some processor",
+        "threads": 2,
+        "frame_size": [180, 320],
+        "versions": {"torch": "2.9"},
+        "stage_seconds": {"pretrain": 2.0, "finetune": 1.0},
+    }
+    (job / MEASURED).write_text(json.dumps(measured))
+
+
+def _write_curves(job: Path, steps: int) -> None:
+    rows = [
+        {"stage": stage, "step": step, "lr": 0.1, **{f"loss_{loss}": round(1 / (step + 1), 4) for loss in losses}}
+        for stage, losses in LOSSES.items()
+        for step in range(steps)
+    ]
+    (job / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _write_crops(crops: Path, side: int) -> None:
+    """What comes from the dense network is the same for all jobs; `pruned` depends on the job's name."""
+    crops.mkdir()
+    own = zlib.crc32(crops.parent.name.encode()) % 1000
+    for kind in ("lr", "bicubic", "dense", "truth", "pruned", "frame"):
+        (crops / f"the_walk_{kind}.png").write_bytes(_png(kind, side, own if kind == "pruned" else 0))
+    (crops / CROP_PLACES).write_text(json.dumps([{"clip": "the_walk", "frame": 7, "y": 24, "x": 48, "side": side}]))
+
+
+@lru_cache
+def _png(kind: str, side: int, own: int) -> bytes:
+    """A smooth picture, and on it the error of its kind."""
+    y, x = np.mgrid[:side, :side] / side
+    truth_HWC = 128 + 100 * np.stack([np.sin(7 * x * y), np.cos(5 * x), np.sin(9 * y)], axis=-1)
+    errors = {"lr": 12 * (y > x), "bicubic": 8 * np.sin(40 * x), "dense": 3 * np.sin(40 * y), "truth": 0 * x,
+              "pruned": 6 * np.sin(40 * y + own / 100) + own / 200, "frame": 50 * x}  # fmt: skip
+    stream = io.BytesIO()
+    Image.fromarray(np.clip(truth_HWC + errors[kind][..., None], 0, 255).astype(np.uint8)).save(stream, "PNG")
+    return stream.getvalue()

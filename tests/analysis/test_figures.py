@@ -1,0 +1,206 @@
+"""Figures: what is drawn, that nothing is cut off or overlaps at column width, and that bytes repeat."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import figures
+import matplotlib as mpl
+import pytest
+from figures import FIGURES, chosen_run, main, write_figures
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from runs import Runs, load_runs
+from style import COLUMN_IN, PAGE_IN, RC, colours, line_styles
+
+MakeRun = Callable[..., Path]
+ANALYSIS = Path(figures.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory, make_run: MakeRun) -> Path:
+    """rule x ratio x tf_weight x seed, and a job that failed."""
+    folder = tmp_path_factory.mktemp("sweep")
+    for rsc, ratio, tf, seed in itertools.product((True, False), (0.3, 0.5, 0.7), (0.0, 1.0), (0, 1)):
+        kept = 1 - ratio * (0.7 if rsc else 0.9)
+        job = make_run(
+            folder, f"{rsc}{ratio}{tf}{seed}", rsc=rsc, ratio=ratio, tf_weight=tf, seed=seed, macs=int(8000 * kept),
+            latency=4 * kept + 0.1, psnr=30 + kept + 0.1 * tf + 0.02 * seed,
+        )  # fmt: skip
+        gates = [
+            {
+                "stage": "sparsify",
+                "step": 10 * n,
+                "lambda": 0.01 * n,
+                "gate/fusion": 1 - 0.1 * n,
+                "gate/backward.conv1": 1,
+            }
+            for n in range(9)
+        ]
+        (job / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in gates))
+    (folder / "failed").mkdir()
+    (folder / "failed" / "state.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(sweep: Path) -> Runs:
+    return load_runs([str(sweep)])
+
+
+@pytest.fixture
+def draw(runs: Runs) -> Iterator[Callable[[str], Figure]]:
+    def drawn(name: str) -> Figure:
+        figure = FIGURES[name](runs, chosen_run(runs, ""))
+        figure.canvas.draw()
+        return figure
+
+    with mpl.rc_context(RC):
+        yield drawn
+    plt.close("all")
+
+
+def texts(figure: Figure) -> list[Text]:
+    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_is_cut_off_at_the_edges(name: str, draw: Callable[[str], Figure]) -> None:
+    figure = draw(name)
+    width, height = figure.get_size_inches() * figure.dpi
+    assert figure.get_size_inches()[0] <= PAGE_IN + 1e-6
+    for text in texts(figure):
+        box = text.get_window_extent()
+        if box.width == 0 or text.get_text() in _hidden_ticks(figure):
+            continue
+        assert box.x0 >= -1, text.get_text()
+        assert box.x1 <= width + 1, text.get_text()
+        assert box.y0 >= -1, text.get_text()
+        assert box.y1 <= height + 1, text.get_text()
+
+
+def _hidden_ticks(figure: Figure) -> set[str]:
+    """Labels of ticks outside the limits, which matplotlib keeps but does not draw."""
+    hidden = set()
+    for axes in figure.axes:
+        for axis, (low, high) in ((axes.xaxis, sorted(axes.get_xlim())), (axes.yaxis, sorted(axes.get_ylim()))):
+            hidden |= {tick.label1.get_text() for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high}
+    return hidden
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_two_texts_of_an_axis_overlap(name: str, draw: Callable[[str], Figure]) -> None:
+    figure = draw(name)
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            hidden = _hidden_ticks(figure)
+            labels = [tick.label1 for tick in axis.get_major_ticks() if tick.label1.get_text() not in hidden]
+            boxes = [(label.get_text(), label.get_window_extent()) for label in labels if label.get_text()]
+            for (one, box), (other, next_box) in itertools.pairwise(boxes):
+                overlap = (
+                    min(box.x1, next_box.x1) - max(box.x0, next_box.x0),
+                    min(box.y1, next_box.y1) - max(box.y0, next_box.y0),
+                )
+                assert min(overlap) < 1.5, f"{one} and {other} overlap by {overlap} pixels"
+
+
+def test_quality_has_a_line_per_series_and_the_dense_network(draw: Callable[[str], Figure]) -> None:
+    figure = draw("psnr_macs")
+    assert figure.get_size_inches()[0] == pytest.approx(COLUMN_IN)
+    (axes,) = figure.axes
+    labels = [line.get_label() for line in axes.get_lines()]
+    series = [f"{rule}, tf_weight={weight}" for rule in ("aligned", "rsc") for weight in (0, 1)]
+    assert labels == ["Pareto front", *series, "dense", "bicubic"]
+    rsc = axes.get_lines()[labels.index("rsc, tf_weight=1")]
+    assert list(rsc.get_xdata()) == pytest.approx([0.51, 0.65, 0.79], abs=1e-3)
+    assert list(rsc.get_ydata()) == pytest.approx([30.62, 30.76, 30.90], abs=1e-3)
+    assert len(axes.collections) == 4  # a band per series: there are two seeds
+    assert axes.get_ylabel() == "PSNR (dB)"
+
+
+def test_the_heatmap_has_a_number_in_every_cell(draw: Callable[[str], Figure]) -> None:
+    axes = draw("ratio_heatmap").axes[0]
+    assert len(axes.texts) == 3 * 12
+    assert axes.images[0].get_array().shape == (3, 12)  # type: ignore[union-attr]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["backward.conv1", "forward.conv1", "fusion"]
+
+
+def test_differences_have_a_bar_per_value(draw: Callable[[str], Figure]) -> None:
+    axes = draw("differences").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "rule: rsc\nagainst aligned",
+        "tf_weight: 1\nagainst 0",
+    ]
+    assert [round(bar.get_width(), 3) for bar in axes.patches] == [0.1, 0.1]
+
+
+def test_crops_show_each_network_with_its_psnr(draw: Callable[[str], Figure]) -> None:
+    labels = [axes.get_xlabel() for axes in draw("qualitative").axes]
+    assert labels[:2] == ["", "LR"]
+    assert labels[2].startswith("bicubic\n")
+    assert labels[2].endswith(" dB")
+    assert labels[-1] == "ground truth"
+    assert len(labels) == 1 + 3 + 4 + 1
+
+
+def test_series_of_a_rule_share_its_colour_but_not_their_line() -> None:
+    names = ["rsc, tf_weight=0", "rsc, tf_weight=1", "aligned, tf_weight=0", "something else"]
+    colour, line = colours(names), line_styles(names)
+    assert colour["rsc, tf_weight=0"] == colour["rsc, tf_weight=1"] == colours(["rsc"])["rsc"]
+    assert line["rsc, tf_weight=0"] != line["rsc, tf_weight=1"]
+    assert len({colour[name] for name in names}) == 3
+
+
+def test_the_same_runs_give_the_same_bytes(sweep: Path, tmp_path: Path) -> None:
+    """In processes of their own: what one figure leaves behind must not be in the next."""
+    for out in ("one", "two"):
+        command = [sys.executable, str(ANALYSIS / "figures.py"), str(sweep), "--out", str(tmp_path / out)]
+        subprocess.run(command, check=True, capture_output=True)
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == sorted(f"{name}.{ending}" for name in FIGURES for ending in ("pdf", "png"))
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+def test_fonts_are_embedded(runs: Runs, tmp_path: Path) -> None:
+    write_figures(runs, chosen_run(runs, ""), ["psnr_macs"], tmp_path)
+    content = (tmp_path / "psnr_macs.pdf").read_bytes()
+    assert b"/FontFile2" in content
+    assert b"/Type3" not in content
+
+
+def test_missing_pieces_leave_out_a_figure_and_say_why(
+    tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path / "runs", "only", side=0)
+    assert main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err
+    assert "not drawn: qualitative: only has no crops" in said
+    assert "not drawn: gate_trajectories: only has no sparsify stage" in said
+    assert "not drawn: differences: no knob but the ratio varies" in said
+    assert (tmp_path / "out" / "psnr_macs.pdf").is_file()
+
+
+def test_wrong_input_is_one_line(tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.startswith("error: no result.json below ")
+    make_run(tmp_path, "a")
+    assert main([str(tmp_path), "--run", "b", "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == "error: --run must name a job: a; got 'b'\n"
+
+
+def test_latencies_of_two_machines_are_not_drawn_together(
+    tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path, "a")
+    job = make_run(tmp_path, "b", ratio=0.7)
+    measured = json.loads((job / "measured.json").read_text())
+    (job / "measured.json").write_text(json.dumps({**measured, "threads": 64}))
+    main([str(tmp_path), "--out", str(tmp_path / "out"), "--only", "psnr_latency"])
+    assert "latencies of different machines" in capsys.readouterr().err

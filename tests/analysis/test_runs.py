@@ -1,0 +1,168 @@
+"""Folders of runs as tidy tables: every number can be checked by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from comparisons import difference_table, pareto_front, published_table, seed_table
+from runs import frame_table, gate_table, job_table, load_runs, ratio_table, score_table
+
+from vsrprune.errors import UserError
+from vsrprune.failures import FailureCard
+
+MakeRun = Callable[..., Path]
+T_975 = {2: 4.302652729911275, 1: 12.706204736432095}  # Student's t by degrees of freedom
+
+
+def test_a_job_is_a_row_with_its_knobs_and_costs(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "a", psnr=30.2, macs=2000, latency=1.6, seed=3)
+    row = job_table(load_runs([str(tmp_path)])).iloc[0]
+    assert (row["job"], row["rule"], row["seed"], row["method"]) == ("a", "rsc", 3, "ssl")
+    assert row["psnr"] == 30.2
+    assert row["macs_kept"] == 0.25
+    assert row["speed_up"] == 2.5
+    assert row["units_cut"] == 0.5
+    assert row["seconds"] == 3.0
+
+
+def test_labels_name_only_what_varies(tmp_path: Path, make_run: MakeRun) -> None:
+    for ratio in (0.3, 0.5):
+        make_run(tmp_path, f"{ratio}", ratio=ratio, tf_weight=0.0)
+    make_run(tmp_path, "aligned", rsc=False, ratio=0.3, tf_weight=0.0)
+    runs = load_runs([str(tmp_path)])
+    assert runs.varying == ["rule", "ratio"]
+    assert [runs.label(run) for run in runs.finished] == ["aligned, ratio=0.3", "rsc, ratio=0.3", "rsc, ratio=0.5"]
+    assert [runs.label(run, without=("ratio",)) for run in runs.finished] == ["aligned", "rsc", "rsc"]
+
+
+def test_equal_names_in_two_sweeps_are_told_apart(tmp_path: Path, make_run: MakeRun) -> None:
+    for sweep in ("one", "two"):
+        make_run(tmp_path / sweep, "job")
+    assert [run.name for run in load_runs([str(tmp_path)]).finished] == ["one/job", "two/job"]
+
+
+def test_what_cannot_be_read_is_left_out_with_the_reason(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "good")
+    FailureCard("sparsify", 7, "the loss is not finite", "lower lr", "python run.py").save(_folder(tmp_path / "failed"))
+    (_folder(tmp_path / "running") / "state.json").write_text('{"stage": "pretrain", "step": 3}')
+    (make_run(tmp_path, "torn") / "result.json").write_text('{"format": 1, "qual')
+    (make_run(tmp_path, "old") / "result.json").write_text('{"format": 99}')
+    (make_run(tmp_path, "no latency") / "measured.json").write_text("{}")
+    runs = load_runs([str(tmp_path)])
+    assert [run.name for run in runs.finished] == ["good"]
+    reasons = {item.name: item.reason for item in runs.left_out}
+    assert reasons["failed"] == "failed in sparsify, step 7: the loss is not finite"
+    assert reasons["running"] == "has no result yet"
+    assert "result of format 99" in reasons["old"]
+    assert all(reasons[name].startswith("cannot be read") for name in ("torn", "old", "no latency"))
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def test_no_result_at_all_is_an_error_that_says_why(tmp_path: Path) -> None:
+    FailureCard("score", 0, "boom", "", "").save(_folder(tmp_path / "failed"))
+    with pytest.raises(UserError, match=r"(?s)no result\.json below .*left out: failed: failed in score, step 0: boom"):
+        load_runs([str(tmp_path)])
+
+
+def test_seeds_of_a_setting_become_mean_and_interval(tmp_path: Path, make_run: MakeRun) -> None:
+    for seed, psnr in enumerate((30.0, 30.2, 30.4)):
+        make_run(tmp_path, f"s{seed}", psnr=psnr, seed=seed)
+    make_run(tmp_path, "alone", psnr=29.0, ratio=0.7, macs=2000)
+    table = seed_table(load_runs([str(tmp_path)])).set_index("label")
+    assert table.loc["ratio=0.5", "psnr"] == pytest.approx(30.2)
+    assert table.loc["ratio=0.5", "half_width"] == pytest.approx(T_975[2] * 0.2 / 3**0.5)
+    assert table.loc["ratio=0.5", "seeds"] == 3
+    assert table["half_width"].isna()["ratio=0.7"]
+    assert table.loc["ratio=0.7", "macs_kept"] == 0.25
+
+
+def test_the_pareto_front_has_what_no_other_beats(tmp_path: Path, make_run: MakeRun) -> None:
+    points = {"a": (2000, 29.0), "b": (3000, 28.0), "c": (4000, 30.0), "d": (4000, 29.5), "e": (5000, 30.0)}
+    for number, (name, (macs, psnr)) in enumerate(points.items()):
+        make_run(tmp_path, name, macs=macs, psnr=psnr, min_kept=number + 1)
+    front = pareto_front(seed_table(load_runs([str(tmp_path)])), "macs_kept")
+    assert list(front["psnr"]) == [29.0, 30.0]
+    assert list(front["macs_kept"]) == [0.25, 0.5]
+
+
+def test_differences_are_paired_over_seeds_and_other_knobs(tmp_path: Path, make_run: MakeRun) -> None:
+    for seed in (0, 1):
+        for ratio in (0.3, 0.5):
+            base = 30 - ratio + seed  # seeds differ by 1 dB: only pairing sees the small difference
+            make_run(tmp_path, f"r{seed}{ratio}", psnr=base + 0.10 + 0.01 * seed, ratio=ratio, seed=seed, macs=5000)
+            make_run(tmp_path, f"a{seed}{ratio}", psnr=base, ratio=ratio, seed=seed, rsc=False, macs=4000)
+    make_run(tmp_path, "unpaired", psnr=99.0, ratio=0.7, seed=0)
+    table = difference_table(load_runs([str(tmp_path)]))
+    (row,) = table.to_dict("records")
+    assert (row["knob"], row["value"], row["reference"], row["pairs"]) == ("rule", "rsc", "aligned", 4)
+    assert row["difference"] == pytest.approx(0.105)
+    assert row["verdict"] == "better"
+    assert row["macs"] == pytest.approx(0.125)
+
+
+def test_one_pair_has_no_verdict(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "global")
+    make_run(tmp_path, "local", scope="local", psnr=29.0)
+    (row,) = difference_table(load_runs([str(tmp_path)])).to_dict("records")
+    assert (row["verdict"], row["pairs"]) == ("one pair", 1)
+
+
+def test_ratios_are_shares_cut_in_network_order(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "half", ratio=0.5)
+    make_run(tmp_path, "quarter", ratio=0.25)
+    table = ratio_table(load_runs([str(tmp_path)]))
+    assert [index[2] for index in table.index] == ["backward.conv1", "forward.conv1", "fusion"]
+    assert list(table.columns) == ["ratio=0.25", "ratio=0.5"]
+    assert table["ratio=0.25"].tolist() == [0.25, 0.25, 0.25]
+
+
+def test_frames_show_what_pruning_costs_there(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "a", psnr=30.0)  # dense: 31; frames 1 dB below and above the mean
+    rows = frame_table(load_runs([str(tmp_path)]))
+    assert list(rows["frame"]) == [0, 1]
+    assert list(rows["psnr_gap"]) == [1.0, 1.0]
+    assert rows["hidden_error"].tolist() == pytest.approx([0.2, 0.3])  # mean of both branches
+
+
+def test_scores_know_which_units_are_kept(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "a", ratio=0.25)
+    (run,) = load_runs([str(tmp_path)]).finished
+    table = score_table(run)
+    assert len(table) == 40
+    assert table.groupby("layer", sort=False)["kept"].sum().tolist() == [12, 12, 6]
+    assert table[table["layer"] == "fusion"]["score"].tolist() == [unit / 8 for unit in range(8)]
+
+
+def test_gates_come_from_the_curves(tmp_path: Path, make_run: MakeRun) -> None:
+    job = make_run(tmp_path, "a")
+    rows = [
+        {"stage": "pretrain", "step": 1, "loss": 1.0},
+        {"stage": "sparsify", "step": 1, "lambda": 0.1, "gate/fusion": 0.9},
+        {"stage": "sparsify", "step": 2, "lambda": 0.2, "gate/fusion": 0.5},
+    ]
+    (job / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run,) = load_runs([str(tmp_path)]).finished
+    table = gate_table(run)
+    assert table[["step", "gate", "lambda", "part"]].to_numpy().tolist() == [
+        [1, 0.9, 0.1, "fusion"],
+        [2, 0.5, 0.2, "fusion"],
+    ]
+    (job / "metrics.jsonl").unlink()
+    assert gate_table(load_runs([str(tmp_path)]).finished[0]).empty
+
+
+def test_published_points_appear_only_beside_runs_on_the_same_clips(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path / "demo", "a")
+    assert published_table(load_runs([str(tmp_path / "demo")])).empty
+    make_run(tmp_path / "reds", "a", data__name="reds4", data__channel="rgb")
+    table = published_table(load_runs([str(tmp_path / "reds")])).set_index("method")
+    assert table.loc["BasicVSR", "psnr"] == 31.42
+    assert table.loc["BasicVSR", "macs_kept"] == 1.0
+    assert table.loc["SSL-bi", "macs_kept"] == pytest.approx(92.1 / 337.8)

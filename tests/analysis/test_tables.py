@@ -1,0 +1,117 @@
+"""A paper's tables: numbers, marks and bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from runs import Runs, load_runs
+from tables import FORMATS, TABLES, build_table, comma_separated, latex, main, markdown
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def runs(tmp_path: Path, make_run: MakeRun) -> Runs:
+    """rsc beats aligned beyond noise at 0.5, and within noise at 0.3; two seeds."""
+    for seed, shift in ((0, 0.0), (1, 1.0)):
+        for ratio, gains in ((0.3, (0.5, -0.4)), (0.5, (0.20, 0.21))):
+            make_run(tmp_path, f"a{ratio}{seed}", rsc=False, ratio=ratio, seed=seed, psnr=29 + shift, macs=4000)
+            make_run(tmp_path, f"r{ratio}{seed}", ratio=ratio, seed=seed, psnr=29 + shift + gains[seed], macs=6000)
+    return load_runs([str(tmp_path)])
+
+
+def test_rows_columns_and_numbers(runs: Runs) -> None:
+    table = build_table(runs, "rule")
+    assert table.columns == ["30 % of the units cut", "50 % of the units cut"]
+    assert [(group, name) for group, name, _ in table.rows] == [("", "aligned"), ("", "rsc")]
+    cell = table.rows[1][2][1]
+    assert cell is not None
+    assert cell.psnr.mean == pytest.approx(29.705)
+    assert cell.macs_kept == 0.75
+
+
+def test_the_best_is_marked_only_beyond_noise(runs: Runs) -> None:
+    rows = {name: cells for _, name, cells in build_table(runs, "rule").rows}
+    assert [cell.place for cell in rows["rsc"] if cell] == [0, 1]
+    assert [cell.place for cell in rows["aligned"] if cell] == [0, 0]
+
+
+def test_one_seed_marks_nothing(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "a", rsc=False, psnr=20.0)
+    make_run(tmp_path, "r", psnr=40.0)
+    table = build_table(load_runs([str(tmp_path)]), "rule")
+    assert {cell.place for _, _, cells in table.rows for cell in cells if cell} == {0}
+    assert "| rsc | 40.000 | 50.0% |" in markdown(table)
+
+
+def test_second_place_needs_a_first(tmp_path: Path, make_run: MakeRun) -> None:
+    for seed in (0, 1):
+        for score, psnr in (("l1", 30 + 0.001 * seed), ("gate", 29 + 0.001 * seed), ("random", 28.0)):
+            make_run(tmp_path, f"{score}{seed}", score=score, seed=seed, psnr=psnr + seed)
+    rows = {name: cells[0] for _, name, cells in build_table(load_runs([str(tmp_path)]), "score").rows}
+    assert {name: cell.place for name, cell in rows.items() if cell} == {
+        "score=l1": 1,
+        "score=gate": 2,
+        "score=random": 0,
+    }
+
+
+def test_what_else_varies_groups_the_rows(tmp_path: Path, make_run: MakeRun) -> None:
+    for scope in ("local", "global"):
+        for rsc in (True, False):
+            make_run(tmp_path, f"{scope}{rsc}", scope=scope, rsc=rsc)
+    table = build_table(load_runs([str(tmp_path)]), "rule")
+    assert [(group, name) for group, name, _ in table.rows] == [
+        ("global", "aligned"), ("local", "aligned"), ("global", "rsc"), ("local", "rsc"),
+    ]  # fmt: skip
+    lines = markdown(table).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:8]] == [
+        "*global*",
+        "aligned",
+        "rsc",
+        "*local*",
+        "aligned",
+        "rsc",
+    ]
+
+
+def test_every_format_holds_every_number(runs: Runs) -> None:
+    table = build_table(runs, "rule")
+    assert "**29.705 ± 6.417**" in markdown(table)
+    rows = list(csv.DictReader(io.StringIO(comma_separated(table))))
+    assert len(rows) == 4
+    assert rows[3]["psnr_db"] == "29.705000"
+    assert rows[3]["place"] == "1"
+    text = latex(table)
+    assert r"\textbf{29.705 $\pm$ 6.417} & 75.0\,\% \\" in text
+    assert r"30 \% of the units cut" in text
+    assert text.count("{") == text.count("}")
+    assert text.startswith("% PSNR")
+
+
+@pytest.mark.parametrize("name", ["main", "rule"])
+def test_the_same_runs_give_the_same_bytes(runs: Runs, tmp_path: Path, name: str) -> None:
+    outs = [tmp_path / "out1", tmp_path / "out2"]
+    for out in outs:
+        assert main([str(tmp_path), "--table", name, "--out", str(out)]) == 0
+    for ending in FORMATS:
+        one, two = ((out / f"{name}.{ending}").read_bytes() for out in outs)
+        assert one == two
+        assert one
+
+
+def test_a_table_that_the_runs_do_not_vary_is_refused(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path), "--table", "scope"]) == 2
+    expected = "error: --table scope compares scope, but all these runs have the same; they vary rule, ratio\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_names_a_knob_of_the_runs(name: str, runs: Runs) -> None:
+    assert TABLES[name] == "" or TABLES[name] in runs.finished[0].knobs

@@ -25,13 +25,14 @@ lint: $(READY)
 
 figures: $(READY)
 	$(BIN)/python analysis/figures.py $(or $(RUNS),runs)
+	$(BIN)/python analysis/report.py $(or $(RUNS),runs)
 
 # torch goes first and pinned, so that nothing else decides which build arrives.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,launchers]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,launchers,report]"
 	touch $@
 
 clean:

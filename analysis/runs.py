@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,11 +41,11 @@ class Run:
 
     @cached_property
     def knobs(self) -> dict[str, Any]:
-        """The knobs by the names of KNOBS, and the seeds; groups by the names of their files."""
+        """The knobs by the names of KNOBS, and the seeds; groups by their files, values inside them as GROUP.NAME."""
         values = self.result.knobs
         groups = {name: values[name]["name"] for name in ("model", "data", "schedule", "method")}
         flat = {name: values[name] for name in (*KNOBS, *SEEDS) if name in values and name not in groups}
-        return {**flat, **groups, "rule": self.result.rule}
+        return {**dict(_flattened(values)), **flat, **groups, "rule": self.result.rule}
 
     @cached_property
     def setting(self) -> str:
@@ -78,13 +78,31 @@ class Runs:
 
     @cached_property
     def varying(self) -> list[str]:
-        """The knobs in which the finished jobs differ, seeds excepted."""
-        return [knob for knob in KNOBS if len({str(run.knobs[knob]) for run in self.finished}) > 1]
+        """The knobs in which the finished jobs differ, seeds excepted; those inside a group only among equal names."""
+        knobs = [knob for knob in KNOBS if len({str(run.knobs[knob]) for run in self.finished}) > 1]
+        inside = dict.fromkeys(name for run in self.finished for name in run.knobs if "." in name)
+        return knobs + [name for name in inside if self._differ_inside(name)]
+
+    def _differ_inside(self, name: str) -> bool:
+        """Whether runs whose group has the same name differ in one of its values."""
+        group = name.split(".")[0]
+        values: dict[str, set[str]] = {}
+        for run in self.finished:
+            values.setdefault(str(run.knobs.get(group)), set()).add(str(run.knobs.get(name)))
+        return any(len(found) > 1 for found in values.values())
 
     def label(self, run: Run, without: Sequence[str] = ()) -> str:
         """What tells a job's setting from the others', in few words."""
-        words = [_word(knob, run.knobs[knob]) for knob in self.varying if knob not in without]
+        words = [_word(knob, run.knobs.get(knob)) for knob in self.varying if knob not in without]
         return ", ".join(words) or str(run.knobs["rule"])
+
+
+def _flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{name}.")
+        elif prefix:
+            yield f"{prefix}{name}", value
 
 
 def _word(knob: str, value: Any) -> str:
@@ -94,15 +112,21 @@ def _word(knob: str, value: Any) -> str:
 
 
 def load_runs(folders: Sequence[str]) -> Runs:
-    """All jobs below the folders. Raises UserError if none has a result."""
+    """All jobs below the folders. Raises UserError for a missing folder, and if no job has a result."""
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise UserError(f"there is no folder {folder}; give folders that run.py wrote, such as runs/")
     finished: list[Run] = []
     left_out: list[LeftOut] = []
     for name, folder in _named(_job_folders(folders)).items():
         try:
-            finished.append(Run(name, folder, Result.load(folder), _with_latency(read_measured(folder))))
-        except FileNotFoundError:
-            left_out.append(_unfinished(name, folder))
-        except (UserError, ValueError, KeyError, TypeError) as error:
+            if not (folder / RESULT).is_file():
+                left_out.append(_unfinished(name, folder))
+                continue
+            run = Run(name, folder, Result.load(folder), _with_latency(read_measured(folder)))
+            _place(run)  # raises KeyError where a knob is missing
+            finished.append(run)
+        except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             left_out.append(LeftOut(name, folder, f"cannot be read: {error!s}".replace("\n", " ")))
     finished.sort(key=_place)
     if not finished:
@@ -130,12 +154,19 @@ def _job_folders(folders: Sequence[str]) -> list[Path]:
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:
-    """Folders by their own names, or with the sweep's before it where two are alike."""
-    names = [folder.name for folder in folders]
-    return {
-        folder.name if names.count(folder.name) == 1 else f"{folder.parent.name}/{folder.name}": folder
-        for folder in folders
-    }
+    """Folders by their own names, with as many of those above as it takes to tell them apart."""
+    for depth in range(1, max((len(folder.parts) for folder in folders), default=0) + 1):
+        names = ["/".join(folder.parts[-depth:]) for folder in folders]
+        if len(set(names)) == len(names):
+            break
+    return (
+        {
+            folder.name if [other.name for other in folders].count(folder.name) == 1 else name: folder
+            for name, folder in zip(names, folders, strict=True)
+        }
+        if folders
+        else {}
+    )
 
 
 def _with_latency(measured: dict[str, Any]) -> dict[str, Any]:

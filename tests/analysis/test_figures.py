@@ -189,7 +189,7 @@ def test_missing_pieces_leave_out_a_figure_and_say_why(
 
 def test_wrong_input_is_one_line(tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nowhere")]) == 2
-    assert capsys.readouterr().err.startswith("error: no result.json below ")
+    assert capsys.readouterr().err.startswith("error: there is no folder ")
     make_run(tmp_path, "a")
     assert main([str(tmp_path), "--run", "b", "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == "error: --run must name a job: a; got 'b'\n"

@@ -44,6 +44,33 @@ def test_equal_names_in_two_sweeps_are_told_apart(tmp_path: Path, make_run: Make
     assert [run.name for run in load_runs([str(tmp_path)]).finished] == ["one/job", "two/job"]
 
 
+def test_equal_sweeps_in_two_folders_are_told_apart(tmp_path: Path, make_run: MakeRun) -> None:
+    for folder in ("one", "two"):
+        make_run(tmp_path / folder / "sweep", "job")
+    make_run(tmp_path, "alone")
+    names = [run.name for run in load_runs([str(tmp_path)]).finished]
+    assert sorted(names) == ["alone", "one/sweep/job", "two/sweep/job"]
+
+
+def test_settings_that_differ_inside_a_group_have_labels_of_their_own(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "slow", schedule__finetune__lr=0.001)
+    make_run(tmp_path, "fast", schedule__finetune__lr=0.01)
+    runs = load_runs([str(tmp_path)])
+    assert runs.varying == ["schedule.finetune.lr"]
+    assert sorted(runs.label(run) for run in runs.finished) == [
+        "schedule.finetune.lr=0.001",
+        "schedule.finetune.lr=0.01",
+    ]
+    assert len(ratio_table(runs).columns) == 2
+
+
+def test_values_inside_groups_of_other_names_make_no_label(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "demo")
+    make_run(tmp_path, "paper", schedule={"name": "paper", "finetune": {"steps": 300000, "lr": 0.0002}})
+    runs = load_runs([str(tmp_path)])
+    assert runs.varying == ["schedule"]
+
+
 def test_what_cannot_be_read_is_left_out_with_the_reason(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "good")
     FailureCard("sparsify", 7, "the loss is not finite", "lower lr", "python run.py").save(_folder(tmp_path / "failed"))
@@ -51,18 +78,31 @@ def test_what_cannot_be_read_is_left_out_with_the_reason(tmp_path: Path, make_ru
     (make_run(tmp_path, "torn") / "result.json").write_text('{"format": 1, "qual')
     (make_run(tmp_path, "old") / "result.json").write_text('{"format": 99}')
     (make_run(tmp_path, "no latency") / "measured.json").write_text("{}")
+    (make_run(tmp_path, "list") / "result.json").write_text("[]")
+    (_folder(tmp_path / "torn card") / "failure.json").write_text('{"stage": ')
+    without = make_run(tmp_path, "no method") / "result.json"
+    content = json.loads(without.read_text())
+    del content["knobs"]["method"]
+    without.write_text(json.dumps(content))
     runs = load_runs([str(tmp_path)])
     assert [run.name for run in runs.finished] == ["good"]
     reasons = {item.name: item.reason for item in runs.left_out}
     assert reasons["failed"] == "failed in sparsify, step 7: the loss is not finite"
     assert reasons["running"] == "has no result yet"
     assert "result of format 99" in reasons["old"]
-    assert all(reasons[name].startswith("cannot be read") for name in ("torn", "old", "no latency"))
+    assert all(reasons[name].startswith("cannot be read") for name in reasons.keys() - {"failed", "running"})
+    assert len(reasons) == 8
 
 
 def _folder(path: Path) -> Path:
     path.mkdir()
     return path
+
+
+def test_a_missing_folder_is_an_error(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "a")
+    with pytest.raises(UserError, match=r"there is no folder .*nowhere"):
+        load_runs([str(tmp_path), str(tmp_path / "nowhere")])
 
 
 def test_no_result_at_all_is_an_error_that_says_why(tmp_path: Path) -> None:

@@ -157,6 +157,7 @@ class RowLogger(Logger):
     def __init__(self, path: Path, stage: str, on_row: OnRow) -> None:
         super().__init__()
         self._path, self._stage, self._on_row = path, stage, on_row
+        self._last: int | None = None
 
     @property
     def name(self) -> str:
@@ -169,7 +170,13 @@ class RowLogger(Logger):
         return ""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append one row; `step` counts optimiser steps from 0."""
+        """Append one row; `step` counts optimiser steps from 0.
+
+        Between the steps that the module logs, Lightning hands on the last values again: they are no new row.
+        """
+        if step == self._last:
+            return
+        self._last = step
         values = {name: round(float(value), 8) for name, value in metrics.items() if name != "epoch"}
         row = {"stage": self._stage, "step": step, **values}
         with self._path.open("a") as stream:

@@ -25,7 +25,9 @@ ARGUMENTS = BasicVSRArguments(
 CLIPS = demo_clips(4, 0, 1, 1, 5).train
 
 
-def train(workdir: Path, *, devices: int = 1, lr: float = 1e-3, on_row: Any = lambda row: None) -> Any:
+def train(
+    workdir: Path, *, devices: int = 1, lr: float = 1e-3, log_every: int = 1, on_row: Any = lambda row: None
+) -> Any:
     """Rows and weights at the end of a short training."""
     torch.manual_seed(0)
     module = Pretrain(BasicVSR(ARGUMENTS), STEPS, lr, "onecycle")
@@ -36,7 +38,7 @@ def train(workdir: Path, *, devices: int = 1, lr: float = 1e-3, on_row: Any = la
         Sampling(batch=2, patch=8, frames=3, seed=0),
         workdir=workdir,
         hardware=Hardware(devices=devices),
-        log_every=1,
+        log_every=log_every,
         checkpoint_every=2,
         on_row=on_row,
     )
@@ -64,6 +66,12 @@ def test_a_signal_during_any_step_stops_after_it_and_the_end_is_the_same(
     rows, weights = train(tmp_path)
     assert rows == undisturbed[0]
     assert all(torch.equal(value, undisturbed[1][name]) for name, value in weights.items())
+
+
+def test_rows_are_written_once_at_the_steps_that_are_logged(tmp_path: Path) -> None:
+    seen: list[int] = []
+    rows, _ = train(tmp_path, log_every=2, on_row=lambda row: seen.append(row["step"]))
+    assert [row["step"] for row in rows] == seen == [1, 3]
 
 
 def test_handlers_of_signals_are_put_back(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ python src/run.py --help                             every knob
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -90,5 +92,19 @@ def _complain(text: str, code: int = 2) -> int:
     return code
 
 
+def run_explained() -> None:
+    """Run `main`; also what fails in Hydra's own hands (its folders and files) ends in one line."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print a traceback and exit
+    try:
+        main()
+    except CompactHydraException as error:
+        sys.exit(_complain("\n".join(map(str, filter(None, (error, error.__cause__)))), 1))
+    except OSError as error:
+        explanation = explain_os_error(error)
+        if explanation is None:
+            raise
+        sys.exit(_complain(explanation))
+
+
 if __name__ == "__main__":
-    main()
+    run_explained()

@@ -16,6 +16,12 @@ from vsrprune.store import explain_os_error, write_json
 
 CARD, STATE = "failure.json", "state.json"
 STATE_EVERY_S = 1.0
+OUT_OF_MEMORY = (  # in the words of CUDA, of PyTorch, of C++ and of oneDNN
+    "out of memory",
+    "can't allocate memory",
+    "bad_alloc",
+    "could not create a primitive",
+)
 LESS_MEMORY = "give it less to hold: a smaller schedule.batch, schedule.patch or schedule.frames, or fewer jobs at once"
 
 
@@ -116,7 +122,7 @@ def _explain(error: BaseException) -> tuple[str, str]:
         return text, LESS_MEMORY
     if isinstance(error, UserError):
         return str(error), "mend what it names"
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in OUT_OF_MEMORY):
         return f"out of memory: {text}", LESS_MEMORY
     if isinstance(error, OSError):
         explanation = explain_os_error(error)

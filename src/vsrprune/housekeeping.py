@@ -37,9 +37,8 @@ def entries(store: Store) -> Iterator[Entry]:
     """All published artifacts, stage by stage."""
     now = time.time()
     for stage in VERSIONS:
-        for manifest in sorted((store.root / stage).glob(f"[!.]*/{MANIFEST}")):
-            folder = manifest.parent
-            yield Entry(stage, folder.name, folder, _size(folder), now - manifest.stat().st_mtime)
+        for folder in sorted((store.root / stage).glob("[!.]*/")):  # one without a manifest too: it is damaged
+            yield Entry(stage, folder.name, folder, _size(folder), now - folder.stat().st_mtime)
 
 
 def list_store(store: Store, runs: Path, console: Console) -> None:
@@ -104,7 +103,8 @@ def estimated_cost(store: Store, plans: Sequence[StagePlan]) -> tuple[float, flo
     """
     seconds = size = 0.0
     for plan in plans:
-        recorded = [_recorded(path) for path in (store.root / plan.stage).glob(f"[!.]*/{MANIFEST}")]
+        manifests = (store.root / plan.stage).glob(f"[!.]*/{MANIFEST}")
+        recorded = [known for path in manifests if (known := _recorded(path)) is not None]
         if not recorded:
             return None
         seconds += statistics.median(rate for rate, _ in recorded) * _work(plan.settings)
@@ -112,11 +112,14 @@ def estimated_cost(store: Store, plans: Sequence[StagePlan]) -> tuple[float, flo
     return seconds, size
 
 
-def _recorded(path: Path) -> tuple[float, float]:
-    """Seconds per unit of work, and bytes, of one artifact."""
-    manifest = json.loads(path.read_text())
-    size = sum(file["bytes"] for file in manifest["files"].values())
-    return manifest["seconds"] / _work(manifest["settings"]), size
+def _recorded(path: Path) -> tuple[float, float] | None:
+    """Seconds per unit of work, and bytes, of one artifact; None if its manifest is damaged."""
+    try:
+        manifest = json.loads(path.read_text())
+        size = sum(file["bytes"] for file in manifest["files"].values())
+        return manifest["seconds"] / _work(manifest["settings"]), size
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _work(settings: Mapping[str, Any]) -> float:
@@ -160,7 +163,10 @@ def _needed(runs: Path) -> set[str]:
     """Keys of all stages that some result.json names."""
     keys: set[str] = set()
     for path in runs.rglob(RESULT):
-        keys |= set(json.loads(path.read_text())["stages"].values())
+        try:
+            keys |= set(json.loads(path.read_text())["stages"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is damaged ({error}); delete it or run its job again") from error
     return keys
 
 

@@ -118,6 +118,8 @@ def try_acquire(path: Path, seconds: float) -> Lease | Holder:
         holder = _holder(path, seconds, now)
         if holder is not None:
             return holder
+        for left_over in path.parent.glob(f".{path.name}-*"):  # by a process that died right here
+            left_over.unlink()
         mine = Holder.this_process()
         beside = path.with_name(f".{path.name}-{mine.token}")
         beside.write_text(json.dumps(asdict(mine)))

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -65,7 +66,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def explain_os_error(error: OSError) -> str | None:
     """One line for the errors of a full or read-only disk, else None."""
-    where = f" while writing {error.filename}" if error.filename else ""
+    name = error.filename2 or error.filename  # the second is the target where a file is copied
+    where = f" while writing {name}" if name else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full{where}; free some space and run the same command again, finished stages are kept"
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
@@ -120,6 +122,8 @@ class Store:
         """The artifact, or None if there is none; one that fails its checksums is set aside with a warning."""
         artifact, damage = self._read(stage, key)
         if damage is None:
+            if artifact is not None:
+                self._tidy(stage, key)
             return artifact
         with changing(self._leases):
             artifact, damage = self._read(stage, key)  # another process may have mended it meanwhile
@@ -128,6 +132,17 @@ class Store:
             aside = self._set_aside(stage, key)
         self._warn(f"{stage} {key} is damaged: {damage}; set aside in {aside}, it will be computed again")
         return None
+
+    def _tidy(self, stage: str, key: str) -> None:
+        """Remove the lease and the checkpoints of a process that died right after it had published."""
+        lease = self._leases / f"{stage}-{key}.json"
+        if not (lease.exists() or self._workdirs(stage, key).exists()):
+            return
+        with contextlib.suppress(OSError):  # a store that may only be read
+            held = try_acquire(lease, self._lease_seconds)
+            if isinstance(held, Lease):
+                with held:
+                    shutil.rmtree(self._workdirs(stage, key), ignore_errors=True)
 
     def _read(self, stage: str, key: str) -> tuple[Artifact | None, str | None]:
         """The artifact, or what is wrong with it; neither if there is none."""
@@ -193,6 +208,9 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)  # gone after a rename; else half-made
         if not mine:
+            shutil.rmtree(self._workdirs(stage, key) / lease.token, ignore_errors=True)  # made anew since it woke
+            with contextlib.suppress(OSError):  # in use, or gone
+                self._workdirs(stage, key).rmdir()
             self._warn(f"{stage} {key} went to another process while this one was stalled; its result is used")
             return None
         shutil.rmtree(self._workdirs(stage, key), ignore_errors=True)

@@ -6,6 +6,7 @@ W&B runs merge. Here a job is an ordinary call of the script; the parent imports
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -239,7 +240,8 @@ class Sweep:
         if code and FailureCard.load(item.folder) is None:
             retry = retry_command(item.command[1:])
             card = card_of_lost_worker(error, item.folder, retry) if error else card_of_exit(code, item.folder, retry)
-            card.save(item.folder)
+            with contextlib.suppress(OSError):  # on a full disk; the other jobs and the summary still come
+                card.save(item.folder)
         if not self._alone:
             took = readable_time(time.monotonic() - self._started[item.name])
             end = f"failed after {took}: {item.folder / OUTPUT}" if code else f"done in {took}"
@@ -304,6 +306,8 @@ def _summary(outcomes: Mapping[str, str], root: Path, console: Console) -> None:
         if card is not None:
             print(f"failed: {name} in {card.stage}, step {card.step}: {card.cause}", file=sys.stderr)
             print(f"  what to change: {card.advice}\n  retry it alone: {card.command}", file=sys.stderr)
+        elif outcome == FAILED:
+            print(f"failed: {name}; see what it printed above", file=sys.stderr)
     kinds = (DONE, REUSED, FAILED) + ((STOPPED,) if STOPPED in outcomes.values() else ())
     counts = [f"{list(outcomes.values()).count(outcome)} {outcome}" for outcome in kinds]
     print(f"{len(outcomes)} jobs: {', '.join(counts)}; files: {root}", flush=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from vsrprune.channels import PrunePlan
@@ -25,7 +25,8 @@ WEIGHTS, DESCRIPTION = "network.safetensors", "network.json"
 def save_network(network: BasicVSR, folder: Path) -> None:
     """Write network.safetensors and network.json; the latter names the arguments and, if pruned, the kept channels."""
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
+    # Not save_file: it hides a full disk in an error of its own, and others may not read what it writes.
+    (folder / WEIGHTS).write_bytes(save(weights))
     plan = None if network.plan is None else network.plan.to_json()
     write_json(folder / DESCRIPTION, {"network": "basicvsr", "arguments": asdict(network.arguments), "plan": plan})
 

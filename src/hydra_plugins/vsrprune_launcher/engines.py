@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,6 +25,10 @@ from vsrprune.processes import run_child
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 START_SECONDS = 30  # until a scheduler that is named must have answered
+REPLACE_SECONDS = 30  # between two looks for batch jobs that have ended
+ENDED_BATCH_JOBS = 20  # that one job may outlive, at their time limit for example; Dask counts up to two for each
+# A batch job that is told to end (time limit, preemption) is killed with its script, so that waits for the checkpoint.
+WAIT_FOR_CHECKPOINT = "trap 'while pgrep -g 0 -f hydra.mode=RUN >/dev/null; do sleep 0.5; done' TERM"
 
 
 @dataclass(frozen=True)
@@ -120,8 +126,10 @@ def _dask_cluster(settings: LauncherConfig) -> Iterator[Any]:
         ) as cluster:
             yield cluster
         return
+    on_interrupt = signal.getsignal(signal.SIGINT)
     with _needing_extra(settings.name):
         import dask_jobqueue
+    signal.signal(signal.SIGINT, on_interrupt)  # dask-jobqueue 0.9 makes Ctrl-C a sys.exit() when it is imported
     kinds = {
         "slurm": dask_jobqueue.SLURMCluster,
         "pbs": dask_jobqueue.PBSCluster,
@@ -129,15 +137,62 @@ def _dask_cluster(settings: LauncherConfig) -> Iterator[Any]:
     }
     given = dict(settings.options or {})
     extra = [*given.pop("worker_extra_args", []), "--resources", "job=1"]
+    prologue = [*given.pop("job_script_prologue", []), WAIT_FOR_CHECKPOINT]
     try:
         cluster = kinds[settings.name](
-            **given, processes=1, worker_extra_args=extra, scheduler_options={"dashboard_address": None}
+            **given,
+            processes=1,
+            worker_extra_args=extra,
+            job_script_prologue=prologue,
+            scheduler_options={"dashboard_address": ":0", "dashboard": False, "allowed_failures": ENDED_BATCH_JOBS},
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"launcher.options: {error}; they are those of dask-jobqueue for {settings.name}") from None
-    with cluster:
-        cluster.scale(jobs=settings.jobs)
+    with cluster, _kept_up(cluster, settings):
         yield cluster
+
+
+@contextlib.contextmanager
+def _kept_up(cluster: Any, settings: LauncherConfig) -> Iterator[None]:
+    """Submit `jobs` batch jobs, and others for those that end before the sweep does, at their time limit for example.
+
+    Raises UserError if the batch system takes none of them.
+    """
+    for _ in range(settings.jobs):
+        cluster.worker_spec.update(cluster.new_worker_spec())
+    try:
+        cluster.sync(_submit_missing, cluster)
+    except (OSError, RuntimeError) as error:
+        if not cluster.workers:
+            said = str(error).partition("stderr:\n")[2].strip() or error
+            raise UserError(f"launcher={settings.name}: no batch job could be submitted ({said})") from None
+    ended = threading.Event()
+
+    def replace() -> None:
+        while not ended.wait(REPLACE_SECONDS):
+            with contextlib.suppress(OSError, RuntimeError):  # the next look tries again
+                cluster.sync(_submit_missing, cluster)
+
+    keeper = threading.Thread(target=replace, daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        keeper.join()
+
+
+async def _submit_missing(cluster: Any) -> None:
+    """Have Dask submit what it lacks. It would count a job that was refused as submitted, and stumble over it later."""
+    from distributed.core import Status
+
+    try:
+        await cluster._correct_state()
+    finally:
+        for name, job in list(cluster.workers.items()):
+            if job.job_id is None:
+                job.status = Status.failed
+                del cluster.workers[name]
 
 
 @contextlib.contextmanager

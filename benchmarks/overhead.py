@@ -34,7 +34,7 @@ from vsrprune.tracking import tracked
 RUN = Path(__file__).parents[1] / "src" / "run.py"
 STEP_MS = 20  # the step at which the overhead is judged
 PATCHES = (8, 10, 12, 14, 16, 20, 24, 28, 32)
-BATCH, FRAMES, LR = 4, 5, 1e-3
+BATCH, FRAMES, LR = 2, 5, 1e-3
 TINY = BasicVSRArguments(
     channels=16, blocks=3, upsampler_channels=16, bidirectional=True, upscale_factors=(2, 2), slope=0.1, flow_levels=3,
     flow_kernel=3, flow_widths=(16, 16),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import signal
@@ -10,11 +11,14 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from vsrprune.errors import LostRankError, UserError
+from vsrprune.lease import Holder
 from vsrprune.store import explain_os_error, write_json
 
 CARD, STATE = "failure.json", "state.json"
+START = "start"  # what state.json names before the first stage
 STATE_EVERY_S = 1.0
 OUT_OF_MEMORY = (  # in the words of CUDA, of PyTorch, of C++ and of oneDNN
     "out of memory",
@@ -48,30 +52,50 @@ class FailureCard:
 
 
 class JobState:
-    """How far a job is, on disk: all that is left of a job that was killed."""
+    """How far a job is, on disk: all that is left of a job that was killed.
+
+    state.json: stage and step; where a stage trains, its number of steps, the latest loss, and since when (seconds of
+    the clock) and from which step on this process has trained it; the process itself, as in a lease. `waiting` stands
+    there until the job has a process of its own.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path, self._written = folder / STATE, 0.0
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CARD).unlink(missing_ok=True)
-        self.stage("start")
+        self.stage(START)
 
-    def stage(self, stage: str) -> None:
-        """A stage begins."""
-        self._write(stage, 0)
+    @staticmethod
+    def waiting(folder: Path) -> None:
+        """Tell that this process will start the job in `folder` later; how far it came before is kept."""
+        with contextlib.suppress(OSError):  # a sign for those who watch; the job itself says if it cannot write
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / STATE).write_text(json.dumps({**_reached(*read_state(folder)), "waiting": True}))
 
-    def step(self, stage: str, step: int) -> None:
+    def stage(self, stage: str, steps: int = 0) -> None:
+        """A stage begins; `steps` is its length where it trains."""
+        self._state = _reached(stage, 0) | ({"steps": steps} if steps else {})
+        self._write()
+
+    def step(self, stage: str, step: int, loss: float | None = None) -> None:
         """A step is done; written once a second at most."""
+        self._state.setdefault("since", time.time())
+        self._state.setdefault("since_step", step)
+        self._state.update(stage=stage, step=step, loss=loss)
         if time.monotonic() - self._written >= STATE_EVERY_S:
-            self._write(stage, step)
+            self._write()
 
     def finished(self) -> None:
         """The job is done; its result says the rest."""
         self._path.unlink(missing_ok=True)
 
-    def _write(self, stage: str, step: int) -> None:
-        self._path.write_text(json.dumps({"stage": stage, "step": step}))
+    def _write(self) -> None:
+        self._path.write_text(json.dumps(self._state))
         self._written = time.monotonic()
+
+
+def _reached(stage: str, step: int) -> dict[str, Any]:
+    return {"stage": stage, "step": step, "process": asdict(Holder.this_process())}
 
 
 def card_of_error(error: BaseException, folder: Path, command: str) -> FailureCard:
@@ -113,7 +137,7 @@ def read_state(folder: Path) -> tuple[str, int]:
         state = json.loads((folder / STATE).read_text())
         return str(state["stage"]), int(state["step"])
     except (OSError, ValueError, KeyError):
-        return "start", 0
+        return START, 0
 
 
 def _explain(error: BaseException) -> tuple[str, str]:

@@ -158,6 +158,7 @@ class _Run:
     def _fit(self, module: TrainingStage, seed: int, folder: Path, work: Path) -> None:
         """Train, and leave the network and its curves in `folder`."""
         schedule, trainer = self._config.schedule, self._config.trainer
+        self._state.stage(module.stage, module.steps)
         rows = fit(
             module,
             self._clips.train,
@@ -173,7 +174,7 @@ class _Run:
         _write_rows(folder, rows)
 
     def _on_row(self, row: dict[str, Any]) -> None:
-        self._state.step(row["stage"], row["step"])
+        self._state.step(row["stage"], row["step"], row.get("loss_reconstruction"))
         self._tracker.row(row)
 
     def _pretrain(self, folder: Path, work: Path) -> None:

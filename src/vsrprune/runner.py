@@ -46,7 +46,7 @@ def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None
                 run_stages(job, store, tracker, state, say)
             result = collect(job, store, folder)
             if result is not None:
-                tracker.finished(result)
+                tracker.finished(result, folder)
                 state.finished()
                 return result
             if config.until != "evaluate":
@@ -63,7 +63,8 @@ def _tracker(config: Config, folder: Path, say: Callable[[str], None]) -> Abstra
         name=folder.name,
         group=config.tracking.group or "single runs",
         method=config.method.name,
-        config=config.knobs(),
+        tags=(config.method.name, config.rule, config.model.name, config.data.name),
+        config={**config.knobs(), "rule": config.rule},
         folder=folder,
         warn=lambda text: say(f"warning: {text}"),
     )

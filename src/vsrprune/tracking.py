@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from vsrprune.results import Result
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from vsrprune.results import CROP_PLACES, MEASURED, METRICS, Result
 
 ONLINE_TIMEOUT_S = 8  # without it a missing network costs half a minute
+LONGEST_TAG = 64  # W&B refuses a run with a longer one
+CROP_KINDS = ("lr", "bicubic", "dense", "pruned", "truth")
+CLIPS_SHOWN = 4
 
 
 class Tracker(Protocol):
@@ -19,8 +27,8 @@ class Tracker(Protocol):
     def row(self, row: Mapping[str, Any]) -> None:
         """One row of metrics.jsonl, as soon as it is written."""
 
-    def finished(self, result: Result) -> None:
-        """The job's result."""
+    def finished(self, result: Result, folder: Path) -> None:
+        """The job's result; `folder` holds what was written beside it."""
 
 
 class NoTracker:
@@ -29,12 +37,12 @@ class NoTracker:
     def row(self, row: Mapping[str, Any]) -> None:
         """Nothing."""
 
-    def finished(self, result: Result) -> None:
+    def finished(self, result: Result, folder: Path) -> None:
         """Nothing."""
 
 
 class WandbTracker:
-    """One wandb run: curves prefixed by stage, the configuration, a summary, and per-layer ratios as a table.
+    """One wandb run: curves prefixed by stage, the configuration, a summary, layers as table and picture, crops.
 
     Whatever goes wrong inside wandb is said once; the job goes on without it.
     """
@@ -48,9 +56,10 @@ class WandbTracker:
         """Log a row under its stage's name, against that stage's own steps."""
         self._mirror(lambda: self._log_row(row))
 
-    def finished(self, result: Result) -> None:
-        """Write the summary and the table of per-layer ratios."""
-        self._mirror(lambda: self._log_result(result))
+    def finished(self, result: Result, folder: Path) -> None:
+        """Write the summary, PSNR against MACs, the layers, the crops, and the curves of stages that were reused."""
+        for part in (self._log_reused, self._log_summary, self._log_tradeoff, self._log_pictures):
+            self._mirror(partial(part, result, folder))
 
     def close(self, failed: bool) -> None:
         """End the run."""
@@ -73,24 +82,98 @@ class WandbTracker:
             self._stages.add(stage)
         self._run.log({f"{stage}/{name}": value for name, value in row.items() if name != "stage"})
 
-    def _log_result(self, result: Result) -> None:
+    def _log_reused(self, result: Result, folder: Path) -> None:
+        """The curves of stages that another job trained, so that every run has all of its own."""
+        live = frozenset(self._stages)
+        path = folder / METRICS
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            row = json.loads(line)
+            if row["stage"] not in live:
+                self._log_row(row)
+
+    def _log_summary(self, result: Result, folder: Path) -> None:
+        path = folder / MEASURED
+        self._run.summary.update(summary_of(result, json.loads(path.read_text()) if path.is_file() else {}))
+
+    def _log_tradeoff(self, result: Result, folder: Path) -> None:
+        """Two points, pruned and dense, of a curve of PSNR against the share of the MACs."""
+        self._run.define_metric("tradeoff/macs_kept", summary="none")
+        self._run.define_metric("tradeoff/psnr", step_metric="tradeoff/macs_kept", summary="none")
+        for macs_kept, name in ((result.macs_kept, "finetuned"), (1.0, "dense")):
+            self._run.log({"tradeoff/macs_kept": macs_kept, "tradeoff/psnr": result.quality[name].psnr})
+
+    def _log_pictures(self, result: Result, folder: Path) -> None:
         import wandb
 
-        self._run.summary.update(
-            {
-                **{f"psnr/{name}": quality.psnr for name, quality in result.quality.items()},
-                **{f"ssim/{name}": quality.ssim for name, quality in result.quality.items()},
-                "macs_kept": result.macs_kept,
-                "units_cut": result.units_cut,
-                "equivalence/float64": result.equivalence["float64"],
-            }
-        )
         rows: list[Iterable[Any]] = [
             [layer.name, layer.part, layer.kind, layer.kept, layer.total, 1 - layer.kept / layer.total]
             for layer in result.layers
         ]
         columns: list[str | int] = ["layer", "part", "kind", "kept", "total", "ratio"]
-        self._run.log({"layers": wandb.Table(columns=columns, data=rows)})
+        crops = [wandb.Image(str(path), caption=caption) for caption, path in crop_files(folder / "crops").items()]
+        self._run.log(
+            {
+                "layers": wandb.Table(columns=columns, data=rows),
+                "layers/heatmap": wandb.Image(layer_heatmap(result), caption="units by importance; red: cut"),
+                **({"crops": crops} if crops else {}),
+            }
+        )
+
+
+def summary_of(result: Result, measured: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers that dashboards sort, filter and plot runs by; latencies only if they were measured."""
+    dense, pruned = result.cost["dense"], result.cost["pruned"]
+    values = {
+        **{f"psnr/{name}": quality.psnr for name, quality in result.quality.items()},
+        **{f"ssim/{name}": quality.ssim for name, quality in result.quality.items()},
+        "psnr/lost": result.quality["dense"].psnr - result.quality["finetuned"].psnr,
+        "macs_kept": result.macs_kept,
+        "units_cut": result.units_cut,
+        "macs": pruned.macs,
+        "parameters": pruned.parameters,
+        "parameters_kept": pruned.parameters / dense.parameters,
+        "equivalence/float64": result.equivalence["float64"],
+    }
+    latency = measured.get("latency_ms", {})
+    if {"dense", "pruned"} <= set(latency):
+        dense_ms, pruned_ms = latency["dense"]["ms"], latency["pruned"]["ms"]
+        values |= {"latency_ms": pruned_ms, "latency_ms_dense": dense_ms, "speed_up": dense_ms / pruned_ms}
+    return values
+
+
+def crop_files(folder: Path) -> dict[str, Path]:
+    """Pictures of a few clips, those of one clip side by side, by caption."""
+    path = folder / CROP_PLACES
+    clips = [place["clip"] for place in json.loads(path.read_text())] if path.is_file() else []
+    pictures = {f"{clip}: {kind}": folder / f"{clip}_{kind}.png" for clip in clips[:CLIPS_SHOWN] for kind in CROP_KINDS}
+    return {caption: picture for caption, picture in pictures.items() if picture.is_file()}
+
+
+CUT, BRIGHT, DARK = (213, 94, 0), (240, 244, 250), (20, 50, 110)  # red for the colour-blind too; blues
+CELL_HEIGHT, LABEL_GAP = 12, 4  # pixels
+
+
+def layer_heatmap(result: Result) -> Image.Image:
+    """A row per layer in network order: its name, and a cell per unit, the darker the more important; red if cut."""
+    width = max(layer.total for layer in result.layers)
+    cells_YXC = np.full((len(result.layers), width, 3), 255, np.uint8)
+    for row, layer in enumerate(result.layers):
+        scores = np.asarray(result.scores[layer.name], float)
+        share_X1 = (scores / max(scores.max(), 1e-12)).clip(0, 1)[:, None]
+        cells_YXC[row, : layer.total] = np.asarray(BRIGHT) + share_X1 * (np.asarray(DARK) - np.asarray(BRIGHT))
+        cut = np.setdiff1d(np.arange(layer.total), result.plan["groups"][layer.name]["kept"])
+        cells_YXC[row, cut] = CUT
+    cell_width = max(2, min(CELL_HEIGHT, 640 // width))
+    cells_YXC = cells_YXC.repeat(CELL_HEIGHT, axis=0).repeat(cell_width, axis=1)
+    font = ImageFont.load_default()
+    labels = [f"{layer.name}  {layer.kept}/{layer.total}" for layer in result.layers]
+    margin = round(max(map(font.getlength, labels))) + 2 * LABEL_GAP
+    image = Image.new("RGB", (margin + cells_YXC.shape[1], cells_YXC.shape[0]), "white")
+    image.paste(Image.fromarray(cells_YXC), (margin, 0))
+    draw = ImageDraw.Draw(image)
+    for row, label in enumerate(labels):
+        draw.text((LABEL_GAP, row * CELL_HEIGHT), label, fill="black", font=font)
+    return image
 
 
 @contextlib.contextmanager
@@ -102,6 +185,7 @@ def tracked(
     name: str,
     group: str,
     method: str,
+    tags: Sequence[str] = (),
     config: Mapping[str, Any],
     folder: Path,
     warn: Callable[[str], None],
@@ -123,6 +207,7 @@ def tracked(
             name=name,
             group=group,
             job_type=method,
+            tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys(tags) if tag],
             config=dict(_flattened(config)),
             dir=str(folder),
             settings=wandb.Settings(init_timeout=ONLINE_TIMEOUT_S, console="off", x_disable_meta=False),

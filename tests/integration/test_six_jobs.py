@@ -129,6 +129,7 @@ def test_figures_of_the_sweep(
     """Drawn without torch, the same bytes twice, layers of both rules in network order."""
     folder, _ = sweep
     sys.path.insert(0, str(ROOT / "analysis"))
+    from figures import FIGURES
     from runs import load_runs, ratio_table
 
     layers = [str(index[2]) for index in ratio_table(load_runs([str(folder / "runs")])).index]
@@ -145,9 +146,7 @@ def test_figures_of_the_sweep(
         environment = {**os.environ, "PYTHONPATH": str(no_torch)}
         subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert names == [
-        f"{name}.{kind}" for name in ("psnr_latency", "psnr_macs", "ratio_heatmap") for kind in ("pdf", "png")
-    ]
+    assert names == sorted(f"{name}.{kind}" for name in FIGURES for kind in ("pdf", "png"))
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
         assert (tmp_path / "one" / name).stat().st_size > 5000

@@ -240,7 +240,13 @@ def artifact_files(job, max_cut=0.01):
     return {
         "pretrain": {METRICS: {"stage": "pretrain", "step": 9, "loss": 0.5}},
         "reference": {
-            "reference.json": {"bicubic": QUALITY, "dense": QUALITY, "cost": COST, "notes": ["clip a: cropped"]}
+            "reference.json": {
+                "bicubic": QUALITY,
+                "dense": QUALITY,
+                "cost": COST,
+                "notes": ["clip a: cropped"],
+                "crops": [{"clip": "a", "frame": 1, "y": 0, "x": 4, "side": 8}],
+            }
         },
         "score": {"scores.json": {"fusion": [0.5]}},
         "select": {"selection.json": {"plan": {"rule": "rsc", "groups": groups}, "budget": budget}},
@@ -302,7 +308,11 @@ def test_collecting_writes_the_files_of_a_finished_job(store, tmp_path):
     assert list(measured["stage_seconds"]) == [stage.stage for stage in job.stages]
     rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
     assert [row["stage"] for row in rows] == ["pretrain", "finetune"]
-    assert sorted(path.name for path in (folder / "crops").iterdir()) == ["evaluate.png", "reference.png"]
+    assert sorted(path.name for path in (folder / "crops").iterdir()) == [
+        "evaluate.png",
+        "places.json",
+        "reference.png",
+    ]
 
 
 def test_gates_far_from_zero_at_the_cut_are_noted(store, tmp_path):

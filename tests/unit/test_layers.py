@@ -38,7 +38,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "vsrprune.processes",
         *L0,
     ),
-    "vsrprune.failures": ("vsrprune.errors", "vsrprune.store"),
+    "vsrprune.failures": ("vsrprune.errors", "vsrprune.lease", "vsrprune.store"),
     "vsrprune.tracking": ("vsrprune.results",),
     "vsrprune.jobs": (
         "vsrprune.data.demo_photos",

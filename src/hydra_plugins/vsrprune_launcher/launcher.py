@@ -27,7 +27,16 @@ from rich.console import Console
 from hydra_plugins.vsrprune_launcher.engines import ENGINES, Call, Submit
 from vsrprune.config import Config
 from vsrprune.errors import UserError
-from vsrprune.failures import CARD, FailureCard, card_of_exit, card_of_lost_worker, read_state, retry_command
+from vsrprune.failures import (
+    CARD,
+    STATE,
+    FailureCard,
+    JobState,
+    card_of_exit,
+    card_of_lost_worker,
+    read_state,
+    retry_command,
+)
 from vsrprune.housekeeping import readable_time
 from vsrprune.jobs import Job, collect, missing_stages, plan_job, read_measured
 from vsrprune.machine import is_measuring
@@ -164,6 +173,8 @@ class Sweep:
         self._alone = config.launcher.jobs == 1 and config.launcher.name == "local"
         gpus = config.trainer.devices if config.trainer.accelerator == "gpu" else 0
         self._drop_finished()
+        for item in self._pending:
+            JobState.waiting(item.folder)
         if self._pending:
             before = signal.signal(signal.SIGTERM, self._asked_to_stop)
             try:
@@ -196,7 +207,8 @@ class Sweep:
         if not (needs_no_process(item.job, self._store, item.folder) and collect(item.job, self._store, item.folder)):
             return False
         print(f"{item.title} (finished before)", flush=True)
-        (item.folder / CARD).unlink(missing_ok=True)
+        for stale in (CARD, STATE):
+            (item.folder / stale).unlink(missing_ok=True)
         self._outcomes[item.name] = REUSED
         return True
 
@@ -235,6 +247,7 @@ class Sweep:
             item.requeued += 1
             print(f"{item.title} (was asked to stop by its machine; queued again)", flush=True)
             self._pending.append(item)
+            JobState.waiting(item.folder)
             return
         self._outcomes[item.name] = FAILED if code else DONE
         if code and FailureCard.load(item.folder) is None:

@@ -1,0 +1,216 @@
+"""A real sweep of two jobs: its .wandb files, read back by wandb's own reader, and the live table beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, minimal_overrides
+from PIL import Image
+
+from vsrprune.results import Result
+
+sys.path.insert(0, str(ROOT / "analysis"))
+
+from watch import DONE, RUNNING, WAITING, JobRow, Watch
+
+RATIOS = ("0.3", "0.5")
+STEPS = {"pretrain": 4, "sparsify": 4, "finetune": 4}  # of the minimal schedule, every one logged
+
+
+@dataclass
+class Mirrored:
+    """A job's folder and what its .wandb file says."""
+
+    folder: Path
+    files: Path
+    run: Mapping[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    exit_codes: list[int] = field(default_factory=list)
+
+    @property
+    def result(self) -> Result:
+        return Result.load(self.folder)
+
+    def steps(self, stage: str) -> list[int]:
+        return [row[f"{stage}/step"] for row in self.history if f"{stage}/step" in row]
+
+
+def read_back(folder: Path) -> Mirrored:
+    """`wandb leet inspect` prints the records of a .wandb file as lines of JSON; it joins nested keys by dots."""
+    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    done = subprocess.run(
+        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"},
+        check=True,
+    )
+    mirrored = Mirrored(folder, path.parent / "files")
+    for record in map(json.loads, done.stdout.splitlines()):
+        content = record.get(record["type"], {})
+        if record["type"] == "run":
+            mirrored.run = content
+            mirrored.config.update(content["config"]["update"])
+        elif record["type"] == "config":
+            mirrored.config.update(content.get("update", {}))
+        elif record["type"] == "summary":
+            mirrored.summary.update(content.get("update", {}))
+        elif record["type"] == "history":
+            mirrored.history.append(content["item"])
+        elif record["type"] == "metric":
+            mirrored.metrics.append(content)
+        elif record["type"] == "exit":
+            mirrored.exit_codes.append(content.get("exit_code", 0))
+    return mirrored
+
+
+@dataclass
+class Swept:
+    """Where a sweep of two jobs wrote, and what the live table saw, look by look: rows by job."""
+
+    folder: Path
+    looks: list[dict[str, JobRow]]
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """Two jobs, one after the other, that share their pretraining."""
+    folder = tmp_path_factory.mktemp("wandb")
+    overrides = [f"ratio={','.join(RATIOS)}", "tracking=offline", *minimal_overrides(folder)]
+    watch, looks, log = Watch([folder / "runs"]), list[dict[str, JobRow]](), folder / "sweep.log"
+    with log.open("w") as output:
+        command = [sys.executable, str(ROOT / "src" / "run.py"), "-m", *overrides]
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + 600
+        while process.poll() is None:
+            if time.monotonic() > deadline:
+                process.kill()
+            looks.append({row.folder.name: row for row in watch.look(time.time())})
+            time.sleep(0.05)
+    assert process.returncode == 0, log.read_text()
+    return Swept(folder, looks)
+
+
+@pytest.fixture(scope="module")
+def jobs(sweep: Swept) -> list[Mirrored]:
+    return [read_back(path) for path in sorted(sweep.folder.glob("runs/*/ratio=*"))]
+
+
+def test_the_live_table_sees_jobs_wait_run_and_end(sweep: Swept) -> None:
+    first, second = (f"ratio={ratio}" for ratio in RATIOS)
+    states = [(look[first].state, look[second].state) for look in sweep.looks if len(look) == 2]
+    assert list(dict.fromkeys(states))[:2] == [(WAITING, WAITING), (RUNNING, WAITING)]
+    assert (DONE, RUNNING) in states
+    lengths = {(row.stage, row.steps) for look in sweep.looks for row in look.values() if row.steps}
+    assert lengths == set(STEPS.items())
+    rows = Watch([sweep.folder]).look(time.time())
+    assert [(row.folder.name, row.state) for row in rows] == [(first, DONE), (second, DONE)]
+    assert all(row.psnr and row.loss and row.macs_kept and row.macs_kept < 1 for row in rows)
+    assert not list(sweep.folder.glob("runs/*/*/state.json"))
+
+
+def test_one_run_per_job_in_a_group_named_as_the_sweep(jobs: list[Mirrored]) -> None:
+    assert [job.run["display_name"] for job in jobs] == [f"ratio={ratio}" for ratio in RATIOS]
+    assert len({job.run["run_id"] for job in jobs}) == 2
+    assert {job.run["run_group"] for job in jobs} == {jobs[0].folder.parent.name}
+    assert {job.run["project"] for job in jobs} == {"vsrprune"}
+    for job in jobs:
+        assert job.run["job_type"] == "ssl"
+        assert job.run["tags"] == ["ssl", "rsc", "basicvsr_tiny", "demo"]
+        assert job.exit_codes == [0]
+
+
+def test_knobs_are_flat_so_that_a_dashboard_can_filter_by_them(jobs: list[Mirrored]) -> None:
+    for job, ratio in zip(jobs, RATIOS, strict=True):
+        assert job.config["ratio"] == float(ratio)
+        assert job.config["rsc"] is True
+        assert job.config["rule"] == "rsc"
+        assert job.config["model.channels"] == 4
+        assert job.config["schedule.pretrain.steps"] == 4
+        assert job.config["method.name"] == "ssl"
+        assert not [name for name, value in job.config.items() if isinstance(value, dict) and name != "_wandb"]
+        assert not {"store_dir", "runs_dir", "launcher.name"} & set(job.config)
+
+
+def test_every_run_has_the_curves_of_every_stage_against_that_stages_steps(jobs: list[Mirrored]) -> None:
+    """Those of the pretraining that the second job took from the first too."""
+    for job in jobs:
+        rows = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
+        for stage, steps in STEPS.items():
+            assert sorted(job.steps(stage)) == list(range(steps))
+            written = {row["step"]: row["loss_reconstruction"] for row in rows if row["stage"] == stage}
+            loss = f"{stage}/loss_reconstruction"
+            assert {row[f"{stage}/step"]: row[loss] for row in job.history if loss in row} == written
+            assert {"glob_name": f"{stage}/*", "step_metric": f"{stage}/step"}.items() <= next(
+                metric.items() for metric in job.metrics if metric.get("glob_name") == f"{stage}/*"
+            )
+        sparsify = next(row for row in job.history if "sparsify/lambda" in row)
+        assert {"sparsify/max_cut", "sparsify/mean_cut"} <= set(sparsify)
+        assert any(name.startswith("sparsify/gate/") for name in sparsify)
+        assert any("finetune/loss_temporal" in row for row in job.history)
+
+
+def test_the_summary_has_quality_cost_and_measured_speed(jobs: list[Mirrored]) -> None:
+    for job in jobs:
+        result = job.result
+        measured = json.loads((job.folder / "measured.json").read_text())["latency_ms"]
+        expected = {
+            **{f"psnr/{name}": quality.psnr for name, quality in result.quality.items()},
+            **{f"ssim/{name}": quality.ssim for name, quality in result.quality.items()},
+            "macs_kept": result.macs_kept,
+            "units_cut": result.units_cut,
+            "macs": result.cost["pruned"].macs,
+            "parameters": result.cost["pruned"].parameters,
+            "latency_ms": measured["pruned"]["ms"],
+            "speed_up": measured["dense"]["ms"] / measured["pruned"]["ms"],
+        }
+        assert {name: job.summary[name] for name in expected} == pytest.approx(expected)
+
+
+def test_psnr_can_be_drawn_against_macs(jobs: list[Mirrored]) -> None:
+    for job in jobs:
+        result = job.result
+        points = [(row["tradeoff/macs_kept"], row["tradeoff/psnr"]) for row in job.history if "tradeoff/psnr" in row]
+        expected = [(result.macs_kept, result.quality["finetuned"].psnr), (1.0, result.quality["dense"].psnr)]
+        assert points == [pytest.approx(point) for point in expected]
+        assert {"name": "tradeoff/psnr", "step_metric": "tradeoff/macs_kept"}.items() <= next(
+            metric.items() for metric in job.metrics if metric.get("name") == "tradeoff/psnr"
+        )
+
+
+def test_the_layers_table_is_the_results(jobs: list[Mirrored]) -> None:
+    for job in jobs:
+        (path,) = (row["layers.path"] for row in job.history if "layers.path" in row)
+        assert job.summary["layers.path"] == path
+        table = json.loads((job.files / path).read_text())
+        assert table["columns"] == ["layer", "part", "kind", "kept", "total", "ratio"]
+        layers = job.result.layers
+        assert [row[:5] for row in table["data"]] == [
+            [layer.name, layer.part, layer.kind, layer.kept, layer.total] for layer in layers
+        ]
+        assert [row[5] for row in table["data"]] == pytest.approx([1 - item.kept / item.total for item in layers])
+
+
+def test_the_pictures_are_there(jobs: list[Mirrored]) -> None:
+    for job in jobs:
+        (row,) = (row for row in job.history if "crops.filenames" in row)
+        captions = row["crops.captions"]
+        assert captions == [f"chelsea_0: {kind}" for kind in ("lr", "bicubic", "dense", "pruned", "truth")]
+        for name, caption in zip(row["crops.filenames"], captions, strict=True):
+            source = job.folder / "crops" / f"{caption.replace(': ', '_')}.png"
+            assert Image.open(job.files / name).tobytes() == Image.open(source).tobytes()
+        heatmap = Image.open(job.files / row["layers/heatmap.path"])
+        assert heatmap.height == 12 * len(job.result.layers)

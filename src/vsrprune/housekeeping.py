@@ -77,6 +77,7 @@ def clean_store(store: Store, runs: Path, sure: bool, console: Console) -> None:
     if busy:
         raise UserError(f"{busy[0]} is being computed right now; clean the store when no job is running")
     gone = [entry.folder for entry in entries(store) if entry.key not in needed]
+    gone += [path for stage in VERSIONS for path in sorted((store.root / stage).glob(".*"))]  # half-made
     gone += sorted((store.root / "damaged").glob("*"))
     gone += sorted((store.root / "unfinished").glob("*"))
     size = sum(map(_size, gone))

@@ -16,7 +16,7 @@ from vsrprune.store import MANIFEST, Store
 
 DISK = "4m"  # a finished job takes a tenth of it
 STAGES = ("pretrain", "reference", "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure")
-SWEEP = ("-m", "seed=0,1")
+SWEEP = ("seed=0,1", "-m")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,7 +56,7 @@ def fill(disk: Path, leave: int) -> Path:
 
 
 def job(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_py(*arguments, *minimal_overrides(folder), "tracking=none")
+    return run_py("tracking=none", *minimal_overrides(folder), *arguments)
 
 
 def outcome(folder: Path) -> dict[str, bytes]:
@@ -121,10 +121,10 @@ def litter(folder: Path) -> list[Path]:
     return [*folder.glob("store/unfinished/*"), *folder.glob("store/damaged/*"), *leases]
 
 
-def fails_on_a_full_disk_and_goes_on(disk: Path, leave: int, undisturbed: Path) -> set[str]:
+def fails_on_a_full_disk_and_goes_on(disk: Path, leave: int, undisturbed: Path, *arguments: str) -> set[str]:
     """Stages that were published before the disk was full."""
     ballast = fill(disk, leave)
-    failed = job(disk)
+    failed = job(disk, *arguments)
     assert failed.returncode == 2, failed.stderr
     assert "Traceback" not in failed.stdout + failed.stderr
     (line,) = complaints(failed.stderr)
@@ -137,7 +137,7 @@ def fails_on_a_full_disk_and_goes_on(disk: Path, leave: int, undisturbed: Path) 
     resumed = {path.parents[1].name.split("-")[0] for path in disk.glob("store/unfinished/*/*/step-*.sha256")}
     ballast.unlink()
 
-    done = job(disk)
+    done = job(disk, *arguments)
     assert done.returncode == 0, done.stderr
     assert stages_that("reused", done.stdout) == (before if before != set(STAGES) else set())
     assert stages_that("done", done.stdout) == set(STAGES) - before
@@ -168,6 +168,13 @@ def test_a_job_on_a_full_disk_says_so_and_goes_on_when_there_is_space(
 @pytest.mark.parametrize("leave", range(0, 430, 20))
 def test_a_disk_that_gets_full_anywhere(disk: Path, undisturbed: Path, leave: int) -> None:
     fails_on_a_full_disk_and_goes_on(disk, leave, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("leave", [20, 40, 200, 330])
+def test_a_tracked_job_on_a_full_disk_is_no_different(disk: Path, undisturbed: Path, leave: int) -> None:
+    """W&B writes beside the result, and must add neither tracebacks nor a failure of its own."""
+    fails_on_a_full_disk_and_goes_on(disk, leave, undisturbed, "tracking=offline")
 
 
 @pytest.mark.slow

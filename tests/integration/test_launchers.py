@@ -202,7 +202,7 @@ def ray_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
             until(lambda: "Ray runtime started" in (tmp_path / "daemon.log").read_text(), process)
             yield f"127.0.0.1:{port}"
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def free_port() -> int:

@@ -48,6 +48,7 @@ def signal_at(at, number):
 PRODUCER = (
     SIGNAL_AT_CALL
     + r"""
+import time
 from pathlib import Path
 from vsrprune.store import Store, write_atomically
 root, log, name, keys, lease, fault = Path(sys.argv[1]), *sys.argv[2:5], float(sys.argv[5]), json.loads(sys.argv[6])
@@ -64,8 +65,10 @@ def make(folder, work):
     (folder / "crops").mkdir()
     (folder / "crops" / "a.png").write_bytes(bytes(range(256)))
 store = Store(root, lambda text: print("warning:", text, flush=True), lambda text: print(text, flush=True), lease)
+deadline = time.monotonic() + 60
 while not Path(fault.get("wait_for", "/")).exists():
-    pass
+    assert time.monotonic() < deadline
+    time.sleep(0.001)
 if "at" in fault:
     signal_at(fault["at"], fault["signal"])
 got = {key: store.produce("score", key, {}, make).json("values.json") for key in keys.split(",")}
@@ -253,7 +256,8 @@ def test_readers_see_whole_files_while_they_are_replaced(tmp_path: Path) -> None
     write_atomically(path, OLD)
     writer = start_writer(path, "newer old", rounds=50)
     seen = set()
-    while writer.poll() is None:
+    deadline = time.monotonic() + PATIENCE
+    while writer.poll() is None and time.monotonic() < deadline:
         seen.add(path.read_text())
     ended(writer)
     assert seen <= {OLD, NEW}

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Try launcher=slurm on a real SLURM: two virtual nodes on this machine, made for the trial and gone after it.
 #
-#   tests/slurm/try_slurm.sh      # on Debian, as root; 5 to 10 minutes on 2 cores
+#   tests/slurm/try_slurm.sh                          on Debian, as root; 5 to 10 minutes on 2 cores
+#   tests/slurm/try_slurm.sh check_faults ...         these checks only
 #
 # No part of `make test`: it installs the packages slurm-wlm and munge where they are absent. It touches no SLURM and no
 # munge that runs here already: key, socket, ports, logs and spool are its own, in a temporary folder, which stays if a
@@ -281,8 +282,7 @@ trap 'exit 130' INT TERM
 install_slurm
 write_configuration
 start_cluster
-check_six_jobs
-check_faults
-check_time_limit
-check_refusal
-check_interrupt
+(($#)) || set -- check_six_jobs check_faults check_time_limit check_refusal check_interrupt
+for check in "$@"; do
+    "$check"
+done

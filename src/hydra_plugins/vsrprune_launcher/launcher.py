@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -178,8 +178,9 @@ class Sweep:
         if self._pending:
             before = signal.signal(signal.SIGTERM, self._asked_to_stop)
             try:
-                with ENGINES[config.launcher.name](config.launcher, gpus, self._threads) as submit:
-                    self._work_off(submit, config.launcher.jobs)
+                launcher = replace(config.launcher, jobs=min(config.launcher.jobs, len(self._pending)))
+                with ENGINES[launcher.name](launcher, gpus, self._threads) as submit:
+                    self._work_off(submit, launcher.jobs)
             finally:
                 signal.signal(signal.SIGTERM, before)
         return {item.name: self._outcomes.get(item.name, STOPPED) for item in self._jobs}
@@ -188,14 +189,18 @@ class Sweep:
         while self._pending or self._running:
             try:
                 self._start_ready(submit, at_once)
-                done, _ = wait(self._running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-                for future in done:
-                    self._ended(self._running.pop(future), future)
+                self._take_ended()
                 self._say_how_far()
             except KeyboardInterrupt:
                 if self.stopped_by:
                     raise
                 self._stop(INTERRUPTED)
+
+    def _take_ended(self) -> None:
+        """Keeps no future: while one lives, Dask runs its job again if the worker that ran it is lost."""
+        done, _ = wait(self._running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        for future in done:
+            self._ended(self._running.pop(future), future)
 
     def _drop_finished(self) -> None:
         for item in list(self._pending):

@@ -7,12 +7,14 @@ a future of its exit code. Everything else (order, results, failures, stopping) 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from vsrprune.processes import run_child
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 START_SECONDS = 30  # until a scheduler that is named must have answered
 REPLACE_SECONDS = 30  # between two looks for batch jobs that have ended
+NOBODY_JOINED_SECONDS = 300  # without a single worker: the queue may be long, or the batch jobs die at their start
 ENDED_BATCH_JOBS = 20  # that one job may outlive, at their time limit for example; Dask counts up to two for each
 # A batch job that is told to end (time limit, preemption) is killed with its script, so that waits for the checkpoint.
 WAIT_FOR_CHECKPOINT = "trap 'while pgrep -g 0 -f hydra.mode=RUN >/dev/null; do sleep 0.5; done' TERM"
@@ -169,7 +172,14 @@ def _kept_up(cluster: Any, settings: LauncherConfig) -> Iterator[None]:
     ended = threading.Event()
 
     def replace() -> None:
+        nobody_until = time.monotonic() + NOBODY_JOINED_SECONDS
         while not ended.wait(REPLACE_SECONDS):
+            if cluster.scheduler_info["workers"]:
+                nobody_until = math.inf
+            elif time.monotonic() > nobody_until:
+                nobody_until = math.inf
+                logs = (settings.options or {}).get("log_directory", "this folder")
+                print(f"no batch job has joined yet: they are queued, or see what they print in {logs}", flush=True)
             with contextlib.suppress(OSError, RuntimeError):  # the next look tries again
                 cluster.sync(_submit_missing, cluster)
 

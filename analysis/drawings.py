@@ -128,7 +128,7 @@ def error_over_frames(table: pd.DataFrame) -> Figure:
     for axes, column, title in zip(
         panels,
         ("hidden_error", "psnr_gap"),
-        ("hidden-state error (relative RMS)", "PSNR lost to dense (dB)"),
+        ("hidden-state error (relative)", "PSNR lost to dense (dB)"),
         strict=True,
     ):
         for weight in weights:

@@ -98,7 +98,8 @@ def qualitative(runs: Runs, run: Run) -> Figure:
         return (item.result.stages["reference"], *(item.knobs[knob] for knob in ("target", "ratio", "seed")))
 
     settings = {runs.label(item): item for item in (run, *runs.finished) if shared(item) == shared(run)}
-    chosen = dict(list(settings.items())[:CROP_SETTINGS])
+    spread = np.linspace(0, len(settings) - 1, min(CROP_SETTINGS, len(settings))).round().astype(int)
+    chosen = {runs.label(run): run} | {list(settings)[at]: list(settings.values())[at] for at in spread[1:]}
     places = run.folder / "crops" / CROP_PLACES
     if not places.is_file():
         raise NothingToDrawError(f"{run.name} has no crops (evaluate.crops=0?)")
@@ -167,9 +168,10 @@ def write_figures(runs: Runs, run: Run, names: Sequence[str], out: Path) -> dict
 
 
 def chosen_run(runs: Runs, name: str) -> Run:
-    """The job that the figures of one job show: the one of that name, or the first with a sparsify stage."""
+    """The job that the figures of one job show: the one of that name, or the most pruned with a sparsify stage."""
     if not name:
-        return next((run for run in runs.finished if "sparsify" in run.result.stages), runs.finished[0])
+        sparsified = [run for run in runs.finished if "sparsify" in run.result.stages]
+        return min(sparsified or runs.finished, key=lambda run: run.result.cost["pruned"].macs)
     found = [run for run in runs.finished if run.name == name]
     if not found:
         raise UserError(f"--run must name a job: {', '.join(run.name for run in runs.finished)}; got {name!r}")

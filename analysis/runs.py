@@ -212,11 +212,12 @@ def _job_row(runs: Runs, run: Run) -> dict[str, Any]:
 def ratio_table(runs: Runs) -> pd.DataFrame:
     """Share of units cut, mean over seeds: layers in network order (part, kind, layer) x settings.
 
-    NaN where a rule has no such layer.
+    Settings that share their plans, such as those of tf_weight, are one column. NaN where a rule has no such layer.
     """
+    same = _without_effect_on_plans(runs)
     rows = [
         {
-            "label": runs.label(run),
+            "label": runs.label(run, without=same),
             "part": layer.part,
             "kind": layer.kind,
             "layer": layer.name,
@@ -228,7 +229,22 @@ def ratio_table(runs: Runs) -> pd.DataFrame:
     wide = pd.DataFrame(rows).pivot_table(index=["part", "kind", "layer"], columns="label", values="cut")
     order = [(layer.part, layer.kind, layer.name) for layer in network_order([run.result for run in runs.finished])]
     index = pd.MultiIndex.from_tuples(order, names=["part", "kind", "layer"])
-    return wide.reindex(index).reindex(columns=list(dict.fromkeys(runs.label(run) for run in runs.finished)))
+    labels = dict.fromkeys(runs.label(run, without=same) for run in runs.finished)
+    return wide.reindex(index).reindex(columns=list(labels))
+
+
+def _without_effect_on_plans(runs: Runs) -> list[str]:
+    """The knobs that vary while everything else and the stage that selects stay the same."""
+    found: list[str] = []
+    for knob in runs.varying:
+        alike: dict[tuple[object, ...], list[Run]] = {}
+        for run in runs.finished:
+            rest = (runs.label(run, without=[*found, knob]), *(run.knobs[seed] for seed in SEEDS))
+            alike.setdefault(rest, []).append(run)
+        vary = any(len({str(run.knobs.get(knob)) for run in group}) > 1 for group in alike.values())
+        if vary and all(len({run.result.stages["select"] for run in group}) == 1 for group in alike.values()):
+            found.append(knob)
+    return found
 
 
 def frame_table(runs: Runs) -> pd.DataFrame:

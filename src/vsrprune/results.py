@@ -106,15 +106,22 @@ class Result:
 
 
 def network_order(results: Sequence[Result]) -> list[Layer]:
-    """The layers of all results once each; one that only some rules have stands before the layer that follows it."""
+    """The layers of all results once each.
+
+    One that only some rules have stands after the layer of its part that goes before it, or first in its part.
+    """
     order: list[Layer] = []
-    names: list[str] = []
     for result in sorted(results, key=lambda result: -len(result.layers)):
-        following = len(order)
-        for layer in reversed(result.layers):
-            if layer.name in names:
-                following = names.index(layer.name)
-            else:
-                order.insert(following, layer)
-                names.insert(following, layer.name)
+        before: Layer | None = None
+        for layer in result.layers:
+            if layer.name not in [known.name for known in order]:
+                order.insert(_place(order, layer, before), layer)
+            before = layer
     return order
+
+
+def _place(order: Sequence[Layer], layer: Layer, before: Layer | None) -> int:
+    if before is not None and before.part == layer.part:
+        return [known.name for known in order].index(before.name) + 1
+    parts = [known.part for known in order]
+    return parts.index(layer.part) if layer.part in parts else len(parts)

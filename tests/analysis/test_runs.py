@@ -12,6 +12,7 @@ from runs import frame_table, gate_table, job_table, load_runs, ratio_table, sco
 
 from vsrprune.errors import UserError
 from vsrprune.failures import FailureCard
+from vsrprune.results import RESULT
 
 MakeRun = Callable[..., Path]
 T_975 = {2: 4.302652729911275, 1: 12.706204736432095}  # Student's t by degrees of freedom
@@ -161,6 +162,31 @@ def test_ratios_are_shares_cut_in_network_order(tmp_path: Path, make_run: MakeRu
     assert [index[2] for index in table.index] == ["backward.conv1", "forward.conv1", "fusion"]
     assert list(table.columns) == ["ratio=0.25", "ratio=0.5"]
     assert table["ratio=0.25"].tolist() == [0.25, 0.25, 0.25]
+
+
+def test_settings_that_share_their_plans_are_one_column(tmp_path: Path, make_run: MakeRun) -> None:
+    for ratio in (0.25, 0.5):
+        for weight in (0.0, 1.0):
+            folder = make_run(tmp_path, f"{ratio}-{weight}", ratio=ratio, tf_weight=weight)
+            values = json.loads((folder / RESULT).read_text())
+            values["stages"]["select"] = f"of ratio {ratio}"  # as the real stage's key: tf_weight comes after it
+            (folder / RESULT).write_text(json.dumps(values))
+    assert list(ratio_table(load_runs([str(tmp_path)])).columns) == ["ratio=0.25", "ratio=0.5"]
+
+
+def test_a_layer_of_one_rule_stands_after_the_one_before_it(tmp_path: Path, make_run: MakeRun) -> None:
+    names = {"rsc": ["in", "mid", "out", "other.in", "up"], "aligned": ["stream", "mid", "other.stream", "up"]}
+    for rule, layers in names.items():
+        folder = make_run(tmp_path, rule, rsc=rule == "rsc")
+        values = json.loads((folder / RESULT).read_text())
+        parts = {"up": "upsampler", "other.in": "forward", "other.stream": "forward"}
+        values["layers"] = [
+            {"name": name, "part": parts.get(name, "backward"), "kind": "middle", "kept": 1, "total": 2}
+            for name in layers
+        ]
+        (folder / RESULT).write_text(json.dumps(values))
+    layers = [index[2] for index in ratio_table(load_runs([str(tmp_path)])).index]
+    assert layers == ["stream", "in", "mid", "out", "other.stream", "other.in", "up"]
 
 
 def test_frames_show_what_pruning_costs_there(tmp_path: Path, make_run: MakeRun) -> None:

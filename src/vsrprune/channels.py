@@ -52,10 +52,14 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class Slot:
-    """A run of `size` channels that enter or leave a convolution; `group` may cut them, None never does."""
+    """A run of `size` channels that enter or leave a convolution; `group` may cut them, None never does.
+
+    stream: the residual stream that a block reads them from or adds them to; empty where there is none.
+    """
 
     size: int
     group: str | None = None
+    stream: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,18 @@ class ConvLayer:
     output: Slot
     scale: int = 1
     filters_per_unit: int = 1
+
+    def filters(self, kept: Mapping[str, int]) -> int:
+        """Number of filters when groups keep so many channels; groups left out are whole."""
+        return _width(self.output, kept) * self.filters_per_unit
+
+    def weights(self, kept: Mapping[str, int]) -> int:
+        """Number of weights, which is also the multiply-accumulates per pixel of the output before a pixel shuffle."""
+        return self.kernel**2 * sum(_width(slot, kept) for slot in self.inputs) * self.filters(kept)
+
+
+def _width(slot: Slot, kept: Mapping[str, int]) -> int:
+    return slot.size if slot.group is None else kept.get(slot.group, slot.size)
 
 
 @dataclass(frozen=True)
@@ -106,15 +122,12 @@ class ChannelLayout:
 
         kept: number of kept channels by group; groups left out are whole.
         """
+        return sum(conv.scale**2 * conv.weights(kept or {}) for conv in self.convs)
+
+    def parameters(self, kept: Mapping[str, int] | None = None) -> int:
+        """Weights and biases, flow net excluded; gates fold into them. `kept` as for the MACs."""
         counts = kept or {}
-
-        def width(slot: Slot) -> int:
-            return slot.size if slot.group is None else counts.get(slot.group, slot.size)
-
-        return sum(
-            conv.kernel**2 * conv.scale**2 * sum(map(width, conv.inputs)) * width(conv.output) * conv.filters_per_unit
-            for conv in self.convs
-        )
+        return sum(conv.weights(counts) + conv.filters(counts) for conv in self.convs)
 
 
 @dataclass(frozen=True)

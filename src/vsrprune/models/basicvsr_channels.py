@@ -92,14 +92,15 @@ def _branch(
         gates += [Gate(f"{block}.{conv}", side) for block in blocks for conv, side in _STREAM_SIDES]
         stream = _grouped(groups, f"{trunk(branch)}.stream", branch, "stream", width, gates)
     convs.append(ConvLayer(first, 3, (Slot(RGB), stream), stream))
+    in_block = Slot(width, stream.group, stream=trunk(branch))
     for block in blocks:
         conv1, conv2 = f"{block}.conv1", f"{block}.conv2"
-        read, written = stream, stream
+        read, written = in_block, in_block
         if rule == "rsc":
-            read = _grouped(groups, f"{conv1}.input", branch, "input", width, [Gate(conv1, "input")])
+            read = _grouped(groups, f"{conv1}.input", branch, "input", width, [Gate(conv1, "input")], in_block.stream)
         middle = _grouped(groups, conv1, branch, "middle", width, [Gate(conv1, "output")])
         if rule == "rsc":
-            written = _grouped(groups, conv2, branch, "output", width, [Gate(conv2, "output")])
+            written = _grouped(groups, conv2, branch, "output", width, [Gate(conv2, "output")], in_block.stream)
         convs += [ConvLayer(conv1, 3, (read,), middle), ConvLayer(conv2, 3, (middle,), written)]
     return stream
 
@@ -130,6 +131,8 @@ def _upsampler(
     convs.append(ConvLayer("conv_last", 3, (high,), Slot(RGB), scale))
 
 
-def _grouped(groups: list[ChannelGroup], name: str, part: str, kind: str, size: int, gates: list[Gate]) -> Slot:
+def _grouped(
+    groups: list[ChannelGroup], name: str, part: str, kind: str, size: int, gates: list[Gate], stream: str = ""
+) -> Slot:
     groups.append(ChannelGroup(name, part, kind, size, tuple(gates)))
-    return Slot(size, name)
+    return Slot(size, name, stream)

@@ -1,0 +1,341 @@
+"""Plans on the frontier of kept score against measured time, for `round_to=auto`.
+
+Latency is a staircase in the channel counts, and a block that reads or writes an odd set of a stream's channels pays
+for gathering them. So counts come from a grid, blocks of a branch may share the channels they touch, and a plan is the
+one that maximises
+
+    sum of kept scores - price * milliseconds of all convolutions
+
+for some price of a millisecond, the milliseconds read from a table of timed operations. Raising the price walks along
+the frontier from the dense network to the fastest one; the walk stops where the target is met.
+
+The maximum is exact: scores depend on one layer and times on the few layers at a convolution's ends, so that layers
+can be eliminated one after the other (dynamic programming on a graph of small tables).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsrprune.channels import ChannelGroup, ChannelLayout, ConvLayer, PrunePlan, Slot
+from vsrprune.errors import UserError, one_of
+from vsrprune.operations import Operation, TimeTable, Widths, forms, grid
+
+Array = NDArray[np.float64]
+Counts = dict[str, int]  # by group: kept channels; by free stream: channels that its blocks touch
+AMOUNTS = ("units", "macs", "params", "latency")
+
+IMPOSSIBLE = -np.inf
+DOUBLINGS = 40  # of the price, up and down from worth per millisecond of the dense network
+BISECTIONS = 40
+REPAIRS = 200  # single changes that bring a plan to its target
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The grid of counts that a plan may have, by variable, largest first, and which streams are free.
+
+    A stream is *free* if blocks choose among its channels (the Residual Sparsity Connection): then the number of
+    channels that they touch at all is a choice of its own.
+    """
+
+    options: Mapping[str, Sequence[int]]
+    free: frozenset[str]
+
+
+def choices(layout: ChannelLayout, min_kept: int = 1) -> Choices:
+    """What can be chosen in this layout."""
+    options: dict[str, Sequence[int]] = {group.name: grid(group.size, min_kept) for group in layout.groups}
+    groups_of: dict[str, set[str | None]] = {}
+    sizes: dict[str, int] = {}
+    for conv in layout.convs:
+        for slot in (*conv.inputs, conv.output):
+            if slot.stream:
+                groups_of.setdefault(slot.stream, set()).add(slot.group)
+                sizes[slot.stream] = slot.size
+    free = frozenset(stream for stream, names in groups_of.items() if len(names) > 1)
+    return Choices({**options, **{stream: grid(sizes[stream], min_kept) for stream in free}}, free)
+
+
+def width_variables(conv: ConvLayer, free: frozenset[str]) -> tuple[str, ...]:
+    """The variables on which the widths of a convolution depend, in a fixed order."""
+    names = []
+    for slot in (*conv.inputs, conv.output):
+        names += [slot.group] if slot.group else []
+        names += [slot.stream] if slot.stream in free else []
+    return tuple(dict.fromkeys(names))
+
+
+def conv_widths(conv: ConvLayer, counts: Mapping[str, int], free: frozenset[str]) -> Widths:
+    """The widths of a convolution under chosen counts."""
+
+    def kept(slot: Slot) -> int:
+        return slot.size if slot.group is None else counts[slot.group]
+
+    def stream(slot: Slot) -> int:
+        if not slot.stream:
+            return 0
+        return counts[slot.stream] if slot.stream in free else kept(slot)
+
+    return Widths(
+        sum(map(kept, conv.inputs)), kept(conv.output), sum(map(stream, conv.inputs)), stream(conv.output)
+    )
+
+
+def timed_operations(layout: ChannelLayout, min_kept: int = 1) -> list[Operation]:
+    """Every operation that some plan on the grid needs, in a fixed order."""
+    chosen = choices(layout, min_kept)
+    operations: dict[Operation, None] = {}
+    for conv in layout.convs:
+        names = width_variables(conv, chosen.free)
+        for counts in itertools.product(*(chosen.options[name] for name in names)):
+            widths = conv_widths(conv, dict(zip(names, counts, strict=True)), chosen.free)
+            if widths.fit():
+                operations.update(dict.fromkeys(itertools.chain(*forms(conv, widths))))
+    return list(operations)
+
+
+@dataclass(frozen=True)
+class _Factor:
+    """What some variables' counts are worth, take and amount to: arrays with one axis per variable."""
+
+    names: tuple[str, ...]
+    worth: Array
+    ms: Array
+    amount: Array
+
+    def at(self, counts: Mapping[str, int], index: Mapping[str, Mapping[int, int]], price: float) -> tuple[float, float]:
+        """Gain (worth less what the time costs) and amount under these counts."""
+        place = tuple(index[name][counts[name]] for name in self.names)
+        return float(self.worth[place] - price * self.ms[place]), float(self.amount[place])
+
+
+class Frontier:
+    """The plans of highest kept score, for every price of a millisecond.
+
+    worth: by group the worth of keeping each unit, >= 0. amount: what a target counts (units, macs, params, or the
+    milliseconds of the table). Raises UserError from `reach` where no plan comes near enough to a target.
+    """
+
+    def __init__(
+        self, layout: ChannelLayout, worth: Mapping[str, Array], times: TimeTable, amount: str, min_kept: int = 1
+    ) -> None:
+        one_of("target", amount, AMOUNTS)
+        self._layout, self._worth, self._times, self._amount = layout, worth, times, amount
+        self._choices = choices(layout, min_kept)
+        self._options = self._choices.options
+        self._index = {name: {count: at for at, count in enumerate(counts)} for name, counts in self._options.items()}
+        self._ranking = self._stream_rankings()
+        self._factors = [*self._group_factors(), *self._conv_factors()]
+        self._of = {name: [factor for factor in self._factors if name in factor.names] for name in self._options}
+        self._order = _elimination_order([factor.names for factor in self._factors], self._options)
+
+    @property
+    def dense(self) -> float:
+        """The amount of the network as it is."""
+        return self._total({name: counts[0] for name, counts in self._options.items()})
+
+    @property
+    def least(self) -> float:
+        """The smallest amount that any plan on the grid has."""
+        return self._total({name: counts[-1] for name, counts in self._options.items()})
+
+    def milliseconds(self, counts: Counts) -> float:
+        """Time of the convolutions by the table."""
+        return sum(float(factor.ms[self._place(factor, counts)]) for factor in self._factors)
+
+    def reach(self, wanted: float, tolerance: float) -> Counts:
+        """Counts of the plan on the frontier whose amount is `wanted`, within a relative `tolerance`."""
+        if wanted >= self.dense:
+            return {name: counts[0] for name, counts in self._options.items()}
+        candidates = [
+            (counts, price)
+            for start, price in self._around(wanted)
+            if (counts := self._repaired(start, price, wanted, tolerance)) is not None
+        ]
+        if not candidates:
+            reached = sorted({self._total(counts) for counts, _ in self._around(wanted)})
+            near = " and ".join(f"{amount / self.dense:.1%}" for amount in reached)
+            raise UserError(
+                f"no plan with counts for this device keeps {wanted / self.dense:.1%} of the {self._amount}; the"
+                f" nearest keep {near}"
+            )
+        price = candidates[0][1]
+        return max((counts for counts, _ in candidates), key=lambda counts: self._gain(counts, price))
+
+    def plan(self, rule: str, counts: Counts) -> PrunePlan:
+        """The plan that keeps the most worthy units in these counts."""
+        cut = {}
+        for group in self._layout.groups:
+            allowed = set(range(group.size))
+            stream = self._stream_of(group)
+            if stream:
+                allowed = set(self._ranking[stream][: counts[stream]])
+            ranked = [unit for unit in _ranked(self._worth[group.name]) if unit in allowed]
+            cut[group.name] = set(range(group.size)) - set(ranked[: counts[group.name]])
+        return PrunePlan.cutting(rule, self._layout, cut)
+
+    def _stream_of(self, group: ChannelGroup) -> str:
+        """The free stream whose channels the group's units are; empty if there is none."""
+        for conv in self._layout.convs:
+            for slot in (*conv.inputs, conv.output):
+                if slot.group == group.name and slot.stream in self._choices.free:
+                    return slot.stream
+        return ""
+
+    def _stream_rankings(self) -> dict[str, list[int]]:
+        """By free stream its channels, those first that are worth most to all its blocks together."""
+        total: dict[str, Array] = {}
+        for group in self._layout.groups:
+            stream = self._stream_of(group)
+            if stream:
+                total[stream] = total.get(stream, np.zeros(group.size)) + self._worth[group.name]
+        return {stream: _ranked(worth) for stream, worth in total.items()}
+
+    def _group_factors(self) -> list[_Factor]:
+        factors = []
+        for group in self._layout.groups:
+            stream, worth = self._stream_of(group), self._worth[group.name]
+            counts = np.asarray(self._options[group.name])
+            units = counts.astype(np.float64) if self._amount == "units" else np.zeros(len(counts))
+            if not stream:
+                kept = np.concatenate(([0.0], np.cumsum(np.sort(worth)[::-1])))[counts]
+                factors.append(_Factor((group.name,), kept, np.zeros(len(counts)), units))
+                continue
+            rows = []
+            for active in self._options[stream]:
+                within = np.concatenate(([0.0], np.cumsum(np.sort(worth[self._ranking[stream][:active]])[::-1])))
+                rows.append([within[count] if count <= active else IMPOSSIBLE for count in counts])
+            table = np.asarray(rows)
+            factors.append(
+                _Factor((stream, group.name), table, np.zeros_like(table), np.broadcast_to(units, table.shape))
+            )
+        return factors
+
+    def _conv_factors(self) -> list[_Factor]:
+        return [self._conv_factor(conv) for conv in self._layout.convs]
+
+    def _conv_factor(self, conv: ConvLayer) -> _Factor:
+        names = width_variables(conv, self._choices.free)
+        shape = tuple(len(self._options[name]) for name in names)
+        ms, amount = np.zeros(shape), np.zeros(shape)
+        for place in np.ndindex(shape):
+            counts = {name: self._options[name][at] for name, at in zip(names, place, strict=True)}
+            widths = conv_widths(conv, counts, self._choices.free)
+            if not widths.fit():
+                continue  # the group's factor makes it impossible
+            ms[place] = self._times.conv_ms(conv, widths)
+            if self._amount == "macs":
+                amount[place] = conv.scale**2 * conv.weights(counts)
+            elif self._amount == "params":
+                amount[place] = conv.weights(counts) + conv.filters(counts)
+        return _Factor(names, np.zeros(shape), ms, ms if self._amount == "latency" else amount)
+
+    def _place(self, factor: _Factor, counts: Counts) -> tuple[int, ...]:
+        return tuple(self._index[name][counts[name]] for name in factor.names)
+
+    def _total(self, counts: Counts) -> float:
+        return sum(float(factor.amount[self._place(factor, counts)]) for factor in self._factors)
+
+    def _gain(self, counts: Counts, price: float) -> float:
+        return sum(factor.at(counts, self._index, price)[0] for factor in self._factors)
+
+    def best(self, price: float) -> Counts:
+        """Counts of the plan with the highest worth less `price` times its milliseconds."""
+        tables = [(factor.names, factor.worth - price * factor.ms) for factor in self._factors]
+        at = _maximum(tables, self._order)
+        return {name: self._options[name][place] for name, place in at.items()}
+
+    def _around(self, wanted: float) -> list[tuple[Counts, float]]:
+        """The plans on the frontier next to `wanted`, above and below, and the price between them."""
+        dense = {name: counts[0] for name, counts in self._options.items()}
+        unit = max(sum(float(worth.sum()) for worth in self._worth.values()), 1e-300) / self.milliseconds(dense)
+        low, high = -float(DOUBLINGS), float(DOUBLINGS)
+        above, below = dense, self.best(unit * 2**high)
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            counts = self.best(unit * 2**middle)
+            if self._total(counts) > wanted:
+                low, above = middle, counts
+            else:
+                high, below = middle, counts
+        price = unit * 2**high
+        return [(below, price), (above, price)]
+
+    def _repaired(self, counts: Counts, price: float, wanted: float, tolerance: float) -> Counts | None:
+        """Change one count after the other, at the least loss for each step nearer, until the target is met."""
+        for _ in range(REPAIRS):
+            miss = self._total(counts) - wanted
+            if abs(miss) <= tolerance * wanted:
+                return counts
+            nearer = self._nearer(counts, price, miss)
+            if nearer is None:
+                return None
+            counts = nearer
+        return None
+
+    def _nearer(self, counts: Counts, price: float, miss: float) -> Counts | None:
+        best, best_rate = None, IMPOSSIBLE
+        for name, options in self._options.items():
+            factors = self._of[name]
+            before = [factor.at(counts, self._index, price) for factor in factors]
+            for option in options:
+                changed = {**counts, name: option}
+                after = [factor.at(changed, self._index, price) for factor in factors]
+                amount = sum(new[1] - old[1] for new, old in zip(after, before, strict=True))
+                step = abs(miss) - abs(miss + amount)
+                gain = sum(new[0] - old[0] for new, old in zip(after, before, strict=True))
+                if step > 0 and gain > IMPOSSIBLE and gain / step > best_rate:
+                    best, best_rate = changed, gain / step
+        return best
+
+
+def _ranked(worth: Array) -> list[int]:
+    """Units from the most to the least worthy; of equal ones the later first, as the ranking cuts the earlier first."""
+    return sorted(range(len(worth)), key=lambda unit: (worth[unit], unit), reverse=True)
+
+
+def _elimination_order(scopes: Sequence[tuple[str, ...]], options: Mapping[str, Sequence[int]]) -> list[str]:
+    """Variables in the order in which `_maximum` takes them away: always that which leaves the smallest table."""
+    neighbours: dict[str, set[str]] = {name: set() for name in options}
+    for names in scopes:
+        for name in names:
+            neighbours[name] |= set(names) - {name}
+    order = []
+    while neighbours:
+        name = min(neighbours, key=lambda name: math.prod(len(options[other]) for other in neighbours[name]))
+        rest = neighbours.pop(name)
+        for other in rest:
+            neighbours[other] = (neighbours[other] | rest) - {name, other}
+        order.append(name)
+    return order
+
+
+def _maximum(tables: Sequence[tuple[tuple[str, ...], Array]], order: Sequence[str]) -> dict[str, int]:
+    """For each variable the place on its axis at which the sum of the tables is greatest; the first where several are."""
+    remaining = list(tables)
+    choices_made: list[tuple[str, tuple[str, ...], NDArray[np.intp]]] = []
+    for name in order:
+        touching = [table for table in remaining if name in table[0]]
+        remaining = [table for table in remaining if name not in table[0]]
+        names = tuple(dict.fromkeys(itertools.chain((name,), *(scope for scope, _ in touching))))
+        total = sum(_aligned(scope, values, names) for scope, values in touching)
+        choices_made.append((name, names[1:], np.argmax(total, axis=0)))
+        remaining.append((names[1:], np.max(total, axis=0)))
+    at: dict[str, int] = {}
+    for name, others, best in reversed(choices_made):
+        at[name] = int(best[tuple(at[other] for other in others)])
+    return at
+
+
+def _aligned(scope: tuple[str, ...], values: Array, names: tuple[str, ...]) -> Array:
+    """A table with one axis for each of `names`, of length 1 where it does not depend on a variable."""
+    order = [name for name in names if name in scope]
+    moved = np.transpose(values, [scope.index(name) for name in order])
+    return moved[tuple(slice(None) if name in scope else None for name in names)]

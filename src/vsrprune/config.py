@@ -187,6 +187,7 @@ class Config:
     residual: str = "aligned"
     ratio: float = 0.5
     target: str = "units"
+    target_ms: float = 0.0
     scope: str = "global"
     ratios: Any = None
     score: str = "l1"
@@ -239,9 +240,7 @@ def _check_choices(config: Config) -> None:
     if not isinstance(config.rsc, bool):
         raise UserError(f"rsc must be true or false; got {config.rsc!r}")
     one_of("residual", config.residual, ("aligned", "inner"))
-    if config.target in ("params", "latency"):
-        raise UserError(f"target={config.target} is not available yet; it must be units or macs")
-    one_of("target", config.target, ("units", "macs"))
+    one_of("target", config.target, ("units", "macs", "params", "latency"))
     one_of("scope", config.scope, ("global", "local", "per_layer"))
     one_of("score", config.score, ("l1", "gate", "random"))
     one_of("order", config.order, ("min", "max"))
@@ -256,10 +255,9 @@ def _check_choices(config: Config) -> None:
     one_of("schedule.finetune.shape", config.schedule.finetune.shape, SHAPES)
     one_of("trainer.accelerator", config.trainer.accelerator, ("cpu", "gpu", "auto"))
     one_of("trainer.precision", config.trainer.precision, ("32-true", "16-mixed", "bf16-mixed"))
-    if config.round_to == "auto":
-        raise UserError("round_to=auto is not available yet; it must be a whole number >= 1, such as 8 or 16")
-    if isinstance(config.round_to, bool) or not isinstance(config.round_to, int):
-        raise UserError(f"round_to must be a whole number >= 1; got {config.round_to!r}")
+    whole = isinstance(config.round_to, int) and not isinstance(config.round_to, bool)
+    if config.round_to != "auto" and not (whole and config.round_to >= 1):
+        raise UserError(f"round_to must be auto or a whole number >= 1, such as 8 or 16; got {config.round_to!r}")
 
 
 def _check_numbers(config: Config) -> None:
@@ -272,7 +270,6 @@ def _check_numbers(config: Config) -> None:
     schedule, data, evaluate = config.schedule, config.data, config.evaluate
     at_least = {
         "min_kept": (config.min_kept, 1),
-        "round_to": (config.round_to, 1),
         "seed": (config.seed, 0),
         "pretrain_seed": (config.pretrain_seed, 0),
         "data.max_frames": (data.max_frames, 0),
@@ -321,12 +318,26 @@ def _check_numbers(config: Config) -> None:
         raise UserError(f"evaluate.latency_size must be [height, width], each >= 8; got {evaluate.latency_size}")
 
 
+def _check_target(config: Config) -> None:
+    if config.round_to == "auto" and config.scope != "global":
+        raise UserError(f"round_to=auto chooses every layer's count itself; use scope=global instead of {config.scope}")
+    if config.target == "latency" and config.round_to != "auto":
+        raise UserError("target=latency needs times of this device: add round_to=auto")
+    if not (config.target_ms >= 0 and math.isfinite(config.target_ms)):
+        raise UserError(f"target_ms must be a finite number > 0, milliseconds per frame; got {config.target_ms:g}")
+    if config.target_ms and config.target != "latency":
+        raise UserError(f"target_ms is given, but target={config.target} does not read it; add target=latency")
+
+
 def _check_pairs(config: Config) -> None:
+    _check_target(config)
     if config.scope == "per_layer":
         if not config.ratios:
             raise UserError("scope=per_layer needs ratios=FILE or ratios={LAYER: RATIO, ...}; got none")
         if config.target != "units":
-            raise UserError("scope=per_layer fixes every layer's share, so target=macs cannot be met; use target=units")
+            raise UserError(
+                f"scope=per_layer fixes every layer's share, so target={config.target} cannot be met; use target=units"
+            )
     elif config.ratios is not None and config.ratios != "" and config.ratios != {}:
         raise UserError(f"ratios are given, but scope={config.scope} does not read them; add scope=per_layer")
     for name in ("path", "train", "val", "max_frames", "halve") if config.data.name == "demo" else ():

@@ -19,6 +19,7 @@ VERSIONS = {
     "pretrain": 1,
     "reference": 1,
     "score": 1,
+    "timing": 1,
     "select": 1,
     "sparsify": 1,
     "prune": 1,
@@ -72,7 +73,8 @@ def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "") -
     comparison = {"clips": data.val, "channel": config.data.channel, "crop": config.data.crop}
     reference = add("reference", parent=pretrain, crops=config.evaluate.crops, **comparison)
     score = add("score", parent=pretrain, rule=config.rule, score=config.score, **_seed_if_random(config))
-    parent = add("select", parent=score, **_selection(config))
+    timing = {"timing": add("timing", model=model, **_timing(config))} if config.round_to == "auto" else {}
+    parent = add("select", parent=score, **timing, **_selection(config))
     if config.method.sparsify:
         sparsify = asdict(config.schedule.sparsify)
         parent = add("sparsify", parent=parent, **training, schedule=sparsify, seed=config.seed)
@@ -83,10 +85,7 @@ def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "") -
     add(
         "measure",
         parent=parent,
-        host=platform.node(),  # the one stage that depends on where it runs
-        accelerator=config.trainer.accelerator,
-        threads=config.trainer.threads,
-        size=config.evaluate.latency_size,
+        **_place(config),
         frames=config.evaluate.latency_frames,
         repeats=config.evaluate.latency_repeats,
     )
@@ -111,6 +110,21 @@ def _training(config: Config, data: DataIdentity) -> dict[str, Any]:
     }
 
 
+def _place(config: Config) -> dict[str, Any]:
+    """What times depend on beside the network: the one part of a key that differs between machines."""
+    return {
+        "host": platform.node(),
+        "accelerator": config.trainer.accelerator,
+        "threads": config.trainer.threads,
+        "size": config.evaluate.latency_size,
+    }
+
+
+def _timing(config: Config) -> dict[str, Any]:
+    """Settings of the table of timed operations: which counts are timed, and where."""
+    return {"rule": config.rule, "min_kept": config.min_kept, **_place(config)}
+
+
 def _seed_if_random(config: Config) -> dict[str, Any]:
     return {"seed": config.seed} if config.score == "random" else {}
 
@@ -121,7 +135,8 @@ def _selection(config: Config) -> dict[str, Any]:
     if config.scope == "per_layer":
         knobs["ratios"] = config.ratios
     else:
-        knobs |= {"ratio": config.ratio, "target": config.target}
+        knobs["target"] = config.target
+        knobs |= {"target_ms": config.target_ms} if config.target_ms else {"ratio": config.ratio}
     if config.score != "random":
         knobs["order"] = config.order
     return knobs

@@ -107,6 +107,4 @@ class TimeTable:
     @classmethod
     def from_json(cls, rows: Iterable[Mapping[str, Any]]) -> TimeTable:
         """The table that `to_json` wrote."""
-        return cls(
-            {Operation(**{key: value for key, value in row.items() if key != "ms"}): row["ms"] for row in rows}
-        )
+        return cls({Operation(**{key: value for key, value in row.items() if key != "ms"}): row["ms"] for row in rows})

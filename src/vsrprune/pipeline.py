@@ -28,15 +28,19 @@ from vsrprune.failures import JobState
 from vsrprune.jobs import Job
 from vsrprune.machine import measuring, working
 from vsrprune.metrics.cost import network_cost
-from vsrprune.metrics.latency import compare_latency, fastest_milliseconds
+from vsrprune.metrics.latency import compare_latency, fastest_milliseconds, time_operations
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import RGB
 from vsrprune.models.files import load_dense, load_network, save_network
-from vsrprune.models.frozen import freeze
+from vsrprune.models.frozen import FORMATS, FrozenBasicVSR, freeze
+from vsrprune.operations import TimeTable
+from vsrprune.progress import StageProgress
+from vsrprune.pruning.frontier import timed_operations
 from vsrprune.pruning.gates import zero_cut_gates
 from vsrprune.pruning.scoring import score_units
-from vsrprune.pruning.selection import budget, select
+from vsrprune.pruning.selection import Budget, amount, budget, select
 from vsrprune.pruning.surgery import compact, equivalence_error
+from vsrprune.pruning.timed_selection import TimedSelection
 from vsrprune.results import METRICS
 from vsrprune.stages.evaluate import (
     CropPlace,
@@ -94,35 +98,39 @@ class _Run:
             "pretrain": self._pretrain,
             "reference": self._reference,
             "score": self._score,
+            "timing": self._time_operations,
             "select": self._select,
             "sparsify": self._sparsify,
             "prune": self._prune,
             "finetune": self._finetune,
             "evaluate": self._evaluate,
+            "measure": self._measure,
         }
+        target = self._config.target
         for stage in self._job.stages:
             self._state.stage(stage.stage)
             artifact = self._store.find(stage.stage, stage.key)
             if artifact is None:
-                make = self._timing if stage.stage == "measure" else partial(self._computing, makers[stage.stage])
+                alone = stage.stage in ("timing", "measure") or (stage.stage == "select" and target == "latency")
+                make = partial(self._alone if alone else self._beside_others, makers[stage.stage])
                 artifact = self._store.produce(stage.stage, stage.key, stage.settings, make)
                 self._say(f"  {stage.stage:<10} done in {artifact.seconds:.1f} s")
             else:
                 self._say(f"  {stage.stage:<10} reused {stage.key}")
             self._artifacts[stage.stage] = artifact
 
-    def _computing(self, make: Callable[[Path, Path], None], folder: Path, work: Path) -> None:
+    def _beside_others(self, make: Callable[[Path, Path], None], folder: Path, work: Path) -> None:
         """Make a stage beside other jobs of this machine, with this job's share of its threads."""
         config = self._config
         with working() as right, _threads(config.trainer.threads or config.launcher.threads):
             self._give_way = right.give_way
             make(folder, work)
 
-    def _timing(self, folder: Path, work: Path) -> None:
-        """Make the stage that takes times, alone on this machine and with all its threads."""
-        waits = "  measure    waits until the other jobs of this machine pause"
+    def _alone(self, make: Callable[[Path, Path], None], folder: Path, work: Path) -> None:
+        """Make a stage that takes times, alone on this machine and with all its threads."""
+        waits = "  waits until the other jobs of this machine pause"
         with measuring(lambda: self._say(waits)), _threads(self._config.trainer.threads):
-            self._measure(folder, work)
+            make(folder, work)
 
     @cached_property
     def _clips(self) -> ClipSet:
@@ -226,23 +234,80 @@ class _Run:
         write_json(folder / "scores.json", {name: values.tolist() for name, values in scores.items()})
 
     def _select(self, folder: Path, work: Path) -> None:
-        config = self._config
+        config, layout = self._config, self._job.layout
         scores = {name: np.asarray(values) for name, values in self._artifacts["score"].json("scores.json").items()}
-        plan = select(
-            self._job.layout,
+        free = partial(
+            select,
+            layout,
             scores,
             rule=config.rule,
-            ratio=config.ratio,
-            target=config.target,
             scope=config.scope,
-            order="min" if config.score == "random" else config.order,  # idle there, and not in the key
+            order=self._order,
             min_kept=config.min_kept,
-            round_to=config.round_to,
             ratios=config.ratios,
         )
-        ratio = plan.units_cut / self._job.layout.units if config.scope == "per_layer" else config.ratio
-        asked = budget(self._job.layout, plan, ratio, config.target)
+        ratio, target = config.ratio, config.target
+        if target == "units" and config.scope == "global" and config.round_to != 1:
+            # Rounding moves units between layers of different cost: what it keeps is the MACs of the unrounded plan.
+            unrounded = free(ratio=ratio).kept_counts
+            ratio, target = 1 - layout.macs_per_pixel(unrounded) / layout.macs_per_pixel(), "macs"
+        if config.round_to == "auto":
+            plan, asked = self._timed_plan(scores, ratio, target)
+        else:
+            plan = free(ratio=ratio, target=target, round_to=config.round_to)
+            share = plan.units_cut / layout.units if config.scope == "per_layer" else ratio
+            asked = budget(layout, plan, share, target)
         write_json(folder / "selection.json", {"plan": plan.to_json(), "budget": asked.to_json()})
+
+    @property
+    def _order(self) -> str:
+        """A random ranking has no order: it is idle there, and not in the key."""
+        return "min" if self._config.score == "random" else self._config.order
+
+    def _time_operations(self, folder: Path, work: Path) -> None:
+        """The table of `round_to=auto`: every operation that a plan may need, in every memory format."""
+        height, width = self._config.evaluate.latency_size
+        operations = timed_operations(self._job.layout, self._config.min_kept)
+        tables = {}
+        with StageProgress("timing", len(operations) * len(FORMATS)) as progress:
+            for name, memory_format in FORMATS.items():
+                done = len(tables) * len(operations)
+                on_done = partial(_update, progress, done)
+                times = time_operations(operations, (height, width), memory_format, self._device, on_done)
+                tables[name] = TimeTable(times).to_json()
+        write_json(folder / "times.json", tables)
+
+    def _timed_plan(self, scores: dict[str, Any], ratio: float, target: str) -> tuple[PrunePlan, Budget]:
+        config, layout = self._config, self._job.layout
+        tables = self._artifacts["timing"].json("times.json")
+        selection = TimedSelection(
+            layout,
+            scores,
+            {name: TimeTable.from_json(rows) for name, rows in tables.items()},
+            rule=config.rule,
+            order=self._order,
+            min_kept=config.min_kept,
+        )
+        if target != "latency":
+            return selection.for_amount(target, amount(layout, {}, target) * (1 - ratio))
+        dense_ms = self._plan_ms(PrunePlan.keep_all(config.rule, layout))
+        return selection.for_latency(config.target_ms or dense_ms * (1 - ratio), dense_ms, self._plan_ms)
+
+    def _plan_ms(self, plan: PrunePlan) -> float:
+        """Measured milliseconds per frame of a plan's network, flow net included; weights do not matter for it."""
+        evaluate = self._config.evaluate
+        frozen, _ = self._frozen(BasicVSR(self._job.arguments).with_plan(plan))
+        latency = compare_latency({"": frozen}, self._latency_clip, evaluate.latency_repeats)[""].ms
+        self._say(f"  select     a plan with {plan.units_cut} units cut takes {latency:.1f} ms per frame")
+        return latency
+
+    @cached_property
+    def _latency_clip(self) -> Tensor:
+        height, width = self._config.evaluate.latency_size
+        return torch.rand(1, self._config.evaluate.latency_frames, RGB, height, width, device=self._device)
+
+    def _frozen(self, network: BasicVSR) -> tuple[FrozenBasicVSR, str]:
+        return freeze(network.to(self._device), self._latency_clip, partial(fastest_milliseconds, device=self._device))
 
     def _sparsify(self, folder: Path, work: Path) -> None:
         schedule = self._config.schedule.sparsify
@@ -327,12 +392,9 @@ class _Run:
             "dense": compact(dense, PrunePlan.keep_all(self._config.rule, self._job.layout)),
             "pruned": self._network("finetune"),
         }
-        height, width = evaluate.latency_size
-        clip_NTCHW = torch.rand(1, evaluate.latency_frames, RGB, height, width, device=self._device)
-        timer = partial(fastest_milliseconds, device=self._device)
-        frozen = {name: freeze(network.to(self._device), clip_NTCHW, timer) for name, network in networks.items()}
+        frozen = {name: self._frozen(network) for name, network in networks.items()}
         latency = compare_latency(
-            {name: network for name, (network, _) in frozen.items()}, clip_NTCHW, evaluate.latency_repeats
+            {name: network for name, (network, _) in frozen.items()}, self._latency_clip, evaluate.latency_repeats
         )
         write_json(
             folder / "measured.json",
@@ -340,7 +402,7 @@ class _Run:
                 "latency_ms": {
                     name: {**asdict(values), "memory_format": frozen[name][1]} for name, values in latency.items()
                 },
-                "frame_size": [height, width],
+                "frame_size": list(evaluate.latency_size),
                 "frames": evaluate.latency_frames,
                 "repeats": evaluate.latency_repeats,
                 "threads": torch.get_num_threads(),
@@ -355,6 +417,10 @@ class _Run:
                 },
             },
         )
+
+
+def _update(progress: StageProgress, before: int, count: int) -> None:
+    progress.update(before + count)
 
 
 def _git_commit() -> str:

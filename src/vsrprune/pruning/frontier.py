@@ -29,7 +29,7 @@ from vsrprune.operations import Operation, TimeTable, Widths, forms, grid
 
 Array = NDArray[np.float64]
 Counts = dict[str, int]  # by group: kept channels; by free stream: channels that its blocks touch
-AMOUNTS = ("units", "macs", "params", "latency")
+AMOUNTS = ("macs", "params", "latency")
 
 IMPOSSIBLE = -np.inf
 DOUBLINGS = 40  # of the price, up and down from worth per millisecond of the dense network
@@ -83,9 +83,7 @@ def conv_widths(conv: ConvLayer, counts: Mapping[str, int], free: frozenset[str]
             return 0
         return counts[slot.stream] if slot.stream in free else kept(slot)
 
-    return Widths(
-        sum(map(kept, conv.inputs)), kept(conv.output), sum(map(stream, conv.inputs)), stream(conv.output)
-    )
+    return Widths(sum(map(kept, conv.inputs)), kept(conv.output), sum(map(stream, conv.inputs)), stream(conv.output))
 
 
 def timed_operations(layout: ChannelLayout, min_kept: int = 1) -> list[Operation]:
@@ -110,7 +108,9 @@ class _Factor:
     ms: Array
     amount: Array
 
-    def at(self, counts: Mapping[str, int], index: Mapping[str, Mapping[int, int]], price: float) -> tuple[float, float]:
+    def at(
+        self, counts: Mapping[str, int], index: Mapping[str, Mapping[int, int]], price: float
+    ) -> tuple[float, float]:
         """Gain (worth less what the time costs) and amount under these counts."""
         place = tuple(index[name][counts[name]] for name in self.names)
         return float(self.worth[place] - price * self.ms[place]), float(self.amount[place])
@@ -119,8 +119,8 @@ class _Factor:
 class Frontier:
     """The plans of highest kept score, for every price of a millisecond.
 
-    worth: by group the worth of keeping each unit, >= 0. amount: what a target counts (units, macs, params, or the
-    milliseconds of the table). Raises UserError from `reach` where no plan comes near enough to a target.
+    worth: by group the worth of keeping each unit, >= 0. amount: what a target counts (macs, params, or the
+    milliseconds of the table: latency). Raises UserError from `reach` where no plan comes near enough to a target.
     """
 
     def __init__(
@@ -149,6 +149,10 @@ class Frontier:
     def milliseconds(self, counts: Counts) -> float:
         """Time of the convolutions by the table."""
         return sum(float(factor.ms[self._place(factor, counts)]) for factor in self._factors)
+
+    def worth(self, counts: Counts) -> float:
+        """Sum of the kept scores."""
+        return sum(float(factor.worth[self._place(factor, counts)]) for factor in self._factors)
 
     def reach(self, wanted: float, tolerance: float) -> Counts:
         """Counts of the plan on the frontier whose amount is `wanted`, within a relative `tolerance`."""
@@ -203,19 +207,16 @@ class Frontier:
         for group in self._layout.groups:
             stream, worth = self._stream_of(group), self._worth[group.name]
             counts = np.asarray(self._options[group.name])
-            units = counts.astype(np.float64) if self._amount == "units" else np.zeros(len(counts))
             if not stream:
                 kept = np.concatenate(([0.0], np.cumsum(np.sort(worth)[::-1])))[counts]
-                factors.append(_Factor((group.name,), kept, np.zeros(len(counts)), units))
+                factors.append(_Factor((group.name,), kept, np.zeros(len(counts)), np.zeros(len(counts))))
                 continue
             rows = []
             for active in self._options[stream]:
                 within = np.concatenate(([0.0], np.cumsum(np.sort(worth[self._ranking[stream][:active]])[::-1])))
                 rows.append([within[count] if count <= active else IMPOSSIBLE for count in counts])
             table = np.asarray(rows)
-            factors.append(
-                _Factor((stream, group.name), table, np.zeros_like(table), np.broadcast_to(units, table.shape))
-            )
+            factors.append(_Factor((stream, group.name), table, np.zeros_like(table), np.zeros_like(table)))
         return factors
 
     def _conv_factors(self) -> list[_Factor]:
@@ -318,7 +319,7 @@ def _elimination_order(scopes: Sequence[tuple[str, ...]], options: Mapping[str, 
 
 
 def _maximum(tables: Sequence[tuple[tuple[str, ...], Array]], order: Sequence[str]) -> dict[str, int]:
-    """For each variable the place on its axis at which the sum of the tables is greatest; the first where several are."""
+    """For each variable the place on its axis at which the sum of the tables is greatest, the first of equal ones."""
     remaining = list(tables)
     choices_made: list[tuple[str, tuple[str, ...], NDArray[np.intp]]] = []
     for name in order:

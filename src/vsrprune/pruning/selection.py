@@ -15,21 +15,22 @@ from numpy.typing import NDArray
 
 from vsrprune.channels import ChannelGroup, ChannelLayout, PrunePlan
 from vsrprune.errors import UserError, one_of
+from vsrprune.operations import grid
 
 ORDERS = ("min", "max")
 SCOPES = ("global", "local", "per_layer")
-TARGETS = ("units", "macs")
-MACS_TOLERANCE = 0.02  # of the wanted MACs; beyond it the reached value is stated as a miss
+TARGETS = ("units", "macs", "params")
+TOLERANCE = 0.02  # of the wanted amount; beyond it the reached value is stated as a miss
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a selection was asked to keep and what it keeps, in units or MACs per low-resolution pixel."""
+    """What a selection was asked to keep and what it keeps: units, MACs per low-resolution pixel, parameters, ms."""
 
     target: str
-    dense: int
+    dense: float
     wanted: float
-    reached: int
+    reached: float
 
     @property
     def deviation(self) -> float:
@@ -49,13 +50,18 @@ class Budget:
 
 @dataclass(frozen=True)
 class Limits:
-    """min_kept: units that stay in every layer. round_to: kept counts are multiples of it (or the whole layer)."""
+    """min_kept: units that stay in every layer. round_to: kept counts are multiples of it (or the whole layer).
+
+    round_to=auto: they lie on the grid of counts whose times are known.
+    """
 
     min_kept: int = 1
-    round_to: int = 1
+    round_to: int | str = 1
 
     def steps(self, size: int) -> list[int]:
         """Kept counts a layer of `size` may have, falling from `size`."""
+        if isinstance(self.round_to, str):
+            return grid(size, self.min_kept)
         multiples = range((size - 1) // self.round_to * self.round_to, 0, -self.round_to)
         return [size, *(count for count in multiples if count >= self.min_kept)]
 
@@ -84,8 +90,10 @@ def select(
 ) -> PrunePlan:
     """Choose the units to cut.
 
-    ratio: share in [0, 1) of the units (target=units; floor(N * ratio + 0.5) units) or of the dense network's MACs,
-    flow net excluded (target=macs; the ranking is cut nearest to it), that is removed.
+    ratio: share in [0, 1) that is removed of the units (target=units; floor(N * ratio + 0.5) units), or of the dense
+    network's MACs or parameters, flow net excluded (target=macs, params; the ranking is cut nearest to it).
+    round_to: kept counts are multiples of it. One ranking then goes on past the units that would overshoot, so that
+    what is rounded up in one layer is paid for in another.
     order: `min` cuts the smallest scores first (arXiv 2206.07687), `max` the largest (its ablation). Ties break by
     layer order, then index. Raises UserError where the limits leave too little to cut.
     """
@@ -96,7 +104,8 @@ def select(
     limits = Limits(min_kept, round_to)
     chunks = {group.name: _cut_order(group, scores[group.name], order, limits) for group in layout.groups}
     if scope == "global":
-        chosen = _global(layout, [chunk for row in chunks.values() for chunk in row], ratio, target, order)
+        ranked = sorted((chunk for row in chunks.values() for chunk in row), key=lambda c: _rank(c.score, order))
+        chosen = _global(layout, ranked, ratio, target, fill=round_to > 1)
     else:
         counts = _layer_counts(layout, ratio, target, scope, limits, ratios)
         chosen = [
@@ -110,12 +119,24 @@ def select(
     return PrunePlan.cutting(rule, layout, cut)
 
 
+def amount(layout: ChannelLayout, kept: Mapping[str, int], target: str) -> int:
+    """What a target counts, kept: units, MACs per low-resolution pixel, or parameters."""
+    if target == "macs":
+        return layout.macs_per_pixel(kept)
+    if target == "params":
+        return layout.parameters(kept)
+    return sum(kept.values())
+
+
 def budget(layout: ChannelLayout, plan: PrunePlan, ratio: float, target: str) -> Budget:
     """Compare what `plan` keeps with what `ratio` asked for."""
-    if target == "macs":
-        dense, reached = layout.macs_per_pixel(), layout.macs_per_pixel(plan.kept_counts)
-        return Budget(target, dense, dense * (1 - ratio), reached)
-    return Budget(target, layout.units, layout.units - _half_up(layout.units * ratio), layout.units - plan.units_cut)
+    dense, reached = _whole(layout, target), amount(layout, plan.kept_counts, target)
+    wanted = dense - _half_up(dense * ratio) if target == "units" else dense * (1 - ratio)
+    return Budget(target, dense, wanted, reached)
+
+
+def _whole(layout: ChannelLayout, target: str) -> int:
+    return amount(layout, {group.name: group.size for group in layout.groups}, target)
 
 
 def check_reachable(
@@ -125,7 +146,7 @@ def check_reachable(
     target: str = "units",
     scope: str = "global",
     min_kept: int = 1,
-    round_to: int = 1,
+    round_to: int | str = 1,
     ratios: Mapping[str, float | int] | None = None,
 ) -> None:
     """Raise UserError, naming what is reachable, if no scores could make a plan that meets the request."""
@@ -133,7 +154,7 @@ def check_reachable(
     one_of("scope", scope, SCOPES)
     if not 0 <= ratio < 1:
         raise UserError(f"ratio must be in [0, 1); got {ratio}")
-    if min_kept < 1 or round_to < 1:
+    if min_kept < 1 or (isinstance(round_to, int) and round_to < 1):
         raise UserError(f"min_kept and round_to must be at least 1; got {min_kept} and {round_to}")
     limits = Limits(min_kept, round_to)
     for group in layout.groups:
@@ -142,17 +163,17 @@ def check_reachable(
                 f"min_kept={min_kept} is more than the {group.size} channels of {group.name}; allowed: 1..{group.size}"
             )
     least = {group.name: limits.steps(group.size)[-1] for group in layout.groups}
-    if round_to > 1 and all(least[group.name] == group.size for group in layout.groups):
+    if round_to != 1 and all(least[group.name] == group.size for group in layout.groups):
         sizes = sorted({group.size for group in layout.groups})
         limit = f"round_to={round_to}" + (f" with min_kept={min_kept}" if min_kept > 1 else "")
         raise UserError(
-            f"{limit} leaves nothing to cut in layers of {', '.join(map(str, sizes))} channels;"
-            f" it must be smaller than {max(sizes)}"
+            f"{limit} leaves nothing to cut in layers of {', '.join(map(str, sizes))} channels"
+            + (f"; it must be smaller than {max(sizes)}" if round_to != "auto" else "")
         )
     if scope == "per_layer":
         _check_ratios(layout, ratios, limits)
-    elif target == "macs":
-        _check_macs(layout, ratio, least)
+    elif target != "units":
+        _check_amount(layout, ratio, target, least)
     elif scope == "global":
         free = layout.units - sum(least.values())
         if _half_up(layout.units * ratio) > free:
@@ -165,13 +186,14 @@ def check_reachable(
         _check_local(layout, ratio, least, limits)
 
 
-def _check_macs(layout: ChannelLayout, ratio: float, least: Mapping[str, int]) -> None:
-    dense, floor = layout.macs_per_pixel(), layout.macs_per_pixel(least)
-    if dense * (1 - ratio) * (1 + MACS_TOLERANCE) < floor:
+def _check_amount(layout: ChannelLayout, ratio: float, target: str, least: Mapping[str, int]) -> None:
+    dense, floor = _whole(layout, target), amount(layout, least, target)
+    if dense * (1 - ratio) * (1 + TOLERANCE) < floor:
+        name = {"macs": "MACs", "params": "parameters"}[target]
         raise UserError(
-            f"ratio={ratio} with target=macs asks for {1 - ratio:.1%} of the dense MACs, but the limits min_kept and"
-            f" round_to and the channels that no unit covers keep {floor / dense:.1%}; the largest reachable ratio is"
-            f" {math.floor((1 - floor / dense) * 1000) / 1000:g}"
+            f"ratio={ratio} with target={target} asks for {1 - ratio:.1%} of the dense {name}, but the limits min_kept"
+            f" and round_to and the channels that no unit covers keep {floor / dense:.1%}; the largest reachable ratio"
+            f" is {math.floor((1 - floor / dense) * 1000) / 1000:g}"
         )
 
 
@@ -199,7 +221,12 @@ def _check_ratios(layout: ChannelLayout, ratios: Mapping[str, float | int] | Non
         if isinstance(value, float) and not 0 <= value < 1:
             raise UserError(f"ratios[{name}] must be in [0, 1), or a whole number of kept channels; got {value}")
         kept = _kept_count(sizes[name], value)
-        if isinstance(value, int) and kept % limits.round_to and kept != sizes[name]:
+        if (
+            isinstance(value, int)
+            and isinstance(limits.round_to, int)
+            and kept % limits.round_to
+            and kept != sizes[name]
+        ):
             raise UserError(f"ratios[{name}]={value} is a kept count that is no multiple of round_to={limits.round_to}")
         if not limits.min_kept <= kept <= sizes[name]:
             raise UserError(
@@ -233,22 +260,35 @@ def _rank(score: float, order: str) -> float:
     return score if order == "min" else -score
 
 
-def _global(layout: ChannelLayout, chunks: Sequence[_Chunk], ratio: float, target: str, order: str) -> Sequence[_Chunk]:
-    """Cut one ranking over all layers where it comes nearest to the target."""
-    # The sort is stable and chunks come in layer order, each layer's in cut order: that breaks the ties.
-    ranked = sorted(chunks, key=lambda chunk: _rank(chunk.score, order))
+def _global(layout: ChannelLayout, ranked: Sequence[_Chunk], ratio: float, target: str, fill: bool) -> Sequence[_Chunk]:
+    """Cut one ranking over all layers where it comes nearest to the target.
+
+    The ranking is stable and chunks come in layer order, each layer's in cut order: that breaks the ties.
+    fill: beyond that place go on with the chunks that do not overshoot, if that comes nearer.
+    """
     if target == "units":
         cut = [0, *accumulate(len(chunk.units) for chunk in ranked)]
         return ranked[: _nearest(lambda n: cut[n], len(ranked), _half_up(layout.units * ratio))]
 
-    def removed(n: int) -> int:
+    def removed(chunks: Sequence[_Chunk]) -> int:
         kept = {group.name: group.size for group in layout.groups}
-        for chunk in ranked[:n]:
+        for chunk in chunks:
             kept[chunk.group] -= len(chunk.units)
-        return dense - layout.macs_per_pixel(kept)
+        return dense - amount(layout, kept, target)
 
-    dense = layout.macs_per_pixel()
-    return ranked[: _nearest(removed, len(ranked), dense * ratio)]
+    dense = _whole(layout, target)
+    place = _nearest(lambda n: removed(ranked[:n]), len(ranked), dense * ratio)
+    chosen = ranked[:place]
+    if not fill:
+        return chosen
+    filled = list(chosen if removed(chosen) <= dense * ratio else ranked[: place - 1])
+    closed: set[str] = set()  # a layer is cut in its own order: what comes after a chunk that stays, stays
+    for chunk in ranked[len(filled) :]:
+        if chunk.group not in closed and removed([*filled, chunk]) <= dense * ratio:
+            filled.append(chunk)
+        else:
+            closed.add(chunk.group)
+    return min((chosen, filled), key=lambda chunks: abs(removed(chunks) - dense * ratio))
 
 
 def _nearest(value: Callable[[int], float], last: int, wanted: float) -> int:
@@ -283,8 +323,8 @@ def _layer_counts(
     if target == "units":
         return uniform(ratio)
     shares = sorted({0.0} | {(cut - 0.5) / size for size in set(sizes.values()) for cut in range(1, size + 1)})
-    dense = layout.macs_per_pixel()
-    index = _nearest(lambda n: dense - layout.macs_per_pixel(uniform(shares[n])), len(shares) - 1, dense * ratio)
+    dense = _whole(layout, target)
+    index = _nearest(lambda n: dense - amount(layout, uniform(shares[n]), target), len(shares) - 1, dense * ratio)
     return uniform(shares[index])
 
 

@@ -43,8 +43,6 @@ def small(rule: str, **arguments: object) -> ChannelLayout:
 
 
 def amount(layout: ChannelLayout, plan: PrunePlan, name: str) -> float:
-    if name == "units":
-        return sum(plan.kept_counts.values())
     return (layout.macs_per_pixel if name == "macs" else layout.parameters)(plan.kept_counts)
 
 
@@ -52,7 +50,8 @@ def amount(layout: ChannelLayout, plan: PrunePlan, name: str) -> float:
 def test_the_grid_has_steps_of_a_power_of_two(size: int, step: int) -> None:
     assert grid_step(size) == step
     counts = grid(size)
-    assert counts[0] == size and counts == sorted(set(counts), reverse=True)
+    assert counts[0] == size
+    assert counts == sorted(set(counts), reverse=True)
     assert all(count % step == 0 for count in counts[1:])
     assert len(counts) <= 16
     assert min(grid(size, at_least=3)) >= min(3, size)
@@ -91,9 +90,7 @@ def every_plan(layout: ChannelLayout) -> list[dict[str, int]]:
     return [
         dict(zip(names, counts, strict=True))
         for counts in itertools.product(*(chosen.options[name] for name in names))
-        if all(
-            conv_widths(conv, dict(zip(names, counts, strict=True)), chosen.free).fit() for conv in layout.convs
-        )
+        if all(conv_widths(conv, dict(zip(names, counts, strict=True)), chosen.free).fit() for conv in layout.convs)
     ]
 
 
@@ -119,7 +116,7 @@ def test_against_exhaustive_search(rule: str, bidirectional: bool) -> None:
         assert kept - price * ms == pytest.approx(best, rel=1e-12), price
 
 
-@pytest.mark.parametrize("name", ["units", "macs", "params"])
+@pytest.mark.parametrize("name", ["macs", "params"])
 @pytest.mark.parametrize("rule", RULES)
 def test_targets_are_reached_and_counts_lie_on_the_grid(rule: str, name: str) -> None:
     layout = basicvsr_layout(BasicVSRArguments(channels=64, blocks=3), rule)

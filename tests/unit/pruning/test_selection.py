@@ -39,6 +39,7 @@ HAND_SCORES = scores_of([6, 1, 2, 7], [3, 5])
 # From the least important: a1 a2 b0 [b1 stays] a0 [a3 stays]; MACs left 11, 8, 5, 3.
 # From the most important:  a3 a0 b1 [b0 stays] a2 [a1 stays]; MACs left 11, 8, 5, 3.
 # Local steps: (3, 2) 11, (3, 1) 7, (2, 1) 5, (1, 1) 3 MACs left.
+# Parameters are 2a + a*b + 2b + 1: 21 when whole; along the ranking 17, 13, 9, 6; local steps 17, 12, 9, 6.
 HAND_CASES = [
     ("global", "min", "units", 0.6, (3,), (1,)),  # 3.6 -> 4 units
     ("global", "max", "units", 0.6, (1,), (0,)),
@@ -56,6 +57,12 @@ HAND_CASES = [
     ("per_layer", "max", "units", 0.6, (1, 2), (0, 1)),
     ("per_layer", "min", "macs", 0.6, (0, 3), (0, 1)),
     ("per_layer", "max", "macs", 0.6, (1, 2), (0, 1)),
+    ("global", "min", "params", 0.6, (0, 3), (1,)),  # wants 8.4 left: 9 is nearer than 6
+    ("global", "max", "params", 0.6, (1, 2), (0,)),
+    ("local", "min", "params", 0.45, (0, 2, 3), (1,)),  # wants 11.55 left
+    ("local", "max", "params", 0.45, (0, 1, 2), (0,)),
+    ("per_layer", "min", "params", 0.6, (0, 3), (0, 1)),
+    ("per_layer", "max", "params", 0.6, (1, 2), (0, 1)),
 ]
 
 
@@ -119,8 +126,9 @@ def reference(layout: ChannelLayout, scores: Scores, ratio: float, target: str, 
         plans.append(PrunePlan.cutting("rsc", layout, by_name))
     if target == "units" and scope == "global":
         return plans[half_up(layout.units, ratio)].kept
-    wanted = layout.macs_per_pixel() * (1 - Fraction(str(ratio)))
-    return min(plans, key=lambda plan: abs(layout.macs_per_pixel(plan.kept_counts) - wanted)).kept
+    cost = layout.macs_per_pixel if target == "macs" else layout.parameters
+    wanted = cost() * (1 - Fraction(str(ratio)))
+    return min(plans, key=lambda plan: abs(cost(plan.kept_counts) - wanted)).kept
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -485,3 +493,27 @@ def test_local_cuts_the_same_share_of_every_layer(problem, ratio, order) -> None
     for group in layout.groups:
         ranked = [unit for name, unit in cuts_in_rank_order(layout, scores, order, 0) if name == group.name]
         assert plan.cut(group.name) == tuple(sorted(ranked[: quota[group.name]]))
+
+
+@pytest.mark.parametrize("round_to", [8, 16])
+@pytest.mark.parametrize("target", ["macs", "params"])
+@pytest.mark.parametrize("rule", RULES)
+def test_rounding_pays_in_one_layer_for_another(rule: str, target: str, round_to: int) -> None:
+    layout = basicvsr_layout(BasicVSRArguments(channels=64, blocks=5), rule)
+    draw = np.random.default_rng(3)
+    scores = {group.name: draw.gamma(4.0, 0.25, group.size) * draw.uniform(0.7, 1.3) for group in layout.groups}
+    for ratio in (0.3, 0.5, 0.7):
+        plan = select(layout, scores, rule=rule, ratio=ratio, target=target, round_to=round_to)
+        assert all(count % round_to == 0 for count in plan.kept_counts.values())
+        assert abs(budget(layout, plan, ratio, target).deviation) <= 0.02
+        assert len(set(plan.kept_counts.values())) > 1
+
+
+def test_what_does_not_fit_is_skipped_for_what_does() -> None:
+    # 8 + 8 units in two layers, one MAC for each of a's inputs (1), each of b's (a's units) and the last (b's units).
+    layout = chain(8, 8)
+    scores = scores_of([1, 1, 1, 1, 9, 9, 9, 9], [2, 2, 2, 2, 8, 8, 8, 8])
+    free = select(layout, scores, rule="rsc", ratio=0.45, target="macs")  # wants 44 of 80
+    rounded = select(layout, scores, rule="rsc", ratio=0.45, target="macs", round_to=4)
+    assert layout.macs_per_pixel(free.kept_counts) == 44
+    assert rounded.kept_counts == {"a": 4, "b": 8}  # 4 + 32 + 8

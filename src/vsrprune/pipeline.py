@@ -28,11 +28,12 @@ from vsrprune.failures import JobState
 from vsrprune.jobs import Job
 from vsrprune.machine import measuring, working
 from vsrprune.metrics.cost import network_cost
-from vsrprune.metrics.latency import compare_latency, fastest_milliseconds, time_operations
+from vsrprune.metrics.latency import compare_latency, fastest_milliseconds
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import RGB
+from vsrprune.models.device_operations import FORMATS, operation_call
 from vsrprune.models.files import load_dense, load_network, save_network
-from vsrprune.models.frozen import FORMATS, FrozenBasicVSR, freeze
+from vsrprune.models.frozen import FrozenBasicVSR, freeze
 from vsrprune.operations import TimeTable
 from vsrprune.progress import StageProgress
 from vsrprune.pruning.frontier import timed_operations
@@ -268,12 +269,15 @@ class _Run:
         """The table of `round_to=auto`: every operation that a plan may need, in every memory format."""
         height, width = self._config.evaluate.latency_size
         operations = timed_operations(self._job.layout, self._config.min_kept)
-        tables = {}
+        tables: dict[str, list[dict[str, Any]]] = {}
         with StageProgress("timing", len(operations) * len(FORMATS)) as progress:
             for name, memory_format in FORMATS.items():
                 done = len(tables) * len(operations)
-                on_done = partial(_update, progress, done)
-                times = time_operations(operations, (height, width), memory_format, self._device, on_done)
+                times = {}
+                for number, operation in enumerate(operations, start=done + 1):
+                    call = operation_call(operation, (height, width), memory_format, self._device)
+                    times[operation] = fastest_milliseconds(call, self._device)
+                    progress.update(number)
                 tables[name] = TimeTable(times).to_json()
         write_json(folder / "times.json", tables)
 
@@ -417,10 +421,6 @@ class _Run:
                 },
             },
         )
-
-
-def _update(progress: StageProgress, before: int, count: int) -> None:
-    progress.update(before + count)
 
 
 def _git_commit() -> str:

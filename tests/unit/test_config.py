@@ -88,7 +88,7 @@ def test_configurations_do_not_share_their_groups():
 
 CHOICES = {
     "residual": ["aligned", "inner"],
-    "target": ["units", "macs"],
+    "target": ["units", "macs", "params", "latency"],
     "scope": ["global", "local", "per_layer"],
     "score": ["l1", "gate", "random"],
     "order": ["min", "max"],
@@ -112,7 +112,7 @@ def test_a_wrong_choice_is_refused_with_the_right_ones(name, value):
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in CHOICES for value in CHOICES[name]])
 def test_every_right_choice_is_accepted(name, value):
-    companions = {"ratios": {"fusion": 0.5}} if value == "per_layer" else {}
+    companions = {"per_layer": {"ratios": {"fusion": 0.5}}, "latency": {"round_to": "auto"}}.get(value, {})
     config = changed({name: value, **companions})
     validate(config)
     assert value_of(config, name) == value
@@ -120,7 +120,6 @@ def test_every_right_choice_is_accepted(name, value):
 
 LEAST = {
     "min_kept": 1,
-    "round_to": 1,
     "seed": 0,
     "pretrain_seed": 0,
     "data.max_frames": 0,
@@ -197,21 +196,35 @@ def test_a_rate_that_is_not_positive_is_refused(name, value):
     assert refusal(changed({name: value})) == f"{name} must be a finite number > 0; got {value:g}"
 
 
-@pytest.mark.parametrize("value", ["8", 1.5, None, True, [8]])
-def test_round_to_must_be_a_whole_number(value):
-    assert refusal(changed(round_to=value)) == f"round_to must be a whole number >= 1; got {value!r}"
+@pytest.mark.parametrize("value", ["8", 1.5, None, True, [8], 0, -8])
+def test_round_to_must_be_auto_or_a_whole_number(value):
+    expected = f"round_to must be auto or a whole number >= 1, such as 8 or 16; got {value!r}"
+    assert refusal(changed(round_to=value)) == expected
 
 
 @pytest.mark.parametrize(
     ("knobs", "expected"),
     [
-        ({"target": "params"}, "target=params is not available yet; it must be units or macs"),
-        ({"target": "latency"}, "target=latency is not available yet; it must be units or macs"),
-        ({"round_to": "auto"}, "round_to=auto is not available yet; it must be a whole number >= 1"),
+        ({"target": "latency"}, "target=latency needs times of this device: add round_to=auto"),
+        ({"target": "latency", "round_to": 8}, "target=latency needs times of this device: add round_to=auto"),
+        ({"target_ms": 33.0}, "target_ms is given, but target=units does not read it; add target=latency"),
+        (
+            {"target_ms": -1.0, "target": "latency", "round_to": "auto"},
+            "target_ms must be a finite number > 0, milliseconds per frame; got -1",
+        ),
+        (
+            {"round_to": "auto", "scope": "local"},
+            "round_to=auto chooses every layer's count itself; use scope=global instead of local",
+        ),
     ],
 )
-def test_what_is_planned_but_not_there_is_said_so(knobs, expected):
-    assert refusal(changed(knobs)).startswith(expected)
+def test_targets_and_rounding_that_contradict_each_other(knobs, expected):
+    assert refusal(changed(knobs)) == expected
+
+
+@pytest.mark.parametrize("target", ["units", "macs", "params", "latency"])
+def test_every_target_may_be_met_by_timed_counts(target):
+    validate(changed(round_to="auto", target=target))
 
 
 @pytest.mark.parametrize("value", [[], [180], [180, 320, 3], [180, 7], [-8, 320]])

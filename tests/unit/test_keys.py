@@ -91,6 +91,23 @@ def test_a_new_version_of_a_stage_changes_it_and_what_follows(monkeypatch, stage
     assert {name for name in before if before[name] != after[name]} == expected[stage]
 
 
+def test_a_plan_by_times_depends_on_the_device() -> None:
+    times = {"round_to": "auto"}
+    assert "timing" not in keys_of()
+    keys = keys_of(**times)
+    select = next(stage for stage in plan_stages(configured(**times), DATA) if stage.stage == "select")
+    assert select.settings["timing"] == keys["timing"]
+    other = keys_of(**times, evaluate__latency_size=[90, 160])
+    assert {name for name in keys if keys[name] != other[name]} == {"timing", *SELECTED}
+    assert keys_of(**times, ratio=0.3, score="gate", seed=3)["timing"] == keys["timing"]
+
+
+def test_milliseconds_replace_the_ratio() -> None:
+    asked = {"round_to": "auto", "target": "latency", "target_ms": 33.0}
+    assert keys_of(**asked, ratio=0.3) == keys_of(**asked, ratio=0.6)
+    assert keys_of(**asked)["select"] != keys_of(**{**asked, "target_ms": 40.0})["select"]
+
+
 # What each knob changes
 
 

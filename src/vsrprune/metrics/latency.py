@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-
-from vsrprune.operations import Operation
 
 TRIES = 3  # of a call whose fastest time is wanted
 
@@ -59,59 +55,6 @@ def fastest_milliseconds(call: Callable[[], object], device: torch.device) -> fl
     """The fastest of a few calls after a warm one."""
     call()
     return min(milliseconds(call, device) for _ in range(TRIES))
-
-
-@torch.inference_mode()
-def time_operations(
-    operations: Sequence[Operation],
-    size: tuple[int, int],
-    memory_format: torch.memory_format,
-    device: torch.device,
-    on_done: Callable[[int], None] = lambda count: None,
-) -> dict[Operation, float]:
-    """Milliseconds of each operation on a random frame of `size` (height, width; low resolution).
-
-    on_done: called after each with the number of those that are done.
-    """
-    times = {}
-    for count, operation in enumerate(operations, start=1):
-        times[operation] = fastest_milliseconds(_call(operation, size, memory_format, device), device)
-        on_done(count)
-    return times
-
-
-def _call(
-    operation: Operation, size: tuple[int, int], memory_format: torch.memory_format, device: torch.device
-) -> Callable[[], object]:
-    """The operation as a frozen network runs it."""
-
-    def feature(channels: int) -> Tensor:
-        shape = (1, channels, *(side * operation.scale for side in size))
-        return torch.rand(shape, device=device).contiguous(memory_format=memory_format)
-
-    def places(some: int, of: int) -> Tensor:
-        return torch.linspace(0, of - 1, some, device=device).round().long()
-
-    reads, writes = operation.reads, operation.writes
-    x_NCHW = feature(reads)
-    if operation.kind == "conv":
-        kernel = operation.kernel
-        weight = torch.rand(writes, reads, kernel, kernel, device=device).contiguous(memory_format=memory_format)
-        bias = torch.zeros(writes, device=device)
-        return lambda: F.conv2d(x_NCHW, weight, bias, padding=kernel // 2)
-    if operation.kind == "shuffle":
-        factor = math.isqrt(reads // writes)
-        return lambda: F.leaky_relu_(F.pixel_shuffle(x_NCHW, factor), 0.1)
-    if operation.kind == "activation":
-        return lambda: F.relu_(x_NCHW)
-    if operation.kind == "gather":
-        read = places(writes, reads)
-        return lambda: x_NCHW.index_select(1, read)
-    stream_NCHW = feature(writes)
-    if operation.kind == "scatter":
-        written = places(reads, writes)
-        return lambda: stream_NCHW.index_add_(1, written, x_NCHW)
-    return lambda: stream_NCHW.add_(x_NCHW)
 
 
 def milliseconds(call: Callable[[], object], device: torch.device) -> float:

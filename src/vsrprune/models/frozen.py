@@ -25,11 +25,12 @@ from torch.nn import functional as F
 
 from vsrprune.models.basicvsr import BasicVSR, Flows
 from vsrprune.models.basicvsr_channels import RGB, trunk
+from vsrprune.models.device_operations import FORMATS, gather, scatter_
 from vsrprune.models.layers import ResidualBlock, warp
+from vsrprune.operations import grid
 
 READS = ("gather", "whole")
 WRITES = ("scatter", "whole")
-FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 Timer = Callable[[Callable[[], object]], float]  # milliseconds of a call
 
@@ -90,12 +91,12 @@ class _Block(nn.Module):
         )
 
     def forward(self, stream_NCHW: Tensor) -> Tensor:
-        read_NCHW = stream_NCHW if self.read is None else stream_NCHW.index_select(1, self.read)
+        read_NCHW = stream_NCHW if self.read is None else gather(stream_NCHW, self.read)
         middle_NCHW = F.relu_(F.conv2d(read_NCHW, self.weight1, self.bias1, padding=1))
         update_NCHW = F.conv2d(middle_NCHW, self.weight2, self.bias2, padding=1)
         if self.written is None:
             return stream_NCHW.add_(update_NCHW)
-        return stream_NCHW.index_add_(1, self.written, update_NCHW)
+        return scatter_(stream_NCHW, self.written, update_NCHW)
 
 
 def _positions(channels: Tensor | None, position: dict[int, int]) -> list[int]:
@@ -111,12 +112,14 @@ def _spread(values: Tensor, places: Sequence[int], size: int, dim: int) -> Tenso
 
 
 def active_channels(blocks: Sequence[ResidualBlock], width: int) -> list[int]:
-    """Channels of the stream that some block reads or writes, ascending."""
+    """Channels of the stream that some block reads or writes, ascending, and others up to a count that is fast."""
     touched: set[int] = set()
     for block in blocks:
         for channels in (block.read, block.written):
             touched |= set(range(width)) if channels is None else set(channels.tolist())
-    return sorted(touched)
+    count = min(count for count in grid(width) if count >= len(touched))
+    others = [channel for channel in range(width) if channel not in touched]
+    return sorted(touched | set(others[: count - len(touched)]))
 
 
 def block_shape(block: ResidualBlock, active: int) -> BlockShape:

@@ -12,8 +12,8 @@ import torch
 from vsrprune.channels import PrunePlan
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import BasicVSRArguments
+from vsrprune.models.device_operations import FORMATS
 from vsrprune.models.frozen import (
-    FORMATS,
     READS,
     WRITES,
     BlockShape,
@@ -91,7 +91,11 @@ def test_active_channels_are_those_that_a_block_reads_or_writes() -> None:
     plan = network.plan
     assert plan is not None
     names = [f"forward_trunk.blocks.{index}.{conv}" for index in range(2) for conv in ("conv1.input", "conv2")]
-    assert active_channels(blocks, 8) == sorted(set().union(*(plan.kept[name] for name in names)))
+    touched = set().union(*(plan.kept[name] for name in names))
+    assert active_channels(blocks, 8) == sorted(touched)  # of 8 channels every count is on the grid
+    padded = active_channels(blocks, 64)
+    assert touched <= set(padded)
+    assert len(padded) == 8
 
 
 def test_the_fastest_form_and_format_are_chosen() -> None:

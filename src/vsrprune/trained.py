@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from vsrprune.channels import PrunePlan
@@ -15,17 +16,18 @@ from vsrprune.store import Store
 STAGES = {"pruned": "finetune", "dense": "pretrain"}
 
 
-def load_trained(source: Path, store: Path, which: str = "pruned") -> BasicVSR:
+def load_trained(source: Path, store: Path, warn: Callable[[str], None], which: str = "pruned") -> BasicVSR:
     """A compact network, gates folded.
 
     source: a job's folder (its result.json names the network, which lies in `store`), a folder with a network's two
-    files, or one of these files. which: of a job, `pruned` or `dense`.
+    files, or one of these files. warn: told of a damaged file in the store. which: of a job,
+    `pruned` or `dense`.
     Raises UserError where there is no network, or the store no longer has it.
     """
     folder = source.parent if source.name in (WEIGHTS, DESCRIPTION) else source
     if (folder / RESULT).is_file() and not (folder / WEIGHTS).is_file():
         key = Result.load(folder).stages[STAGES[which]]
-        artifact = Store(store).find(STAGES[which], key)
+        artifact = Store(store, warn).find(STAGES[which], key)
         if artifact is None:
             raise UserError(
                 f"{folder}: its network, {STAGES[which]}/{key}, is not in the store {store}; name the store that the"

@@ -30,7 +30,7 @@ def grid(size: int, at_least: int = 1) -> list[int]:
 
 @dataclass(frozen=True)
 class Operation:
-    """One timed step on a frame `scale` times as high and wide as the low-resolution one.
+    """One timed step on a low-resolution frame.
 
     kind: `conv` from `reads` to `writes` channels; `shuffle`, a pixel shuffle of `reads` channels to `writes`;
     `activation` of `writes` channels; `gather` of `writes` channels out of `reads`; `scatter`, the addition of `reads`
@@ -41,7 +41,6 @@ class Operation:
     reads: int
     writes: int
     kernel: int = 1
-    scale: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -71,34 +70,39 @@ def forms(conv: ConvLayer, widths: Widths) -> list[tuple[Operation, ...]]:
     ways_in: list[tuple[int, tuple[Operation, ...]]] = [(widths.reads, ())]
     if widths.reads < widths.stream_in:
         ways_in = [
-            (widths.reads, (Operation("gather", widths.stream_in, widths.reads, scale=conv.scale),)),
+            (widths.reads, (Operation("gather", widths.stream_in, widths.reads),)),
             (widths.stream_in, ()),
         ]
     filters = widths.writes * conv.filters_per_unit
     if widths.stream_out:
-        ways_out = [(widths.stream_out, (Operation("add", widths.stream_out, widths.stream_out, scale=conv.scale),))]
+        ways_out = [(widths.stream_out, (Operation("add", widths.stream_out, widths.stream_out),))]
         if widths.writes < widths.stream_out:
-            ways_out.append((filters, (Operation("scatter", filters, widths.stream_out, scale=conv.scale),)))
+            ways_out.append((filters, (Operation("scatter", filters, widths.stream_out),)))
     elif conv.filters_per_unit > 1:
-        ways_out = [(filters, (Operation("shuffle", filters, widths.writes, scale=conv.scale),))]
+        ways_out = [(filters, (Operation("shuffle", filters, widths.writes),))]
     else:
-        ways_out = [(filters, (Operation("activation", filters, filters, scale=conv.scale),))]
+        ways_out = [(filters, (Operation("activation", filters, filters),))]
     return [
-        (*before, Operation("conv", reads, writes, conv.kernel, conv.scale), *after)
+        (*before, Operation("conv", reads, writes, conv.kernel), *after)
         for reads, before in ways_in
         for writes, after in ways_out
     ]
 
 
 class TimeTable:
-    """Milliseconds of operations, measured on one device in one memory format."""
+    """Milliseconds of operations on a low-resolution frame, measured on one device in one memory format."""
 
     def __init__(self, milliseconds: Mapping[Operation, float]) -> None:
         self._milliseconds = dict(milliseconds)
+        self._fastest: dict[tuple[int, int, int, Widths], float] = {}
 
     def conv_ms(self, conv: ConvLayer, widths: Widths) -> float:
         """Milliseconds of a convolution in its fastest form; raises KeyError for an operation that was not timed."""
-        return min(sum(self._milliseconds[operation] for operation in form) for form in forms(conv, widths))
+        shape = (conv.kernel, conv.scale, conv.filters_per_unit, widths)
+        if shape not in self._fastest:
+            times = (sum(self._milliseconds[operation] for operation in form) for form in forms(conv, widths))
+            self._fastest[shape] = min(times) * conv.scale**2  # time grows as the number of pixels
+        return self._fastest[shape]
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain values for a JSON file; `from_json` reads them back."""

@@ -31,7 +31,7 @@ from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import compare_latency, fastest_milliseconds
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import RGB
-from vsrprune.models.device_operations import FORMATS, operation_call
+from vsrprune.models.device_operations import FORMATS, time_tables
 from vsrprune.models.files import load_dense, load_network, save_network
 from vsrprune.models.frozen import FrozenBasicVSR, freeze
 from vsrprune.operations import TimeTable
@@ -39,7 +39,7 @@ from vsrprune.progress import StageProgress
 from vsrprune.pruning.frontier import timed_operations
 from vsrprune.pruning.gates import zero_cut_gates
 from vsrprune.pruning.scoring import score_units
-from vsrprune.pruning.selection import Budget, amount, budget, select
+from vsrprune.pruning.selection import Budget, budget, select
 from vsrprune.pruning.surgery import compact, equivalence_error
 from vsrprune.pruning.timed_selection import TimedSelection
 from vsrprune.results import METRICS
@@ -269,17 +269,10 @@ class _Run:
         """The table of `round_to=auto`: every operation that a plan may need, in every memory format."""
         height, width = self._config.evaluate.latency_size
         operations = timed_operations(self._job.layout, self._config.min_kept)
-        tables: dict[str, list[dict[str, Any]]] = {}
+        timer = partial(fastest_milliseconds, device=self._device)
         with StageProgress("timing", len(operations) * len(FORMATS)) as progress:
-            for name, memory_format in FORMATS.items():
-                done = len(tables) * len(operations)
-                times = {}
-                for number, operation in enumerate(operations, start=done + 1):
-                    call = operation_call(operation, (height, width), memory_format, self._device)
-                    times[operation] = fastest_milliseconds(call, self._device)
-                    progress.update(number)
-                tables[name] = TimeTable(times).to_json()
-        write_json(folder / "times.json", tables)
+            tables = time_tables(operations, (height, width), self._device, timer, progress.update)
+        write_json(folder / "times.json", {name: table.to_json() for name, table in tables.items()})
 
     def _timed_plan(self, scores: dict[str, Any], ratio: float, target: str) -> tuple[PrunePlan, Budget]:
         config, layout = self._config, self._job.layout
@@ -293,7 +286,7 @@ class _Run:
             min_kept=config.min_kept,
         )
         if target != "latency":
-            return selection.for_amount(target, amount(layout, {}, target) * (1 - ratio))
+            return selection.for_amount(target, ratio)
         dense_ms = self._plan_ms(PrunePlan.keep_all(config.rule, layout))
         return selection.for_latency(config.target_ms or dense_ms * (1 - ratio), dense_ms, self._plan_ms)
 

@@ -6,15 +6,17 @@ the other.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vsrprune.operations import Operation
+from vsrprune.operations import Operation, TimeTable
 
+TIMED_PIXELS = 180 * 320
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -40,11 +42,10 @@ def scatter_(stream_NCHW: Tensor, channels: Tensor, update_NCHW: Tensor) -> Tens
 def operation_call(
     operation: Operation, size: tuple[int, int], memory_format: torch.memory_format, device: torch.device
 ) -> Callable[[], object]:
-    """The operation on random tensors: a low-resolution frame has `size` (height, width)."""
+    """The operation on random tensors of `size` (height, width)."""
 
     def feature(channels: int) -> Tensor:
-        shape = (1, channels, *(side * operation.scale for side in size))
-        return torch.rand(shape, device=device).contiguous(memory_format=memory_format)
+        return torch.rand(1, channels, *size, device=device).contiguous(memory_format=memory_format)
 
     def places(some: int, of: int) -> Tensor:
         return torch.linspace(0, of - 1, some, device=device).round().long()
@@ -69,3 +70,29 @@ def operation_call(
         written = places(reads, writes)
         return lambda: scatter_(stream_NCHW, written, x_NCHW)
     return lambda: stream_NCHW.add_(x_NCHW)
+
+
+def time_tables(
+    operations: Sequence[Operation],
+    size: tuple[int, int],
+    device: torch.device,
+    time: Callable[[Callable[[], object]], float],
+    on_done: Callable[[int], None],
+) -> dict[str, TimeTable]:
+    """By memory format the times of `operations` on frames of `size` (height, width).
+
+    time: milliseconds of a call. on_done: told after each operation how many are done. Larger frames than TIMED_PIXELS
+    are not needed to know what one takes beside another: their times are extrapolated.
+    """
+    shrink = min(1.0, math.sqrt(TIMED_PIXELS / math.prod(size)))
+    timed = (max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink)))
+    factor = math.prod(size) / math.prod(timed)
+    tables = {}
+    done = itertools.count(1)
+    for name, memory_format in FORMATS.items():
+        times = {}
+        for operation in operations:
+            times[operation] = factor * time(operation_call(operation, timed, memory_format, device))
+            on_done(next(done))
+        tables[name] = TimeTable(times)
+    return tables

@@ -1,13 +1,13 @@
-"""Plans on the frontier of kept score against measured time, for `round_to=auto`.
+"""The frontier of kept score against measured time in one part of a network, for `round_to=auto`.
 
 Latency is a staircase in the channel counts, and a block that reads or writes an odd set of a stream's channels pays
-for gathering them. So counts come from a grid, blocks of a branch may share the channels they touch, and a plan is the
-one that maximises
+for gathering them. So counts come from a grid, blocks of a branch may share the channels they touch, and the counts of
+a part (a branch, the upsampler) are those that maximise
 
-    sum of kept scores - price * milliseconds of all convolutions
+    sum of kept scores - price * milliseconds of the part's convolutions
 
 for some price of a millisecond, the milliseconds read from a table of timed operations. Raising the price walks along
-the frontier from the dense network to the fastest one; the walk stops where the target is met.
+the frontier from the dense part to the fastest one; the walk stops where the part's budget is met.
 
 The maximum is exact: scores depend on one layer and times on the few layers at a convolution's ends, so that layers
 can be eliminated one after the other (dynamic programming on a graph of small tables).
@@ -23,13 +23,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vsrprune.channels import ChannelGroup, ChannelLayout, ConvLayer, PrunePlan, Slot
-from vsrprune.errors import UserError, one_of
+from vsrprune.channels import ChannelGroup, ChannelLayout, ConvLayer, Slot
+from vsrprune.errors import one_of
 from vsrprune.operations import Operation, TimeTable, Widths, forms, grid
 
 Array = NDArray[np.float64]
 Counts = dict[str, int]  # by group: kept channels; by free stream: channels that its blocks touch
-AMOUNTS = ("macs", "params", "latency")
+AMOUNTS = ("macs", "params")
 
 IMPOSSIBLE = -np.inf
 DOUBLINGS = 40  # of the price, up and down from worth per millisecond of the dense network
@@ -86,6 +86,24 @@ def conv_widths(conv: ConvLayer, counts: Mapping[str, int], free: frozenset[str]
     return Widths(sum(map(kept, conv.inputs)), kept(conv.output), sum(map(stream, conv.inputs)), stream(conv.output))
 
 
+def part_convs(layout: ChannelLayout, part: str) -> list[ConvLayer]:
+    """The convolutions of a part whose width can change: those that write one of its groups, or at least read one."""
+    parts = {group.name: group.part for group in layout.groups}
+
+    def part_of(conv: ConvLayer) -> str | None:
+        if conv.output.group is not None:
+            return parts[conv.output.group]
+        return next((parts[slot.group] for slot in conv.inputs if slot.group is not None), None)
+
+    return [conv for conv in layout.convs if part_of(conv) == part]
+
+
+def conv_amount(conv: ConvLayer, counts: Mapping[str, int], amount: str) -> int:
+    """MACs per low-resolution pixel, or parameters, of a convolution."""
+    weights = conv.weights(counts)
+    return conv.scale**2 * weights if amount == "macs" else weights + conv.filters(counts)
+
+
 def timed_operations(layout: ChannelLayout, min_kept: int = 1) -> list[Operation]:
     """Every operation that some plan on the grid needs, in a fixed order."""
     chosen = choices(layout, min_kept)
@@ -117,19 +135,35 @@ class _Factor:
 
 
 class Frontier:
-    """The plans of highest kept score, for every price of a millisecond.
+    """The counts of highest kept score in one part of a network, for every price of a millisecond.
 
-    worth: by group the worth of keeping each unit, >= 0. amount: what a target counts (macs, params, or the
-    milliseconds of the table: latency). Raises UserError from `reach` where no plan comes near enough to a target.
+    worth: by group the worth of keeping each unit, >= 0. amount: what the budget counts, macs (per low-resolution
+    pixel) or params. fixed: counts of groups of other parts that this part's convolutions read.
     """
 
     def __init__(
-        self, layout: ChannelLayout, worth: Mapping[str, Array], times: TimeTable, amount: str, min_kept: int = 1
+        self,
+        layout: ChannelLayout,
+        part: str,
+        worth: Mapping[str, Array],
+        times: TimeTable,
+        amount: str,
+        *,
+        min_kept: int = 1,
+        fixed: Mapping[str, int] | None = None,
     ) -> None:
-        one_of("target", amount, AMOUNTS)
+        one_of("amount", amount, AMOUNTS)
         self._layout, self._worth, self._times, self._amount = layout, worth, times, amount
         self._choices = choices(layout, min_kept)
-        self._options = self._choices.options
+        self._groups = [group for group in layout.groups if group.part == part]
+        mine = {group.name for group in self._groups} | {self._stream_of(group) for group in self._groups}
+        self._options = {
+            name: counts if name in mine else [(fixed or {}).get(name, counts[0])]
+            for name, counts in self._choices.options.items()
+        }
+        self._convs = part_convs(layout, part)
+        used = [name for conv in self._convs for name in width_variables(conv, self._choices.free)]
+        self._options = {name: self._options[name] for name in dict.fromkeys([*used, *filter(None, mine)])}
         self._index = {name: {count: at for at, count in enumerate(counts)} for name, counts in self._options.items()}
         self._ranking = self._stream_rankings()
         self._factors = [*self._group_factors(), *self._conv_factors()]
@@ -139,12 +173,7 @@ class Frontier:
     @property
     def dense(self) -> float:
         """The amount of the network as it is."""
-        return self._total({name: counts[0] for name, counts in self._options.items()})
-
-    @property
-    def least(self) -> float:
-        """The smallest amount that any plan on the grid has."""
-        return self._total({name: counts[-1] for name, counts in self._options.items()})
+        return self.amount({name: counts[0] for name, counts in self._options.items()})
 
     def milliseconds(self, counts: Counts) -> float:
         """Time of the convolutions by the table."""
@@ -155,35 +184,29 @@ class Frontier:
         return sum(float(factor.worth[self._place(factor, counts)]) for factor in self._factors)
 
     def reach(self, wanted: float, tolerance: float) -> Counts:
-        """Counts of the plan on the frontier whose amount is `wanted`, within a relative `tolerance`."""
+        """Counts on the frontier whose amount is `wanted` within a relative `tolerance`, or else the nearest found."""
         if wanted >= self.dense:
             return {name: counts[0] for name, counts in self._options.items()}
-        candidates = [
-            (counts, price)
-            for start, price in self._around(wanted)
-            if (counts := self._repaired(start, price, wanted, tolerance)) is not None
-        ]
-        if not candidates:
-            reached = sorted({self._total(counts) for counts, _ in self._around(wanted)})
-            near = " and ".join(f"{amount / self.dense:.1%}" for amount in reached)
-            raise UserError(
-                f"no plan with counts for this device keeps {wanted / self.dense:.1%} of the {self._amount}; the"
-                f" nearest keep {near}"
-            )
-        price = candidates[0][1]
-        return max((counts for counts, _ in candidates), key=lambda counts: self._gain(counts, price))
+        found = [(self._repaired(start, price, wanted, tolerance), price) for start, price in self._around(wanted)]
+        price = found[0][1]
 
-    def plan(self, rule: str, counts: Counts) -> PrunePlan:
-        """The plan that keeps the most worthy units in these counts."""
+        def rank(counts: Counts) -> tuple[float, float]:
+            miss = abs(self.amount(counts) - wanted)
+            return -max(miss, tolerance * wanted), self._gain(counts, price)
+
+        return max((counts for counts, _ in found), key=rank)
+
+    def cut(self, counts: Counts) -> dict[str, set[int]]:
+        """By group of the part the units to cut so that the most worthy stay in these counts."""
         cut = {}
-        for group in self._layout.groups:
+        for group in self._groups:
             allowed = set(range(group.size))
             stream = self._stream_of(group)
             if stream:
                 allowed = set(self._ranking[stream][: counts[stream]])
             ranked = [unit for unit in _ranked(self._worth[group.name]) if unit in allowed]
             cut[group.name] = set(range(group.size)) - set(ranked[: counts[group.name]])
-        return PrunePlan.cutting(rule, self._layout, cut)
+        return cut
 
     def _stream_of(self, group: ChannelGroup) -> str:
         """The free stream whose channels the group's units are; empty if there is none."""
@@ -196,7 +219,7 @@ class Frontier:
     def _stream_rankings(self) -> dict[str, list[int]]:
         """By free stream its channels, those first that are worth most to all its blocks together."""
         total: dict[str, Array] = {}
-        for group in self._layout.groups:
+        for group in self._groups:
             stream = self._stream_of(group)
             if stream:
                 total[stream] = total.get(stream, np.zeros(group.size)) + self._worth[group.name]
@@ -204,7 +227,7 @@ class Frontier:
 
     def _group_factors(self) -> list[_Factor]:
         factors = []
-        for group in self._layout.groups:
+        for group in self._groups:
             stream, worth = self._stream_of(group), self._worth[group.name]
             counts = np.asarray(self._options[group.name])
             if not stream:
@@ -220,7 +243,7 @@ class Frontier:
         return factors
 
     def _conv_factors(self) -> list[_Factor]:
-        return [self._conv_factor(conv) for conv in self._layout.convs]
+        return [self._conv_factor(conv) for conv in self._convs]
 
     def _conv_factor(self, conv: ConvLayer) -> _Factor:
         names = width_variables(conv, self._choices.free)
@@ -232,16 +255,14 @@ class Frontier:
             if not widths.fit():
                 continue  # the group's factor makes it impossible
             ms[place] = self._times.conv_ms(conv, widths)
-            if self._amount == "macs":
-                amount[place] = conv.scale**2 * conv.weights(counts)
-            elif self._amount == "params":
-                amount[place] = conv.weights(counts) + conv.filters(counts)
-        return _Factor(names, np.zeros(shape), ms, ms if self._amount == "latency" else amount)
+            amount[place] = conv_amount(conv, counts, self._amount)
+        return _Factor(names, np.zeros(shape), ms, amount)
 
     def _place(self, factor: _Factor, counts: Counts) -> tuple[int, ...]:
         return tuple(self._index[name][counts[name]] for name in factor.names)
 
-    def _total(self, counts: Counts) -> float:
+    def amount(self, counts: Counts) -> float:
+        """What the part's convolutions amount to."""
         return sum(float(factor.amount[self._place(factor, counts)]) for factor in self._factors)
 
     def _gain(self, counts: Counts, price: float) -> float:
@@ -256,30 +277,28 @@ class Frontier:
     def _around(self, wanted: float) -> list[tuple[Counts, float]]:
         """The plans on the frontier next to `wanted`, above and below, and the price between them."""
         dense = {name: counts[0] for name, counts in self._options.items()}
-        unit = max(sum(float(worth.sum()) for worth in self._worth.values()), 1e-300) / self.milliseconds(dense)
+        unit = max(self.worth(dense), 1e-300) / self.milliseconds(dense)
         low, high = -float(DOUBLINGS), float(DOUBLINGS)
         above, below = dense, self.best(unit * 2**high)
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
             counts = self.best(unit * 2**middle)
-            if self._total(counts) > wanted:
+            if self.amount(counts) > wanted:
                 low, above = middle, counts
             else:
                 high, below = middle, counts
         price = unit * 2**high
         return [(below, price), (above, price)]
 
-    def _repaired(self, counts: Counts, price: float, wanted: float, tolerance: float) -> Counts | None:
+    def _repaired(self, counts: Counts, price: float, wanted: float, tolerance: float) -> Counts:
         """Change one count after the other, at the least loss for each step nearer, until the target is met."""
         for _ in range(REPAIRS):
-            miss = self._total(counts) - wanted
-            if abs(miss) <= tolerance * wanted:
-                return counts
-            nearer = self._nearer(counts, price, miss)
+            miss = self.amount(counts) - wanted
+            nearer = self._nearer(counts, price, miss) if abs(miss) > tolerance * wanted else None
             if nearer is None:
-                return None
+                break
             counts = nearer
-        return None
+        return counts
 
     def _nearer(self, counts: Counts, price: float, miss: float) -> Counts | None:
         best, best_rate = None, IMPOSSIBLE

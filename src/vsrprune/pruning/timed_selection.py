@@ -1,4 +1,9 @@
-"""`round_to=auto`: the plan for a target that keeps the highest score for the time it takes on this device."""
+"""`round_to=auto`: counts that are fast on this device, near the plan that scores alone would make.
+
+Scores rank units whatever they cost, and time alone would empty the parts where a unit costs most (the upsampler). So
+each part of the network keeps the budget that the unrounded ranking leaves it, and spends it where it keeps the highest
+score for the time it takes.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +15,20 @@ from numpy.typing import NDArray
 from vsrprune.channels import ChannelLayout, PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.operations import TimeTable
-from vsrprune.pruning.frontier import Counts, Frontier
-from vsrprune.pruning.selection import TOLERANCE, Budget, amount
+from vsrprune.pruning.frontier import Frontier, conv_amount, part_convs
+from vsrprune.pruning.selection import TOLERANCE, Budget, amount, select
 
 Scores = Mapping[str, NDArray[np.float64]]
 LATENCY_AIM, LATENCY_TOLERANCE = 0.05, 0.10  # relative; the first ends the search, the second is a success
 ATTEMPTS = 6
+HALVINGS = 10  # of the ratio, in search of a predicted time
 
 
 class TimedSelection:
-    """Plans by the frontiers of several memory formats.
+    """Plans for one network and one device.
 
-    tables: by memory format. order: `min` keeps the largest scores, `max` the smallest (the ablation).
+    tables: times of operations by memory format. order: `min` keeps the largest scores, `max` the smallest (the
+    ablation).
     """
 
     def __init__(
@@ -36,49 +43,43 @@ class TimedSelection:
     ) -> None:
         highest = max(float(values.max()) for values in scores.values())
         self._worth = {name: values if order == "min" else highest - values for name, values in scores.items()}
-        self._layout, self._tables, self._rule, self._min_kept = layout, tables, rule, min_kept
+        self._layout, self._scores, self._tables = layout, scores, tables
+        self._rule, self._order, self._min_kept = rule, order, min_kept
 
-    def for_amount(self, target: str, wanted: float) -> tuple[PrunePlan, Budget]:
-        """The fastest plan on the frontiers that keeps `wanted` MACs per pixel or parameters, within TOLERANCE.
+    def for_amount(self, target: str, ratio: float) -> tuple[PrunePlan, Budget]:
+        """The plan without `ratio` of the MACs (target=macs) or parameters (params) that is fastest by the tables.
 
-        Raises UserError if there is none.
+        Raises UserError if none comes within TOLERANCE.
         """
-        frontiers = self._frontiers(target)
-        found: list[tuple[float, PrunePlan]] = []
-        error = UserError("no memory format was timed")
-        for frontier in frontiers:
-            try:
-                counts = frontier.reach(wanted, TOLERANCE)
-            except UserError as caught:
-                error = caught
-                continue
-            found.append((frontier.milliseconds(counts), frontier.plan(self._rule, counts)))
-        if not found:
-            raise error
-        plan = min(found, key=lambda pair: pair[0])[1]
-        return plan, Budget(target, frontiers[0].dense, wanted, amount(self._layout, plan.kept_counts, target))
+        plan, _ = min((self._plan(table, target, ratio) for table in self._tables.values()), key=lambda pair: pair[1])
+        dense, reached = amount(self._layout, {}, target), amount(self._layout, plan.kept_counts, target)
+        budget = Budget(target, dense, dense * (1 - ratio), reached)
+        if abs(budget.deviation) > TOLERANCE:
+            raise UserError(
+                f"round_to=auto cannot keep {1 - ratio:.1%} of the {target} with counts on this network's grid; the"
+                f" nearest plan keeps {reached / dense:.1%}: use ratio={1 - reached / dense:.3f}, or round_to=1"
+            )
+        return plan, budget
 
     def for_latency(
         self, wanted_ms: float, dense_ms: float, measure: Callable[[PrunePlan], float]
     ) -> tuple[PrunePlan, Budget]:
-        """The plan of highest score whose network, built and measured, takes `wanted_ms` per frame within a tenth.
+        """The plan of smallest ratio whose network, built and measured, takes `wanted_ms` per frame within a tenth.
 
         measure: milliseconds per frame of a plan's network. What the table of operations does not hold (flow net,
         warps, copies) is learned from each measurement, and the next plan aims accordingly. Raises UserError where the
         target cannot be met.
         """
-        frontiers = self._frontiers("latency")
-        rest = dense_ms - min(frontier.dense for frontier in frontiers)
+        rest = dense_ms - min(self._plan(table, "macs", 0.0)[1] for table in self._tables.values())
         tried: list[tuple[float, PrunePlan]] = []
         for _ in range(ATTEMPTS):
-            frontier, counts = self._best(frontiers, wanted_ms - rest)
-            plan = frontier.plan(self._rule, counts)
+            plan, predicted_ms = self._within(wanted_ms - rest)
             if plan in [known for _, known in tried]:
                 break
             tried.append((measure(plan), plan))
             if abs(tried[-1][0] / wanted_ms - 1) <= LATENCY_AIM:
                 break
-            rest = tried[-1][0] - frontier.milliseconds(counts)
+            rest = tried[-1][0] - predicted_ms
         reached, plan = min(tried, key=lambda pair: abs(pair[0] - wanted_ms))
         if abs(reached / wanted_ms - 1) > LATENCY_TOLERANCE:
             measured = ", ".join(f"{ms:.1f}" for ms, _ in tried)
@@ -88,10 +89,48 @@ class TimedSelection:
             )
         return plan, Budget("latency", dense_ms, wanted_ms, reached)
 
-    def _frontiers(self, target: str) -> list[Frontier]:
-        return [Frontier(self._layout, self._worth, table, target, self._min_kept) for table in self._tables.values()]
+    def _within(self, aim_ms: float) -> tuple[PrunePlan, float]:
+        """The plan of smallest ratio that takes `aim_ms` by the tables, or the smallest plan, and its time."""
+        low, high = 0.0, self._largest_ratio()
+        best = self._fastest(high)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            plan = self._fastest(middle)
+            if plan[1] > aim_ms:
+                low = middle
+            else:
+                high, best = middle, plan
+        dense = self._fastest(0.0)
+        return dense if dense[1] <= aim_ms else best
 
-    def _best(self, frontiers: list[Frontier], aim: float) -> tuple[Frontier, Counts]:
-        """The counts of highest worth among those whose table time is `aim`, or the least where that is too little."""
-        found = [(frontier, frontier.reach(max(aim, frontier.least), TOLERANCE)) for frontier in frontiers]
-        return max(found, key=lambda pair: pair[0].worth(pair[1]))
+    def _fastest(self, ratio: float) -> tuple[PrunePlan, float]:
+        return min((self._plan(table, "macs", ratio) for table in self._tables.values()), key=lambda pair: pair[1])
+
+    def _largest_ratio(self) -> float:
+        least = {group.name: min(self._min_kept, group.size) for group in self._layout.groups}
+        return 1 - self._layout.macs_per_pixel(least) / self._layout.macs_per_pixel()
+
+    def _plan(self, table: TimeTable, target: str, ratio: float) -> tuple[PrunePlan, float]:
+        """The plan in one memory format and the time of its convolutions in milliseconds."""
+        free = select(
+            self._layout,
+            self._scores,
+            rule=self._rule,
+            ratio=ratio,
+            target=target,
+            order=self._order,
+            min_kept=self._min_kept,
+        ).kept_counts
+        cut: dict[str, set[int]] = {}
+        fixed: dict[str, int] = {}
+        owed, ms = 0.0, 0.0
+        for part in dict.fromkeys(group.part for group in self._layout.groups):
+            frontier = Frontier(self._layout, part, self._worth, table, target, min_kept=self._min_kept, fixed=fixed)
+            # What a part keeps too much or too little of is paid for by the next.
+            wanted = sum(conv_amount(conv, free, target) for conv in part_convs(self._layout, part)) + owed
+            counts = frontier.reach(wanted, TOLERANCE)
+            owed = wanted - frontier.amount(counts)
+            ms += frontier.milliseconds(counts)
+            cut |= frontier.cut(counts)
+            fixed |= counts
+        return PrunePlan.cutting(self._rule, self._layout, cut), ms

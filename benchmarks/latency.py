@@ -1,0 +1,248 @@
+"""How fast a pruned network is beside its MACs, measured in turns with the dense one.
+
+    python benchmarks/latency.py [model=basicvsr] ['ratios=[0.3,0.5,0.73]'] ['sizes=[[64,64],[180,320]]'] [OVERRIDE ...]
+
+For every size and ratio (share of the MACs that is removed) two plans: `free`, a global ranking (round_to=1), and
+`auto`, counts chosen by the times of this device (round_to=auto). Both run in their fastest form, and so does the dense
+network: gates folded, blocks in place, memory format by timing. `gather` is the free plan run as the released code of
+the method does it, gather + convolution + index-add in every block.
+
+quotient: (1 / MACs kept) / speed-up; 1 means that the time falls as the MACs do.
+
+The network is not trained. Its scores are drawn with the spread that scores of a trained network have (see SPREAD), so
+that free selection is as uneven as in reality.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
+from vsrprune.channels import ChannelLayout, PrunePlan
+from vsrprune.errors import UserError
+from vsrprune.machine import measuring
+from vsrprune.metrics.latency import fastest_milliseconds, milliseconds
+from vsrprune.metrics.memory import peak_memory
+from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.basicvsr_channels import RGB, BasicVSRArguments, trunk
+from vsrprune.models.device_operations import FORMATS, time_tables
+from vsrprune.models.frozen import Form, FrozenBasicVSR, freeze
+from vsrprune.models.layers import warp
+from vsrprune.operations import TimeTable
+from vsrprune.progress import StageProgress
+from vsrprune.pruning.frontier import timed_operations
+from vsrprune.pruning.selection import select
+from vsrprune.pruning.timed_selection import TimedSelection
+
+CONF = Path(__file__).parents[1] / "conf" / "model"
+DEFAULTS = {
+    "model": "basicvsr",
+    "ratios": [0.3, 0.5, 0.73],
+    "sizes": [[64, 64], [180, 320]],
+    "repeats": 7,
+    "rule": "rsc",
+}
+PARTS = ("trunk", "upsampler", "flow", "whole")
+# Scores of the demo's trained network: deviation over mean within a layer (stream channels 0.2, middles 0.5), of the
+# layers' means 0.25, and correlation 0.3 between the blocks of a branch in how they rank the channels of its stream.
+SPREAD = {"stream": 0.2, "middle": 0.5, "layers": 0.25, "shared": 0.3}
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds per frame of each part: fastest, median and slowest of the repeats."""
+
+    fastest: dict[str, float]
+    median: dict[str, float]
+    slowest: dict[str, float]
+
+
+def main() -> None:
+    """Measure and print."""
+    given = OmegaConf.merge(DEFAULTS, OmegaConf.from_cli(sys.argv[1:]))
+    preset = OmegaConf.load(CONF / f"{given.model}.yaml")
+    settings = OmegaConf.merge(preset, {name: given[name] for name in given if name not in DEFAULTS})
+    names = {item.name for item in fields(BasicVSRArguments)}
+    arguments = BasicVSRArguments(**{str(name): value for name, value in settings.items() if name in names})
+    console = Console()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with measuring(lambda: console.print("waits until other jobs of this machine pause")):
+        for size in given.sizes:
+            compare(arguments, given.rule, tuple(size), list(given.ratios), given.repeats, device, console)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    console.print(
+        f"{given.model}, {device} ({name}), {torch.get_num_threads()} threads, float32, {given.repeats} repeats"
+    )
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+@torch.inference_mode()
+def compare(
+    arguments: BasicVSRArguments, rule: str, size: tuple[int, int], ratios: list[float], repeats: int,
+    device: torch.device, console: Console,
+) -> None:  # fmt: skip
+    """One table for one frame size."""
+    dense = BasicVSR(arguments)
+    layout = dense.channel_layout(rule)
+    scores = spread_scores(layout)
+    timed = TimedSelection(layout, scores, tables_of(layout, size, device), rule=rule)
+    clip = torch.rand(1, 3, RGB, *size, device=device)
+    networks = {("dense", 0.0): frozen(arguments, PrunePlan.keep_all(rule, layout), clip)}
+    plans: dict[tuple[str, float], PrunePlan] = {}
+    for ratio in ratios:
+        plans["free", ratio] = select(layout, scores, rule=rule, ratio=ratio, target="macs")
+        networks["free", ratio] = frozen(arguments, plans["free", ratio], clip)
+        networks["gather", ratio] = gathering(arguments, plans["free", ratio], clip)
+        try:
+            plans["auto", ratio] = timed.for_amount("macs", ratio)[0]
+        except UserError as error:
+            console.print(f"ratio {ratio:g}: {error}")
+            continue
+        networks["auto", ratio] = frozen(arguments, plans["auto", ratio], clip)
+    times = measure(networks, clip, repeats)
+    memory = {name: peak_memory(partial(network, clip), device) for name, network in networks.items()}
+    print_table(layout, plans, times, memory, size, console)
+
+
+def spread_scores(layout: ChannelLayout, seed: int = 0) -> dict[str, np.ndarray]:
+    """Scores of every unit, log-normal, as uneven as those of a trained network."""
+    draw = np.random.default_rng(seed)
+    streams: dict[str, np.ndarray] = {}
+    scores = {}
+    for group in layout.groups:
+        own = draw.standard_normal(group.size)
+        deviation = SPREAD["middle"]
+        if group.kind in ("input", "output"):
+            common = streams.setdefault(group.part, draw.standard_normal(group.size))
+            own = np.sqrt(SPREAD["shared"]) * common + np.sqrt(1 - SPREAD["shared"]) * own
+            deviation = SPREAD["stream"]
+        scores[group.name] = np.exp(SPREAD["layers"] * draw.standard_normal() + deviation * own)
+    return scores
+
+
+def tables_of(layout: ChannelLayout, size: tuple[int, int], device: torch.device) -> dict[str, TimeTable]:
+    """The times of all operations that a plan may need, by memory format."""
+    operations = timed_operations(layout)
+    timer = partial(fastest_milliseconds, device=device)
+    with StageProgress("timing", len(operations) * len(FORMATS)) as progress:
+        return time_tables(operations, size, device, timer, progress.update)
+
+
+def frozen(arguments: BasicVSRArguments, plan: PrunePlan, clip: Tensor) -> FrozenBasicVSR:
+    """A network of this plan in its fastest form."""
+    network = BasicVSR(arguments, plan).to(clip.device).eval()
+    return freeze(network, clip, partial(fastest_milliseconds, device=clip.device))[0]
+
+
+def gathering(arguments: BasicVSRArguments, plan: PrunePlan, clip: Tensor) -> FrozenBasicVSR:
+    """A network of this plan with gather and index-add in every block, in the better memory format."""
+    network = BasicVSR(arguments, plan).to(clip.device).eval()
+    candidates = [
+        FrozenBasicVSR(network, lambda shape: Form()).to(memory_format=memory_format)  # type: ignore[call-overload]
+        for memory_format in FORMATS.values()
+    ]
+    return min(candidates, key=lambda network: fastest_milliseconds(partial(network, clip[:, :1]), clip.device))
+
+
+def measure(networks: Mapping[Any, FrozenBasicVSR], clip: Tensor, repeats: int) -> dict[Any, Times]:
+    """Every repeat runs each part of each network once, in turn."""
+    calls = {name: parts(network, clip) for name, network in networks.items()}
+    found: dict[Any, dict[str, list[float]]] = {name: {part: [] for part in PARTS} for name in networks}
+    for turn in range(repeats + 1):  # the first warms up
+        for name, part in itertools.product(networks, PARTS):
+            ms = milliseconds(calls[name][part], clip.device)
+            if turn > 0:
+                found[name][part].append(ms / (clip.shape[1] if part == "whole" else 1))
+    return {
+        name: Times(*({part: how(values) for part, values in row.items()} for how in (min, statistics.median, max)))
+        for name, row in found.items()
+    }
+
+
+def parts(network: FrozenBasicVSR, clip: Tensor) -> dict[str, Callable[[], object]]:
+    """One frame of each part, and the whole clip without the flow net."""
+    frame = clip[:, 0]
+    flows = network.flows(clip)
+    branches = network.arguments.branches
+    trunks = {branch: network.get_submodule(trunk(branch)) for branch in branches}
+    states = {branch: trunks[branch](clip, flows[branch], branch == "backward")[0] for branch in branches}
+
+    def propagate() -> None:
+        for branch in branches:
+            trunks[branch].step(frame, warp(states[branch], flows[branch][:, 0]))  # type: ignore[operator]
+
+    def flow() -> None:
+        for _ in branches:
+            network.flow_net(frame, clip[:, 1])
+
+    return {
+        "trunk": propagate,
+        "upsampler": lambda: network.upsample(list(states.values()), frame),
+        "flow": flow,
+        "whole": lambda: network(clip, flows),
+    }
+
+
+def part_macs(layout: ChannelLayout, plan: PrunePlan, part: str) -> float:
+    """MACs per low-resolution pixel of a part."""
+    in_trunk = {conv.name for conv in layout.convs if "_trunk." in conv.name}
+    convs = [conv for conv in layout.convs if part == "whole" or (conv.name in in_trunk) == (part == "trunk")]
+    return sum(conv.scale**2 * conv.weights(plan.kept_counts) for conv in convs)
+
+
+def print_table(
+    layout: ChannelLayout, plans: Mapping[tuple[str, float], PrunePlan], times: Mapping[tuple[str, float], Times],
+    memory: Mapping[tuple[str, float], int | None], size: tuple[int, int], console: Console,
+) -> None:  # fmt: skip
+    """MACs kept, times, speed-up and quotient."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{size[1]}x{size[0]}, ms per frame", title_justify="left")
+    for heading in ("part", "ratio", "plan", "MACs kept", "ms", "fastest-slowest", "speed-up", "quotient", "MiB"):
+        table.add_column(heading, justify="left" if heading in ("part", "plan") else "right")
+    whole = PrunePlan.keep_all("rsc", layout) if not plans else _all_of(next(iter(plans.values())))
+    base = times["dense", 0.0]
+    for part in PARTS:
+        rows = [
+            key for key in times if key[0] == "dense" or (part != "flow" and (key[0] != "gather" or part == "trunk"))
+        ]
+        for kind, ratio in rows:
+            found = times[kind, ratio]
+            plan = plans.get(("free" if kind == "gather" else kind, ratio), whole)
+            kept = part_macs(layout, plan, part) / part_macs(layout, whole, part) if part != "flow" else 1.0
+            speed_up = base.median[part] / found.median[part]
+            peak = memory[kind, ratio] if part == "whole" else None
+            table.add_row(
+                part, f"{ratio:g}" if ratio else "", kind, f"{kept:.1%}", f"{found.median[part]:.1f}",
+                f"{found.fastest[part]:.1f}-{found.slowest[part]:.1f}", f"{speed_up:.2f}",
+                f"{1 / kept / speed_up:.2f}" if kind != "dense" else "", f"{peak / 2**20:.0f}" if peak else "",
+            )  # fmt: skip
+        table.add_section()
+    console.print(table)
+
+
+def _all_of(plan: PrunePlan) -> PrunePlan:
+    kept = {name: tuple(range(size)) for name, size in plan.sizes.items()}
+    return PrunePlan(plan.rule, plan.sizes, kept)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vsrprune.channels import ChannelLayout, PrunePlan
 from vsrprune.errors import UserError
-from vsrprune.operations import TimeTable
+from vsrprune.operations import TimeTable, grid
 from vsrprune.pruning.frontier import Frontier, conv_amount, part_convs
 from vsrprune.pruning.selection import TOLERANCE, Budget, amount, select
 
@@ -121,16 +121,25 @@ class TimedSelection:
             order=self._order,
             min_kept=self._min_kept,
         ).kept_counts
+        parts = dict.fromkeys(group.part for group in self._layout.groups)
+        wanted = {
+            part: sum(conv_amount(conv, free, target) for conv in part_convs(self._layout, part)) for part in parts
+        }
         cut: dict[str, set[int]] = {}
-        fixed: dict[str, int] = {}
+        fixed = {
+            group.name: _nearest(grid(group.size, self._min_kept), free[group.name]) for group in self._layout.groups
+        }
         owed, ms = 0.0, 0.0
-        for part in dict.fromkeys(group.part for group in self._layout.groups):
+        # What a part keeps too much or too little of is paid for by the next: those with the fewest layers go first.
+        for part in sorted(parts, key=lambda part: sum(group.part == part for group in self._layout.groups)):
             frontier = Frontier(self._layout, part, self._worth, table, target, min_kept=self._min_kept, fixed=fixed)
-            # What a part keeps too much or too little of is paid for by the next.
-            wanted = sum(conv_amount(conv, free, target) for conv in part_convs(self._layout, part)) + owed
-            counts = frontier.reach(wanted, TOLERANCE)
-            owed = wanted - frontier.amount(counts)
+            counts = frontier.reach(wanted[part] + owed, TOLERANCE)
+            owed += wanted[part] - frontier.amount(counts)
             ms += frontier.milliseconds(counts)
             cut |= frontier.cut(counts)
             fixed |= counts
         return PrunePlan.cutting(self._rule, self._layout, cut), ms
+
+
+def _nearest(counts: list[int], wanted: int) -> int:
+    return min(counts, key=lambda count: abs(count - wanted))

@@ -136,9 +136,8 @@ def freeze(network: BasicVSR, clip_NTCHW: Tensor, time: Timer) -> tuple[FrozenBa
     for name, memory_format in FORMATS.items():
         forms = _fastest_forms(network, clip_NTCHW[:, 0], memory_format, time)
         candidates[name] = FrozenBasicVSR(network, forms.__getitem__).to(memory_format=memory_format)  # type: ignore[call-overload]
-    with torch.inference_mode():
-        flows = network.flows(clip_NTCHW)
-    times = {name: time(partial(frozen, clip_NTCHW, flows)) for name, frozen in candidates.items()}
+    frame_NTCHW = clip_NTCHW[:, :1]
+    times = {name: time(partial(frozen, frame_NTCHW)) for name, frozen in candidates.items()}
     fastest = min(times, key=lambda name: times[name])
     return candidates[fastest], fastest
 

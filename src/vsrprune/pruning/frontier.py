@@ -31,9 +31,9 @@ Array = NDArray[np.float64]
 Counts = dict[str, int]  # by group: kept channels; by free stream: channels that its blocks touch
 AMOUNTS = ("macs", "params")
 
-# What a millisecond costs that MACs do not explain, to one that they do. At 1 the plan keeps the most score for its time
-# but spends its MACs slowly; at 3, measured on BasicVSR, their time falls as they do and the score still exceeds that of
-# the free ranking.
+# What a millisecond costs that MACs do not explain, beside one that they do. At 1 the plan keeps the most score for its
+# time, but spends its MACs slowly; at 3, measured on BasicVSR, the time falls as the MACs do, and the kept score is
+# still above that of the free ranking.
 WASTE = 3.0
 IMPOSSIBLE = -np.inf
 DOUBLINGS = 40  # of the price, up and down from worth per millisecond of the dense network

@@ -258,6 +258,8 @@ class _Run:
             plan = free(ratio=ratio, target=target, round_to=config.round_to)
             share = plan.units_cut / layout.units if config.scope == "per_layer" else ratio
             asked = budget(layout, plan, share, target)
+        if config.target in ("macs", "params") and config.round_to != 1:
+            asked.check(config.round_to)
         write_json(folder / "selection.json", {"plan": plan.to_json(), "budget": asked.to_json()})
 
     @property

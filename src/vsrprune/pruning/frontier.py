@@ -162,23 +162,23 @@ class Frontier:
         self._choices = choices(layout, min_kept)
         self._groups = [group for group in layout.groups if group.part == part]
         mine = {group.name for group in self._groups} | {self._stream_of(group) for group in self._groups}
-        self._options = {
+        self.options = {
             name: counts if name in mine else [(fixed or {}).get(name, counts[0])]
             for name, counts in self._choices.options.items()
         }
         self._convs = part_convs(layout, part)
         used = [name for conv in self._convs for name in width_variables(conv, self._choices.free)]
-        self._options = {name: self._options[name] for name in dict.fromkeys([*used, *filter(None, mine)])}
-        self._index = {name: {count: at for at, count in enumerate(counts)} for name, counts in self._options.items()}
+        self.options = {name: self.options[name] for name in dict.fromkeys([*used, *filter(None, mine)])}
+        self._index = {name: {count: at for at, count in enumerate(counts)} for name, counts in self.options.items()}
         self._ranking = self._stream_rankings()
         self._factors = [*self._group_factors(), *self._conv_factors()]
-        self._of = {name: [factor for factor in self._factors if name in factor.names] for name in self._options}
-        self._order = _elimination_order([factor.names for factor in self._factors], self._options)
+        self._of = {name: [factor for factor in self._factors if name in factor.names] for name in self.options}
+        self._order = _elimination_order([factor.names for factor in self._factors], self.options)
 
     @property
     def dense(self) -> float:
         """The amount of the network as it is."""
-        return self.amount({name: counts[0] for name, counts in self._options.items()})
+        return self.amount({name: counts[0] for name, counts in self.options.items()})
 
     def milliseconds(self, counts: Counts) -> float:
         """Time of the convolutions by the table."""
@@ -191,7 +191,7 @@ class Frontier:
     def reach(self, wanted: float, tolerance: float) -> Counts:
         """Counts on the frontier whose amount is `wanted` within a relative `tolerance`, or else the nearest found."""
         if wanted >= self.dense:
-            return {name: counts[0] for name, counts in self._options.items()}
+            return {name: counts[0] for name, counts in self.options.items()}
         found = [(self._repaired(start, price, wanted, tolerance), price) for start, price in self._around(wanted)]
         price = found[0][1]
 
@@ -234,13 +234,13 @@ class Frontier:
         factors = []
         for group in self._groups:
             stream, worth = self._stream_of(group), self._worth[group.name]
-            counts = np.asarray(self._options[group.name])
+            counts = np.asarray(self.options[group.name])
             if not stream:
                 kept = np.concatenate(([0.0], np.cumsum(np.sort(worth)[::-1])))[counts]
                 factors.append(_Factor((group.name,), kept, *(np.zeros(len(counts)) for _ in range(3))))
                 continue
             rows = []
-            for active in self._options[stream]:
+            for active in self.options[stream]:
                 within = np.concatenate(([0.0], np.cumsum(np.sort(worth[self._ranking[stream][:active]])[::-1])))
                 rows.append([within[count] if count <= active else IMPOSSIBLE for count in counts])
             table = np.asarray(rows)
@@ -259,10 +259,10 @@ class Frontier:
     def _conv_times(self, conv: ConvLayer) -> tuple[tuple[str, ...], Array, Array, Array]:
         """Variables of a convolution and, for each of their counts, its milliseconds, MACs and amount."""
         names = width_variables(conv, self._choices.free)
-        shape = tuple(len(self._options[name]) for name in names)
+        shape = tuple(len(self.options[name]) for name in names)
         ms, macs, amount = np.zeros(shape), np.zeros(shape), np.zeros(shape)
         for place in np.ndindex(shape):
-            counts = {name: self._options[name][at] for name, at in zip(names, place, strict=True)}
+            counts = {name: self.options[name][at] for name, at in zip(names, place, strict=True)}
             widths = conv_widths(conv, counts, self._choices.free)
             if not widths.fit():
                 continue  # the group's factor makes it impossible
@@ -285,11 +285,11 @@ class Frontier:
         """Counts of the plan with the highest worth less `price` times its milliseconds."""
         tables = [(factor.names, factor.worth - price * factor.cost) for factor in self._factors]
         at = _maximum(tables, self._order)
-        return {name: self._options[name][place] for name, place in at.items()}
+        return {name: self.options[name][place] for name, place in at.items()}
 
     def _around(self, wanted: float) -> list[tuple[Counts, float]]:
         """The plans on the frontier next to `wanted`, above and below, and the price between them."""
-        dense = {name: counts[0] for name, counts in self._options.items()}
+        dense = {name: counts[0] for name, counts in self.options.items()}
         unit = max(self.worth(dense), 1e-300) / self.milliseconds(dense)
         low, high = -float(DOUBLINGS), float(DOUBLINGS)
         above, below = dense, self.best(unit * 2**high)
@@ -307,15 +307,16 @@ class Frontier:
         """Change one count after the other, at the least loss for each step nearer, until the target is met."""
         for _ in range(REPAIRS):
             miss = self.amount(counts) - wanted
-            nearer = self._nearer(counts, price, miss) if abs(miss) > tolerance * wanted else None
+            nearer = self._nearer(counts, price, miss, tolerance * wanted) if abs(miss) > tolerance * wanted else None
             if nearer is None:
                 break
             counts = nearer
         return counts
 
-    def _nearer(self, counts: Counts, price: float, miss: float) -> Counts | None:
-        best, best_rate = None, IMPOSSIBLE
-        for name, options in self._options.items():
+    def _nearer(self, counts: Counts, price: float, miss: float, enough: float) -> Counts | None:
+        """The single change that loses least for each step nearer; one that goes too far only if there is no other."""
+        best, best_rank = None, (False, IMPOSSIBLE)
+        for name, options in self.options.items():
             factors = self._of[name]
             before = [factor.at(counts, self._index, price) for factor in factors]
             for option in options:
@@ -324,8 +325,11 @@ class Frontier:
                 amount = sum(new[1] - old[1] for new, old in zip(after, before, strict=True))
                 step = abs(miss) - abs(miss + amount)
                 gain = sum(new[0] - old[0] for new, old in zip(after, before, strict=True))
-                if step > 0 and gain > IMPOSSIBLE and gain / step > best_rate:
-                    best, best_rate = changed, gain / step
+                if step <= 0 or gain == IMPOSSIBLE:
+                    continue
+                too_far = miss * (miss + amount) < 0 and abs(miss + amount) > enough
+                if (not too_far, gain / step) > best_rank:
+                    best, best_rank = changed, (not too_far, gain / step)
         return best
 
 

@@ -37,6 +37,14 @@ class Budget:
         """Relative miss, (reached - wanted) / wanted."""
         return (self.reached - self.wanted) / self.wanted
 
+    def check(self, round_to: int | str) -> None:
+        """Raise UserError if rounding stands in the way of what was asked for; says what is reachable."""
+        if abs(self.deviation) > TOLERANCE:
+            raise UserError(
+                f"round_to={round_to} cannot keep {self.wanted / self.dense:.1%} of the {self.target}; the nearest plan"
+                f" keeps {self.reached / self.dense:.1%}: use ratio={1 - self.reached / self.dense:.3f}, or round_to=1"
+            )
+
     def to_json(self) -> dict[str, float | str]:
         """Plain values for a JSON file."""
         return {

@@ -47,19 +47,10 @@ class TimedSelection:
         self._rule, self._order, self._min_kept = rule, order, min_kept
 
     def for_amount(self, target: str, ratio: float) -> tuple[PrunePlan, Budget]:
-        """The plan without `ratio` of the MACs (target=macs) or parameters (params) that is fastest by the tables.
-
-        Raises UserError if none comes within TOLERANCE.
-        """
+        """The plan without `ratio` of the MACs (target=macs) or parameters (params) that is fastest by the tables."""
         plan, _ = min((self._plan(table, target, ratio) for table in self._tables.values()), key=lambda pair: pair[1])
         dense, reached = amount(self._layout, {}, target), amount(self._layout, plan.kept_counts, target)
-        budget = Budget(target, dense, dense * (1 - ratio), reached)
-        if abs(budget.deviation) > TOLERANCE:
-            raise UserError(
-                f"round_to=auto cannot keep {1 - ratio:.1%} of the {target} with counts on this network's grid; the"
-                f" nearest plan keeps {reached / dense:.1%}: use ratio={1 - reached / dense:.3f}, or round_to=1"
-            )
-        return plan, budget
+        return plan, Budget(target, dense, dense * (1 - ratio), reached)
 
     def for_latency(
         self, wanted_ms: float, dense_ms: float, measure: Callable[[PrunePlan], float]

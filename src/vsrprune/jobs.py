@@ -20,7 +20,7 @@ from vsrprune.data.sources import ClipSource, check_crop, clips_identity, find_c
 from vsrprune.errors import UserError
 from vsrprune.keys import DataIdentity, StagePlan, plan_stages
 from vsrprune.models.basicvsr_channels import BasicVSRArguments, basicvsr_layout
-from vsrprune.pruning.selection import TOLERANCE, check_reachable
+from vsrprune.pruning.selection import LATENCY_TOLERANCE, TOLERANCE, check_reachable
 from vsrprune.results import CROP_PLACES, MEASURED, METRICS, Layer, Quality, Result
 from vsrprune.results import Cost as CostResult
 from vsrprune.store import Artifact, Store, content_key, write_atomically, write_json
@@ -211,7 +211,7 @@ def _warnings(budget: Mapping[str, Any], gates: Mapping[str, float]) -> list[str
             f"max |gamma| over the cut units was {gates['max_cut']:.3f} at the cut, above {GATE_WARNING}:"
             " lengthen schedule.sparsify or raise its gate_lr"
         )
-    if abs(budget["deviation"]) > TOLERANCE:
+    if abs(budget["deviation"]) > (LATENCY_TOLERANCE if budget["target"] == "latency" else TOLERANCE):
         warnings.append(
             f"the nearest reachable plan differs by {budget['deviation']:+.1%} from the {budget['target']} to be kept:"
             " min_kept, round_to or whole channels stand in the way"

@@ -20,6 +20,7 @@ from vsrprune.operations import grid
 ORDERS = ("min", "max")
 SCOPES = ("global", "local", "per_layer")
 TARGETS = ("units", "macs", "params")
+LATENCY_TOLERANCE = 0.10  # of the wanted milliseconds
 TOLERANCE = 0.02  # of the wanted amount; beyond it the reached value is stated as a miss
 
 

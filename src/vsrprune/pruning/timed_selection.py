@@ -16,10 +16,10 @@ from vsrprune.channels import ChannelLayout, PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.operations import TimeTable, grid
 from vsrprune.pruning.frontier import Frontier, conv_amount, part_convs
-from vsrprune.pruning.selection import TOLERANCE, Budget, amount, select
+from vsrprune.pruning.selection import LATENCY_TOLERANCE, TOLERANCE, Budget, amount, select
 
 Scores = Mapping[str, NDArray[np.float64]]
-LATENCY_AIM, LATENCY_TOLERANCE = 0.05, 0.10  # relative; the first ends the search, the second is a success
+LATENCY_AIM = 0.05  # of the wanted milliseconds; nearer than that the search ends
 ATTEMPTS = 6
 HALVINGS = 10  # of the ratio, in search of a predicted time
 

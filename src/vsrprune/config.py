@@ -126,7 +126,10 @@ class EvaluateConfig:
 
 @dataclass
 class TrainerConfig:
-    """What the stages run on. threads=0 lets PyTorch choose."""
+    """What the stages run on. threads=0 lets PyTorch choose.
+
+    checkpoint_frames: train with less memory and more time: a frame is computed again when its gradients are due.
+    """
 
     name: str = "cpu"
     accelerator: str = "cpu"
@@ -134,6 +137,7 @@ class TrainerConfig:
     precision: str = "32-true"
     threads: int = 0
     workers: int = 0
+    checkpoint_frames: bool = False
 
 
 @dataclass

@@ -167,6 +167,7 @@ class _Run:
     def _fit(self, module: TrainingStage, seed: int, folder: Path, work: Path) -> None:
         """Train, and leave the network and its curves in `folder`."""
         schedule, trainer = self._config.schedule, self._config.trainer
+        module.network.checkpoint_frames = trainer.checkpoint_frames
         self._state.stage(module.stage, module.steps)
         rows = fit(
             module,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from vsrprune.channels import ChannelLayout, PrunePlan
 from vsrprune.models.basicvsr_channels import RGB, BasicVSRArguments, basicvsr_layout, trunk
@@ -31,7 +32,12 @@ class BasicVSR(nn.Module):
 
     Without a plan every prunable convolution carries gates (scaling factors). With a plan the network is compact: it
     has the plan's widths, the gates are gone, and residual blocks read and write the kept channels of the stream.
+
+    checkpoint_frames: while it trains, keep only what passes from frame to frame, and compute the rest of a frame again
+    when its gradients are due: long clips need much less memory, and a step about a third more time.
     """
+
+    checkpoint_frames = False
 
     def __init__(self, arguments: BasicVSRArguments, plan: PrunePlan | None = None) -> None:
         super().__init__()
@@ -94,7 +100,7 @@ class BasicVSR(nn.Module):
         """
         hidden = self.hidden_states(frames_NTCHW, flows)
         frames = [
-            self._upsample([states[t] for states in hidden.values()], frames_NTCHW[:, t])
+            self._remembered(self._upsample, [states[t] for states in hidden.values()], frames_NTCHW[:, t])
             for t in range(frames_NTCHW.shape[1])
         ]
         return VSROutput(torch.stack(frames, dim=1), hidden)
@@ -104,9 +110,16 @@ class BasicVSR(nn.Module):
         if flows is None:
             flows = self.flows(frames_NTCHW)
         return {
-            name: self.get_submodule(trunk(name))(frames_NTCHW, flows[name], reverse=name == "backward")
+            name: self.get_submodule(trunk(name))(frames_NTCHW, flows[name], name == "backward", self._remembered)
             for name in self.arguments.branches
         }
+
+    def _remembered(self, step: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """`step(*inputs)`, without what lies between for the gradients if frames are checkpointed."""
+        if not (self.checkpoint_frames and torch.is_grad_enabled()):
+            return step(*inputs)
+        output: Tensor = checkpoint(step, *inputs, use_reentrant=False)
+        return output
 
     def _upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
         x_NCHW = states[0]
@@ -151,19 +164,27 @@ class _Trunk(nn.Module):
             _unless_all(written, self.width),
         )
 
-    def forward(self, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool) -> list[Tensor]:
-        """Hidden states (N, C, H, W) of all frames, in frame order."""
+    def forward(
+        self, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool, call: Callable[..., Tensor]
+    ) -> list[Tensor]:
+        """Hidden states (N, C, H, W) of all frames, in frame order; `call` runs the step of a frame."""
         batch, length, _, height, width = frames_NTCHW.shape
         order = range(length - 1, -1, -1) if reverse else range(length)
         states: list[Tensor] = []
         state_NCHW = frames_NTCHW.new_zeros(batch, self.width, height, width)
         for step, t in enumerate(order):
-            if step > 0:
-                state_NCHW = warp(state_NCHW, flows_NT2HW[:, t if reverse else t - 1])
-            joined_NCHW = torch.cat((frames_NTCHW[:, t], state_NCHW), dim=1)
-            state_NCHW = self.blocks(F.leaky_relu_(self.first(joined_NCHW), self.slope))
+            flow_N2HW = flows_NT2HW[:, t if reverse else t - 1] if step > 0 else None
+            state_NCHW = call(self._step, frames_NTCHW[:, t], state_NCHW, flow_N2HW)
             states.append(state_NCHW)
         return states[::-1] if reverse else states
+
+    def _step(self, frame_NCHW: Tensor, state_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
+        """The state of a frame from that of the frame before, which is warped by the flow; None at the first frame."""
+        if flow_N2HW is not None:
+            state_NCHW = warp(state_NCHW, flow_N2HW)
+        joined_NCHW = torch.cat((frame_NCHW, state_NCHW), dim=1)
+        refined_NCHW: Tensor = self.blocks(F.leaky_relu_(self.first(joined_NCHW), self.slope))
+        return refined_NCHW
 
 
 def _kept_count(plan: PrunePlan | None, group: str, full: int) -> int:

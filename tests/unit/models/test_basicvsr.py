@@ -596,3 +596,43 @@ def test_golden_output_of_the_folded_network(golden, rule: str) -> None:
     with torch.no_grad():
         output_NTCHW = pruned(values["frames_NTCHW"], flows).frames_NTCHW
     assert (output_NTCHW - values["output_NTCHW"]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_checkpointed_frames_have_the_same_gradients(bidirectional: bool) -> None:
+    clip_NTCHW = random_clip(4)
+    found = []
+    for checkpointed in (False, True):
+        torch.manual_seed(0)
+        network = random_network(bidirectional)
+        network.checkpoint_frames = checkpointed
+        output = network(clip_NTCHW)
+        loss = output.frames_NTCHW.square().mean() + sum(states[-1].mean() for states in output.hidden.values())
+        loss.backward()
+        found.append((output.frames_NTCHW, {name: parameter.grad for name, parameter in network.named_parameters()}))
+    (plain, gradients), (again, others) = found
+    assert torch.equal(plain, again)
+    assert gradients.keys() == others.keys()
+    for name, gradient in gradients.items():
+        assert (gradient is None) == (others[name] is None), name
+        assert gradient is None or torch.equal(gradient, others[name]), name
+
+
+def test_checkpointed_frames_keep_less_for_the_gradients() -> None:
+    kept = []
+    for checkpointed in (False, True):
+        network = random_network()
+        network.checkpoint_frames = checkpointed
+        held: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor, held: dict[int, int] = held) -> torch.Tensor:
+            held[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        clip_NTCHW = random_clip(8)
+        with torch.no_grad():
+            flows = network.flows(clip_NTCHW)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            network(clip_NTCHW, flows)
+        kept.append(sum(held.values()))
+    assert kept[1] < 0.5 * kept[0]

@@ -156,6 +156,7 @@ def test_a_knob_changes_its_stage_and_what_follows(knobs, stages):
     "knobs",
     [
         {"trainer__workers": 4},
+        {"trainer__checkpoint_frames": True},
         {"trainer__name": "other"},
         {"trainer__devices": 2},
         {"store_dir": "elsewhere"},

@@ -134,11 +134,11 @@ def test_figures_of_the_sweep(
 
     layers = [str(index[2]) for index in ratio_table(load_runs([str(folder / "runs")])).index]
     assert layers[:5] == [
-        "backward_trunk.blocks.0.conv1.input",
         "backward_trunk.stream",
+        "backward_trunk.blocks.0.conv1.input",
         "backward_trunk.blocks.0.conv1",
         "backward_trunk.blocks.0.conv2",
-        "forward_trunk.blocks.0.conv1.input",
+        "forward_trunk.stream",
     ]
     assert layers[-4:] == ["fusion", "upconv1", "upconv2", "conv_hr"]
     for out in ("one", "two"):

@@ -31,7 +31,7 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         (["scope=per_layer", "ratios={no_such_layer: 0.5}"], "unknown layer 'no_such_layer'"),
         (["ratio=0.9", "min_kept=2"], "largest reachable ratio is 0.5"),
         (["round_to=4"], "round_to=4 leaves nothing to cut"),
-        (["target=latency"], "target=latency is not available yet"),
+        (["target=latency"], "target=latency needs times of this device: add round_to=auto"),
         (["method=assl"], "assl"),
         (["data=folder"], "data.path must be a folder"),
         (["data=folder", "data.path=/no/such/folder"], "/no/such/folder"),

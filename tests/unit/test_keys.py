@@ -146,7 +146,7 @@ def test_milliseconds_replace_the_ratio() -> None:
         ({"evaluate__latency_frames": 9}, {"measure"}),
         ({"evaluate__latency_repeats": 9}, {"measure"}),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_a_knob_changes_its_stage_and_what_follows(knobs, stages):
     assert changes(**knobs) == stages

@@ -20,12 +20,12 @@ VERSIONS = {
     "reference": 1,
     "score": 1,
     "timing": 1,
-    "select": 1,
+    "select": 2,
     "sparsify": 1,
     "prune": 1,
     "finetune": 1,
     "evaluate": 1,
-    "measure": 2,
+    "measure": 3,
 }
 
 

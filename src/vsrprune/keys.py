@@ -25,7 +25,7 @@ VERSIONS = {
     "prune": 1,
     "finetune": 1,
     "evaluate": 1,
-    "measure": 3,
+    "measure": 4,
 }
 
 
@@ -74,7 +74,7 @@ def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "") -
     reference = add("reference", parent=pretrain, crops=config.evaluate.crops, **comparison)
     score = add("score", parent=pretrain, rule=config.rule, score=config.score, **_seed_if_random(config))
     timing = {"timing": add("timing", model=model, **_timing(config))} if config.round_to == "auto" else {}
-    parent = add("select", parent=score, **timing, **_selection(config))
+    select = parent = add("select", parent=score, **timing, **_selection(config))
     if config.method.sparsify:
         sparsify = asdict(config.schedule.sparsify)
         parent = add("sparsify", parent=parent, **training, schedule=sparsify, seed=config.seed)
@@ -84,7 +84,7 @@ def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "") -
     add("evaluate", parent=parent, reference=reference, crops=config.evaluate.crops)
     add(
         "measure",
-        parent=parent,
+        parent=select,  # time depends on the shapes alone: jobs that train the same plan differently share it
         **_place(config),
         frames=config.evaluate.latency_frames,
         repeats=config.evaluate.latency_repeats,

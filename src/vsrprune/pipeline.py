@@ -385,13 +385,13 @@ class _Run:
         )
 
     def _measure(self, folder: Path, work: Path) -> None:
-        """Latency of the dense and the pruned network, each in its fastest form, in turns."""
+        """Latency of the dense and the pruned network, each in its fastest form, in turns.
+
+        The pruned one has the weights that the cut leaves it: they do not matter for its time.
+        """
         evaluate = self._config.evaluate
-        dense = self._network("pretrain")
-        networks = {
-            "dense": compact(dense, PrunePlan.keep_all(self._config.rule, self._job.layout)),
-            "pruned": self._network("finetune"),
-        }
+        plans = {"dense": PrunePlan.keep_all(self._config.rule, self._job.layout), "pruned": self._plan}
+        networks = {name: compact(self._network("pretrain"), plan) for name, plan in plans.items()}
         frozen = {name: self._frozen(network) for name, network in networks.items()}
         latency = compare_latency(
             {name: network for name, (network, _) in frozen.items()}, self._latency_clip, evaluate.latency_repeats

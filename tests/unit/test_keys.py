@@ -10,10 +10,10 @@ from vsrprune.store import content_key
 
 DATA = DataIdentity(train="train clips", val="held-out clips")
 ALL = ["pretrain", "reference", "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure"]
-TUNED = {"finetune", "evaluate", "measure"}
+TUNED = {"finetune", "evaluate"}
 CUT = {"prune", *TUNED}
 REGULARISED = {"sparsify", *CUT}
-SELECTED = {"select", *REGULARISED}
+SELECTED = {"select", "measure", *REGULARISED}
 SCORED = {"score", *SELECTED}
 
 
@@ -67,7 +67,7 @@ def test_settings_name_the_stage_before():
         "prune": keys["sparsify"],
         "finetune": keys["prune"],
         "evaluate": keys["finetune"],
-        "measure": keys["finetune"],
+        "measure": keys["select"],
     }
     assert settings["evaluate"]["reference"] == keys["reference"]
 
@@ -301,5 +301,5 @@ def test_a_sweep_shares_stages():
         "prune": 4,
         "finetune": 8,
         "evaluate": 8,
-        "measure": 8,
+        "measure": 4,
     }

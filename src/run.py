@@ -8,50 +8,33 @@ python src/run.py --help                             every knob
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from vsrprune.config import Config
-from vsrprune.errors import PreemptedError, UserError
+from vsrprune.door import explained, open_door, register_resolvers
+from vsrprune.errors import PreemptedError
 from vsrprune.failures import card_of_error, retry_command
 from vsrprune.housekeeping import keep_house
 from vsrprune.jobs import plan_job, read_measured
-from vsrprune.naming import run_name
 from vsrprune.runner import open_store, run_job
-from vsrprune.store import explain_os_error
 from vsrprune.sweep_table import Row, print_layers, print_plan, print_results
 
 ConfigStore.instance().store(name="schema", node=Config)
-OmegaConf.register_new_resolver("run_name", run_name)
-OmegaConf.register_new_resolver("home", lambda path: str(Path(path).expanduser()))
+register_resolvers()
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
 def main(config: DictConfig) -> float | None:
     """Run the job that Hydra composed; its PSNR in dB, or None if it stops before the evaluation."""
-    hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
-    try:
-        return run(config, folder)
-    except PreemptedError as error:
-        sys.exit(_complain(str(error), error.exit_code))
-    except UserError as error:
-        sys.exit(_complain(str(error)))
-    except OSError as error:
-        explanation = explain_os_error(error)
-        if explanation is None:
-            raise
-        sys.exit(_complain(explanation))
-    except KeyboardInterrupt:
-        sys.exit(_complain("interrupted; run the same command again to go on", 130))
+    with explained():
+        return run(config, Path(HydraConfig.get().runtime.output_dir))
 
 
 def run(composed: DictConfig, folder: Path) -> float | None:
@@ -87,24 +70,5 @@ def run(composed: DictConfig, folder: Path) -> float | None:
     return result.quality["finetuned"].psnr
 
 
-def _complain(text: str, code: int = 2) -> int:
-    print(f"error: {text}", file=sys.stderr)
-    return code
-
-
-def run_explained() -> None:
-    """Run `main`; also what fails in Hydra's own hands (its folders and files) ends in one line."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print a traceback and exit
-    try:
-        main()
-    except CompactHydraException as error:
-        sys.exit(_complain("\n".join(map(str, filter(None, (error, error.__cause__)))), 1))
-    except OSError as error:
-        explanation = explain_os_error(error)
-        if explanation is None:
-            raise
-        sys.exit(_complain(explanation))
-
-
 if __name__ == "__main__":
-    run_explained()
+    open_door(main)

@@ -37,6 +37,7 @@ class ChannelGroup:
 
     kind: what the units are (input, middle, output, stream, fusion, shuffle, reconstruction).
     part: where they stand in the network (backward, forward, upsampler).
+    block: the residual block that they belong to; empty outside of one.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ChannelGroup:
     kind: str
     size: int
     gates: tuple[Gate, ...]
+    block: str = ""
 
     def __post_init__(self) -> None:
         if self.size < 1 or not self.gates:

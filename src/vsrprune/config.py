@@ -142,12 +142,16 @@ class TrainerConfig:
 
 @dataclass
 class TrackingConfig:
-    """Weights & Biases: offline writes real wandb files without account or network."""
+    """Weights & Biases: offline writes real wandb files without account or network.
+
+    per_trial: a search makes a run per trial, instead of one for its study.
+    """
 
     mode: str = "offline"
     project: str = "vsrprune"
     entity: str = ""
     group: str = ""
+    per_trial: bool = False
 
 
 @dataclass

@@ -85,6 +85,30 @@ def _threads(number: int) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def job_clips(job: Job, say: Callable[[str], None]) -> ClipSet:
+    """A job's training and held-out clips, checked; `say` is told what was done to them."""
+    data, schedule, scale = job.config.data, job.config.schedule, job.arguments.scale
+    if job.sources is None:
+        clips = demo_clips(scale, data.demo_seed, data.demo_train_per_photo, data.demo_val_per_photo, data.demo_frames)
+    else:
+        train, val = job.sources
+        clips = read_clips(train, val, scale, data.max_frames, data.halve)
+    check_clips(clips.train, schedule.frames, schedule.patch)
+    for clip in clips.val:
+        height, width = clip.high_TCHW.shape[-2:]
+        check_crop(f"the held-out clip {clip.name}", (height, width), data.crop)
+    for note in clips.notes:
+        say(f"  note: {note}")
+    return clips
+
+
+def job_device(job: Job) -> torch.device:
+    """Where a job computes."""
+    accelerator = job.config.trainer.accelerator
+    gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if gpu else "cpu")
+
+
 class _Run:
     """One job under way: its artifacts so far, and what stages share (clips, device)."""
 
@@ -135,27 +159,11 @@ class _Run:
 
     @cached_property
     def _clips(self) -> ClipSet:
-        data, schedule, scale = self._config.data, self._config.schedule, self._job.arguments.scale
-        if self._job.sources is None:
-            clips = demo_clips(
-                scale, data.demo_seed, data.demo_train_per_photo, data.demo_val_per_photo, data.demo_frames
-            )
-        else:
-            train, val = self._job.sources
-            clips = read_clips(train, val, scale, data.max_frames, data.halve)
-        check_clips(clips.train, schedule.frames, schedule.patch)
-        for clip in clips.val:
-            height, width = clip.high_TCHW.shape[-2:]
-            check_crop(f"the held-out clip {clip.name}", (height, width), data.crop)
-        for note in clips.notes:
-            self._say(f"  note: {note}")
-        return clips
+        return job_clips(self._job, self._say)
 
     @cached_property
     def _device(self) -> torch.device:
-        accelerator = self._config.trainer.accelerator
-        gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
-        return torch.device("cuda" if gpu else "cpu")
+        return job_device(self._job)
 
     def _network(self, stage: str) -> BasicVSR:
         return load_network(self._artifacts[stage].folder)

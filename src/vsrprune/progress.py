@@ -23,30 +23,31 @@ class StageProgress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
             transient=True,
             disable=not sys.stdout.isatty(),
         )
-        self._task = self._progress.add_task(stage, total=steps)
+        self._task = self._progress.add_task(stage, total=steps, note="")
 
     def __enter__(self) -> StageProgress:
         self._started = time.monotonic()
         self._progress.start()
         return self
 
-    def update(self, done: int) -> None:
-        """Set the number of steps that are done."""
+    def update(self, done: int, note: str = "") -> None:
+        """Set the number of steps that are done, and a word on how it goes."""
         if self._progress.disable:
-            self._log(done)
+            self._log(done, note)
         else:
-            self._progress.update(self._task, completed=done)
+            self._progress.update(self._task, completed=done, note=note)
         self._done = done
 
-    def _log(self, done: int) -> None:
+    def _log(self, done: int, note: str) -> None:
         quarter = LOG_LINES * done // self._steps
         if quarter > LOG_LINES * self._done // self._steps and quarter < LOG_LINES:
             elapsed = time.monotonic() - self._started
             left = elapsed / done * (self._steps - done)
-            print(f"  {self._stage:<10} {done}/{self._steps}, {left:.0f} s left", flush=True)
+            print(f"  {self._stage:<10} {done}/{self._steps}, {left:.0f} s left{note and f', {note}'}", flush=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

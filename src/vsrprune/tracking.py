@@ -72,7 +72,7 @@ class WandbTracker:
             call()
         except Exception as error:  # wandb raises many kinds; none is worth a job
             self._broken = True
-            self._warn(f"tracking: wandb stopped working ({_line(error)}); going on without it")
+            self._warn(f"tracking: wandb stopped working ({one_line(error)}); going on without it")
 
     def _log_row(self, row: Mapping[str, Any]) -> None:
         stage = row["stage"]
@@ -191,9 +191,45 @@ def tracked(
     warn: Callable[[str], None],
 ) -> Iterator[Tracker]:
     """A tracker for one job. `online` falls back to offline, and says so, where W&B cannot be reached."""
-    if mode == "none":
+    run = start_run(
+        mode,
+        project=project,
+        entity=entity,
+        name=name,
+        group=group,
+        job_type=method,
+        tags=tags,
+        config=config,
+        folder=folder,
+        warn=warn,
+    )
+    if run is None:
         yield NoTracker()
         return
+    tracker, failed = WandbTracker(run, warn), True
+    try:
+        yield tracker
+        failed = False
+    finally:
+        tracker.close(failed)
+
+
+def start_run(
+    mode: str,
+    *,
+    project: str,
+    entity: str,
+    name: str,
+    group: str,
+    job_type: str,
+    tags: Sequence[str] = (),
+    config: Mapping[str, Any],
+    folder: Path,
+    warn: Callable[[str], None],
+) -> Any:
+    """A wandb run in `folder`; None for mode `none`, or where wandb cannot start, which is said."""
+    if mode == "none":
+        return None
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
@@ -206,7 +242,7 @@ def tracked(
             entity=entity or None,
             name=name,
             group=group,
-            job_type=method,
+            job_type=job_type,
             tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys(tags) if tag],
             config=dict(_flattened(config)),
             dir=str(folder),
@@ -214,20 +250,13 @@ def tracked(
         )
 
     try:
-        run = start(mode)
+        return start(mode)
     except (wandb.errors.Error, OSError) as error:
         if mode != "online":
-            warn(f"tracking: wandb could not start ({_line(error)}); going on without it")
-            yield NoTracker()
-            return
-        warn(f"tracking=online: W&B cannot be reached ({_line(error)}); this run is kept offline in {folder}/wandb")
-        run = start("offline")
-    tracker, failed = WandbTracker(run, warn), True
-    try:
-        yield tracker
-        failed = False
-    finally:
-        tracker.close(failed)
+            warn(f"tracking: wandb could not start ({one_line(error)}); going on without it")
+            return None
+        warn(f"tracking=online: W&B cannot be reached ({one_line(error)}); this run is kept offline in {folder}/wandb")
+        return start("offline")
 
 
 def is_tracked(folder: Path) -> bool:
@@ -244,5 +273,6 @@ def _flattened(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             yield f"{prefix}{name}", value
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

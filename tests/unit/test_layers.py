@@ -72,6 +72,19 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.pipeline": ("vsrprune",),
     "vsrprune.trained": ("vsrprune.models", "vsrprune.pruning", *L0),
     "vsrprune.runner": ("vsrprune",),
+    "vsrprune.door": ("vsrprune.errors", "vsrprune.naming", "vsrprune.store"),
+    "vsrprune.search": ("vsrprune",),
+    "vsrprune.search.space": ("vsrprune.channels", "vsrprune.errors"),
+    "vsrprune.search.samplers": ("vsrprune.errors",),
+    "vsrprune.search.config": (
+        "vsrprune.config",
+        "vsrprune.errors",
+        "vsrprune.search.samplers",
+        "vsrprune.search.space",
+    ),
+    "vsrprune.search.study": ("vsrprune.errors", "vsrprune.search.samplers", "vsrprune.search.space"),
+    "vsrprune.search.mirror": ("vsrprune.tracking",),
+    "vsrprune.search.report": ("vsrprune.intervals",),
     "run": ("vsrprune",),
     "hydra_plugins": ("vsrprune", "hydra_plugins"),
     "vsrprune": (),
@@ -79,10 +92,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 # Library -> the only modules that may import it.
 HEAVY = {
     "pytorch_lightning": ("vsrprune.stages",),
-    "wandb": ("vsrprune.tracking",),
-    "hydra": ("run", "hydra_plugins"),
-    "omegaconf": ("run", "hydra_plugins"),
-    "optuna": (),
+    "wandb": ("vsrprune.tracking", "vsrprune.search.mirror"),
+    "hydra": ("run", "vsrprune.door", "hydra_plugins"),
+    "omegaconf": ("run", "vsrprune.door", "hydra_plugins"),
+    "optuna": ("vsrprune.search",),
     "distributed": ("hydra_plugins",),
     "dask_jobqueue": ("hydra_plugins",),
     "ray": ("hydra_plugins",),
@@ -95,6 +108,8 @@ HEAVY = {
         "vsrprune.metrics",
         "vsrprune.stages",
         "vsrprune.pipeline",
+        "vsrprune.search.trials",
+        "vsrprune.search.ratio_search",
     ),
 }
 

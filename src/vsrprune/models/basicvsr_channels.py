@@ -97,10 +97,12 @@ def _branch(
         conv1, conv2 = f"{block}.conv1", f"{block}.conv2"
         read, written = in_block, in_block
         if rule == "rsc":
-            read = _grouped(groups, f"{conv1}.input", branch, "input", width, [Gate(conv1, "input")], in_block.stream)
-        middle = _grouped(groups, conv1, branch, "middle", width, [Gate(conv1, "output")])
+            gate = Gate(conv1, "input")
+            read = _grouped(groups, f"{conv1}.input", branch, "input", width, [gate], in_block.stream, block)
+        middle = _grouped(groups, conv1, branch, "middle", width, [Gate(conv1, "output")], block=block)
         if rule == "rsc":
-            written = _grouped(groups, conv2, branch, "output", width, [Gate(conv2, "output")], in_block.stream)
+            gate = Gate(conv2, "output")
+            written = _grouped(groups, conv2, branch, "output", width, [gate], in_block.stream, block)
         convs += [ConvLayer(conv1, 3, (read,), middle), ConvLayer(conv2, 3, (middle,), written)]
     return stream
 
@@ -132,7 +134,14 @@ def _upsampler(
 
 
 def _grouped(
-    groups: list[ChannelGroup], name: str, part: str, kind: str, size: int, gates: list[Gate], stream: str = ""
+    groups: list[ChannelGroup],
+    name: str,
+    part: str,
+    kind: str,
+    size: int,
+    gates: list[Gate],
+    stream: str = "",
+    block: str = "",
 ) -> Slot:
-    groups.append(ChannelGroup(name, part, kind, size, tuple(gates)))
+    groups.append(ChannelGroup(name, part, kind, size, tuple(gates), block))
     return Slot(size, name, stream)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vsrprune.channels import ChannelGroup, ChannelLayout, ConvLayer, Slot
+from vsrprune.channels import ChannelGroup, ChannelLayout, ConvLayer, PrunePlan, Slot
 from vsrprune.errors import one_of
 from vsrprune.operations import Operation, TimeTable, Widths, forms, grid
 
@@ -119,6 +119,17 @@ def timed_operations(layout: ChannelLayout, min_kept: int = 1) -> list[Operation
             if widths.fit():
                 operations.update(dict.fromkeys(itertools.chain(*forms(conv, widths))))
     return list(operations)
+
+
+def plan_milliseconds(layout: ChannelLayout, plan: PrunePlan, table: TimeTable) -> float:
+    """Time of a plan's convolutions on a low-resolution frame by the table; its counts must lie on the grid."""
+    chosen = choices(layout)
+    counts = plan.kept_counts
+    for stream in chosen.free:
+        slots = [slot for conv in layout.convs for slot in (*conv.inputs, conv.output) if slot.stream == stream]
+        touched = set[int]().union(*(plan.kept[slot.group] for slot in slots if slot.group is not None))
+        counts[stream] = min(count for count in chosen.options[stream] if count >= len(touched))
+    return sum(table.conv_ms(conv, conv_widths(conv, counts, chosen.free)) for conv in layout.convs)
 
 
 @dataclass(frozen=True)

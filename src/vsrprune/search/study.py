@@ -1,0 +1,243 @@
+"""A study: trials that meet their budget, stopped when poor, shared by many processes, resumed after any of them dies.
+
+Optuna's relational storage hands every trial out once. A worker that dies leaves its trial running; its heartbeat ends,
+and whoever looks next sets the trial aside and queues it again, once.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from vsrprune.errors import UserError
+from vsrprune.search.samplers import SAMPLERS, make_pruner
+from vsrprune.search.space import Range, Space
+
+HEARTBEAT_S, GRACE_S = 5, 30  # a worker that was silent for so long is dead
+SQLITE_WAIT_S = 60
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+BUDGET = "budget"
+BUDGET_SLACK = 0.005  # of the wanted share, where the budget is a constraint
+NEIGHBOURS, NEARBY = 5, 0.1  # a front's trial is compared with so many others of nearly its own cost
+
+
+class Cost(Protocol):
+    """What a plan costs, and how ratios are brought onto a share of it."""
+
+    def project(self, ratios: Mapping[str, float], share: float) -> dict[str, int]:
+        """Kept counts that cost this share of the dense network, in the proportions of `ratios`."""
+
+    def rounded(self, ratios: Mapping[str, float]) -> dict[str, int]:
+        """Kept counts nearest to `ratios`, whatever they cost."""
+
+    def share(self, counts: Mapping[str, int]) -> float:
+        """What counts cost, as a share of the dense network's."""
+
+
+Score = Callable[[Mapping[str, int]], Iterator[float]]  # kept counts -> PSNR in dB at each rung
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is searched: `space`, at one `budget` (share of the cost kept) or over a range of budgets (a front)."""
+
+    space: Space
+    budget: float | Range
+    project: bool
+    rungs: int
+    sampler: str
+    pruner: str
+    trials: int
+    seed: int
+
+    @property
+    def front(self) -> bool:
+        """Whether PSNR and cost are two objectives."""
+        return isinstance(self.budget, Range)
+
+
+def quiet() -> None:
+    """Leave the terminal to our own progress."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def open_study(storage: str, name: str, question: Question, settings: Mapping[str, Any], worker: int) -> optuna.Study:
+    """The study of that name, made if it is not there.
+
+    settings: what trials of one study must agree in. Raises UserError, naming what differs, if the study was begun with
+    others, or if the storage cannot be reached.
+    """
+    sampler = SAMPLERS[question.sampler].make(question.seed + worker, question.trials)
+    try:
+        study = optuna.create_study(
+            storage=open_storage(storage),
+            study_name=name,
+            sampler=sampler,
+            pruner=make_pruner(question.pruner, question.rungs),
+            directions=["maximize", "minimize"] if question.front else ["maximize"],
+            load_if_exists=True,
+        )
+    except UserError:
+        raise
+    except Exception as error:  # SQLAlchemy's and the driver's own
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"search.storage={storage}: cannot open this database ({text})") from error
+    known = study.user_attrs.get("settings")
+    if known is None:
+        study.set_user_attr("settings", dict(settings))
+    elif known != settings:
+        differing = [key for key in {**known, **settings} if known.get(key) != settings.get(key)]
+        shown = ", ".join(f"{key} ({_short(known.get(key))}, now {_short(settings.get(key))})" for key in differing[:3])
+        raise UserError(
+            f"the study {name!r} in {storage} was begun with other settings: {shown}; use another search.study, or the"
+            " settings it was begun with"
+        )
+    return study
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """Optuna's relational storage at a URL such as sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE."""
+    arguments = {"connect_args": {"timeout": SQLITE_WAIT_S}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    try:
+        return optuna.storages.RDBStorage(
+            url,
+            engine_kwargs=arguments,
+            heartbeat_interval=HEARTBEAT_S,
+            grace_period=GRACE_S,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=1),
+        )
+    except ImportError as error:
+        raise UserError(
+            f"search.storage={url}: its database driver is missing ({error}); pip install -e '.[search]'"
+        ) from error
+
+
+def ask_first(study: optuna.Study, points: Sequence[Mapping[str, float]]) -> None:
+    """Queue known good points before anything is drawn, once in the life of a study."""
+    if study.user_attrs.get("asked_first"):
+        return
+    study.set_user_attr("asked_first", True)
+    for point in points:
+        study.enqueue_trial(dict(point), skip_if_exists=True)
+
+
+def work(
+    study: optuna.Study,
+    question: Question,
+    cost: Cost,
+    score: Score,
+    on_trial: Callable[[optuna.Study, FrozenTrial], None] = lambda study, trial: None,
+) -> None:
+    """Run trials until `question.trials` of them have ended, in this process and all others of the study together."""
+    objective = _Objective(question, cost, score)
+    while True:
+        optuna.storages.fail_stale_trials(study)
+        states = [trial.state for trial in study.get_trials(deepcopy=False)]
+        ended = sum(state in ENDED for state in states)
+        running = sum(state == TrialState.RUNNING for state in states)
+        if ended >= question.trials:
+            return
+        if ended + running >= question.trials:
+            time.sleep(1)  # the last ones are under way elsewhere, or their worker is dead and will be found
+        else:
+            study.optimize(objective, n_trials=1, callbacks=[on_trial])
+
+
+class _Objective:
+    """One trial: draw ratios, bring them onto the budget, score them rung by rung."""
+
+    def __init__(self, question: Question, cost: Cost, score: Score) -> None:
+        self._question, self._cost, self._score = question, cost, score
+
+    def __call__(self, trial: optuna.Trial) -> float | tuple[float, float]:
+        question = self._question
+        values = {
+            name: trial.suggest_float(name, bounds.low, bounds.high) for name, bounds in question.space.ranges.items()
+        }
+        budget = question.budget
+        ratios = question.space.ratios(values)
+        if not question.project:
+            counts = self._cost.rounded(ratios)
+        elif isinstance(budget, Range):
+            counts = self._cost.project(ratios, trial.suggest_float(BUDGET, budget.low, budget.high))
+        else:
+            counts = self._cost.project(ratios, budget)
+        share = self._cost.share(counts)
+        trial.set_user_attr("counts", counts)
+        trial.set_user_attr("share", share)
+        over = 0.0
+        if not question.project and not isinstance(budget, Range):
+            over = abs(share / budget - 1) - BUDGET_SLACK
+            trial.set_constraint(BUDGET, over)
+        reached: list[float] = []
+        for psnr in self._score(counts):
+            reached.append(psnr)
+            trial.set_user_attr("psnr", reached)
+            if over > 0 or (len(reached) < question.rungs and self._is_poor(trial, reached, share)):
+                break
+        if question.front:
+            return reached[-1], share
+        if len(reached) < question.rungs and over <= 0:
+            raise optuna.TrialPruned
+        return reached[-1]
+
+    def _is_poor(self, trial: optuna.Trial, reached: list[float], share: float) -> bool:
+        if self._question.front:
+            return self._is_poor_for_its_cost(trial, reached, share)
+        trial.report(reached[-1], step=len(reached))
+        return trial.should_prune()
+
+    def _is_poor_for_its_cost(self, trial: optuna.Trial, reached: list[float], share: float) -> bool:
+        """Optuna prunes no trial with two objectives; this one ends below the median of those of nearly its cost."""
+        if self._question.pruner == "none":
+            return False
+        others = [
+            other.user_attrs["psnr"][len(reached) - 1]
+            for other in trial.study.get_trials(deepcopy=False, states=ENDED)
+            if len(other.user_attrs["psnr"]) >= len(reached) and abs(other.user_attrs["share"] - share) <= NEARBY
+        ]
+        return len(others) >= NEIGHBOURS and reached[-1] < statistics.median(others)
+
+
+def finished_trials(study: optuna.Study, rungs: int) -> list[FrozenTrial]:
+    """Trials that were scored at every rung within their budget, in the order of their numbers."""
+    return [
+        trial
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if len(trial.user_attrs.get("psnr", ())) == rungs and all(over <= 0 for over in trial.constraints.values())
+    ]
+
+
+def best_trial(study: optuna.Study, rungs: int) -> FrozenTrial:
+    """The trial of highest PSNR at the last rung; raises UserError if none got there."""
+    trials = finished_trials(study, rungs)
+    if not trials:
+        raise UserError(
+            "no trial met the budget and reached the last rung; use search.project=true, more search.trials, or"
+            " search.pruner=none"
+        )
+    return max(trials, key=lambda trial: trial.user_attrs["psnr"][-1])
+
+
+def pareto_trials(study: optuna.Study, rungs: int) -> list[FrozenTrial]:
+    """Trials than which no other has a higher PSNR at no higher cost, by rising cost."""
+    front: list[FrozenTrial] = []
+    for trial in sorted(
+        finished_trials(study, rungs), key=lambda trial: (trial.user_attrs["share"], -trial.user_attrs["psnr"][-1])
+    ):
+        if not front or trial.user_attrs["psnr"][-1] > front[-1].user_attrs["psnr"][-1]:
+            front.append(trial)
+    return front
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

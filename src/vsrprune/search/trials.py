@@ -1,0 +1,134 @@
+"""What a plan is worth, from cheap to dear: gates at zero, then the cut network after a few steps, then after more."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vsrprune.channels import ChannelLayout, PrunePlan
+from vsrprune.data.clips import Clip
+from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
+from vsrprune.errors import UserError
+from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.pruning.gates import zero_cut_gates
+from vsrprune.pruning.selection import select
+from vsrprune.pruning.surgery import compact
+from vsrprune.stages.evaluate import clip_quality, super_resolve
+from vsrprune.stages.finetune import Finetune
+
+
+@dataclass(frozen=True)
+class Training:
+    """The short fine-tuning of a trial: batches of `batch` clips, `frames` frames of `patch`, drawn by `seed`."""
+
+    batch: int
+    patch: int
+    frames: int
+    seed: int
+    lr: float
+    tf_weight: float
+    train_flow: bool
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Everything a trial needs, in memory once.
+
+    score_clips: clips that trials are scored on, and not fine-tuned on. channel, crop: of the PSNR.
+    """
+
+    dense: BasicVSR
+    layout: ChannelLayout
+    scores: Mapping[str, NDArray[np.float64]]
+    rule: str
+    order: str
+    train_clips: Sequence[Clip]
+    score_clips: Sequence[Clip]
+    training: Training
+    channel: str
+    crop: int
+    device: torch.device
+
+    def plan(self, counts: Mapping[str, int]) -> PrunePlan:
+        """The plan that keeps so many units of each layer, those of the best score."""
+        return select(
+            self.layout,
+            self.scores,
+            rule=self.rule,
+            ratio=0.0,
+            scope="per_layer",
+            order=self.order,
+            ratios=counts,
+        )
+
+    def psnr_at(
+        self, counts: Mapping[str, int], rungs: Sequence[int], between_steps: Callable[[], None] = lambda: None
+    ) -> Iterator[float]:
+        """PSNR in dB on the scoring clips at each rung: after so many steps of fine-tuning.
+
+        Rung 0 is the gated network with the cut gates at zero, without surgery. Every plan sees the same batches.
+        """
+        plan = self.plan(counts)
+        if rungs[0] == 0:
+            gated = copy.deepcopy(self.dense)
+            zero_cut_gates(gated, plan)
+            yield self._psnr(gated)
+            rungs = rungs[1:]
+        if not rungs:
+            return
+        training = self.training
+        module = Finetune(
+            compact(copy.deepcopy(self.dense).cpu(), plan).to(self.device),
+            self.dense if training.tf_weight > 0 else None,
+            tf_weight=training.tf_weight,
+            train_flow=training.train_flow,
+            steps=rungs[-1],
+            lr=training.lr,
+            shape="constant",
+        )
+        optimizer = module.configure_optimizers()
+        scale = self.dense.arguments.scale
+        dataset = PatchDataset(self.train_clips, training.frames, training.patch, scale, training.seed)
+        loader = patch_loader(dataset, StepSampler(rungs[-1], training.batch), workers=0)
+        for step, batch in enumerate(loader, start=1):
+            loss = torch.stack(list(module.losses(type(batch)(*(part.to(self.device) for part in batch))).values()))
+            optimizer.zero_grad()
+            loss.sum().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            between_steps()
+            if step in rungs:
+                yield self._psnr(module.network)
+
+    def _psnr(self, network: BasicVSR) -> float:
+        network = network.to(self.device).eval()
+
+        def upscale(clip: Clip) -> Tensor:
+            return super_resolve(network, clip, self.device)[0]
+
+        psnr: float = clip_quality(self.score_clips, upscale, self.channel, self.crop)["psnr"]
+        return psnr
+
+
+def split_for_scoring(clips: Sequence[Clip], count: int, frames: int, seed: int) -> tuple[list[Clip], list[Clip]]:
+    """Training clips that trials are fine-tuned on, and `count` others, drawn by `seed`, that they are scored on.
+
+    The held-out clips stay out of a search: it would choose its winner by the numbers that report it.
+    Raises UserError if no clip is left to train on.
+    """
+    if count >= len(clips):
+        raise UserError(
+            f"search.clips={count} takes all {len(clips)} training clips for scoring; allowed: 1..{len(clips) - 1}"
+        )
+    chosen = set(np.random.default_rng(seed).permutation(len(clips))[:count].tolist())
+    scoring = [
+        Clip(clip.name, clip.high_TCHW[:frames], clip.low_TCHW[:frames])
+        for index, clip in enumerate(clips)
+        if index in chosen
+    ]
+    return [clip for index, clip in enumerate(clips) if index not in chosen], scoring

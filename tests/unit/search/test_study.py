@@ -1,0 +1,264 @@
+"""Studies on a synthetic objective whose best allocation is known."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from vsrprune.errors import UserError
+from vsrprune.models.basicvsr_channels import BasicVSRArguments, basicvsr_layout
+from vsrprune.pruning.projection import count_bounds
+from vsrprune.search.costs import MacsCost
+from vsrprune.search.samplers import SAMPLERS, check_pair
+from vsrprune.search.space import Range, make_space
+from vsrprune.search.study import (
+    ENDED,
+    Question,
+    ask_first,
+    best_trial,
+    finished_trials,
+    open_study,
+    pareto_trials,
+    quiet,
+    work,
+)
+
+LAYOUT = basicvsr_layout(BasicVSRArguments(channels=32, blocks=2, upsampler_channels=32), "inner")
+BOUNDS = count_bounds(LAYOUT, 0.0, 0.95, 1)
+COST = MacsCost(LAYOUT, BOUNDS)
+RUNGS = 2
+SINGLE = [name for name, sampler in SAMPLERS.items() if sampler.single]
+FRONTS = [name for name, sampler in SAMPLERS.items() if sampler.fronts]
+VALUE = {"backward": 9.0, "forward": 1.0, "upsampler": 1.0}  # a channel of the backward branch is worth most
+
+
+def score(counts: Mapping[str, int]) -> Iterator[float]:
+    """The rule: every channel is worth what its part is; the first rung sees it dimly."""
+    worth = sum(VALUE[group.part] * counts[group.name] / group.size for group in LAYOUT.groups)
+    yield 20 + round(worth)
+    yield 20 + worth
+
+
+def question(**changes: object) -> Question:
+    values = {
+        "space": make_space(LAYOUT, "part", 0.0, 0.95),
+        "budget": 0.5,
+        "project": True,
+        "rungs": RUNGS,
+        "sampler": "tpe",
+        "pruner": "none",
+        "trials": 12,
+        "seed": 0,
+    }
+    return Question(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def studied(folder: Path, asked: Question, name: str = "s") -> optuna.Study:
+    quiet()
+    study = open_study(f"sqlite:///{folder / 'study.db'}", name, asked, {"version": 1}, worker=0)
+    work(study, asked, COST, score)
+    return study
+
+
+def known_best() -> float:
+    """The backward branch whole, the rest as the budget leaves it: by a fine scan of the two other parts."""
+    best = 0.0
+    for forward in range(20):
+        for upsampler in range(20):
+            values = {"backward": 0.0, "forward": forward / 20, "upsampler": upsampler / 20}
+            counts = COST.project(make_space(LAYOUT, "part", 0, 0.95).ratios(values), 0.5)
+            best = max(best, list(score(counts))[-1])
+    return best
+
+
+@pytest.mark.parametrize("sampler", SINGLE)
+def test_every_sampler_approaches_the_known_best(tmp_path: Path, sampler: str) -> None:
+    if sampler == "cmaes":
+        pytest.importorskip("cmaes")
+    asked = question(sampler=sampler, trials=30)
+    study = studied(tmp_path, asked)
+    equal = list(score(COST.project({group.name: 0.5 for group in LAYOUT.groups}, 0.5)))[-1]
+    reached, best = best_trial(study, RUNGS).user_attrs["psnr"][-1], known_best()
+    assert reached - equal > 0.6 * (best - equal)
+    for trial in study.get_trials(states=ENDED):
+        assert abs(trial.user_attrs["share"] / 0.5 - 1) <= 0.005 + 1e-12
+
+
+@pytest.mark.parametrize("sampler", FRONTS)
+def test_every_front_is_a_front(tmp_path: Path, sampler: str) -> None:
+    study = studied(tmp_path, question(sampler=sampler, budget=Range(0.3, 0.9), trials=20))
+    front = pareto_trials(study, RUNGS)
+    costs = [trial.user_attrs["share"] for trial in front]
+    psnr = [trial.user_attrs["psnr"][-1] for trial in front]
+    assert len(front) >= 3
+    assert costs == sorted(costs)
+    assert psnr == sorted(psnr)
+    for trial in finished_trials(study, RUNGS):
+        assert any(
+            cost <= trial.user_attrs["share"] and value >= trial.user_attrs["psnr"][-1]
+            for cost, value in zip(costs, psnr, strict=True)
+        )
+
+
+def test_poor_trials_are_stopped_between_rungs(tmp_path: Path) -> None:
+    study = studied(tmp_path, question(pruner="median", trials=25))
+    stopped = study.get_trials(states=(TrialState.PRUNED,))
+    assert stopped
+    assert all(len(trial.user_attrs["psnr"]) == 1 for trial in stopped)
+    assert len(study.get_trials(states=ENDED)) == 25
+
+
+def test_poor_trials_of_a_front_are_stopped_by_our_own_rule(tmp_path: Path) -> None:
+    study = studied(tmp_path, question(sampler="random", pruner="median", budget=Range(0.3, 0.9), trials=40))
+    lengths = [len(trial.user_attrs["psnr"]) for trial in study.get_trials(states=ENDED)]
+    assert 0 < lengths.count(1) < 40
+    assert all(len(trial.user_attrs["psnr"]) == RUNGS for trial in pareto_trials(study, RUNGS))
+
+
+def test_without_projection_the_budget_is_a_constraint(tmp_path: Path) -> None:
+    asked = question(project=False, trials=60)
+    study = studied(tmp_path, asked)
+    best = best_trial(study, RUNGS)
+    assert abs(best.user_attrs["share"] / 0.5 - 1) <= 0.005
+    missed = [trial for trial in study.get_trials(states=ENDED) if abs(trial.user_attrs["share"] / 0.5 - 1) > 0.005]
+    assert missed  # most draws miss it
+    assert all(len(trial.user_attrs["psnr"]) == 1 for trial in missed)  # and are not trained on
+
+
+def test_known_points_come_first_and_once(tmp_path: Path) -> None:
+    asked = question(trials=3)
+    study = open_study(f"sqlite:///{tmp_path / 'study.db'}", "s", asked, {}, worker=0)
+    point = {"backward": 0.1, "forward": 0.2, "upsampler": 0.3}
+    ask_first(study, [point])
+    ask_first(study, [point])
+    work(study, asked, COST, score)
+    params = [trial.params for trial in study.get_trials()]
+    assert params[0] == point
+    assert params.count(point) == 1
+
+
+def test_a_finished_study_runs_nothing_and_more_trials_go_on(tmp_path: Path) -> None:
+    studied(tmp_path, question(trials=4))
+    assert len(studied(tmp_path, question(trials=4)).trials) == 4
+    assert len(studied(tmp_path, question(trials=7)).trials) == 7
+
+
+def test_another_question_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    asked = question()
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    open_study(url, "s", asked, {"budget": 0.5, "rungs": [0, 20]}, worker=0)
+    with pytest.raises(UserError, match=r"'s'.*budget \(0.5, now 0.7\).*another search.study"):
+        open_study(url, "s", asked, {"budget": 0.7, "rungs": [0, 20]}, worker=0)
+
+
+def test_a_storage_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"search\.storage=sqlite:.*cannot open"):
+        open_study(f"sqlite:///{tmp_path / 'no' / 'where'}/study.db", "s", question(), {}, worker=0)
+    with pytest.raises(UserError, match=r"search\.storage=nonsense"):
+        open_study("nonsense", "s", question(), {}, worker=0)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "objective", "project", "able"),
+    [
+        ("nsga2", "psnr@macs", True, "tpe, cmaes, gp, random"),
+        ("cmaes", "front", True, "tpe, random, nsga2"),
+        ("gp", "front", True, "tpe, random, nsga2"),
+        ("random", "psnr@macs", False, "tpe, gp"),
+    ],
+)
+def test_impossible_pairs_are_refused(sampler: str, objective: str, project: bool, able: str) -> None:
+    with pytest.raises(UserError, match=f"search={sampler} cannot.*use search={able}$"):
+        check_pair(sampler, objective, project)
+
+
+# Many processes, and what is left when one of them is killed
+
+WORKER = """
+import sys, time
+sys.path.insert(0, {here!r})
+import vsrprune.search.study as s
+s.HEARTBEAT_S, s.GRACE_S = 1, 3
+import test_study as t
+def slow(counts):
+    for value in t.score(counts):
+        time.sleep({pause})
+        yield value
+t.quiet()
+asked = t.question(trials={trials}, seed=int(sys.argv[1]))
+study = s.open_study({url!r}, "s", asked, {{}}, worker=int(sys.argv[1]))
+print("ready", flush=True)
+s.work(study, asked, t.COST, slow)
+"""
+
+
+def start_worker(url: str, number: int, trials: int, pause: float) -> subprocess.Popen[str]:
+    code = WORKER.format(here=str(Path(__file__).parent), url=url, trials=trials, pause=pause)
+    worker = subprocess.Popen([sys.executable, "-c", code, str(number)], stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "ready\n"
+    return worker
+
+
+def check_two_workers_and_a_kill(url: str) -> None:
+    """Of 14 trials none is lost, none runs twice but the one whose worker was killed."""
+    workers = [start_worker(url, number, trials=14, pause=0.15) for number in (1, 2)]
+    time.sleep(1.5)
+    os.kill(workers[0].pid, signal.SIGKILL)
+    assert workers[1].wait(timeout=100) == 0
+    workers[0].wait()
+    study = open_study(url, "s", question(), {}, worker=0)
+    states = [trial.state for trial in study.trials]
+    ended = [trial for trial in study.trials if trial.state in ENDED]
+    assert TrialState.RUNNING not in states
+    assert len(ended) == 14
+    failed = [trial for trial in study.trials if trial.state == TrialState.FAIL]
+    assert len(failed) <= 1
+    retried = [trial for trial in ended if trial.system_attrs.get("failed_trial") is not None]
+    assert len(retried) == len(failed)
+    drawn = [tuple(trial.params.values()) for trial in ended]
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_two_workers_and_a_kill_on_sqlite(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    check_two_workers_and_a_kill(url)
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[str]:
+    """A PostgreSQL server of its own, on a socket in a temporary folder."""
+    pytest.importorskip("psycopg2")
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin")) if Path("/usr/lib/postgresql").is_dir() else []
+    if not binaries:
+        pytest.skip("no PostgreSQL is installed (apt-get install postgresql)")
+    bin_folder, data, sockets = binaries[-1], tmp_path / "data", tmp_path / "sockets"
+    sockets.mkdir()
+    as_user = []
+    if os.getuid() == 0:  # the server refuses to run as root
+        as_user = ["runuser", "-u", "postgres", "--"]
+        for folder in (tmp_path, *tmp_path.parents):
+            if folder.owner() == "root" and str(folder).startswith("/tmp/"):
+                folder.chmod(0o755)
+        subprocess.run(["chown", "-R", "postgres", str(tmp_path)], check=True)
+    ctl = [*as_user, str(bin_folder / "pg_ctl"), "-D", str(data), "-w", "-t", "60"]
+    subprocess.run([*as_user, str(bin_folder / "initdb"), "-D", str(data), "-A", "trust", "-U", "vsr"], check=True)
+    options = f"-c listen_addresses='' -c unix_socket_directories='{sockets}'"
+    subprocess.run([*ctl, "-o", options, "-l", str(tmp_path / "log"), "start"], check=True)
+    try:
+        yield f"postgresql+psycopg2://vsr@/postgres?host={sockets}"
+    finally:
+        subprocess.run([*ctl, "-m", "immediate", "stop"], check=True)
+
+
+def test_two_workers_and_a_kill_on_postgresql(postgres: str) -> None:
+    check_two_workers_and_a_kill(postgres)

@@ -33,7 +33,7 @@ def test_dimensions_by_hand() -> None:
 
 
 def test_an_unknown_group_is_refused() -> None:
-    with pytest.raises(UserError, match="search.group"):
+    with pytest.raises(UserError, match=r"search\.group"):
         make_space(LAYOUT, "blocks", 0.0, 0.9)
 
 

@@ -85,11 +85,11 @@ def quality(table: pd.DataFrame, front: pd.DataFrame, published: pd.DataFrame, c
             )
     axes.set_xlabel(label)
     axes.set_ylabel("PSNR (dB)")
-    _legend(figure, axes)
+    legend_below(figure, axes)
     return figure
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def legend_below(figure: Figure, axes: Axes) -> None:
     """Below the axes, where it hides no point; as many columns as fit."""
     handles, names = axes.get_legend_handles_labels()
     if len(names) > LEGEND_ENTRIES:
@@ -139,7 +139,7 @@ def error_over_frames(table: pd.DataFrame) -> Figure:
             axes.fill_between(mean.index, low, high, color=colour.get(weight, GREY), alpha=0.12, linewidth=0)
         axes.set_xlabel("frame")
         axes.set_ylabel(title)
-    _legend(figure, panels[0])
+    legend_below(figure, panels[0])
     return figure
 
 
@@ -155,7 +155,7 @@ def score_distributions(table: pd.DataFrame, name: str) -> Figure:
         axes.set_title(f"{part}: {len(cut)} of {len(rows)} cut")
         axes.set_xlabel("score")
     panels[0][0].set_ylabel("units")
-    _legend(figure, panels[0][0])
+    legend_below(figure, panels[0][0])
     figure.suptitle(name, fontsize=7)
     return figure
 

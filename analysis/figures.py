@@ -159,12 +159,16 @@ def write_figures(runs: Runs, run: Run, names: Sequence[str], out: Path) -> dict
             except NothingToDrawError as error:
                 reasons[name] = str(error)
                 continue
-            # Without dates and versions the same runs give the same bytes.
-            figure.savefig(out / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
-            figure.savefig(out / f"{name}.png", dpi=300, metadata={"Software": None})
-            plt.close(figure)
-            print(out / f"{name}.pdf")
+            save_figure(figure, out / name)
     return reasons
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PDF and PNG; without dates and versions the same runs give the same bytes."""
+    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    figure.savefig(path.with_suffix(".png"), dpi=300, metadata={"Software": None})
+    plt.close(figure)
+    print(path.with_suffix(".pdf"))
 
 
 def chosen_run(runs: Runs, name: str) -> Run:

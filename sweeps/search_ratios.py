@@ -33,12 +33,14 @@ def main(composed: DictConfig) -> float | None:
         config = OmegaConf.to_object(composed)
         assert isinstance(config, SearchJobConfig)
         validate_search(config)  # before torch is imported
-        from vsrprune.search.ratio_search import SEARCH, RatioSearch
+        from vsrprune.search.ratio_search import PLAN, RatioSearch
         from vsrprune.search.report import print_search
 
         found = RatioSearch(config, folder, say=lambda text: print(text, flush=True)).run()
         print_search(found, Console())
-        print(f"files: {folder} ({SEARCH}; figures: python analysis/search_figures.py {folder})")
+        if (folder / PLAN).is_file():
+            print(f"use it:  python src/run.py scope=per_layer 'ratios=\"{folder / PLAN}\"'")
+        print(f"figures: python analysis/search_figures.py {folder}")
         return next((run["psnr"] for run in found["finals"] if run["name"] == "winner"), None)
 
 

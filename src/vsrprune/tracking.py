@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -231,6 +232,7 @@ def start_run(
     if mode == "none":
         return None
     os.environ.setdefault("WANDB_SILENT", "true")
+    logging.raiseExceptions = False  # wandb's own log would print tracebacks on a full disk
     import wandb
 
     folder.mkdir(parents=True, exist_ok=True)

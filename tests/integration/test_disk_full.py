@@ -221,7 +221,7 @@ def test_a_sweep_on_a_full_disk_ends_with_its_summary_and_goes_on(
     disk: Path, undisturbed_sweep: Path, leave: int, engine: tuple[str, ...]
 ) -> None:
     ballast = fill(disk, leave)
-    failed = job(disk, *SWEEP, *engine)
+    failed = job(disk, *engine, *SWEEP)
     assert failed.returncode in (1, 2), failed.stderr
     assert "Traceback" not in failed.stdout + failed.stderr
     if "job 1/2" in failed.stdout:
@@ -232,7 +232,7 @@ def test_a_sweep_on_a_full_disk_ends_with_its_summary_and_goes_on(
         assert says_the_disk_is_full(line), line
     before = published(disk)
     ballast.unlink()
-    done = job(disk, *SWEEP, *engine)
+    done = job(disk, *engine, *SWEEP)
     assert done.returncode == 0, done.stderr
     assert "2 jobs: 2 done, 0 reused, 0 failed" in done.stdout
     if not engine:  # otherwise the jobs write into files

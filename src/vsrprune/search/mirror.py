@@ -65,7 +65,7 @@ class StudyMirror:
         import wandb
 
         summary: dict[str, Any] = {f"final/{run['name']}/{run['seed']}": run["psnr"] for run in found["finals"]}
-        summary |= {f"reference/{row['name']}@{row['budget']:.2f}": row["psnr"][-1] for row in found["references"]}
+        summary |= {f"reference/{row['name']}@{row['budget']:.0%}": row["psnr"][-1] for row in found["references"]}
         plans = found.get("front") or [found["best"]]
         summary |= {"best/psnr": max(row["psnr"][-1] for row in plans)}
         self._run.summary.update(summary)

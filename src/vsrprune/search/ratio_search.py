@@ -374,7 +374,7 @@ class RatioSearch:
     def _write_plan(self, path: Path, row: Mapping[str, Any]) -> None:
         head = (
             f"# Kept channels per layer: {row['share']:.1%} of the {self._search.cost}, {row['psnr'][-1]:.2f} dB on the"
-            f" scoring clips (trial {row['number']}).\n# python src/run.py scope=per_layer target=units ratios={path}\n"
+            f" scoring clips (trial {row['number']}).\n# python src/run.py scope=per_layer 'ratios=\"{path}\"'\n"
         )
         write_atomically(path, head + yaml.safe_dump(row["counts"], sort_keys=False))
 

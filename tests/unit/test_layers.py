@@ -71,6 +71,16 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "vsrprune.pipeline": ("vsrprune",),
     "vsrprune.trained": ("vsrprune.models", "vsrprune.pruning", *L0),
+    "vsrprune.streaming": ("vsrprune.models",),
+    "vsrprune.upscaling": (
+        "vsrprune.data",
+        "vsrprune.errors",
+        "vsrprune.metrics",
+        "vsrprune.models",
+        "vsrprune.progress",
+        "vsrprune.streaming",
+        "vsrprune.trained",
+    ),
     "vsrprune.runner": ("vsrprune",),
     "vsrprune.door": ("vsrprune.errors", "vsrprune.naming", "vsrprune.store"),
     "vsrprune.search": ("vsrprune",),
@@ -86,6 +96,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.search.mirror": ("vsrprune.tracking",),
     "vsrprune.search.report": ("vsrprune.intervals",),
     "run": ("vsrprune",),
+    "upscale": ("vsrprune.errors", "vsrprune.store", "vsrprune.upscaling"),
     "hydra_plugins": ("vsrprune", "hydra_plugins"),
     "vsrprune": (),
 }
@@ -110,6 +121,8 @@ HEAVY = {
         "vsrprune.pipeline",
         "vsrprune.search.trials",
         "vsrprune.search.ratio_search",
+        "vsrprune.streaming",
+        "vsrprune.upscaling",
     ),
 }
 

@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -172,6 +172,13 @@ def _possible(shape: BlockShape) -> list[Form]:
     return [Form(read, write) for read, write in itertools.product(reads, writes)]
 
 
+class Moment(NamedTuple):
+    """Where a branch stands: a frame (N, 3, H, W), and the branch's hidden state (N, C, H, W) there."""
+
+    frame_NCHW: Tensor
+    state_NCHW: Tensor
+
+
 class FrozenBasicVSR(nn.Module):
     """What `freeze` makes. Maps frames (N, T, 3, H, W) to frames (N, T, 3, scale*H, scale*W), as the network does."""
 
@@ -222,8 +229,21 @@ class FrozenBasicVSR(nn.Module):
         ]
         return torch.stack(frames, dim=1)
 
+    @torch.inference_mode()
+    def advance(self, branch: str, frame_NCHW: Tensor, before: Moment | None) -> Moment:
+        """A branch at the next frame on its way; `before` is where it stood one frame earlier, None at its start.
+
+        Frame by frame, `advance` and `upsample` are `forward` for sequences of any length.
+        """
+        module = cast(_Trunk, self.get_submodule(trunk(branch)))
+        if before is None:
+            return Moment(frame_NCHW, module.step(frame_NCHW, module.start(frame_NCHW)))
+        flow_N2HW = self.flow_net(frame_NCHW, before.frame_NCHW)
+        return Moment(frame_NCHW, module.step(frame_NCHW, warp(before.state_NCHW, flow_N2HW)))
+
+    @torch.inference_mode()
     def upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
-        """Fuse the states of a frame and enlarge."""
+        """Fuse the states of a frame, in the order of the arguments' branches, and enlarge."""
         network, slope = self._upsampler, self.arguments.slope
         x_NCHW = states[0]
         first = 0
@@ -267,16 +287,20 @@ class _Trunk(nn.Module):
         )
 
     def forward(self, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool) -> list[Tensor]:
-        batch, length, _, height, width = frames_NTCHW.shape
+        length = frames_NTCHW.shape[1]
         order = range(length - 1, -1, -1) if reverse else range(length)
         states: list[Tensor] = []
-        state_NCHW = frames_NTCHW.new_zeros(batch, self.width, height, width)
+        state_NCHW = self.start(frames_NTCHW[:, 0])
         for step, t in enumerate(order):
             if step > 0:
                 state_NCHW = warp(state_NCHW, flows_NT2HW[:, t if reverse else t - 1])
             state_NCHW = self.step(frames_NTCHW[:, t], state_NCHW)
             states.append(state_NCHW)
         return states[::-1] if reverse else states
+
+    def start(self, frame_NCHW: Tensor) -> Tensor:
+        """The state before the first frame."""
+        return frame_NCHW.new_zeros(len(frame_NCHW), self.width, *frame_NCHW.shape[-2:])
 
     def step(self, frame_NCHW: Tensor, warped_NCHW: Tensor) -> Tensor:
         """One frame's refinement; `warped_NCHW` is the state of the frame before, warped."""

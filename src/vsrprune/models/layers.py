@@ -96,6 +96,8 @@ def warp(input_NCHW: Tensor, flow_N2HW: Tensor, padding_mode: str = "zeros") -> 
         ),
         dim=-1,
     )
-    return F.grid_sample(
-        input_NCHW, grid_NHW2.to(input_NCHW.dtype), mode="bilinear", padding_mode=padding_mode, align_corners=True
+    # In the flow's precision: sixteen bits are too few for a position, off by pixels on a wide frame.
+    sampled_NCHW = F.grid_sample(
+        input_NCHW.to(grid_NHW2.dtype), grid_NHW2, mode="bilinear", padding_mode=padding_mode, align_corners=True
     )
+    return sampled_NCHW.to(input_NCHW.dtype)

@@ -15,6 +15,7 @@ from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import BasicVSRArguments, basicvsr_layout
 from vsrprune.models.files import load_dense
 from vsrprune.models.flow import SPyNet
+from vsrprune.models.layers import warp
 from vsrprune.pruning.surgery import compact
 
 LOW = (180, 320)
@@ -636,3 +637,14 @@ def test_checkpointed_frames_keep_less_for_the_gradients() -> None:
             network(clip_NTCHW, flows)
         kept.append(sum(held.values()))
     assert kept[1] < 0.5 * kept[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_sixteen_bit_states_are_sampled_at_the_right_pixel(dtype: torch.dtype) -> None:
+    """Positions in bfloat16 would be off by up to four pixels at this width."""
+    state_NCHW = torch.rand(1, 2, 3, 1500).to(dtype)
+    flow_N2HW = torch.zeros(1, 2, 3, 1500)
+    flow_N2HW[:, 0] = 1.0
+    warped_NCHW = warp(state_NCHW, flow_N2HW)
+    assert warped_NCHW.dtype == dtype
+    torch.testing.assert_close(warped_NCHW[..., :-1], state_NCHW[..., 1:], rtol=0.01, atol=1e-3)

@@ -17,6 +17,9 @@ from torch import Tensor
 from vsrprune.models.frozen import FrozenBasicVSR, Moment
 
 
+Span = tuple[int, int]  # from, up to and without
+
+
 @dataclass(frozen=True)
 class Pieces:
     """How a video is divided.
@@ -35,20 +38,21 @@ class Pieces:
 class Tile:
     """kept: the rows and columns of the low-resolution frame that a tile fills. read: those that it sees."""
 
-    kept: tuple[slice, slice]
-    read: tuple[slice, slice]
+    kept: tuple[Span, Span]
+    read: tuple[Span, Span]
 
     def crop(self, frame_NCHW: Tensor) -> Tensor:
         """What the tile reads of a frame."""
-        return frame_NCHW[..., self.read[0], self.read[1]].contiguous()
+        (top, bottom), (left, right) = self.read
+        return frame_NCHW[..., top:bottom, left:right].contiguous()
 
     def own(self, high_NCHW: Tensor, scale: int) -> Tensor:
         """What is kept of the super-resolved tile."""
-        rows, columns = (
-            slice((kept.start - read.start) * scale, (kept.stop - read.start) * scale)
-            for kept, read in zip(self.kept, self.read, strict=True)
+        (top, bottom), (left, right) = (
+            ((start - first) * scale, (stop - first) * scale)
+            for (start, stop), (first, _) in zip(self.kept, self.read, strict=True)
         )
-        return high_NCHW[..., rows, columns]
+        return high_NCHW[..., top:bottom, left:right]
 
 
 def tiles(height: int, width: int, tile: int, overlap: int) -> list[Tile]:
@@ -57,11 +61,11 @@ def tiles(height: int, width: int, tile: int, overlap: int) -> list[Tile]:
     return [Tile((rows, columns), (read_rows, read_columns)) for (rows, read_rows), (columns, read_columns) in grid]
 
 
-def _spans(length: int, tile: int, overlap: int) -> list[tuple[slice, slice]]:
+def _spans(length: int, tile: int, overlap: int) -> list[tuple[Span, Span]]:
     count = -(-length // tile) if tile else 1
     edges = [length * index // count for index in range(count + 1)]
     return [
-        (slice(start, stop), slice(max(0, start - overlap), min(length, stop + overlap)))
+        ((start, stop), (max(0, start - overlap), min(length, stop + overlap)))
         for start, stop in itertools.pairwise(edges)
     ]
 
@@ -80,17 +84,19 @@ def super_resolve(
     bidirectional, scale = network.arguments.bidirectional, network.arguments.scale
     # Nothing looks ahead in a unidirectional network: windows would only delay its frames.
     window, overlap = (pieces.window, pieces.overlap) if bidirectional else (1, 0)
-    carried: dict[int, Moment] = {}
+    carried: dict[Tile, Moment] = {}
     for frames_read, length in _windows(frames, window, overlap):
         height, width = frames_read[0].shape[-2:]
         layout = tiles(height, width, pieces.tile, pieces.tile_overlap)
-        parts: list[list[Tensor]] = []
-        for index, tile in enumerate(layout):
-            cropped = [tile.crop(frame_NCHW) for frame_NCHW in frames_read]
-            outputs, carried[index] = _window(network, cropped, length, carried.get(index), tile, finish)
-            parts.append(outputs)
-        for high in zip(*parts, strict=True):
-            yield high[0] if len(layout) == 1 else _together(high, layout, scale)
+        parts = [
+            _window(network, [tile.crop(frame) for frame in frames_read], length, carried, tile, finish)
+            for tile in layout
+        ]
+        if len(parts) == 1:
+            yield from parts[0]
+            continue
+        for high in zip(*[list(part) for part in parts], strict=True):  # lists: one tile after the other
+            yield _together(high, layout, scale)
 
 
 def _windows(frames: Iterable[Tensor], window: int, overlap: int) -> Iterator[tuple[list[Tensor], int]]:
@@ -112,11 +118,11 @@ def _window(
     network: FrozenBasicVSR,
     frames: Sequence[Tensor],
     length: int,
-    before: Moment | None,
+    carried: dict[Tile, Moment],
     tile: Tile,
     finish: Callable[[Tensor], Tensor],
-) -> tuple[list[Tensor], Moment]:
-    """The first `length` frames super-resolved, and where the forward branch stands after them."""
+) -> Iterator[Tensor]:
+    """A tile's first `length` frames super-resolved; where its forward branch stands after them is put in `carried`."""
     backward: list[Tensor] = []
     if network.arguments.bidirectional:
         behind: Moment | None = None
@@ -124,21 +130,21 @@ def _window(
             behind = network.advance("backward", frames[t], behind)
             if t < length:
                 backward.append(behind.state_NCHW)
-    outputs = []
     for frame_NCHW in frames[:length]:
-        before = network.advance("forward", frame_NCHW, before)
-        states = [backward.pop(), before.state_NCHW] if backward else [before.state_NCHW]
+        carried[tile] = network.advance("forward", frame_NCHW, carried.get(tile))
+        states = [carried[tile].state_NCHW]
+        if backward:
+            states.insert(0, backward.pop())
         high_NCHW = network.upsample(states, frame_NCHW)
-        outputs.append(finish(tile.own(high_NCHW, network.arguments.scale)).contiguous())
-    assert before is not None  # a window has frames
-    return outputs, before
+        yield finish(tile.own(high_NCHW, network.arguments.scale)).contiguous()
 
 
 def _together(parts: Sequence[Tensor], layout: Sequence[Tile], scale: int) -> Tensor:
     """Tiles of one frame as the frame."""
-    rows, columns = layout[-1].kept
-    whole_NCHW = parts[0].new_empty(*parts[0].shape[:2], rows.stop * scale, columns.stop * scale)
+    (_, height), (_, width) = layout[-1].kept
+    whole_NCHW = parts[0].new_empty(*parts[0].shape[:2], height * scale, width * scale)
     for part_NCHW, tile in zip(parts, layout, strict=True):
-        top, left = (kept.start * scale for kept in tile.kept)
-        whole_NCHW[..., top : top + part_NCHW.shape[-2], left : left + part_NCHW.shape[-1]] = part_NCHW
+        (top, _), (left, _) = tile.kept
+        high, wide = part_NCHW.shape[-2:]
+        whole_NCHW[..., top * scale : top * scale + high, left * scale : left * scale + wide] = part_NCHW
     return whole_NCHW

@@ -96,7 +96,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.search.mirror": ("vsrprune.tracking",),
     "vsrprune.search.report": ("vsrprune.intervals",),
     "run": ("vsrprune",),
-    "upscale": ("vsrprune.errors", "vsrprune.store", "vsrprune.upscaling"),
+    "upscale": ("vsrprune.errors", "vsrprune.streaming", "vsrprune.upscaling"),
     "hydra_plugins": ("vsrprune", "hydra_plugins"),
     "vsrprune": (),
 }

@@ -125,10 +125,11 @@ def test_tiles_keep_states_of_their_own_between_windows() -> None:
 def test_tiles_fill_a_frame_once(height: int, width: int, tile: int) -> None:
     covered = torch.zeros(height, width)
     for one in tiles(height, width, tile, 4):
-        covered[one.kept] += 1
-        for kept, read, length in zip(one.kept, one.read, (height, width), strict=True):
-            assert kept.stop - kept.start <= (tile or length)
-            assert (read.start, read.stop) == (max(0, kept.start - 4), min(length, kept.stop + 4))
+        (top, bottom), (left, right) = one.kept
+        covered[top:bottom, left:right] += 1
+        for (start, stop), read, length in zip(one.kept, one.read, (height, width), strict=True):
+            assert stop - start <= (tile or length)
+            assert read == (max(0, start - 4), min(length, stop + 4))
     assert bool((covered == 1).all())
 
 

@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from vsrprune.data.clips import Clip, ClipSet, make_clip
+from vsrprune.data.colour import RgbFrame
 from vsrprune.data.sources import ClipSource
+from vsrprune.data.video import decoded
 from vsrprune.errors import UserError
-
-MOST_FRAMES = 0.9  # of those a video announces; containers are a little vague about the number
-
-RgbFrame = NDArray[np.uint8]  # (H, W, 3)
 
 
 def read_clips(
@@ -68,39 +64,16 @@ def _halved(frame_CHW: Tensor) -> Tensor:
 
 def _frames(source: ClipSource) -> Iterator[tuple[Path, RgbFrame]]:
     if source.is_video:
-        yield from ((source.files[0], frame) for frame in _video_frames(source.files[0]))
+        yield from ((source.files[0], frame.to_ndarray(format="rgb24")) for frame in decoded(source.files[0]))
     else:
-        yield from ((file, _read_png(file)) for file in source.files)
+        yield from ((file, read_png(file)) for file in source.files)
 
 
-def _video_frames(file: Path) -> Iterator[RgbFrame]:
-    try:
-        with av.open(str(file)) as container:
-            if not container.streams.video:
-                raise UserError(f"{file}: no video stream in this file")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            announced = stream.frames
-            if not announced and len(container.streams) == 1:  # else the sound may be what is longer
-                announced = int((container.duration or 0) / av.time_base * (stream.average_rate or 0))
-            decoded = 0
-            for packet in container.demux(stream):
-                if packet.is_corrupt:  # a file that lost its end would else pass for a shorter clip
-                    raise UserError(f"{file}: cannot decode this video (it is cut off or damaged)")
-                for frame in packet.decode():
-                    decoded += 1
-                    yield frame.to_ndarray(format="rgb24")
-            if decoded < MOST_FRAMES * announced:
-                raise UserError(
-                    f"{file}: cannot decode this video (it announces {announced} frames, but {decoded} can be read; it"
-                    " is cut off or damaged)"
-                )
-    except av.error.FFmpegError as error:
-        raise UserError(f"{file}: cannot decode this video ({error})") from error
+def read_png(file: Path) -> RgbFrame:
+    """A PNG as RGB of 8 bits; grey becomes RGB and an opaque alpha channel is dropped.
 
-
-def _read_png(file: Path) -> RgbFrame:
-    """Grey becomes RGB and an opaque alpha channel is dropped; 16-bit and transparent images are refused."""
+    Raises UserError for 16-bit and transparent images, and what is no PNG.
+    """
     try:
         with Image.open(file, formats=["PNG"]) as image:
             image.load()

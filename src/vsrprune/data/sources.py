@@ -54,12 +54,12 @@ def find_clips(path: str) -> list[ClipSource]:
     if not path or not folder.is_dir():
         raise UserError(f"data.path must be a folder of videos or of folders of PNG frames; got {path!r}")
     clips = []
-    own_frames = _frames(folder)
+    own_frames = png_frames(folder)
     if own_frames:
         clips.append(ClipSource(folder.resolve().name, own_frames))
     for entry in sorted(folder.iterdir()):
         if entry.is_dir():
-            frames = _frames(entry)
+            frames = png_frames(entry)
             if frames:
                 clips.append(ClipSource(entry.name, frames))
         elif entry.suffix.lower() in VIDEO_SUFFIXES:
@@ -76,7 +76,8 @@ def find_clips(path: str) -> list[ClipSource]:
     return sorted(clips, key=lambda clip: clip.name)
 
 
-def _frames(folder: Path) -> tuple[Path, ...]:
+def png_frames(folder: Path) -> tuple[Path, ...]:
+    """The PNG files of a folder, number-aware by name: frame 2 before frame 10."""
     frames = (entry for entry in folder.iterdir() if entry.suffix.lower() == FRAME_SUFFIX and entry.is_file())
     return tuple(sorted(frames, key=lambda entry: _number_aware(entry.name)))
 

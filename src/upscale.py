@@ -1,0 +1,89 @@
+"""Super-resolve a video with a trained network.
+
+python src/upscale.py in.mp4 out.mp4 --model runs/demo/JOB          the pruned network of a job
+python src/upscale.py in.mkv frames --model NETWORK_FOLDER          a folder of PNG frames out, or in
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import FrameType
+
+from vsrprune.errors import UserError
+
+TERMINATED = 128 + signal.SIGTERM
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="The output has 8 bits per channel and 4:2:0 chroma, whatever the input has.",
+    )
+    add = parser.add_argument
+    add("source", type=Path, help="a video, or a folder of PNG frames")
+    add("target", type=Path, help="a video (.mp4, .mkv, .mov, .webm), or a name without suffix: a folder of PNG frames")
+    add("--model", type=Path, required=True, help="a job's folder, a folder with network.safetensors, or that file")
+    add("--store", type=Path, default=Path("store"), help="the store that holds the job's networks (default: store)")
+    add("--which", default="pruned", help="of a job: pruned (default) or dense")
+    add("--window", type=int, default=30, help="frames super-resolved at a time, if the network is bidirectional (30)")
+    add("--overlap", type=int, default=5, help="frames after a window that its backward branch also reads (5)")
+    add("--tile", type=int, default=0, help="longest side of a tile in input pixels; 0 (default) for whole frames")
+    add("--tile-overlap", type=int, default=16, help="input pixels around a tile that it also reads (16)")
+    add("--codec", help="libx264 (default; .webm: libvpx-vp9), libx265, libvpx-vp9, libsvtav1 or ffv1 (lossless)")
+    add("--crf", type=int, help="constant quality, lower is better (17 for libx264)")
+    add("--fps", type=_rate, default=Fraction(25), help="frames per second of a folder of PNGs, like 25 or 30000/1001")
+    add("--device", default="cpu", help="cpu (default) or cuda")
+    add("--precision", default="32", help="32 (default), bf16 or 16: autocast")
+    add("--threads", type=int, default=0, help="of the network; 0 (default) leaves it to PyTorch")
+    add("--overwrite", action="store_true", help="replace the target if it exists")
+    return parser.parse_args(arguments)
+
+
+def _rate(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f"must be a number like 25 or 30000/1001; got {text!r}") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Upscale as the command line asks; 0, or 2 after one line about what was wrong."""
+    given = parse(arguments)
+    from vsrprune.streaming import Pieces  # after parsing: importing torch takes seconds
+    from vsrprune.upscaling import Request, upscale
+
+    values = vars(given)
+    names = ("window", "overlap", "tile", "tile_overlap")
+    pieces = Pieces(**{name: values.pop(name) for name in names})
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        upscale(Request(pieces=pieces, rate=values.pop("fps"), **values), lambda text: print(text, flush=True))
+    except UserError as error:
+        return _complain(str(error), 2)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        return _complain(f"{error.filename or given.target}: {error.strerror}", 2)
+    except KeyboardInterrupt:
+        return _complain("interrupted; nothing was written", 130)
+    return 0
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"error: {text}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Between the YUV of video frames and RGB, by the matrix and range that a frame has, or by convention should have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from numpy.typing import NDArray
+
+RgbFrame = NDArray[np.uint8]  # (H, W, 3)
+
+# The default of swscale halves the resolution of chroma on the way to RGB, and is off by several levels.
+EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+
+# AVColorSpace, which is what streams and frames carry (ITU-T H.273), and swscale's name for it.
+BT709, BT470BG, SMPTE170M, BT2020 = 1, 5, 6, 9
+SWSCALE = {
+    BT709: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    BT470BG: Colorspace.ITU601,
+    SMPTE170M: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M,
+    BT2020: Colorspace.BT2020,
+}
+
+
+def conventional_matrix(height: int, width: int) -> int:
+    """BT.709 for high definition, BT.601 below: what players assume where a video does not say."""
+    return BT709 if height > 576 or width >= 1280 else SMPTE170M
+
+
+def matrix_of(frame: Any) -> int:
+    """The matrix of an av.VideoFrame; unknown ones count as unspecified."""
+    if frame.colorspace in SWSCALE:
+        return int(frame.colorspace)
+    return conventional_matrix(frame.height, frame.width)
+
+
+def is_full_range(frame: Any) -> bool:
+    """Whether black is 0 and not 16; unspecified is not, unless the pixel format says so."""
+    return bool(frame.color_range == ColorRange.JPEG) or frame.format.name.startswith("yuvj")
+
+
+def to_rgb(frame: Any) -> RgbFrame:
+    """An av.VideoFrame of any pixel format as RGB of 8 bits (H, W, 3)."""
+    if not frame.format.is_rgb:
+        frame.color_range = ColorRange.JPEG if is_full_range(frame) else ColorRange.MPEG
+        frame.colorspace = matrix_of(frame)
+    pixels: RgbFrame = frame.reformat(
+        format="rgb24",
+        interpolation=EXACT,
+        # By name: a number would be read as swscale's, which counts differently.
+        src_colorspace=None if frame.format.is_rgb else SWSCALE[frame.colorspace],
+    ).to_ndarray()
+    return pixels
+
+
+def from_rgb(pixels_HW3: RgbFrame, pixel_format: str, matrix: int) -> Any:
+    """An av.VideoFrame of limited range in `pixel_format`, with `matrix`, one of SWSCALE."""
+    frame = av.VideoFrame.from_ndarray(pixels_HW3, format="rgb24")
+    frame.color_range = ColorRange.JPEG
+    return frame.reformat(
+        format=pixel_format, interpolation=EXACT, dst_colorspace=SWSCALE[matrix], dst_color_range=ColorRange.MPEG
+    )

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from vsrprune.models.frozen import FrozenBasicVSR, Moment
 
-
 Span = tuple[int, int]  # from, up to and without
 
 

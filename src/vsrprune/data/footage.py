@@ -15,7 +15,7 @@ from PIL import Image
 from vsrprune.data.colour import BT2020, RgbFrame, conventional_matrix, to_rgb
 from vsrprune.data.reading import read_png
 from vsrprune.data.sources import png_frames
-from vsrprune.data.video import MOST_FRAMES, decoded, refuse_corrupt, video_stream
+from vsrprune.data.video import decoded, refuse_corrupt, refuse_short, video_stream
 from vsrprune.errors import UserError
 
 PRIMARIES_UNSPECIFIED = TRANSFER_UNSPECIFIED = 2  # ITU-T H.273
@@ -116,13 +116,7 @@ def _video(file: Path) -> Footage:
             stream = video_stream(file, container)
             frames, end = _packets(file, container, stream)
             start = max(Fraction(0), Fraction(container.start_time or 0, av.time_base))
-            length = Fraction(container.duration or 0, av.time_base)
-            if frames < MOST_FRAMES * stream.frames or end - start < Fraction(MOST_FRAMES) * length:
-                raise UserError(
-                    f"{file}: cannot decode this video (it announces {stream.frames or float(length):g}"
-                    f" {'frames' if stream.frames else 'seconds'}, but has {frames} frames in {float(end):g} seconds;"
-                    " it is cut off or damaged)"
-                )
+            refuse_short(file, stream, frames, (container.duration or 0) / av.time_base, float(end - start))
             rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
             aspect = Fraction(stream.sample_aspect_ratio or 1)
             time_base = Fraction(stream.time_base)

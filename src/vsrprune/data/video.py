@@ -28,20 +28,18 @@ def decoded(file: Path) -> Iterator[Any]:
         with av.open(str(file)) as container:
             stream = video_stream(file, container)
             stream.thread_type = "AUTO"
-            announced = stream.frames
-            if not announced and len(container.streams) == 1:  # else the sound may be what is longer
-                announced = int((container.duration or 0) / av.time_base * (stream.average_rate or 0))
-            frames = 0
+            # With other streams, the sound may be what is longer.
+            seconds = 0.0 if len(container.streams) > 1 else (container.duration or 0) / av.time_base
+            start = max(0, container.start_time or 0) / av.time_base
+            frames, reached = 0, 0.0
             for packet in container.demux(stream):
                 refuse_corrupt(file, packet)
                 for frame in packet.decode():
                     frames += 1
+                    if frame.pts is not None:
+                        reached = max(reached, float((frame.pts + frame.duration) * frame.time_base) - start)
                     yield frame
-            if frames < MOST_FRAMES * announced:
-                raise UserError(
-                    f"{file}: cannot decode this video (it announces {announced} frames, but {frames} can be read; it"
-                    " is cut off or damaged)"
-                )
+            refuse_short(file, stream, frames, seconds, reached)
     except av.error.FFmpegError as error:
         raise UserError(f"{file}: cannot decode this video ({error})") from error
 
@@ -50,3 +48,22 @@ def refuse_corrupt(file: Path, packet: Any) -> None:
     """Raise UserError for a packet with a piece missing: a file that lost its end would else pass for a shorter one."""
     if packet.is_corrupt:
         raise UserError(f"{file}: cannot decode this video (it is cut off or damaged)")
+
+
+def refuse_short(file: Path, stream: Any, frames: int, seconds: float, reached: float) -> None:
+    """Raise UserError if less was found than a file announces: `frames`, or all that is shown has `reached` an end
+    before `seconds`.
+
+    The number of frames counts where the file has one; a variable frame rate does not tell it from the time.
+    """
+    found = f"{frames} can be read"
+    if stream.frames:
+        short, announced = frames < MOST_FRAMES * stream.frames, f"{stream.frames} frames"
+    else:
+        reached += float(1 / (stream.average_rate or 25))
+        short, announced = reached < MOST_FRAMES * seconds, f"{seconds:.2f} seconds"
+        found = f"{frames} frames in {reached:.2f} seconds can be read"
+    if short:
+        raise UserError(
+            f"{file}: cannot decode this video (it announces {announced}, but {found}; it is cut off or damaged)"
+        )

@@ -20,6 +20,7 @@ BATCH_SYSTEMS = ("slurm", "pbs", "sge")
 STAGES = ("pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate")
 SHAPES = ("cosine", "onecycle", "constant")
 METHODS = ("ssl", "l1")
+TIMED_PRECISIONS = ("32", "bf16", "16")
 
 
 @dataclass
@@ -116,11 +117,17 @@ class ScheduleConfig:
 
 @dataclass
 class EvaluateConfig:
-    """latency_size: height and width of the low-resolution frame that is timed."""
+    """latency_size: height and width of the low-resolution frame that is timed.
+
+    precision: of the networks that are timed; `bf16` and `16` compute under autocast, and the PSNR that this costs is
+    measured too. compile: time them through torch.compile, which takes minutes.
+    """
 
     latency_size: list[int] = field(default_factory=lambda: [180, 320])
     latency_frames: int = 3
     latency_repeats: int = 5
+    precision: str = "32"
+    compile: bool = False
     crops: int = 2
 
 
@@ -262,6 +269,7 @@ def _check_choices(config: Config) -> None:
     one_of("schedule.pretrain.shape", config.schedule.pretrain.shape, SHAPES)
     one_of("schedule.finetune.shape", config.schedule.finetune.shape, SHAPES)
     one_of("trainer.accelerator", config.trainer.accelerator, ("cpu", "gpu", "auto"))
+    one_of("evaluate.precision", config.evaluate.precision, TIMED_PRECISIONS)
     one_of("trainer.precision", config.trainer.precision, ("32-true", "16-mixed", "bf16-mixed"))
     whole = isinstance(config.round_to, int) and not isinstance(config.round_to, bool)
     if config.round_to != "auto" and not (whole and config.round_to >= 1):

@@ -25,7 +25,7 @@ VERSIONS = {
     "prune": 1,
     "finetune": 1,
     "evaluate": 1,
-    "measure": 4,
+    "measure": 5,
 }
 
 
@@ -82,12 +82,15 @@ def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "") -
     finetune = asdict(config.schedule.finetune)
     parent = add("finetune", parent=parent, **training, schedule=finetune, tf_weight=config.tf_weight, seed=config.seed)
     add("evaluate", parent=parent, reference=reference, crops=config.evaluate.crops)
+    evaluated = config.evaluate
     add(
         "measure",
-        parent=select,  # time depends on the shapes alone: jobs that train the same plan differently share it
+        # Time depends on the shapes alone: jobs that train the same plan differently share it. PSNR does not.
+        parent=select if evaluated.precision == "32" else parent,
         **_place(config),
-        frames=config.evaluate.latency_frames,
-        repeats=config.evaluate.latency_repeats,
+        **({"compile": True} if evaluated.compile else {}),
+        frames=evaluated.latency_frames,
+        repeats=evaluated.latency_repeats,
     )
     last = "measure" if config.until == "evaluate" else config.until
     names = list(stages)
@@ -112,11 +115,13 @@ def _training(config: Config, data: DataIdentity) -> dict[str, Any]:
 
 def _place(config: Config) -> dict[str, Any]:
     """What times depend on beside the network: the one part of a key that differs between machines."""
+    precision = config.evaluate.precision
     return {
         "host": platform.node(),
         "accelerator": config.trainer.accelerator,
         "threads": config.trainer.threads,
         "size": config.evaluate.latency_size,
+        **({} if precision == "32" else {"precision": precision}),
     }
 
 

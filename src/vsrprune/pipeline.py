@@ -29,11 +29,12 @@ from vsrprune.jobs import Job
 from vsrprune.machine import measuring, working
 from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import compare_latency, fastest_milliseconds
+from vsrprune.metrics.memory import peak_memory
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import RGB
 from vsrprune.models.device_operations import FORMATS, time_tables
 from vsrprune.models.files import load_dense, load_network, save_network
-from vsrprune.models.frozen import FrozenBasicVSR, freeze
+from vsrprune.models.frozen import PRECISIONS, CompiledBasicVSR, FrozenBasicVSR, freeze
 from vsrprune.operations import TimeTable
 from vsrprune.progress import StageProgress
 from vsrprune.pruning.frontier import timed_operations
@@ -282,7 +283,8 @@ class _Run:
         operations = timed_operations(self._job.layout, self._config.min_kept)
         timer = partial(fastest_milliseconds, device=self._device)
         with StageProgress("timing", len(operations) * len(FORMATS)) as progress:
-            tables = time_tables(operations, (height, width), self._device, timer, progress.update)
+            dtype = PRECISIONS[self._config.evaluate.precision]
+            tables = time_tables(operations, (height, width), self._device, timer, progress.update, dtype)
         write_json(folder / "times.json", {name: table.to_json() for name, table in tables.items()})
 
     def _timed_plan(self, scores: dict[str, Any], ratio: float, target: str) -> tuple[PrunePlan, Budget]:
@@ -304,8 +306,9 @@ class _Run:
     def _plan_ms(self, plan: PrunePlan) -> float:
         """Measured milliseconds per frame of a plan's network, flow net included; weights do not matter for it."""
         evaluate = self._config.evaluate
-        frozen, _ = self._frozen(BasicVSR(self._job.arguments).with_plan(plan))
-        latency = compare_latency({"": frozen}, self._latency_clip, evaluate.latency_repeats)[""].ms
+        with self._timed_precision:
+            frozen, _ = self._frozen(BasicVSR(self._job.arguments).with_plan(plan))
+            latency = compare_latency({"": frozen}, self._latency_clip, evaluate.latency_repeats)[""].ms
         self._say(f"  select     a plan with {plan.units_cut} units cut takes {latency:.1f} ms per frame")
         return latency
 
@@ -313,6 +316,11 @@ class _Run:
     def _latency_clip(self) -> Tensor:
         height, width = self._config.evaluate.latency_size
         return torch.rand(1, self._config.evaluate.latency_frames, RGB, height, width, device=self._device)
+
+    @property
+    def _timed_precision(self) -> torch.autocast:
+        precision = self._config.evaluate.precision
+        return torch.autocast(self._device.type, PRECISIONS[precision], enabled=precision != "32")
 
     def _frozen(self, network: BasicVSR) -> tuple[FrozenBasicVSR, str]:
         return freeze(network.to(self._device), self._latency_clip, partial(fastest_milliseconds, device=self._device))
@@ -400,16 +408,24 @@ class _Run:
         evaluate = self._config.evaluate
         plans = {"dense": PrunePlan.keep_all(self._config.rule, self._job.layout), "pruned": self._plan}
         networks = {name: compact(self._network("pretrain"), plan) for name, plan in plans.items()}
-        frozen = {name: self._frozen(network) for name, network in networks.items()}
-        latency = compare_latency(
-            {name: network for name, (network, _) in frozen.items()}, self._latency_clip, evaluate.latency_repeats
-        )
+        clip_NTCHW = self._latency_clip
+        with self._timed_precision:
+            frozen = {name: self._frozen(network) for name, network in networks.items()}
+            timed: dict[str, FrozenBasicVSR | CompiledBasicVSR] = {name: pair[0] for name, pair in frozen.items()}
+            if evaluate.compile:
+                timed = {name: CompiledBasicVSR(network) for name, (network, _) in frozen.items()}
+            latency = compare_latency(timed, clip_NTCHW, evaluate.latency_repeats)
+            memory = {name: peak_memory(partial(network, clip_NTCHW), self._device) for name, network in timed.items()}
         write_json(
             folder / "measured.json",
             {
                 "latency_ms": {
                     name: {**asdict(values), "memory_format": frozen[name][1]} for name, values in latency.items()
                 },
+                "peak_memory_mib": {name: None if peak is None else peak / 2**20 for name, peak in memory.items()},
+                "precision": evaluate.precision,
+                "compiled": evaluate.compile,
+                **({} if evaluate.precision == "32" else {"psnr_change_db": self._psnr_change()}),
                 "frame_size": list(evaluate.latency_size),
                 "frames": evaluate.latency_frames,
                 "repeats": evaluate.latency_repeats,
@@ -425,6 +441,15 @@ class _Run:
                 },
             },
         )
+
+    def _psnr_change(self) -> float:
+        """PSNR of the fine-tuned network in the timed precision minus that in 32 bits, dB."""
+        network = self._network("finetune")
+        full = self._quality(self._outputs(network))["psnr"]
+        with self._timed_precision:
+            change: float = self._quality(self._outputs(network))["psnr"] - full
+        self._say(f"  measure    {self._config.evaluate.precision} changes the PSNR by {change:+.3f} dB")
+        return change
 
 
 def _git_commit() -> str:

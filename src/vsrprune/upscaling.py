@@ -23,12 +23,11 @@ from vsrprune.metrics.latency import fastest_milliseconds
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import RGB
 from vsrprune.models.device_operations import TIMED_PIXELS
-from vsrprune.models.frozen import FrozenBasicVSR, freeze
+from vsrprune.models.frozen import PRECISIONS, FrozenBasicVSR, freeze
 from vsrprune.progress import StageProgress
 from vsrprune.streaming import Pieces, super_resolve
 from vsrprune.trained import STAGES, load_trained
 
-PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 DEVICES = ("cpu", "cuda")
 
 

@@ -145,6 +145,8 @@ def test_milliseconds_replace_the_ratio() -> None:
         ({"evaluate__latency_size": [90, 160]}, {"measure"}),
         ({"evaluate__latency_frames": 9}, {"measure"}),
         ({"evaluate__latency_repeats": 9}, {"measure"}),
+        ({"evaluate__precision": "bf16"}, {"measure"}),
+        ({"evaluate__compile": True}, {"measure"}),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -303,3 +305,12 @@ def test_a_sweep_shares_stages():
         "evaluate": 8,
         "measure": 4,
     }
+
+
+def test_a_lower_precision_measures_every_trained_network():
+    """Its change of PSNR depends on the weights, times do not."""
+    assert keys_of(seed=1)["measure"] == keys_of(seed=2)["measure"]
+    low = {"evaluate__precision": "bf16"}
+    assert keys_of(**low, seed=1)["measure"] != keys_of(**low, seed=2)["measure"]
+    timed = {"round_to": "auto"}
+    assert keys_of(**timed)["timing"] != keys_of(**timed, **low)["timing"]

@@ -40,12 +40,16 @@ def scatter_(stream_NCHW: Tensor, channels: Tensor, update_NCHW: Tensor) -> Tens
 
 
 def operation_call(
-    operation: Operation, size: tuple[int, int], memory_format: torch.memory_format, device: torch.device
+    operation: Operation,
+    size: tuple[int, int],
+    memory_format: torch.memory_format,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> Callable[[], object]:
     """The operation on random tensors of `size` (height, width)."""
 
     def feature(channels: int) -> Tensor:
-        return torch.rand(1, channels, *size, device=device).contiguous(memory_format=memory_format)
+        return torch.rand(1, channels, *size, device=device, dtype=dtype).contiguous(memory_format=memory_format)
 
     def places(some: int, of: int) -> Tensor:
         return torch.linspace(0, of - 1, some, device=device).round().long()
@@ -54,8 +58,9 @@ def operation_call(
     x_NCHW = feature(reads)
     if operation.kind == "conv":
         kernel = operation.kernel
-        weight = torch.rand(writes, reads, kernel, kernel, device=device).contiguous(memory_format=memory_format)
-        bias = torch.zeros(writes, device=device)
+        weight = torch.rand(writes, reads, kernel, kernel, device=device, dtype=dtype)
+        weight = weight.contiguous(memory_format=memory_format)
+        bias = torch.zeros(writes, device=device, dtype=dtype)
         return lambda: F.conv2d(x_NCHW, weight, bias, padding=kernel // 2)
     if operation.kind == "shuffle":
         factor = math.isqrt(reads // writes)
@@ -78,6 +83,7 @@ def time_tables(
     device: torch.device,
     time: Callable[[Callable[[], object]], float],
     on_done: Callable[[int], None],
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, TimeTable]:
     """By memory format the times of `operations` on frames of `size` (height, width).
 
@@ -92,7 +98,7 @@ def time_tables(
     for name, memory_format in FORMATS.items():
         times = {}
         for operation in operations:
-            times[operation] = factor * time(operation_call(operation, timed, memory_format, device))
+            times[operation] = factor * time(operation_call(operation, timed, memory_format, device, dtype))
             on_done(next(done))
         tables[name] = TimeTable(times)
     return tables

@@ -32,6 +32,9 @@ from vsrprune.operations import grid
 READS = ("gather", "whole")
 WRITES = ("scatter", "whole")
 
+# By name the type in which a frozen network computes under autocast; flows and positions stay in 32 bits.
+PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
+
 Timer = Callable[[Callable[[], object]], float]  # milliseconds of a call
 
 
@@ -153,7 +156,7 @@ def _fastest_forms(
         active = active_channels(blocks, cast(int, source.width))
         position = {channel: place for place, channel in enumerate(active)}
         stream_NCHW = frame_NCHW.new_zeros(len(frame_NCHW), max(1, len(active)), *frame_NCHW.shape[-2:])
-        stream_NCHW = stream_NCHW.to(memory_format=memory_format)
+        stream_NCHW = stream_NCHW.to(_computed_dtype(frame_NCHW), memory_format=memory_format)
         for block in blocks:
             shape = block_shape(block, len(active))
             if shape not in forms:
@@ -163,6 +166,12 @@ def _fastest_forms(
                 }
                 forms[shape] = min(tried, key=lambda form: tried[form])
     return forms
+
+
+def _computed_dtype(x: Tensor) -> torch.dtype:
+    """The type of what a convolution of `x` returns here, under autocast or not."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def _possible(shape: BlockShape) -> list[Form]:
@@ -218,6 +227,10 @@ class FrozenBasicVSR(nn.Module):
     @torch.inference_mode()
     def forward(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Tensor:
         """Super-resolve clips; see BasicVSR.forward."""
+        return self.compute(frames_NTCHW, flows)
+
+    def compute(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Tensor:
+        """What `forward` does, in the caller's gradient mode."""
         if flows is None:
             flows = self.flows(frames_NTCHW)
         states = [
@@ -259,6 +272,24 @@ class FrozenBasicVSR(nn.Module):
         detail_NCHW: Tensor = network.conv_last(F.leaky_relu_(network.conv_hr(x_NCHW), slope))
         scale = float(self.arguments.scale)
         return detail_NCHW.add_(F.interpolate(frame_NCHW, scale_factor=scale, mode="bilinear", align_corners=False))
+
+
+class CompiledBasicVSR:
+    """A frozen network through torch.compile, which cannot work in inference mode. Compiles anew for each clip size."""
+
+    def __init__(self, network: FrozenBasicVSR) -> None:
+        self._network, self._compute = network, torch.compile(network.compute)
+
+    def __call__(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Tensor:
+        """As the network's."""
+        with torch.inference_mode(False), torch.no_grad():
+            high_NTCHW: Tensor = self._compute(frames_NTCHW, flows)
+        return high_NTCHW
+
+    def flows(self, frames_NTCHW: Tensor) -> Flows:
+        """As the network's."""
+        with torch.inference_mode(False), torch.no_grad():
+            return self._network.flows(frames_NTCHW)
 
 
 class _Trunk(nn.Module):

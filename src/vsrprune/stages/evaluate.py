@@ -58,7 +58,7 @@ def quality_of(scores: dict[str, FrameQuality]) -> dict[str, Any]:
 def super_resolve(network: BasicVSR, clip: Clip, device: torch.device) -> tuple[Tensor, Hidden]:
     """The clip's uint8 output frames and the network's hidden states; the whole sequence at once."""
     output = network(clip.low_TCHW[None].to(device).float() / 255)
-    return to_uint8(output.frames_NTCHW[0]).cpu(), output.hidden
+    return to_uint8(output.frames_NTCHW[0].float()).cpu(), output.hidden
 
 
 def bicubic(clip: Clip, scale: int) -> Tensor:

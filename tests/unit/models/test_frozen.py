@@ -14,9 +14,11 @@ from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import BasicVSRArguments
 from vsrprune.models.device_operations import FORMATS
 from vsrprune.models.frozen import (
+    PRECISIONS,
     READS,
     WRITES,
     BlockShape,
+    CompiledBasicVSR,
     Form,
     FrozenBasicVSR,
     _Block,
@@ -119,3 +121,32 @@ def test_the_fastest_form_and_format_are_chosen() -> None:
         for block in frozen.get_submodule(branch).blocks:  # type: ignore[union-attr]
             assert block.written is None
             assert block.read is not None
+
+
+@pytest.mark.parametrize("precision", ["bf16", "16"])
+def test_fewer_bits_compute_the_same_up_to_their_rounding(precision: str) -> None:
+    frozen = FrozenBasicVSR(compact_network("rsc").float(), lambda shape: Form())
+    clip_NTCHW = torch.rand(1, 3, 3, 18, 22)
+    full_NTCHW = frozen(clip_NTCHW)
+    with torch.autocast("cpu", PRECISIONS[precision]):
+        few_NTCHW = frozen(clip_NTCHW)
+    assert few_NTCHW.dtype == PRECISIONS[precision]
+    error = float((few_NTCHW.float() - full_NTCHW).abs().max())
+    assert 0 < error < 0.02 * float(full_NTCHW.abs().max())
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_forms_are_chosen_in_fewer_bits_too(rule: str) -> None:
+    clip_NTCHW = torch.rand(1, 2, 3, 18, 22)
+    with torch.autocast("cpu", torch.bfloat16):
+        frozen, _ = freeze(compact_network(rule).float(), clip_NTCHW, lambda call: (call(), 1.0)[1])  # type: ignore[func-returns-value]
+        assert frozen(clip_NTCHW).dtype == torch.bfloat16
+
+
+@pytest.mark.slow
+def test_compiled_equals_frozen() -> None:
+    frozen = FrozenBasicVSR(compact_network("rsc").float(), lambda shape: Form())
+    clip_NTCHW = torch.rand(1, 2, 3, 12, 16)
+    with torch.inference_mode():
+        compiled_NTCHW = CompiledBasicVSR(frozen)(clip_NTCHW)
+    torch.testing.assert_close(compiled_NTCHW, frozen(clip_NTCHW), rtol=1e-4, atol=1e-5)

@@ -100,7 +100,7 @@ class BasicVSR(nn.Module):
         """
         hidden = self.hidden_states(frames_NTCHW, flows)
         frames = [
-            self._remembered(self._upsample, [states[t] for states in hidden.values()], frames_NTCHW[:, t])
+            self._remembered(self.upsample, [states[t] for states in hidden.values()], frames_NTCHW[:, t])
             for t in range(frames_NTCHW.shape[1])
         ]
         return VSROutput(torch.stack(frames, dim=1), hidden)
@@ -121,7 +121,8 @@ class BasicVSR(nn.Module):
         output: Tensor = checkpoint(step, *inputs, use_reentrant=False)
         return output
 
-    def _upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
+    def upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
+        """Fuse the states (N, C, H, W) of a frame, in the order of the branches, and enlarge."""
         x_NCHW = states[0]
         if self.arguments.bidirectional:
             x_NCHW = self._activate(self.fusion(torch.cat(list(states), dim=1)))
@@ -174,11 +175,11 @@ class _Trunk(nn.Module):
         state_NCHW = frames_NTCHW.new_zeros(batch, self.width, height, width)
         for step, t in enumerate(order):
             flow_N2HW = flows_NT2HW[:, t if reverse else t - 1] if step > 0 else None
-            state_NCHW = call(self._step, frames_NTCHW[:, t], state_NCHW, flow_N2HW)
+            state_NCHW = call(self.step, frames_NTCHW[:, t], state_NCHW, flow_N2HW)
             states.append(state_NCHW)
         return states[::-1] if reverse else states
 
-    def _step(self, frame_NCHW: Tensor, state_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
+    def step(self, frame_NCHW: Tensor, state_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
         """The state of a frame from that of the frame before, which is warped by the flow; None at the first frame."""
         if flow_N2HW is not None:
             state_NCHW = warp(state_NCHW, flow_N2HW)

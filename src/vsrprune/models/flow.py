@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -36,7 +35,8 @@ class SPyNet(nn.Module):
         """Flow (N, 2, H, W), x then y, in pixels; frames are RGB in [0, 1] of any size."""
         height, width = reference_NCHW.shape[-2:]
         multiple = 2 ** (len(self.levels) - 1)
-        size = (math.ceil(height / multiple) * multiple, math.ceil(width / multiple) * multiple)
+        # Rounded up without ceil, and without a case for sizes that fit: an exported graph must serve every size.
+        size = tuple((side + multiple - 1) // multiple * multiple for side in (height, width))
         references, supports = self._pyramid(reference_NCHW, size), self._pyramid(supporting_NCHW, size)
         coarse_NCHW = references[0]
         flow_N2HW = coarse_NCHW.new_zeros(coarse_NCHW.shape[0], 2, *coarse_NCHW.shape[-2:])
@@ -45,11 +45,8 @@ class SPyNet(nn.Module):
                 flow_N2HW = 2 * F.interpolate(flow_N2HW, scale_factor=2.0, mode="bilinear", align_corners=True)
             warped_NCHW = warp(supports[index], flow_N2HW, padding_mode="border")
             flow_N2HW = flow_N2HW + level(torch.cat((references[index], warped_NCHW, flow_N2HW), dim=1))
-        if size == (height, width):
-            return flow_N2HW
         flow_N2HW = F.interpolate(flow_N2HW, size=(height, width), mode="bilinear", align_corners=False)
-        ratio = flow_N2HW.new_tensor((width / size[1], height / size[0])).view(1, 2, 1, 1)
-        return flow_N2HW * ratio
+        return torch.stack((flow_N2HW[:, 0] * (width / size[1]), flow_N2HW[:, 1] * (height / size[0])), dim=1)
 
     def _pyramid(self, frame_NCHW: Tensor, size: tuple[int, int]) -> list[Tensor]:
         """Normalised frame, resized to `size`, at every level, coarsest first."""

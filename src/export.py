@@ -1,0 +1,47 @@
+"""Export a trained network: weights, ONNX or torch.export; what is written is verified against PyTorch.
+
+python src/export.py runs/demo/JOB --format onnx              clip.onnx and one recurrent step
+python src/export.py NETWORK_FOLDER --format torch_export     .pt2 files for C++
+python src/export.py runs/demo/JOB --format safetensors       weights and their description
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from vsrprune.door import explained
+from vsrprune.exporting.request import FORMATS, Request
+
+
+def parse(arguments: Sequence[str] | None) -> Request:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("source", metavar="RUN", type=Path, help="a job's folder, a folder with network.safetensors, or that file")
+    add("--format", required=True, help=f"{', '.join(FORMATS)}")
+    add("--out", type=Path, help="folder to write into (default: a folder named after the format in RUN's)")
+    add("--store", type=Path, default=Request.store, help="the store that holds the job's networks (store)")
+    add("--which", default=Request.which, help="of a job: pruned (default) or dense")
+    add("--size", type=int, nargs=2, metavar=("H", "W"), default=Request.size, help="of the timed frames (180 320)")
+    add("--frames", type=int, default=Request.frames, help="of a torch_export clip, and of the timed clip (5)")
+    add("--repeats", type=int, default=Request.repeats, help="of the timing; 0 for none (3)")
+    add("--openvino", action="store_true", help="verify and time clip.onnx in OpenVINO too")
+    add("--overwrite", action="store_true", help="replace files that are there")
+    given = vars(parser.parse_args(arguments))
+    return Request(size=tuple(given.pop("size")), **given)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Export as the command line asks; exits with 2 after one line about what was wrong."""
+    request = parse(arguments)
+    with explained():
+        request.check()
+        from vsrprune.exporting.export import export  # after the check: importing torch takes seconds
+
+        export(request, lambda text: print(text, flush=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""What to export, checked before torch is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from vsrprune.errors import UserError, one_of
+
+FORMATS = ("onnx", "safetensors", "torch_export")
+EXTRAS = {"deploy": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line says.
+
+    source, store, which: see `trained.load_trained`. size: (height, width) of the low-resolution frames that are timed,
+    and to which the MACs belong. frames: of a torch_export clip, and of the clip that is timed. repeats: of the timing;
+    0 for none.
+    """
+
+    source: Path
+    format: str
+    out: Path | None = None
+    store: Path = Path("store")
+    which: str = "pruned"
+    size: tuple[int, int] = (180, 320)
+    frames: int = 5
+    repeats: int = 3
+    openvino: bool = False
+    overwrite: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where the files go: `out`, or a folder named after the format beside the network."""
+        if self.out is not None:
+            return self.out
+        return (self.source.parent if self.source.is_file() else self.source) / self.format
+
+    def check(self) -> None:
+        """Raise UserError for what can be refused without looking at the network."""
+        one_of("--format", self.format, FORMATS)
+        one_of("--which", self.which, ("pruned", "dense"))
+        for name, value, least in (("--frames", self.frames, 2), ("--repeats", self.repeats, 0)):
+            if value < least:
+                raise UserError(f"{name} must be at least {least}; got {value}")
+        if self.openvino and self.format != "onnx":
+            raise UserError(f"--openvino times ONNX files; got --format {self.format}")
+        if not self.source.exists():
+            raise UserError(f"{self.source}: there is no such folder or file")
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"--out {self.folder}: a file is there; name a folder")
+        wanted = {"onnx": ["deploy"], "torch_export": [], "safetensors": []}[self.format]
+        for extra in [*wanted, *["openvino"] * self.openvino]:
+            missing = [module for module in EXTRAS[extra] if find_spec(module) is None]
+            if missing:
+                raise UserError(f"{', '.join(missing)} not installed: pip install -e '.[{extra}]'")

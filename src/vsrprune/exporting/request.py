@@ -34,10 +34,11 @@ class Request:
 
     @property
     def folder(self) -> Path:
-        """Where the files go: `out`, or a folder named after the format beside the network."""
+        """Where the files go: `out`, or exports/NAME/FORMAT here, NAME that of the job's or network's folder."""
         if self.out is not None:
             return self.out
-        return (self.source.parent if self.source.is_file() else self.source) / self.format
+        source = self.source.resolve()
+        return Path("exports", (source.parent if source.is_file() else source).name, self.format)
 
     def check(self) -> None:
         """Raise UserError for what can be refused without looking at the network."""
@@ -56,4 +57,4 @@ class Request:
         for extra in [*wanted, *["openvino"] * self.openvino]:
             missing = [module for module in EXTRAS[extra] if find_spec(module) is None]
             if missing:
-                raise UserError(f"{', '.join(missing)} not installed: pip install -e '.[{extra}]'")
+                raise UserError(f"{missing[0]} is not installed: pip install -e '.[{extra}]'")

@@ -12,12 +12,12 @@ from pathlib import Path
 import figures
 import matplotlib as mpl
 import pytest
+from drawn_texts import check_texts
 from figures import FIGURES, chosen_run, main, write_figures
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from runs import Runs, load_runs
-from style import COLUMN_IN, PAGE_IN, RC, colours, line_styles
+from style import COLUMN_IN, RC, colours, line_styles
 
 MakeRun = Callable[..., Path]
 ANALYSIS = Path(figures.__file__).parent
@@ -66,48 +66,9 @@ def draw(runs: Runs) -> Iterator[Callable[[str], Figure]]:
     plt.close("all")
 
 
-def texts(figure: Figure) -> list[Text]:
-    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-
-
 @pytest.mark.parametrize("name", FIGURES)
-def test_no_text_is_cut_off_at_the_edges(name: str, draw: Callable[[str], Figure]) -> None:
-    figure = draw(name)
-    width, height = figure.get_size_inches() * figure.dpi
-    assert figure.get_size_inches()[0] <= PAGE_IN + 1e-6
-    for text in texts(figure):
-        box = text.get_window_extent()
-        if box.width == 0 or text.get_text() in _hidden_ticks(figure):
-            continue
-        assert box.x0 >= -1, text.get_text()
-        assert box.x1 <= width + 1, text.get_text()
-        assert box.y0 >= -1, text.get_text()
-        assert box.y1 <= height + 1, text.get_text()
-
-
-def _hidden_ticks(figure: Figure) -> set[str]:
-    """Labels of ticks outside the limits, which matplotlib keeps but does not draw."""
-    hidden = set()
-    for axes in figure.axes:
-        for axis, (low, high) in ((axes.xaxis, sorted(axes.get_xlim())), (axes.yaxis, sorted(axes.get_ylim()))):
-            hidden |= {tick.label1.get_text() for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high}
-    return hidden
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_no_two_texts_of_an_axis_overlap(name: str, draw: Callable[[str], Figure]) -> None:
-    figure = draw(name)
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            hidden = _hidden_ticks(figure)
-            labels = [tick.label1 for tick in axis.get_major_ticks() if tick.label1.get_text() not in hidden]
-            boxes = [(label.get_text(), label.get_window_extent()) for label in labels if label.get_text()]
-            for (one, box), (other, next_box) in itertools.pairwise(boxes):
-                overlap = (
-                    min(box.x1, next_box.x1) - max(box.x0, next_box.x0),
-                    min(box.y1, next_box.y1) - max(box.y0, next_box.y0),
-                )
-                assert min(overlap) < 1.5, f"{one} and {other} overlap by {overlap} pixels"
+def test_texts_are_readable(name: str, draw: Callable[[str], Figure]) -> None:
+    check_texts(draw(name))
 
 
 def test_quality_has_a_line_per_series_and_the_dense_network(draw: Callable[[str], Figure]) -> None:

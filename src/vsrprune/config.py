@@ -21,6 +21,9 @@ STAGES = ("pretrain", "score", "select", "sparsify", "prune", "finetune", "evalu
 SHAPES = ("cosine", "onecycle", "constant")
 METHODS = ("ssl", "l1")
 TIMED_PRECISIONS = ("32", "bf16", "16")
+BLURS = ("bd_basicvsr", "bd_duf")
+DEGRADATIONS = ("bicubic", "bicubic_uint8_passes", *BLURS)
+BLUR_SCALE = 4  # the only one that published numbers with blur have
 
 
 @dataclass
@@ -55,6 +58,7 @@ class DataConfig:
     demo_frames: int = 10
     demo_train_per_photo: int = 4
     demo_val_per_photo: int = 2
+    degradation: str = "bicubic"
     channel: str = "y"
     crop: int = 0
 
@@ -262,6 +266,7 @@ def _check_choices(config: Config) -> None:
     one_of("until", config.until, STAGES)
     one_of("method.name", config.method.name, METHODS)
     one_of("data.name", config.data.name, ("demo", "folder"))
+    one_of("data.degradation", config.data.degradation, DEGRADATIONS)
     one_of("data.channel", config.data.channel, ("rgb", "y"))
     one_of("store.action", config.store.action, ("", "list", "verify", "clean"))
     one_of("launcher.name", config.launcher.name, ("local", "dask", "ray", *BATCH_SYSTEMS))
@@ -361,6 +366,12 @@ def _check_pairs(config: Config) -> None:
             raise UserError(
                 f"data.{name}={getattr(config.data, name)} is given, but data=demo does not read it; add data=folder"
             )
+    scale = math.prod(config.model.upscale_factors)
+    if config.data.degradation in BLURS and scale != BLUR_SCALE:
+        raise UserError(
+            f"data.degradation={config.data.degradation} is defined for a scale of {BLUR_SCALE}, but"
+            f" model.upscale_factors={config.model.upscale_factors} is {scale}; use data.degradation=bicubic"
+        )
     if config.data.name == "demo" and config.data.demo_frames < config.schedule.frames:
         raise UserError(
             f"schedule.frames={config.schedule.frames} is longer than the demo clips;"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vsrprune.channels import ChannelLayout
-from vsrprune.config import Config, ModelConfig, validate
+from vsrprune.config import Config, DataConfig, ModelConfig, validate
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
 from vsrprune.data.sources import ClipSource, check_crop, clips_identity, find_clips, photos_identity, split_clips
 from vsrprune.errors import UserError
@@ -75,6 +75,8 @@ def plan_job(config: Config) -> Job:
 
 def _data(config: Config, scale: int) -> tuple[tuple[list[ClipSource], list[ClipSource]] | None, DataIdentity]:
     data = config.data
+    # The default is left out, so that what was stored before there was a choice is found again.
+    shrunk = {} if data.degradation == DataConfig().degradation else {"degradation": data.degradation}
     if data.name == "demo":
         if min(FRAME) // scale < config.schedule.patch:
             raise UserError(
@@ -82,14 +84,14 @@ def _data(config: Config, scale: int) -> tuple[tuple[list[ClipSource], list[Clip
                 f" {FRAME[1] // scale}x{FRAME[0] // scale}; use data of your own or a smaller patch"
             )
         check_crop("the demo's frames", (FRAME[0] // scale * scale, FRAME[1] // scale * scale), data.crop)
-        common = {"demo": data.demo_seed, "frames": data.demo_frames, "scale": scale}
+        common = {"demo": data.demo_seed, "frames": data.demo_frames, "scale": scale, **shrunk}
         return None, DataIdentity(
             content_key({**common, "photos": photos_identity(TRAIN_PHOTOS), "clips": data.demo_train_per_photo}),
             content_key({**common, "photos": photos_identity(VAL_PHOTOS), "clips": data.demo_val_per_photo}),
         )
     clips = find_clips(data.path)
     train, val = split_clips(clips, data.train, data.val, data.val_share, data.split_seed)
-    common = {"max_frames": data.max_frames, "halve": data.halve, "scale": scale}
+    common = {"max_frames": data.max_frames, "halve": data.halve, "scale": scale, **shrunk}
     cache = Path(config.store_dir).expanduser() / "data_hashes.json"
     return (train, val), DataIdentity(
         content_key({**common, "files": clips_identity(train, cache)}),

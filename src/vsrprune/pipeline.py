@@ -90,10 +90,17 @@ def job_clips(job: Job, say: Callable[[str], None]) -> ClipSet:
     """A job's training and held-out clips, checked; `say` is told what was done to them."""
     data, schedule, scale = job.config.data, job.config.schedule, job.arguments.scale
     if job.sources is None:
-        clips = demo_clips(scale, data.demo_seed, data.demo_train_per_photo, data.demo_val_per_photo, data.demo_frames)
+        clips = demo_clips(
+            scale,
+            data.demo_seed,
+            data.demo_train_per_photo,
+            data.demo_val_per_photo,
+            data.demo_frames,
+            data.degradation,
+        )
     else:
         train, val = job.sources
-        clips = read_clips(train, val, scale, data.max_frames, data.halve)
+        clips = read_clips(train, val, scale, data.max_frames, data.halve, data.degradation)
     check_clips(clips.train, schedule.frames, schedule.patch)
     for clip in clips.val:
         height, width = clip.high_TCHW.shape[-2:]

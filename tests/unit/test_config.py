@@ -95,6 +95,7 @@ CHOICES = {
     "until": ["pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate"],
     "method.name": ["ssl", "l1"],
     "data.name": ["demo", "folder"],
+    "data.degradation": ["bicubic", "bicubic_uint8_passes", "bd_basicvsr", "bd_duf"],
     "data.channel": ["rgb", "y"],
     "tracking.mode": ["offline", "online", "none"],
     "schedule.pretrain.shape": ["cosine", "onecycle", "constant"],
@@ -259,6 +260,17 @@ def test_a_path_is_refused_where_nothing_reads_it():
     expected = "data.path=clips is given, but data=demo does not read it; add data=folder"
     assert refusal(changed({"data.path": "clips"})) == expected
     validate(changed({"data.path": "clips", "data.name": "folder"}))
+
+
+@pytest.mark.parametrize("name", ["bd_basicvsr", "bd_duf"])
+@pytest.mark.parametrize("factors", [[2], [3], [2, 2, 2]])
+def test_blur_is_defined_for_a_scale_of_four(name, factors):
+    text = refusal(changed({"data.degradation": name, "model.upscale_factors": factors}))
+    assert text == (
+        f"data.degradation={name} is defined for a scale of 4, but model.upscale_factors={factors} is"
+        f" {math.prod(factors)}; use data.degradation=bicubic"
+    )
+    validate(changed({"data.degradation": "bicubic_uint8_passes", "model.upscale_factors": factors}))
 
 
 def test_demo_clips_must_be_as_long_as_a_training_sequence():

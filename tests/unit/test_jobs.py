@@ -192,7 +192,9 @@ def test_the_held_out_clips_do_not_change_what_is_trained(tmp_path):
     assert one["reference"] != two["reference"]
 
 
-@pytest.mark.parametrize("knobs", [{"data__max_frames": 7}, {"data__halve": True}, {"model__upscale_factors": [2]}])
+@pytest.mark.parametrize("knobs", [
+    {"data__max_frames": 7}, {"data__halve": True}, {"model__upscale_factors": [2]}, {"data__degradation": "bd_duf"},
+])  # fmt: skip
 def test_how_clips_are_read_changes_the_keys(tmp_path, knobs):
     write_clips(tmp_path / "clips", "run", "walk")
     before, after = (keys_of(folder_job(tmp_path / "clips", tmp_path / "store", **extra)) for extra in ({}, knobs))
@@ -203,6 +205,14 @@ def test_how_clips_are_read_changes_the_keys(tmp_path, knobs):
 @pytest.mark.parametrize("knob", ["data__demo_seed", "data__demo_frames", "data__demo_train_per_photo"])
 def test_how_demo_clips_are_made_changes_the_keys(knob):
     assert keys_of(plan_job(changed(**{knob: 13})))["pretrain"] != keys_of(plan_job(Config()))["pretrain"]
+
+
+def test_every_degradation_of_the_demo_has_keys_of_its_own():
+    names = ("bicubic", "bicubic_uint8_passes", "bd_basicvsr", "bd_duf")
+    keys = [keys_of(plan_job(changed(data__degradation=name))) for name in names]
+    for stage in ("pretrain", "reference"):
+        assert len({of_job[stage] for of_job in keys}) == 4
+    assert keys[0] == keys_of(plan_job(Config()))
 
 
 def test_more_held_out_demo_clips_change_the_evaluation_alone():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from vsrprune.data.degradation import bicubic_uint8
+from vsrprune.data.degradation import degrade
 from vsrprune.errors import UserError
 
 
@@ -34,8 +34,8 @@ class ClipSet:
     notes: Sequence[str] = ()
 
 
-def make_clip(name: str, frames_TCHW: Tensor, scale: int) -> tuple[Clip, str | None]:
-    """Crop uint8 frames to a multiple of `scale`, shrink them by MATLAB's bicubic, round to 8 bits.
+def make_clip(name: str, frames_TCHW: Tensor, scale: int, degradation: str = "bicubic") -> tuple[Clip, str | None]:
+    """Crop uint8 frames to a multiple of `scale`, and shrink them by a degradation (a name in DEGRADATIONS).
 
     Returns the clip and a sentence about the crop, if there was one.
     """
@@ -50,7 +50,7 @@ def make_clip(name: str, frames_TCHW: Tensor, scale: int) -> tuple[Clip, str | N
             f" a multiple of the scale {scale}"
         )
     high_TCHW = frames_TCHW[..., :cropped_height, :cropped_width].contiguous()
-    return Clip(name, high_TCHW, bicubic_uint8(high_TCHW, 1 / scale)), note
+    return Clip(name, high_TCHW, degrade(high_TCHW, scale, degradation)), note
 
 
 def check_clips(clips: Sequence[Clip], frames: int, patch: int) -> None:

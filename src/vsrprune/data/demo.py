@@ -8,7 +8,8 @@ from the seed; nothing is downloaded.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,16 +24,23 @@ from vsrprune.data.sources import demo_photo
 HALVED_ABOVE = 800  # photographs with a longer short side are halved, which makes them sharp
 
 
-def demo_clips(scale: int, seed: int, train_per_photo: int, val_per_photo: int, frames: int) -> ClipSet:
-    """Train and held-out clips of `frames` frames each."""
+def demo_clips(
+    scale: int, seed: int, train_per_photo: int, val_per_photo: int, frames: int, degradation: str = "bicubic"
+) -> ClipSet:
+    """Train and held-out clips of `frames` frames each, shrunk by `degradation`."""
+    shrink = partial(make_clip, scale=scale, degradation=degradation)
     return ClipSet(
-        _render_all(TRAIN_PHOTOS, train_per_photo, frames, scale, np.random.default_rng((seed, 0))),
-        _render_all(VAL_PHOTOS, val_per_photo, frames, scale, np.random.default_rng((seed, 1))),
+        _render_all(TRAIN_PHOTOS, train_per_photo, frames, shrink, np.random.default_rng((seed, 0))),
+        _render_all(VAL_PHOTOS, val_per_photo, frames, shrink, np.random.default_rng((seed, 1))),
     )
 
 
 def _render_all(
-    names: Sequence[str], per_photo: int, frames: int, scale: int, generator: np.random.Generator
+    names: Sequence[str],
+    per_photo: int,
+    frames: int,
+    shrink: Callable[[str, Tensor], tuple[Clip, str | None]],
+    generator: np.random.Generator,
 ) -> list[Clip]:
     photos = [_load(name) for name in names]
     clips = []
@@ -40,7 +48,7 @@ def _render_all(
         for index, name in enumerate(names):
             other = photos[(index + 1 + number) % len(photos)]
             video_TCHW = _render(photos[index], other, frames, generator)
-            clip, _ = make_clip(f"{name}_{number}", video_TCHW, scale)
+            clip, _ = shrink(f"{name}_{number}", video_TCHW)
             clips.append(clip)
     return clips
 

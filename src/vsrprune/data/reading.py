@@ -18,17 +18,23 @@ from vsrprune.errors import UserError
 
 
 def read_clips(
-    train: Sequence[ClipSource], val: Sequence[ClipSource], scale: int, max_frames: int, halve: bool
+    train: Sequence[ClipSource],
+    val: Sequence[ClipSource],
+    scale: int,
+    max_frames: int,
+    halve: bool,
+    degradation: str = "bicubic",
 ) -> ClipSet:
     """Read clips from disk.
 
     max_frames: only the first so many frames of each clip; 0 for all. halve: average 2x2 pixels first, so that the
-    artefacts of compressed video do not pass for detail.
+    artefacts of compressed video do not pass for detail. degradation: how low-resolution frames are made, a name in
+    DEGRADATIONS.
     """
     notes: list[str] = []
 
     def read(source: ClipSource) -> Clip:
-        clip, note = make_clip(source.name, read_frames(source, max_frames, halve), scale)
+        clip, note = make_clip(source.name, read_frames(source, max_frames, halve), scale, degradation)
         notes.extend([note] if note else [])
         return clip
 

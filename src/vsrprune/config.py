@@ -15,14 +15,14 @@ from typing import Any
 import yaml
 
 from vsrprune.errors import UserError, one_of
+from vsrprune.protocols import BICUBIC, BLUR, OWN, PROTOCOLS, Comparison, comparison
 
 BATCH_SYSTEMS = ("slurm", "pbs", "sge")
 STAGES = ("pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate")
 SHAPES = ("cosine", "onecycle", "constant")
 METHODS = ("ssl", "l1")
 TIMED_PRECISIONS = ("32", "bf16", "16")
-BLURS = ("bd_basicvsr", "bd_duf")
-DEGRADATIONS = ("bicubic", "bicubic_uint8_passes", *BLURS)
+DEGRADATIONS = (*BICUBIC, *BLUR)
 BLUR_SCALE = 4  # the only one that published numbers with blur have
 
 
@@ -59,8 +59,8 @@ class DataConfig:
     demo_train_per_photo: int = 4
     demo_val_per_photo: int = 2
     degradation: str = "bicubic"
-    channel: str = "y"
-    crop: int = 0
+    channel: str | None = None  # None: by evaluate.protocol
+    crop: int | None = None
 
 
 @dataclass
@@ -125,6 +125,8 @@ class EvaluateConfig:
 
     precision: of the networks that are timed; `bf16` and `16` compute under autocast, and the PSNR that this costs is
     measured too. compile: time them through torch.compile, which takes minutes.
+    protocol: a published way to compare, or `full`, which compares every frame by data.channel and data.crop.
+    temporal_pairs: measure temporal consistency on so many pairs of frames of every clip; 0 for all.
     """
 
     latency_size: list[int] = field(default_factory=lambda: [180, 320])
@@ -133,6 +135,9 @@ class EvaluateConfig:
     precision: str = "32"
     compile: bool = False
     crops: int = 2
+    protocol: str = OWN
+    temporal: bool = True
+    temporal_pairs: int = 8
 
 
 @dataclass
@@ -236,9 +241,15 @@ class Config:
         """The residual rule: rsc, or what `residual` names without it."""
         return "rsc" if self.rsc else self.residual
 
+    @property
+    def comparison(self) -> Comparison:
+        """How outputs are compared with the truth: what evaluate.protocol and data say together."""
+        return comparison(self.evaluate.protocol, self.data.channel, self.data.crop)
+
     def knobs(self) -> dict[str, Any]:
-        """All values, nested, without the folders that differ between machines."""
+        """All values, nested, without the folders that differ between machines; what the protocol decides, decided."""
         values = asdict(self)
+        values["data"] |= {"channel": self.comparison.channel, "crop": self.comparison.crop}
         for name in ("store_dir", "runs_dir", "dry_run", "launcher", "tracking", "store"):
             del values[name]
         return values
@@ -267,7 +278,9 @@ def _check_choices(config: Config) -> None:
     one_of("method.name", config.method.name, METHODS)
     one_of("data.name", config.data.name, ("demo", "folder"))
     one_of("data.degradation", config.data.degradation, DEGRADATIONS)
-    one_of("data.channel", config.data.channel, ("rgb", "y"))
+    if config.data.channel is not None:
+        one_of("data.channel", config.data.channel, ("rgb", "y"))
+    one_of("evaluate.protocol", config.evaluate.protocol, (OWN, *PROTOCOLS))
     one_of("store.action", config.store.action, ("", "list", "verify", "clean"))
     one_of("launcher.name", config.launcher.name, ("local", "dask", "ray", *BATCH_SYSTEMS))
     one_of("tracking.mode", config.tracking.mode, ("offline", "online", "none"))
@@ -294,7 +307,7 @@ def _check_numbers(config: Config) -> None:
         "seed": (config.seed, 0),
         "pretrain_seed": (config.pretrain_seed, 0),
         "data.max_frames": (data.max_frames, 0),
-        "data.crop": (data.crop, 0),
+        "data.crop": (data.crop or 0, 0),
         "data.demo_seed": (data.demo_seed, 0),
         "data.demo_frames": (data.demo_frames, 1),
         "data.demo_train_per_photo": (data.demo_train_per_photo, 1),
@@ -311,6 +324,7 @@ def _check_numbers(config: Config) -> None:
         "evaluate.latency_frames": (evaluate.latency_frames, 1),
         "evaluate.latency_repeats": (evaluate.latency_repeats, 1),
         "evaluate.crops": (evaluate.crops, 0),
+        "evaluate.temporal_pairs": (evaluate.temporal_pairs, 0),
         "trainer.devices": (config.trainer.devices, 1),
         "trainer.threads": (config.trainer.threads, 0),
         "trainer.workers": (config.trainer.workers, 0),
@@ -352,6 +366,7 @@ def _check_target(config: Config) -> None:
 
 def _check_pairs(config: Config) -> None:
     _check_target(config)
+    config.comparison  # noqa: B018  raises where the data contradict the protocol
     if config.scope == "per_layer":
         if not config.ratios:
             raise UserError("scope=per_layer needs ratios=FILE or ratios={LAYER: RATIO, ...}; got none")
@@ -367,7 +382,7 @@ def _check_pairs(config: Config) -> None:
                 f"data.{name}={getattr(config.data, name)} is given, but data=demo does not read it; add data=folder"
             )
     scale = math.prod(config.model.upscale_factors)
-    if config.data.degradation in BLURS and scale != BLUR_SCALE:
+    if config.data.degradation in BLUR and scale != BLUR_SCALE:
         raise UserError(
             f"data.degradation={config.data.degradation} is defined for a scale of {BLUR_SCALE}, but"
             f" model.upscale_factors={config.model.upscale_factors} is {scale}; use data.degradation=bicubic"

@@ -20,6 +20,7 @@ from vsrprune.data.sources import ClipSource, check_crop, clips_identity, find_c
 from vsrprune.errors import UserError
 from vsrprune.keys import DataIdentity, StagePlan, plan_stages
 from vsrprune.models.basicvsr_channels import BasicVSRArguments, basicvsr_layout
+from vsrprune.protocols import PROTOCOLS
 from vsrprune.pruning.selection import LATENCY_TOLERANCE, TOLERANCE, check_reachable
 from vsrprune.results import CROP_PLACES, MEASURED, METRICS, Layer, Quality, Result
 from vsrprune.results import Cost as CostResult
@@ -83,7 +84,7 @@ def _data(config: Config, scale: int) -> tuple[tuple[list[ClipSource], list[Clip
                 f"schedule.patch={config.schedule.patch} is larger than the demo's frames at 1/{scale} of their size,"
                 f" {FRAME[1] // scale}x{FRAME[0] // scale}; use data of your own or a smaller patch"
             )
-        check_crop("the demo's frames", (FRAME[0] // scale * scale, FRAME[1] // scale * scale), data.crop)
+        check_crop("the demo's frames", (FRAME[0] // scale * scale, FRAME[1] // scale * scale), config.comparison.crop)
         common = {"demo": data.demo_seed, "frames": data.demo_frames, "scale": scale, **shrunk}
         return None, DataIdentity(
             content_key({**common, "photos": photos_identity(TRAIN_PHOTOS), "clips": data.demo_train_per_photo}),
@@ -198,12 +199,19 @@ GATE_WARNING = 0.05  # a cut unit whose gate is further from zero still carried 
 
 def config_warnings(config: Config) -> list[str]:
     """What a reader of the numbers must know about the configuration."""
+    warnings = []
     if config.schedule.name == "demo" and config.data.name != "demo":
-        return [
+        warnings.append(
             f"schedule=demo with data={config.data.name}: a few hundred steps show that everything runs, not what a"
             " method can do; use schedule=short or schedule=paper"
-        ]
-    return []
+        )
+    protocol = PROTOCOLS.get(config.evaluate.protocol)
+    if protocol and config.data.degradation not in protocol.degradations:
+        warnings.append(
+            f"evaluate.protocol={config.evaluate.protocol} with data.degradation={config.data.degradation}: published"
+            f" numbers on this set are of {' or '.join(protocol.degradations)}"
+        )
+    return warnings
 
 
 def _warnings(budget: Mapping[str, Any], gates: Mapping[str, float]) -> list[str]:

@@ -70,8 +70,11 @@ def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "") -
             schedule=asdict(config.schedule.pretrain),
             seed=config.pretrain_seed,
         )
-    comparison = {"clips": data.val, "channel": config.data.channel, "crop": config.data.crop}
-    reference = add("reference", parent=pretrain, crops=config.evaluate.crops, **comparison)
+    compared = config.comparison
+    comparison = {"clips": data.val, "channel": compared.channel, "crop": compared.crop}
+    comparison |= {"centre": True} if compared.centre else {}
+    temporal = {"temporal_pairs": config.evaluate.temporal_pairs} if config.evaluate.temporal else {}
+    reference = add("reference", parent=pretrain, crops=config.evaluate.crops, **comparison, **temporal)
     score = add("score", parent=pretrain, rule=config.rule, score=config.score, **_seed_if_random(config))
     timing = {"timing": add("timing", model=model, **_timing(config))} if config.round_to == "auto" else {}
     select = parent = add("select", parent=score, **timing, **_selection(config))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vsrprune.channels import PrunePlan
 from vsrprune.config import Config
-from vsrprune.data.clips import ClipSet, check_clips
+from vsrprune.data.clips import Clip, ClipSet, check_clips
 from vsrprune.data.demo import demo_clips
 from vsrprune.data.reading import read_clips
 from vsrprune.data.sources import check_crop
@@ -30,6 +30,7 @@ from vsrprune.machine import measuring, working
 from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import compare_latency, fastest_milliseconds
 from vsrprune.metrics.memory import peak_memory
+from vsrprune.metrics.temporal import TruthMotion, truth_motion
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import RGB
 from vsrprune.models.device_operations import FORMATS, time_tables
@@ -46,6 +47,7 @@ from vsrprune.pruning.timed_selection import TimedSelection
 from vsrprune.results import METRICS
 from vsrprune.stages.evaluate import (
     CropPlace,
+    Hidden,
     HiddenError,
     bicubic,
     choose_crops,
@@ -55,6 +57,7 @@ from vsrprune.stages.evaluate import (
     save_crop,
     save_png,
     super_resolve,
+    with_temporal,
 )
 from vsrprune.stages.finetune import Finetune
 from vsrprune.stages.fit import Hardware, Sampling, fit
@@ -104,7 +107,7 @@ def job_clips(job: Job, say: Callable[[str], None]) -> ClipSet:
     check_clips(clips.train, schedule.frames, schedule.patch)
     for clip in clips.val:
         height, width = clip.high_TCHW.shape[-2:]
-        check_crop(f"the held-out clip {clip.name}", (height, width), data.crop)
+        check_crop(f"the held-out clip {clip.name}", (height, width), job.config.comparison.crop)
     for note in clips.notes:
         say(f"  note: {note}")
     return clips
@@ -231,8 +234,8 @@ class _Run:
         write_json(
             folder / "reference.json",
             {
-                "bicubic": self._quality(base),
-                "dense": self._quality(outputs),
+                "bicubic": self._reported(base),
+                "dense": self._reported(outputs),
                 "cost": asdict(network_cost(dense, COST_SIZE)),
                 "crops": [place_json(place) for place in places],
                 "notes": list(self._clips.notes),
@@ -241,11 +244,23 @@ class _Run:
 
     def _outputs(self, network: BasicVSR) -> dict[str, Tensor]:
         network = network.to(self._device).eval()
-        return {clip.name: super_resolve(network, clip, self._device)[0] for clip in self._clips.val}
+        return {clip.name: self._super_resolve(network, clip)[0] for clip in self._clips.val}
+
+    def _super_resolve(self, network: BasicVSR, clip: Clip) -> tuple[Tensor, Hidden]:
+        return super_resolve(network, clip, self._device, mirrored=self._config.comparison.centre)
 
     def _quality(self, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        data = self._config.data
-        return clip_quality(self._clips.val, lambda clip: outputs[clip.name], data.channel, data.crop)
+        return clip_quality(self._clips.val, outputs, self._config.comparison)
+
+    def _reported(self, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Quality of what ends in tables: with temporal consistency, if it is asked for."""
+        quality = self._quality(outputs)
+        return with_temporal(quality, outputs, self._motions) if self._config.evaluate.temporal else quality
+
+    @cached_property
+    def _motions(self) -> dict[str, TruthMotion]:
+        pairs = self._config.evaluate.temporal_pairs
+        return {clip.name: truth_motion(clip.high_TCHW, pairs) for clip in self._clips.val}
 
     def _score(self, folder: Path, work: Path) -> None:
         scores = score_units(self._network("pretrain"), self._job.layout, self._config.score, self._config.seed)
@@ -394,14 +409,14 @@ class _Run:
         error = HiddenError()
         outputs: dict[str, Tensor] = {}
         for clip in self._clips.val:
-            outputs[clip.name], hidden = super_resolve(pruned, clip, self._device)
-            error.add(hidden, super_resolve(dense, clip, self._device)[1], pruned)
+            outputs[clip.name], hidden = self._super_resolve(pruned, clip)
+            error.add(hidden, self._super_resolve(dense, clip)[1], pruned)
         for place in places:
             save_crop(outputs[place.clip], place, folder / "crops" / f"{place.clip}_pruned.png")
         write_json(
             folder / "evaluation.json",
             {
-                "finetuned": self._quality(outputs),
+                "finetuned": self._reported(outputs),
                 "hidden_error": error.per_frame(),
                 "cost": asdict(network_cost(pruned.cpu(), COST_SIZE)),
             },

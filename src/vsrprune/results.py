@@ -18,12 +18,19 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Quality:
-    """PSNR in dB and SSIM, mean over frames per clip, then over clips; `frames` holds PSNR per frame by clip."""
+    """PSNR in dB and SSIM, mean over frames per clip, then over clips; `frames` holds PSNR per frame by clip.
+
+    tof (pixels) and warping_error, beside that of the truth: see metrics.temporal; mean over pairs of frames per clip,
+    then over clips; None where not measured.
+    """
 
     psnr: float
     ssim: float
     clips: dict[str, dict[str, float]]
     frames: dict[str, list[float]]
+    tof: float | None = None
+    warping_error: float | None = None
+    warping_error_truth: float | None = None
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,12 @@ def summary_of(result: Result, measured: Mapping[str, Any]) -> dict[str, float]:
     values = {
         **{f"psnr/{name}": quality.psnr for name, quality in result.quality.items()},
         **{f"ssim/{name}": quality.ssim for name, quality in result.quality.items()},
+        **{f"tof/{name}": quality.tof for name, quality in result.quality.items() if quality.tof is not None},
+        **{
+            f"warping_error/{name}": quality.warping_error
+            for name, quality in result.quality.items()
+            if quality.warping_error is not None
+        },
         "psnr/lost": result.quality["dense"].psnr - result.quality["finetuned"].psnr,
         "macs_kept": result.macs_kept,
         "units_cut": result.units_cut,

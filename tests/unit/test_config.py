@@ -97,6 +97,7 @@ CHOICES = {
     "data.name": ["demo", "folder"],
     "data.degradation": ["bicubic", "bicubic_uint8_passes", "bd_basicvsr", "bd_duf"],
     "data.channel": ["rgb", "y"],
+    "evaluate.protocol": ["full", "reds4", "vid4", "udm10", "vimeo90k"],
     "tracking.mode": ["offline", "online", "none"],
     "schedule.pretrain.shape": ["cosine", "onecycle", "constant"],
     "schedule.finetune.shape": ["cosine", "onecycle", "constant"],
@@ -262,6 +263,13 @@ def test_a_path_is_refused_where_nothing_reads_it():
     validate(changed({"data.path": "clips", "data.name": "folder"}))
 
 
+def test_data_that_contradict_the_protocol_are_refused():
+    text = refusal(changed({"evaluate.protocol": "reds4", "data.channel": "y"}))
+    assert "data.channel=y contradicts evaluate.protocol=reds4" in text
+    assert "data.crop=3 contradicts" in refusal(changed({"evaluate.protocol": "vid4", "data.crop": 3}))
+    validate(changed({"evaluate.protocol": "vid4", "data.crop": 8}))
+
+
 @pytest.mark.parametrize("name", ["bd_basicvsr", "bd_duf"])
 @pytest.mark.parametrize("factors", [[2], [3], [2, 2, 2]])
 def test_blur_is_defined_for_a_scale_of_four(name, factors):
@@ -397,6 +405,18 @@ def test_knobs_hold_every_value_but_places_and_loggers():
         if group in knobs:
             assert (knobs[group][inner] if inner else knobs[group]) == value
     assert json.loads(json.dumps(knobs)) == knobs
+
+
+@pytest.mark.parametrize(("values", "channel", "crop"), [
+    ({}, "y", 0),
+    ({"data.channel": "rgb", "data.crop": 4}, "rgb", 4),
+    ({"evaluate.protocol": "reds4"}, "rgb", 0),
+    ({"evaluate.protocol": "udm10", "data.crop": 8}, "y", 8),
+])  # fmt: skip
+def test_knobs_say_what_was_compared(values, channel, crop):
+    knobs = changed(values).knobs()
+    assert (knobs["data"]["channel"], knobs["data"]["crop"]) == (channel, crop)
+    assert knobs["evaluate"]["protocol"] == values.get("evaluate.protocol", "full")
 
 
 def test_stages_come_in_the_order_of_the_method():

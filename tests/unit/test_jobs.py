@@ -237,6 +237,19 @@ def test_the_demo_schedule_warns_with_other_data():
     assert config_warnings(changed(data__name="folder", schedule__name="short")) == []
 
 
+@pytest.mark.parametrize(("protocol", "degradation", "published"), [
+    ("udm10", "bicubic", "bd_basicvsr or bd_duf"),
+    ("reds4", "bd_duf", "bicubic or bicubic_uint8_passes"),
+])  # fmt: skip
+def test_a_degradation_that_a_protocol_is_not_published_with_is_said(protocol, degradation, published):
+    given = {"evaluate__protocol": protocol, "data__degradation": degradation}
+    assert config_warnings(changed(**given)) == [
+        f"evaluate.protocol={protocol} with data.degradation={degradation}: published numbers on this set are of"
+        f" {published}"
+    ]
+    assert config_warnings(changed(evaluate__protocol="vid4", data__degradation=degradation)) == []
+
+
 # Collecting
 
 QUALITY = {"psnr": 30.5, "ssim": 0.9, "clips": {}, "frames": {}}

@@ -142,6 +142,12 @@ def test_milliseconds_replace_the_ratio() -> None:
         ({"data__channel": "rgb"}, {"reference", *CUT}),
         ({"data__crop": 4}, {"reference", *CUT}),
         ({"evaluate__crops": 3}, {"reference", "evaluate"}),
+        ({"evaluate__temporal": False}, {"reference", "evaluate"}),
+        ({"evaluate__temporal_pairs": 0}, {"reference", "evaluate"}),
+        ({"evaluate__protocol": "reds4"}, {"reference", *CUT}),
+        ({"evaluate__protocol": "vimeo90k"}, {"reference", *CUT}),
+        ({"evaluate__protocol": "vid4"}, set()),  # compares as the defaults do
+        ({"evaluate__protocol": "udm10", "data__crop": 8}, {"reference", *CUT}),
         ({"evaluate__latency_size": [90, 160]}, {"measure"}),
         ({"evaluate__latency_frames": 9}, {"measure"}),
         ({"evaluate__latency_repeats": 9}, {"measure"}),

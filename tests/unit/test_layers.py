@@ -11,7 +11,15 @@ SRC = Path(__file__).parents[2] / "src"
 FILES = sorted(SRC.rglob("*.py"))
 
 # Module prefix -> the prefixes of this project that it may import. The longest matching prefix counts.
-L0 = ("vsrprune.errors", "vsrprune.channels", "vsrprune.store", "vsrprune.config", "vsrprune.keys", "vsrprune.results")
+L0 = (
+    "vsrprune.errors",
+    "vsrprune.channels",
+    "vsrprune.store",
+    "vsrprune.config",
+    "vsrprune.keys",
+    "vsrprune.protocols",
+    "vsrprune.results",
+)
 ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.errors": (),
     "vsrprune.naming": (),
@@ -22,7 +30,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.machine": (),
     "vsrprune.processes": (),
     "vsrprune.store": ("vsrprune.lease",),
-    "vsrprune.config": ("vsrprune.errors",),
+    "vsrprune.protocols": ("vsrprune.errors",),
+    "vsrprune.config": ("vsrprune.errors", "vsrprune.protocols"),
     "vsrprune.results": ("vsrprune.errors", "vsrprune.store"),
     "vsrprune.keys": ("vsrprune.config", "vsrprune.store"),
     "vsrprune.data": ("vsrprune.data", "vsrprune.errors", "vsrprune.store"),
@@ -60,6 +69,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "vsrprune.housekeeping",
         "vsrprune.results",
         "vsrprune.jobs",
+        "vsrprune.protocols",
         "vsrprune.store",
     ),
     "vsrprune.housekeeping": (
@@ -125,6 +135,7 @@ HEAVY = {
     "dask_jobqueue": ("hydra_plugins",),
     "ray": ("hydra_plugins",),
     "pandas": (),
+    "cv2": ("vsrprune.metrics.temporal",),
     "matplotlib": (),
     "torch": (
         "vsrprune.data",

@@ -26,12 +26,14 @@ def imresize(images_NCHW: Tensor, scale: float) -> Tensor:
     Sides become ceil(side * scale).
     """
     height, width = images_NCHW.shape[-2:]
-    return _columns(_rows(images_NCHW, _resize_bands(height, scale)), _resize_bands(width, scale))
+    return _both(images_NCHW, _resize_bands(height, scale), _resize_bands(width, scale), images_NCHW.dtype)
 
 
 def bicubic_uint8(frames_TCHW: Tensor, scale: float) -> Tensor:
     """`imresize` of 8-bit frames, clipped and rounded once to 8 bits: MATLAB on an image that im2double made."""
-    return to_uint8(imresize(frames_TCHW.double(), scale) / 255)
+    height, width = frames_TCHW.shape[-2:]
+    resized = _both(frames_TCHW, _resize_bands(height, scale), _resize_bands(width, scale), torch.float64)
+    return _rounded(resized, "half_up")
 
 
 def bicubic_uint8_passes(frames_TCHW: Tensor, scale: float) -> Tensor:
@@ -42,8 +44,8 @@ def bicubic_uint8_passes(frames_TCHW: Tensor, scale: float) -> Tensor:
     """
     height, width = frames_TCHW.shape[-2:]
     # A pass at 1/4 sums 8-bit values times multiples of 2^-12: exact in float32, so that halves are seen as halves.
-    flat_TCHW = _rounded(_rows(frames_TCHW.float(), _resize_bands(height, scale)), "half_up")
-    return _rounded(_columns(flat_TCHW.float(), _resize_bands(width, scale)), "half_up")
+    flat_TCHW = _rounded(_rows(frames_TCHW, _resize_bands(height, scale), torch.float32), "half_up")
+    return _rounded(_columns(flat_TCHW, _resize_bands(width, scale), torch.float32), "half_up")
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ BD_DUF = BlurDown(kernel=13, sigma=1.6, padding="reflect", phase=0, rounding="ha
 def blur_down(frames_TCHW: Tensor, scale: int, blur: BlurDown) -> Tensor:
     """8-bit frames (..., H, W) blurred and sampled at `phase`, `phase` + `scale`, ..., in 8 bits again."""
     height, width = frames_TCHW.shape[-2:]
-    rows_TCHW = _rows(frames_TCHW.double(), _blur_bands(height, scale, blur))
-    return _rounded(_columns(rows_TCHW, _blur_bands(width, scale, blur)), blur.rounding)
+    rows, columns = _blur_bands(height, scale, blur), _blur_bands(width, scale, blur)
+    return _rounded(_both(frames_TCHW, rows, columns, torch.float64), blur.rounding)
 
 
 # Name -> 8-bit frames (T, C, H, W) and the factor by which they shrink -> 8-bit frames.
@@ -133,19 +135,24 @@ def _rounded(values: Tensor, rounding: str) -> Tensor:
 Bands = list[tuple[int, Tensor]]
 
 
-def _rows(images: Tensor, bands: Bands) -> Tensor:
-    """A banded matrix (H', H) times every image (..., H, W)."""
+def _both(images: Tensor, rows: Bands, columns: Bands, dtype: torch.dtype) -> Tensor:
+    """Every image between two banded matrices."""
+    return _columns(_rows(images, rows, dtype), columns, dtype)
+
+
+def _rows(images: Tensor, bands: Bands, dtype: torch.dtype) -> Tensor:
+    """A banded matrix (H', H) times every image (..., H, W), in `dtype`."""
     flat_NHW = images.reshape(-1, *images.shape[-2:])
-    products = [
-        torch.bmm(weights.to(images).expand(len(flat_NHW), -1, -1), flat_NHW[:, first : first + weights.shape[1]])
-        for first, weights in bands
-    ]
+    products = []
+    for first, weights in bands:
+        inputs_NHW = flat_NHW[:, first : first + weights.shape[1]].to(dtype)  # here, where it stays in the cache
+        products.append(torch.bmm(weights.to(inputs_NHW).expand(len(inputs_NHW), -1, -1), inputs_NHW))
     return torch.cat(products, dim=1).reshape(*images.shape[:-2], -1, images.shape[-1])
 
 
-def _columns(images: Tensor, bands: Bands) -> Tensor:
-    """Every image (..., H, W) times the transpose of a banded matrix (W', W)."""
-    return _rows(images.mT, bands).mT
+def _columns(images: Tensor, bands: Bands, dtype: torch.dtype) -> Tensor:
+    """Every image (..., H, W) times the transpose of a banded matrix (W', W), in `dtype`."""
+    return _rows(images.mT, bands, dtype).mT
 
 
 def _bands(matrix: Tensor) -> Bands:

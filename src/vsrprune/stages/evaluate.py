@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from torch.nn import functional as F
 from vsrprune.data.clips import Clip
 from vsrprune.data.degradation import bicubic_uint8, to_uint8
 from vsrprune.metrics.quality import FrameQuality, frame_quality
+from vsrprune.metrics.temporal import TemporalQuality, TruthMotion, temporal_quality
 from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.protocols import Comparison
 
 CROP_SIDE = 96  # of the pictures, in high-resolution pixels
 
@@ -34,10 +36,26 @@ class CropPlace:
     side: int
 
 
-def clip_quality(clips: Sequence[Clip], upscale: Callable[[Clip], Tensor], channel: str, crop: int) -> dict[str, Any]:
-    """Quality of `upscale` (clip -> uint8 frames): mean over frames per clip, then over clips; PSNR per frame."""
-    scores = {clip.name: frame_quality(upscale(clip), clip.high_TCHW, channel, crop) for clip in clips}
+def clip_quality(clips: Sequence[Clip], outputs: Mapping[str, Tensor], compared: Comparison) -> dict[str, Any]:
+    """Quality of outputs (uint8 frames by clip): mean over frames per clip, then over clips; PSNR per frame."""
+    scores = {}
+    for clip in clips:
+        counts = slice(clip.frames // 2, clip.frames // 2 + 1) if compared.centre else slice(None)
+        output_TCHW, truth_TCHW = outputs[clip.name][counts], clip.high_TCHW[counts]
+        scores[clip.name] = frame_quality(output_TCHW, truth_TCHW, compared.channel, compared.crop)
     return quality_of(scores)
+
+
+def with_temporal(
+    quality: dict[str, Any], outputs: Mapping[str, Tensor], motions: Mapping[str, TruthMotion]
+) -> dict[str, Any]:
+    """Quality and its temporal consistency, per clip and mean over the clips that have more than one frame."""
+    found = {name: temporal_quality(outputs[name], motion) for name, motion in motions.items()}
+    measured = {name: asdict(temporal) for name, temporal in found.items() if temporal is not None}
+    clips = {name: {**values, **measured.get(name, {})} for name, values in quality["clips"].items()}
+    names = [item.name for item in fields(TemporalQuality)] if measured else []
+    means = {name: float(np.mean([values[name] for values in measured.values()])) for name in names}
+    return {**quality, **means, "clips": clips}
 
 
 def quality_of(scores: dict[str, FrameQuality]) -> dict[str, Any]:
@@ -55,10 +73,20 @@ def quality_of(scores: dict[str, FrameQuality]) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def super_resolve(network: BasicVSR, clip: Clip, device: torch.device) -> tuple[Tensor, Hidden]:
-    """The clip's uint8 output frames and the network's hidden states; the whole sequence at once."""
-    output = network(clip.low_TCHW[None].to(device).float() / 255)
-    return to_uint8(output.frames_NTCHW[0].float()).cpu(), output.hidden
+def super_resolve(network: BasicVSR, clip: Clip, device: torch.device, mirrored: bool = False) -> tuple[Tensor, Hidden]:
+    """The clip's uint8 output frames and the network's hidden states; the whole sequence at once.
+
+    mirrored: the network sees the clip forth and back, and both outputs of a frame are averaged, as BasicVSR does with
+    the seven frames of Vimeo-90K; hidden states are those of the way forth.
+    """
+    low_TCHW = torch.cat((clip.low_TCHW, clip.low_TCHW.flip(0))) if mirrored else clip.low_TCHW
+    output = network(low_TCHW[None].to(device).float() / 255)
+    frames_TCHW = output.frames_NTCHW[0].float()  # under autocast it has sixteen bits
+    if mirrored:
+        forth_TCHW, back_TCHW = frames_TCHW.chunk(2)
+        frames_TCHW = (forth_TCHW + back_TCHW.flip(0)) / 2
+    hidden = {branch: states[: clip.frames] for branch, states in output.hidden.items()}
+    return to_uint8(frames_TCHW).cpu(), hidden
 
 
 def bicubic(clip: Clip, scale: int) -> Tensor:

@@ -1,0 +1,138 @@
+"""Temporal consistency: does an output move as the truth does, and does it keep still where the truth does?
+
+Two measures, both zero at best, on pairs of consecutive frames. Flow is Farneback's, by OpenCV with the arguments of
+the code that defines tOF, so that numbers stand beside published ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Flow = NDArray[np.float32]  # (H, W, 2), x then y, in pixels: what stands at p stands at p + flow(p) one frame later
+Frame = NDArray[np.uint8]  # (H, W, 3)
+
+FARNEBACK = (0.5, 3, 15, 3, 5, 1.2, 0)  # scale between levels, levels, window, iterations, and its polynomials
+BORDER, MULTIPLE = 8, 32  # tOF leaves out at least so many border pixels, and keeps multiples of that many
+cv2.setNumThreads(1)  # more gain nothing in Farneback's flow, and would ignore a job's share of the threads
+
+
+@dataclass(frozen=True)
+class TruthMotion:
+    """Of pairs (t, t + 1) of a true clip: t, the flow from t to t + 1, the pixels seen in both, the warping error."""
+
+    starts: Sequence[int]
+    flows: list[Flow]
+    visible: list[NDArray[np.bool_]]
+    warping_errors: list[float]
+
+
+@dataclass(frozen=True)
+class TemporalQuality:
+    """Means over the pairs of a clip.
+
+    tof: length of the difference between the output's flow and the truth's, in pixels (Chu et al. 2020). warping_error:
+    mean square difference of an output frame and the next one warped back by the *truth's* flow, RGB in [0, 1], over
+    the pixels that are seen in both (Lai et al. 2018). warping_error_truth: the same of the true frames. Below it lies
+    what is smoother than the truth, not what is better.
+    """
+
+    tof: float
+    warping_error: float
+    warping_error_truth: float
+
+
+def truth_motion(truth_TCHW: Tensor, most: int) -> TruthMotion:
+    """Motion of a true clip (uint8 RGB) at no more than `most` pairs, evenly spread over it; 0: at all."""
+    starts = spread_pairs(len(truth_TCHW), most)
+    flows, visible, errors = [], [], []
+    for t in starts:
+        first, second = _frame(truth_TCHW, t), _frame(truth_TCHW, t + 1)
+        forth, back = _flow(first, second), _flow(second, first)
+        flows.append(forth)
+        visible.append(seen_in_both(forth, back))
+        errors.append(_warping_error(first, second, forth, visible[-1]))
+    return TruthMotion(starts, flows, visible, errors)
+
+
+def temporal_quality(output_TCHW: Tensor, motion: TruthMotion) -> TemporalQuality | None:
+    """Compare a uint8 RGB clip with the motion of its truth; None for a clip of a single frame."""
+    if not motion.starts:
+        return None
+    lengths, errors = [], []
+    for t, flow, visible in zip(motion.starts, motion.flows, motion.visible, strict=True):
+        first, second = _frame(output_TCHW, t), _frame(output_TCHW, t + 1)
+        difference = _inner(_flow(first, second)) - _inner(flow)
+        lengths.append(np.linalg.norm(difference.astype(np.float64), axis=-1).mean())
+        errors.append(_warping_error(first, second, flow, visible))
+    return TemporalQuality(float(np.mean(lengths)), float(np.mean(errors)), float(np.mean(motion.warping_errors)))
+
+
+def spread_pairs(frames: int, most: int) -> Sequence[int]:
+    """First frames of at most `most` (0: all) of the pairs of a clip, the first and the last pair among them."""
+    pairs = max(frames - 1, 0)
+    if most == 0 or pairs <= most:
+        return list(range(pairs))
+    return [int(t) for t in np.linspace(0, pairs - 1, most).round()]
+
+
+def seen_in_both(forth: Flow, back: Flow) -> NDArray[np.bool_]:
+    """(H, W): pixels of the first frame that stay inside, and come back where they were.
+
+    |forth(p) + back(p + forth(p))|^2 <= 0.01 (|forth|^2 + |back|^2) + 0.5 (Sundaram et al. 2010).
+    """
+    height, width = forth.shape[:2]
+    back = _warped(back, forth)
+    place = _places(forth)
+    inside = (place >= 0).all(-1) & (place[..., 0] <= width - 1) & (place[..., 1] <= height - 1)
+    apart, reach = np.square(forth + back).sum(-1), np.square(forth).sum(-1) + np.square(back).sum(-1)
+    return np.asarray(inside & (apart <= 0.01 * reach + 0.5))
+
+
+def _frame(frames_TCHW: Tensor, t: int) -> Frame:
+    return np.ascontiguousarray(frames_TCHW[t].permute(1, 2, 0).cpu().numpy())
+
+
+def _flow(first: Frame, second: Frame) -> Flow:
+    greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, second)]
+    return np.asarray(cv2.calcOpticalFlowFarneback(*greys, None, *FARNEBACK))  # type: ignore[call-overload]
+
+
+def _inner(flow: Flow) -> Flow:
+    """What tOF compares: the largest middle of sides in multiples of 32 that leaves 8 pixels at every border.
+
+    Of a side that has none, all.
+    """
+    spans = []
+    for side in flow.shape[:2]:
+        kept = max((side - 2 * BORDER) // MULTIPLE * MULTIPLE, 0) or side
+        spans.append(slice((side - kept) // 2, (side - kept) // 2 + kept))
+    return flow[spans[0], spans[1]]
+
+
+def _warping_error(first: Frame, second: Frame, flow: Flow, visible: NDArray[np.bool_]) -> float:
+    difference = _warped(_unit(second), flow) - _unit(first)
+    seen = difference[visible]
+    return float(np.square(seen, dtype=np.float64).mean()) if seen.size else 0.0
+
+
+def _unit(frame: Frame) -> NDArray[np.float32]:
+    """In [0, 1]."""
+    return frame.astype(np.float32) / np.float32(255)
+
+
+def _warped(image: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
+    """The image at p + flow(p), between its pixels bilinearly; its border pixels stand for what lies outside."""
+    place = _places(flow)
+    return np.asarray(cv2.remap(image, place[..., 0], place[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _places(flow: Flow) -> Flow:
+    height, width = flow.shape[:2]
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    return np.stack((x, y), axis=-1) + flow

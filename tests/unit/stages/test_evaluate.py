@@ -1,0 +1,110 @@
+"""What the evaluation puts together: the frames that count, clips shown forth and back, means over clips."""
+
+import math
+
+import pytest
+import torch
+
+from vsrprune.data.clips import Clip, make_clip
+from vsrprune.data.degradation import to_uint8
+from vsrprune.data.demo import demo_clips
+from vsrprune.metrics.temporal import temporal_quality, truth_motion
+from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.basicvsr_channels import BasicVSRArguments
+from vsrprune.protocols import Comparison
+from vsrprune.stages.evaluate import clip_quality, super_resolve, with_temporal
+
+CPU = torch.device("cpu")
+TINY = BasicVSRArguments(
+    channels=4, blocks=1, upsampler_channels=4, bidirectional=True, upscale_factors=(2, 2), slope=0.1, flow_levels=2,
+    flow_kernel=3, flow_widths=(4,),
+)  # fmt: skip
+
+
+def noise(seed, *shape):
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def clip_of(name, frames, seed=0):
+    return make_clip(name, noise(seed, frames, 3, 16, 20), 4)[0]
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    made = BasicVSR(TINY).eval()
+    with torch.no_grad():  # untrained last layers are close to zero: make time matter
+        for parameter in made.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return made
+
+
+@pytest.mark.parametrize(("frames", "middle"), [(7, 3), (1, 0), (4, 2)])
+def test_only_the_middle_frame_counts(frames, middle):
+    clip = clip_of("walk", frames)
+    output = noise(1, frames, 3, 16, 20)
+    output[middle] = clip.high_TCHW[middle]
+    quality = clip_quality([clip], {"walk": output}, Comparison("rgb", 0, centre=True))
+    assert quality["psnr"] == 100
+    assert quality["frames"] == {"walk": [100]}
+    assert clip_quality([clip], {"walk": output}, Comparison("rgb", 0))["psnr"] < 100 or frames == 1
+
+
+def test_means_are_over_frames_then_over_clips():
+    clips = [
+        Clip(name, torch.full((frames, 3, 16, 16), 100, dtype=torch.uint8), noise(0, frames, 3, 4, 4))
+        for name, frames in (("long", 3), ("short", 1))
+    ]
+    outputs = {clip.name: clip.high_TCHW.clone() for clip in clips}
+    outputs["long"][:] += torch.tensor([1, 5, 10], dtype=torch.uint8).view(3, 1, 1, 1)
+    outputs["short"] += 51
+    of_long = (48.1308036 + 34.1514035 + 28.1308036) / 3  # 10 log10(255^2 / difference^2)
+    quality = clip_quality(clips, outputs, Comparison("rgb", 0))
+    assert quality["clips"]["long"]["psnr"] == pytest.approx(of_long)
+    assert quality["psnr"] == pytest.approx((of_long + 13.9794001) / 2)
+
+
+def test_mirrored_clips_are_seen_forth_and_back_and_averaged(network):
+    clip = clip_of("walk", 3)
+    with torch.inference_mode():
+        low = clip.low_TCHW.float() / 255
+        seen = network(low[[0, 1, 2, 2, 1, 0]][None])
+    by_hand = to_uint8((seen.frames_NTCHW[0, [0, 1, 2]] + seen.frames_NTCHW[0, [5, 4, 3]]) / 2)
+    output, hidden = super_resolve(network, clip, CPU, mirrored=True)
+    assert (output == by_hand).all()
+    for branch, states in hidden.items():
+        assert len(states) == 3
+        assert all((state == of).all() for state, of in zip(states, seen.hidden[branch], strict=False))
+    assert (output != super_resolve(network, clip, CPU)[0]).any()
+
+
+def test_unmirrored_clips_are_seen_once(network):
+    clip = clip_of("walk", 3)
+    output, hidden = super_resolve(network, clip, CPU)
+    with torch.inference_mode():
+        seen = network(clip.low_TCHW[None].float() / 255)
+    assert (output == to_uint8(seen.frames_NTCHW[0])).all()
+    assert {branch: len(states) for branch, states in hidden.items()} == dict.fromkeys(seen.hidden, 3)
+
+
+def test_temporal_consistency_is_the_mean_over_clips_with_motion():
+    clips = [*demo_clips(4, 0, 1, 1, 3).val, clip_of("still", 1)]
+    outputs = {clip.name: clip.low_TCHW.repeat_interleave(4, -1).repeat_interleave(4, -2) for clip in clips}
+    motions = {clip.name: truth_motion(clip.high_TCHW, 0) for clip in clips}
+    plain = clip_quality(clips, outputs, Comparison("y", 0))
+    quality = with_temporal(plain, outputs, motions)
+    single = [temporal_quality(outputs[clip.name], motions[clip.name]) for clip in clips[:-1]]
+    for name in ("tof", "warping_error", "warping_error_truth"):
+        values = [getattr(temporal, name) for temporal in single]
+        assert quality[name] == pytest.approx(math.fsum(values) / len(values))
+        assert [quality["clips"][clip.name][name] for clip in clips[:-1]] == values
+    assert quality["clips"]["still"] == plain["clips"]["still"]
+    assert {name: quality[name] for name in plain if name != "clips"} == {
+        name: plain[name] for name in plain if name != "clips"
+    }
+
+
+def test_clips_of_single_frames_have_no_temporal_consistency():
+    clip = clip_of("still", 1)
+    plain = clip_quality([clip], {"still": clip.high_TCHW}, Comparison("y", 0))
+    assert with_temporal(plain, {"still": clip.high_TCHW}, {"still": truth_motion(clip.high_TCHW, 8)}) == plain

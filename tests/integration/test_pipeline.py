@@ -185,6 +185,36 @@ class _Stops(Pretrain):
         return super().losses(batch)
 
 
+def test_temporal_consistency_is_a_result_of_what_ends_in_tables(tmp_path: Path) -> None:
+    result = run(tmp_path)
+    for name, quality in result.quality.items():
+        reported = name in ("bicubic", "dense", "finetuned")
+        assert (quality.tof is not None) == (quality.warping_error is not None) == reported
+        assert all(("tof" in clip) == reported for clip in quality.clips.values())
+    assert result.quality["bicubic"].tof > 0
+    assert result.quality["bicubic"].warping_error_truth == result.quality["finetuned"].warping_error_truth > 0
+    assert Result.load(tmp_path / "runs" / "job") == result
+    without = run(tmp_path, evaluate__temporal=False)
+    assert {quality.tof for quality in without.quality.values()} == {None}
+    assert {name: quality.psnr for name, quality in without.quality.items()} == {
+        name: quality.psnr for name, quality in result.quality.items()
+    }
+    assert without.stages["finetune"] == result.stages["finetune"]
+
+
+def test_a_protocol_and_a_degradation_are_followed_and_named(shared: Path) -> None:
+    own = run(shared)
+    published = run(shared, evaluate__protocol="vimeo90k", data__degradation="bd_basicvsr")
+    assert published.knobs["evaluate"]["protocol"] == "vimeo90k"
+    assert published.knobs["data"]["degradation"] == "bd_basicvsr"
+    for quality in published.quality.values():
+        assert {len(psnr) for psnr in quality.frames.values()} == {1}
+    assert published.quality["bicubic"].psnr < own.quality["bicubic"].psnr - 0.1  # blurred clips are worse to enlarge
+    assert {len(errors) for errors in published.hidden_error.values()} == {
+        len(errors) for errors in own.hidden_error.values()
+    }
+
+
 def test_a_stage_that_was_cut_off_ends_with_the_same_weights(tmp_path: Path) -> None:
     clips = demo_clips(4, 0, 1, 1, 5).train
     arguments = plan_job(minimal_config(tmp_path)).arguments

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,15 @@ def test_the_summary_says_what_dashboards_plot() -> None:
     assert (values["macs_kept"], values["macs"], values["parameters"], values["parameters_kept"]) == (0.5, 500, 60, 0.6)
     assert values["units_cut"] == pytest.approx(1 / 3)
     assert (values["latency_ms"], values["latency_ms_dense"], values["speed_up"]) == (8.0, 12.0, 1.5)
+
+
+def test_the_summary_holds_temporal_consistency_where_it_was_measured() -> None:
+    result = small_result()
+    assert not [name for name in summary_of(result, {}) if name.startswith(("tof", "warping_error"))]
+    result.quality["finetuned"] = replace(result.quality["finetuned"], tof=0.25, warping_error=0.001)
+    values = summary_of(result, {})
+    assert (values["tof/finetuned"], values["warping_error/finetuned"]) == (0.25, 0.001)
+    assert "tof/dense" not in values
 
 
 def test_a_job_that_was_not_measured_has_no_latency_in_its_summary() -> None:

@@ -151,8 +151,7 @@ class RatioSearch:
             "training": asdict(self._training),
             "rungs": list(search.rungs),
             "clips": [search.clips, search.frames, search.seed],
-            "channel": self._config.data.channel,
-            "crop": self._config.data.crop,
+            "comparison": asdict(self._config.comparison),
             "precision": self._config.trainer.precision,
         }
 
@@ -194,8 +193,7 @@ class RatioSearch:
             train_clips=train,
             score_clips=scoring,
             training=self._training,
-            channel=self._config.data.channel,
-            crop=self._config.data.crop,
+            compared=self._config.comparison,
             device=device,
         )
 

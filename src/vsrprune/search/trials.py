@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vsrprune.channels import ChannelLayout, PrunePlan
 from vsrprune.data.clips import Clip
 from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
 from vsrprune.errors import UserError
 from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.protocols import Comparison
 from vsrprune.pruning.gates import zero_cut_gates
 from vsrprune.pruning.selection import select
 from vsrprune.pruning.surgery import compact
@@ -40,7 +40,7 @@ class Training:
 class Proof:
     """Everything a trial needs, in memory once.
 
-    score_clips: clips that trials are scored on, and not fine-tuned on. channel, crop: of the PSNR.
+    score_clips: clips that trials are scored on, and not fine-tuned on. compared: what of them the PSNR is of.
     """
 
     dense: BasicVSR
@@ -51,8 +51,7 @@ class Proof:
     train_clips: Sequence[Clip]
     score_clips: Sequence[Clip]
     training: Training
-    channel: str
-    crop: int
+    compared: Comparison
     device: torch.device
 
     def plan(self, counts: Mapping[str, int]) -> PrunePlan:
@@ -108,10 +107,9 @@ class Proof:
     def _psnr(self, network: BasicVSR) -> float:
         network = network.to(self.device).eval()
 
-        def upscale(clip: Clip) -> Tensor:
-            return super_resolve(network, clip, self.device)[0]
-
-        psnr: float = clip_quality(self.score_clips, upscale, self.channel, self.crop)["psnr"]
+        mirrored = self.compared.centre
+        outputs = {clip.name: super_resolve(network, clip, self.device, mirrored)[0] for clip in self.score_clips}
+        psnr: float = clip_quality(self.score_clips, outputs, self.compared)["psnr"]
         return psnr
 
 

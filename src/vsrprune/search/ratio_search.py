@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 import time
@@ -48,6 +49,7 @@ from vsrprune.search.study import (
 )
 from vsrprune.search.trials import Proof, Training, split_for_scoring
 from vsrprune.store import Artifact, content_key, write_atomically, write_json
+from vsrprune.tracking import is_tracked
 
 SEARCH, PLAN = "search.json", "plan.yaml"
 POLL_S = 0.5
@@ -419,7 +421,7 @@ class RatioSearch:
     def _mirrored(self) -> Any:
         tracking = self._config.tracking
         return mirrored(
-            tracking.mode,
+            "none" if self._is_mirrored() else tracking.mode,
             project=tracking.project,
             entity=tracking.entity,
             name=self._folder.name,
@@ -428,6 +430,14 @@ class RatioSearch:
             folder=self._folder,
             warn=partial(_warn, self._say),
         )
+
+    def _is_mirrored(self) -> bool:
+        """Whether an earlier call mirrored all that this one asks for."""
+        path = self._folder / SEARCH
+        if not (is_tracked(self._folder) and path.is_file()):
+            return False
+        found = json.loads(path.read_text())
+        return bool(found["finals"]) and len(found["trials"]) >= (self._search.refine or self._search.trials)
 
 
 def _warn(say: Callable[[str], None], text: str) -> None:

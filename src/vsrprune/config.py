@@ -24,6 +24,7 @@ METHODS = ("ssl", "l1")
 TIMED_PRECISIONS = ("32", "bf16", "16")
 DEGRADATIONS = (*BICUBIC, *BLUR)
 BLUR_SCALE = 4  # the only one that published numbers with blur have
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 @dataclass
@@ -65,11 +66,16 @@ class DataConfig:
 
 @dataclass
 class PretrainSchedule:
-    """Stage 0, the dense network with its gates."""
+    """Stage 0, the dense network with its gates.
+
+    With pretrained_flow=FILE the flow net stands still for flow_frozen_steps, then trains at flow_lr_share of the rate.
+    """
 
     steps: int = 500
     lr: float = 2e-3
     shape: str = "onecycle"
+    flow_frozen_steps: int = 0
+    flow_lr_share: float = 0.125
 
 
 @dataclass
@@ -224,6 +230,7 @@ class Config:
     until: str = "evaluate"
     dry_run: bool = False
     pretrained: str = ""
+    pretrained_flow: str = ""
     store_dir: str = "store"
     runs_dir: str = "runs"
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -318,6 +325,7 @@ def _check_numbers(config: Config) -> None:
         "schedule.log_every": (schedule.log_every, 1),
         "schedule.checkpoint_every": (schedule.checkpoint_every, 1),
         "schedule.pretrain.steps": (schedule.pretrain.steps, 1),
+        "schedule.pretrain.flow_frozen_steps": (schedule.pretrain.flow_frozen_steps, 0),
         "schedule.sparsify.growth_interval": (schedule.sparsify.growth_interval, 1),
         "schedule.sparsify.hold_steps": (schedule.sparsify.hold_steps, 0),
         "schedule.finetune.steps": (schedule.finetune.steps, 1),
@@ -339,6 +347,7 @@ def _check_numbers(config: Config) -> None:
             raise UserError(f"{name} must be less than 2^63; got {seed}")
     positive = {
         "schedule.pretrain.lr": schedule.pretrain.lr,
+        "schedule.pretrain.flow_lr_share": schedule.pretrain.flow_lr_share,
         "schedule.sparsify.lr": schedule.sparsify.lr,
         "schedule.sparsify.gate_lr": schedule.sparsify.gate_lr,
         "store.lease_seconds": config.store.lease_seconds,
@@ -403,8 +412,19 @@ def _check_pairs(config: Config) -> None:
             f"schedule.batch={config.schedule.batch} cannot be split over trainer.devices={config.trainer.devices};"
             " it must be a multiple of it"
         )
-    if config.pretrained and not Path(config.pretrained).expanduser().is_file():
-        raise UserError(f"pretrained must be a .safetensors file; there is none at {config.pretrained!r}")
+    if config.pretrained and config.pretrained_flow:
+        raise UserError(
+            "pretrained and pretrained_flow are both given, but a pretrained network has a flow net; give one of them"
+        )
+    for name in ("pretrained", "pretrained_flow"):
+        _check_weights_file(name, getattr(config, name))
+
+
+def _check_weights_file(name: str, file: str) -> None:
+    path = Path(file).expanduser()
+    if file and not (path.is_file() and path.suffix in WEIGHT_SUFFIXES):
+        lack = f"{path.suffix!r} is another kind" if path.is_file() else "there is none"
+        raise UserError(f"{name} must be a file of weights ({', '.join(WEIGHT_SUFFIXES)}); got {file!r}: {lack}")
 
 
 def _check_launcher(launcher: LauncherConfig) -> None:

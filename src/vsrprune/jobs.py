@@ -70,7 +70,7 @@ def plan_job(config: Config) -> Job:
         ratios=config.ratios,
     )
     sources, identity = _data(config, arguments.scale)
-    stages = plan_stages(config, identity, _file_hash(config.pretrained))
+    stages = plan_stages(config, identity, _file_hash(config.pretrained), _file_hash(config.pretrained_flow))
     return Job(config, arguments, layout, stages, sources)
 
 

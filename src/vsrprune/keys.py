@@ -46,10 +46,11 @@ class StagePlan:
     settings: dict[str, Any]
 
 
-def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "") -> list[StagePlan]:
+def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "", flow_hash: str = "") -> list[StagePlan]:
     """The stages of a job in the order in which they run, up to and with `config.until`.
 
     pretrained_hash: hash of the file named by `config.pretrained`, which then takes the place of pretraining.
+    flow_hash: hash of the file named by `config.pretrained_flow`, the flow net that pretraining starts from.
     """
     stages: dict[str, StagePlan] = {}
 
@@ -67,7 +68,7 @@ def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "") -
             "pretrain",
             model=model,
             **training,
-            schedule=asdict(config.schedule.pretrain),
+            **_pretraining(config, flow_hash),
             seed=config.pretrain_seed,
         )
     compared = config.comparison
@@ -114,6 +115,14 @@ def _training(config: Config, data: DataIdentity) -> dict[str, Any]:
         "frames": schedule.frames,
         "precision": config.trainer.precision,
     }
+
+
+def _pretraining(config: Config, flow_hash: str) -> dict[str, Any]:
+    """The schedule; what it says of a trained flow net is idle without one."""
+    schedule = asdict(config.schedule.pretrain)
+    if flow_hash:
+        return {"schedule": schedule, "flow": flow_hash}
+    return {"schedule": {name: value for name, value in schedule.items() if not name.startswith("flow_")}}
 
 
 def _place(config: Config) -> dict[str, Any]:

@@ -33,8 +33,9 @@ from vsrprune.metrics.memory import peak_memory
 from vsrprune.metrics.temporal import TruthMotion, truth_motion
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import RGB
+from vsrprune.models.checkpoints import load_dense, load_flow
 from vsrprune.models.device_operations import FORMATS, time_tables
-from vsrprune.models.files import load_dense, load_network, save_network
+from vsrprune.models.files import load_network, save_network
 from vsrprune.models.frozen import PRECISIONS, CompiledBasicVSR, FrozenBasicVSR, freeze
 from vsrprune.operations import TimeTable
 from vsrprune.progress import StageProgress
@@ -61,7 +62,7 @@ from vsrprune.stages.evaluate import (
 )
 from vsrprune.stages.finetune import Finetune
 from vsrprune.stages.fit import Hardware, Sampling, fit
-from vsrprune.stages.pretrain import Pretrain
+from vsrprune.stages.pretrain import Pretrain, TrainedFlow
 from vsrprune.stages.sparsify import Sparsify, gate_summary
 from vsrprune.stages.training import TrainingStage
 from vsrprune.store import Artifact, Store, write_atomically, write_json
@@ -207,13 +208,20 @@ class _Run:
         self._tracker.row(row)
 
     def _pretrain(self, folder: Path, work: Path) -> None:
-        if self._config.pretrained:
-            save_network(load_dense(Path(self._config.pretrained).expanduser(), self._job.arguments), folder)
+        config = self._config
+        if config.pretrained:
+            save_network(load_dense(Path(config.pretrained).expanduser(), self._job.arguments, self._note), folder)
             return
-        torch.manual_seed(self._config.pretrain_seed)
-        schedule = self._config.schedule.pretrain
-        module = Pretrain(BasicVSR(self._job.arguments), schedule.steps, schedule.lr, schedule.shape)
-        self._fit(module, self._config.pretrain_seed, folder, work)
+        torch.manual_seed(config.pretrain_seed)
+        network, flow, schedule = BasicVSR(self._job.arguments), None, config.schedule.pretrain
+        if config.pretrained_flow:
+            load_flow(Path(config.pretrained_flow).expanduser(), network, self._note)
+            flow = TrainedFlow(schedule.flow_frozen_steps, schedule.flow_lr_share)
+        module = Pretrain(network, schedule.steps, schedule.lr, schedule.shape, flow)
+        self._fit(module, config.pretrain_seed, folder, work)
+
+    def _note(self, text: str) -> None:
+        self._say(f"  note: {text}")
 
     def _reference(self, folder: Path, work: Path) -> None:
         """Bicubic and the dense network, shared by every job on them."""

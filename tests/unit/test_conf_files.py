@@ -82,7 +82,8 @@ def test_the_defaults_of_the_schema_and_of_the_files_agree() -> None:
     config, schema = composed([]), Config()
     for knob in (
         *("rsc", "residual", "ratio", "target", "scope", "ratios", "score", "order", "tf_weight", "min_kept"),
-        *("round_to", "seed", "pretrain_seed", "until", "dry_run", "pretrained", "store_dir", "runs_dir", "model"),
+        *("round_to", "seed", "pretrain_seed", "until", "dry_run", "pretrained", "pretrained_flow", "model"),
+        *("store_dir", "runs_dir"),
     ):
         assert getattr(config, knob) == getattr(schema, knob), knob
 
@@ -92,6 +93,7 @@ def test_published_schedule() -> None:
     schedule = composed(["schedule=paper"]).schedule
     assert (schedule.batch, schedule.patch, schedule.frames) == (8, 64, 15)
     assert (schedule.pretrain.steps, schedule.pretrain.lr, schedule.pretrain.shape) == (300_000, 2e-4, "cosine")
+    assert (schedule.pretrain.flow_frozen_steps, schedule.pretrain.flow_lr_share) == (5_000, 1 / 8)
     assert (schedule.sparsify.growth_steps, schedule.sparsify.steps) == (5_000, 19_000)
     assert schedule.sparsify.gate_lr == schedule.sparsify.lr == 2e-4
 

@@ -288,13 +288,23 @@ def test_demo_clips_must_be_as_long_as_a_training_sequence():
     validate(changed({"schedule.frames": 11, "data.demo_frames": 10, "data.name": "folder"}))
 
 
-def test_a_pretrained_file_must_exist(tmp_path):
-    missing = str(tmp_path / "dense.safetensors")
-    assert (
-        refusal(changed(pretrained=missing)) == f"pretrained must be a .safetensors file; there is none at {missing!r}"
-    )
-    (tmp_path / "dense.safetensors").write_bytes(b"")
-    validate(changed(pretrained=missing))
+@pytest.mark.parametrize("knob", ["pretrained", "pretrained_flow"])
+def test_a_pretrained_file_must_exist_and_be_of_a_known_kind(tmp_path, knob):
+    for suffix in (".safetensors", ".pth", ".pt"):
+        missing = str(tmp_path / f"dense{suffix}")
+        assert refusal(changed(**{knob: missing})) == (
+            f"{knob} must be a file of weights (.safetensors, .pth, .pt); got {missing!r}: there is none"
+        )
+        (tmp_path / f"dense{suffix}").write_bytes(b"")
+        validate(changed(**{knob: missing}))
+    (tmp_path / "dense.ckpt").write_bytes(b"")
+    assert "'.ckpt' is another kind" in refusal(changed(**{knob: str(tmp_path / "dense.ckpt")}))
+
+
+def test_a_pretrained_network_has_a_flow_net_already(tmp_path):
+    (tmp_path / "net.pth").write_bytes(b"")
+    file = str(tmp_path / "net.pth")
+    assert "pretrained and pretrained_flow are both given" in refusal(changed(pretrained=file, pretrained_flow=file))
 
 
 # Ratios

@@ -223,11 +223,14 @@ def test_more_held_out_demo_clips_change_the_evaluation_alone():
 
 def test_a_pretrained_file_counts_by_its_content(tmp_path):
     for name, content in (("one", b"weights"), ("two", b"weights"), ("three", b"others")):
-        (tmp_path / name).write_bytes(content)
-    one, two, three = (keys_of(plan_job(changed(pretrained=str(tmp_path / n)))) for n in ("one", "two", "three"))
-    assert one == two
-    assert not set(one.values()) & set(three.values())
-    assert one["pretrain"] != keys_of(plan_job(Config()))["pretrain"]
+        (tmp_path / f"{name}.pth").write_bytes(content)
+    for knob in ("pretrained", "pretrained_flow"):
+        one, two, three = (
+            keys_of(plan_job(changed(**{knob: str(tmp_path / f"{n}.pth")}))) for n in ("one", "two", "three")
+        )
+        assert one == two
+        assert not set(one.values()) & set(three.values())
+        assert one["pretrain"] != keys_of(plan_job(Config()))["pretrain"]
 
 
 def test_the_demo_schedule_warns_with_other_data():

@@ -30,8 +30,8 @@ def configured(**knobs):
     return config
 
 
-def keys_of(data=DATA, pretrained_hash="", **knobs):
-    return {stage.stage: stage.key for stage in plan_stages(configured(**knobs), data, pretrained_hash)}
+def keys_of(data=DATA, pretrained_hash="", flow_hash="", **knobs):
+    return {stage.stage: stage.key for stage in plan_stages(configured(**knobs), data, pretrained_hash, flow_hash)}
 
 
 def changes(common=None, **knobs):
@@ -246,6 +246,17 @@ def test_a_pretrained_file_makes_pretraining_idle():
     assert changes(common=file, model__channels=24) == set(ALL)
     assert changes(common=file, schedule__batch=8) == REGULARISED
     assert changes(common=file, pretrained="elsewhere.safetensors") == set()
+
+
+def test_a_pretrained_flow_net_is_where_pretraining_starts():
+    file = {"flow_hash": "abc"}
+    assert changes(**file) == set(ALL)
+    assert changes(common=file, flow_hash="abd") == set(ALL)
+    assert changes(common=file, schedule__pretrain__steps=7) == set(ALL)
+    assert changes(common=file, pretrained_flow="elsewhere.pth") == set()
+    for knob in ("flow_frozen_steps", "flow_lr_share"):
+        assert changes(common=file, **{f"schedule__pretrain__{knob}": 1}) == set(ALL)
+        assert changes(**{f"schedule__pretrain__{knob}": 1}) == set()
 
 
 # One-shot methods

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -41,20 +40,7 @@ def load_network(folder: Path) -> BasicVSR:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / DESCRIPTION}: this does not describe a network ({error!r})") from error
-    _load_exactly(network, read_weights(folder / WEIGHTS), folder / WEIGHTS)
-    return network
-
-
-def load_dense(file: Path, arguments: BasicVSRArguments) -> BasicVSR:
-    """A dense, gated network from weights of one's own; missing gates are 1.
-
-    Reads this project's layout and BasicSR's. Raises UserError naming the first missing and unexpected weights and
-    shapes if the file holds another architecture.
-    """
-    weights = from_basicsr(read_weights(file))
-    network = BasicVSR(arguments)
-    gates = {name: value for name, value in network.state_dict().items() if name.endswith(("gate", "input_gate"))}
-    _load_exactly(network, {**gates, **weights}, file)
+    load_exactly(network, read_weights(folder / WEIGHTS), folder / WEIGHTS)
     return network
 
 
@@ -66,21 +52,15 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         raise UserError(f"{file}: cannot read these weights ({error}); a .safetensors file is expected") from error
 
 
-def from_basicsr(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename weights of BasicSR's BasicVSR to this project's names; others pass unchanged."""
-    constants = ("spynet.mean", "spynet.std")  # ImageNet's, which this project holds as such
-    return {_renamed(name): value for name, value in weights.items() if name not in constants}
+def load_exactly(
+    network: nn.Module, weights: Mapping[str, Tensor], file: Path, table: Mapping[str, str] | None = None
+) -> None:
+    """Load weights by their names in the file; `table` maps these to the network's, where they differ.
 
-
-def _renamed(name: str) -> str:
-    flow = re.fullmatch(r"spynet\.basic_module\.(\d+)\.basic_module\.(\d+)\.(weight|bias)", name)
-    if flow:
-        return "flow_net.levels.{}.{}.{}".format(*flow.groups())
-    return name.replace("_trunk.main.0.", "_trunk.first.").replace("_trunk.main.2.", "_trunk.blocks.")
-
-
-def _load_exactly(network: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
-    expected = network.state_dict()
+    Raises UserError naming the first missing and unexpected weights and shapes.
+    """
+    own = network.state_dict()
+    expected = {name: own[ours] for name, ours in (table or {name: name for name in own}).items()}
     complaints = []
     missing = [name for name in expected if name not in weights]
     unexpected = [name for name in weights if name not in expected]
@@ -94,7 +74,7 @@ def _load_exactly(network: nn.Module, weights: Mapping[str, Tensor], file: Path)
             complaints.append(f"{len(names)} {words}: {', '.join(names[:3])}")
     if complaints:
         raise UserError(f"{file}: these weights are of another network ({'; '.join(complaints)})")
-    network.load_state_dict(dict(weights))
+    network.load_state_dict({(table or {}).get(name, name): value for name, value in weights.items()})
 
 
 def _read_description(path: Path) -> dict[str, Any]:

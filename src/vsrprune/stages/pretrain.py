@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from torch import Tensor
+from torch.optim import Optimizer
 
 from vsrprune.data.sampling import Batch
+from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.stages.training import TrainingStage
+
+
+@dataclass(frozen=True)
+class TrainedFlow:
+    """How a flow net that is trained already goes on: still for `frozen_steps`, then at `lr_share` of the rate."""
+
+    frozen_steps: int
+    lr_share: float
 
 
 class Pretrain(TrainingStage):
@@ -14,6 +27,30 @@ class Pretrain(TrainingStage):
 
     stage = "pretrain"
 
+    def __init__(
+        self, network: BasicVSR, steps: int, lr: float, shape: str, trained_flow: TrainedFlow | None = None
+    ) -> None:
+        super().__init__(network, steps, lr, shape)
+        self._trained_flow = trained_flow
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L_rec."""
         return {"reconstruction": charbonnier(self.network(batch.low_NTCHW).frames_NTCHW, batch.high_NTCHW)}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The flow net apart, if it is trained already."""
+        if self._trained_flow is None:
+            return super().parameter_groups()
+        flow = list(self.network.flow_net.parameters())
+        known = {id(parameter) for parameter in flow}
+        rest = [parameter for parameter in self.network.parameters() if id(parameter) not in known]
+        return [{"params": rest}, {"params": flow, "lr": self._lr * self._trained_flow.lr_share}]
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Drop the flow net's gradients while it is frozen; Adam passes over what has none.
+
+        Not requires_grad: it would have to change under way, which data-parallel training does not follow.
+        """
+        if self._trained_flow is not None and self.global_step < self._trained_flow.frozen_steps:
+            for parameter in self.network.flow_net.parameters():
+                parameter.grad = None

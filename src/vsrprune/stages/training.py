@@ -70,7 +70,8 @@ class TrainingStage(pl.LightningModule):
             return optimizer
         scheduler: torch.optim.lr_scheduler.LRScheduler
         if self._shape == "onecycle":
-            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, self._lr, total_steps=self.steps)
+            rates = [group["lr"] for group in optimizer.param_groups]
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=self.steps)
         else:
             scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps, FINAL_LR)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

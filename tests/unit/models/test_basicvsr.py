@@ -13,7 +13,7 @@ from vsrprune.errors import UserError
 from vsrprune.metrics.cost import network_cost
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import BasicVSRArguments, basicvsr_layout
-from vsrprune.models.files import load_dense
+from vsrprune.models.checkpoints import load_dense
 from vsrprune.models.flow import SPyNet
 from vsrprune.models.layers import warp
 from vsrprune.pruning.surgery import compact

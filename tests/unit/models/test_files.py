@@ -11,11 +11,10 @@ from vsrprune.channels import RULES, PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import BasicVSRArguments
+from vsrprune.models.checkpoints import load_dense
 from vsrprune.models.files import (
     DESCRIPTION,
     WEIGHTS,
-    from_basicsr,
-    load_dense,
     load_network,
     read_weights,
     save_network,
@@ -148,18 +147,6 @@ def test_basicsr_layout_is_understood(tmp_path: Path) -> None:
     loaded = load_dense(tmp_path / "official.safetensors", small_arguments())
     assert same_weights(loaded, network)
     assert torch.equal(outputs(loaded), outputs(network))
-
-
-def test_names_of_basicsr() -> None:
-    value = torch.zeros(1)
-    names = {
-        "spynet.basic_module.5.basic_module.8.weight": "flow_net.levels.5.8.weight",
-        "backward_trunk.main.0.bias": "backward_trunk.first.bias",
-        "forward_trunk.main.2.29.conv1.weight": "forward_trunk.blocks.29.conv1.weight",
-        "fusion.weight": "fusion.weight",
-        "conv_last.bias": "conv_last.bias",
-    }
-    assert list(from_basicsr(dict.fromkeys(names, value))) == list(names.values())
 
 
 def test_half_precision_is_read_exactly_as_float32(tmp_path: Path) -> None:

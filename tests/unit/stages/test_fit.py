@@ -15,7 +15,7 @@ from vsrprune.errors import LostRankError, PreemptedError, TrainingDivergedError
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import BasicVSRArguments
 from vsrprune.stages.fit import Hardware, Sampling, fit
-from vsrprune.stages.pretrain import Pretrain
+from vsrprune.stages.pretrain import Pretrain, TrainedFlow
 
 STEPS = 5
 ARGUMENTS = BasicVSRArguments(
@@ -26,11 +26,17 @@ CLIPS = demo_clips(4, 0, 1, 1, 5).train
 
 
 def train(
-    workdir: Path, *, devices: int = 1, lr: float = 1e-3, log_every: int = 1, on_row: Any = lambda row: None
+    workdir: Path,
+    *,
+    devices: int = 1,
+    lr: float = 1e-3,
+    log_every: int = 1,
+    on_row: Any = lambda row: None,
+    flow: TrainedFlow | None = None,
 ) -> Any:
     """Rows and weights at the end of a short training."""
     torch.manual_seed(0)
-    module = Pretrain(BasicVSR(ARGUMENTS), STEPS, lr, "onecycle")
+    module = Pretrain(BasicVSR(ARGUMENTS), STEPS, lr, "onecycle", flow)
     workdir.mkdir(exist_ok=True)
     rows = fit(
         module,
@@ -105,6 +111,43 @@ def test_two_processes_stop_together_and_go_on(tmp_path: Path, undisturbed: Any)
     assert [row["step"] for row in rows] == list(range(STEPS))
     for name, value in weights.items():
         torch.testing.assert_close(value, undisturbed[1][name], rtol=1e-4, atol=1e-6)
+
+
+def flow_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in weights.items() if name.startswith("flow_net.")}
+
+
+def test_a_trained_flow_net_stands_still_and_then_goes_slowly(tmp_path: Path, undisturbed: Any) -> None:
+    torch.manual_seed(0)
+    start = BasicVSR(ARGUMENTS).state_dict()
+
+    def moved(name: str, flow: TrainedFlow) -> float:
+        weights = train(tmp_path / name, flow=flow)[1]
+        assert not torch.equal(weights["fusion.weight"], start["fusion.weight"])
+        return max(float((value - start[name]).abs().max()) for name, value in flow_weights(weights).items())
+
+    assert moved("frozen", TrainedFlow(STEPS, 1.0)) == 0.0
+    slow, fast = moved("slow", TrainedFlow(0, 0.1)), moved("fast", TrainedFlow(0, 1.0))
+    assert 0 < slow < 0.2 * fast
+    assert 0 < moved("late", TrainedFlow(STEPS - 1, 1.0)) < fast
+    whole = train(tmp_path / "whole", flow=TrainedFlow(0, 1.0))[1]
+    assert all(torch.equal(value, undisturbed[1][name]) for name, value in whole.items())
+
+
+def test_the_flow_net_is_frozen_over_a_break_and_among_processes(tmp_path: Path) -> None:
+    flow = TrainedFlow(3, 0.5)
+    whole = train(tmp_path / "whole", flow=flow)[1]
+
+    def ask(row: dict[str, Any]) -> None:
+        if row["step"] == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(PreemptedError):
+        train(tmp_path / "broken", flow=flow, on_row=ask)
+    broken, two = train(tmp_path / "broken", flow=flow)[1], train(tmp_path / "two", flow=flow, devices=2)[1]
+    for name, value in whole.items():
+        assert torch.equal(broken[name], value)
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_all_processes_leave_when_the_loss_diverges(tmp_path: Path) -> None:

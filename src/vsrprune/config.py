@@ -24,6 +24,16 @@ METHODS = ("ssl", "l1")
 TIMED_PRECISIONS = ("32", "bf16", "16")
 DEGRADATIONS = (*BICUBIC, *BLUR)
 BLUR_SCALE = 4  # the only one that published numbers with blur have
+TRAINING_SETS, TEST_SETS = ("reds", "vimeo90k"), ("reds4", "vid4", "udm10")
+PUBLISHED_SETS = (*TRAINING_SETS, *TEST_SETS)
+# The knobs of data that only some sets read.
+DATA_READERS = {
+    **dict.fromkeys(
+        ("path", "train", "val", "max_frames", "mirror", "cache", "cache_dir"), ("folder", *PUBLISHED_SETS)
+    ),
+    **dict.fromkeys(("halve", "scene_cut"), ("folder",)),
+    **dict.fromkeys(("train_set", "train_path"), PUBLISHED_SETS),
+}
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
@@ -45,16 +55,30 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
-    """Where clips come from, which are held out, and how outputs are compared with the truth."""
+    """Where clips come from, which are held out, and how outputs are compared with the truth.
+
+    low: the low-resolution frames of a published set, bi (bicubic) or bd (blurred). train_set, train_path: another set
+    to train on. mirror: every training sequence is followed by itself backwards. cache: decode once, to memory maps in
+    cache_dir (store_dir/cache). on_error: what to do with clips that cannot be read, fail or skip. scene_cut: cut
+    videos where the luma histogram changes by more than this share; 0 for never.
+    """
 
     name: str = "demo"
     path: str = ""
+    low: str = "bi"
+    train_set: str = ""
+    train_path: str = ""
     train: list[str] = field(default_factory=list)
     val: list[str] = field(default_factory=list)
     val_share: float = 0.2
     split_seed: int = 0
     max_frames: int = 0
     halve: bool = False
+    mirror: bool = False
+    cache: bool = False
+    cache_dir: str = ""
+    on_error: str = "fail"
+    scene_cut: float = 0.0
     demo_seed: int = 0
     demo_frames: int = 10
     demo_train_per_photo: int = 4
@@ -283,11 +307,14 @@ def _check_choices(config: Config) -> None:
     one_of("order", config.order, ("min", "max"))
     one_of("until", config.until, STAGES)
     one_of("method.name", config.method.name, METHODS)
-    one_of("data.name", config.data.name, ("demo", "folder"))
     one_of("data.degradation", config.data.degradation, DEGRADATIONS)
     if config.data.channel is not None:
         one_of("data.channel", config.data.channel, ("rgb", "y"))
     one_of("evaluate.protocol", config.evaluate.protocol, (OWN, *PROTOCOLS))
+    one_of("data.name", config.data.name, ("demo", "folder", *PUBLISHED_SETS))
+    one_of("data.low", config.data.low, ("bi", "bd"))
+    one_of("data.train_set", config.data.train_set, ("", "folder", *TRAINING_SETS))
+    one_of("data.on_error", config.data.on_error, ("fail", "skip"))
     one_of("store.action", config.store.action, ("", "list", "verify", "clean"))
     one_of("launcher.name", config.launcher.name, ("local", "dask", "ray", *BATCH_SYSTEMS))
     one_of("tracking.mode", config.tracking.mode, ("offline", "online", "none"))
@@ -308,6 +335,8 @@ def _check_numbers(config: Config) -> None:
         raise UserError(f"tf_weight must be a finite number >= 0; got {config.tf_weight:g}")
     if not 0 < config.data.val_share < 1:
         raise UserError(f"data.val_share must be in (0, 1); got {config.data.val_share:g}")
+    if not 0 <= config.data.scene_cut < 1:
+        raise UserError(f"data.scene_cut must be in [0, 1), 0 for no cuts; got {config.data.scene_cut:g}")
     schedule, data, evaluate = config.schedule, config.data, config.evaluate
     at_least = {
         "min_kept": (config.min_kept, 1),
@@ -385,11 +414,7 @@ def _check_pairs(config: Config) -> None:
             )
     elif config.ratios is not None and config.ratios != "" and config.ratios != {}:
         raise UserError(f"ratios are given, but scope={config.scope} does not read them; add scope=per_layer")
-    for name in ("path", "train", "val", "max_frames", "halve") if config.data.name == "demo" else ():
-        if getattr(config.data, name):
-            raise UserError(
-                f"data.{name}={getattr(config.data, name)} is given, but data=demo does not read it; add data=folder"
-            )
+    _check_data(config)
     scale = math.prod(config.model.upscale_factors)
     if config.data.degradation in BLUR and scale != BLUR_SCALE:
         raise UserError(
@@ -418,6 +443,21 @@ def _check_pairs(config: Config) -> None:
         )
     for name in ("pretrained", "pretrained_flow"):
         _check_weights_file(name, getattr(config, name))
+
+
+def _check_data(config: Config) -> None:
+    data = config.data
+    for name, readers in DATA_READERS.items():
+        if getattr(data, name) and data.name not in readers:
+            raise UserError(
+                f"data.{name}={getattr(data, name)} is given, but data={data.name} does not read it;"
+                f" add data={' or '.join(readers) if len(readers) < 4 else readers[0]}"
+            )
+    if bool(data.train_set) != bool(data.train_path):
+        raise UserError(
+            "data.train_set and data.train_path belong together: a set to train on, and its folder;"
+            f" got {data.train_set!r} and {data.train_path!r}"
+        )
 
 
 def _check_weights_file(name: str, file: str) -> None:

@@ -14,9 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from vsrprune.channels import ChannelLayout
-from vsrprune.config import Config, DataConfig, ModelConfig, validate
+from vsrprune.config import PUBLISHED_SETS, Config, DataConfig, ModelConfig, validate
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
-from vsrprune.data.sources import ClipSource, check_crop, clips_identity, find_clips, photos_identity, split_clips
+from vsrprune.data.sets.layout import Found
+from vsrprune.data.sets.table import find_set, narrowed
+from vsrprune.data.sources import (
+    check_crop,
+    clips_identity,
+    find_clips,
+    photos_identity,
+    sizes_identity,
+    split_clips,
+)
 from vsrprune.errors import UserError
 from vsrprune.keys import DataIdentity, StagePlan, plan_stages
 from vsrprune.models.basicvsr_channels import BasicVSRArguments, basicvsr_layout
@@ -31,14 +40,14 @@ from vsrprune.store import Artifact, Store, content_key, write_atomically, write
 class Job:
     """A configuration that passed every check, and the stages it runs.
 
-    sources: train and held-out clips on disk; None for the demo data.
+    sources: clips on disk; None for the demo data.
     """
 
     config: Config
     arguments: BasicVSRArguments
     layout: ChannelLayout
     stages: list[StagePlan]
-    sources: tuple[list[ClipSource], list[ClipSource]] | None
+    sources: Found | None
 
     def stage(self, name: str) -> StagePlan:
         """The stage of that name."""
@@ -74,7 +83,7 @@ def plan_job(config: Config) -> Job:
     return Job(config, arguments, layout, stages, sources)
 
 
-def _data(config: Config, scale: int) -> tuple[tuple[list[ClipSource], list[ClipSource]] | None, DataIdentity]:
+def _data(config: Config, scale: int) -> tuple[Found | None, DataIdentity]:
     data = config.data
     # The default is left out, so that what was stored before there was a choice is found again.
     shrunk = {} if data.degradation == DataConfig().degradation else {"degradation": data.degradation}
@@ -90,14 +99,51 @@ def _data(config: Config, scale: int) -> tuple[tuple[list[ClipSource], list[Clip
             content_key({**common, "photos": photos_identity(TRAIN_PHOTOS), "clips": data.demo_train_per_photo}),
             content_key({**common, "photos": photos_identity(VAL_PHOTOS), "clips": data.demo_val_per_photo}),
         )
-    clips = find_clips(data.path)
-    train, val = split_clips(clips, data.train, data.val, data.val_share, data.split_seed)
-    common = {"max_frames": data.max_frames, "halve": data.halve, "scale": scale, **shrunk}
     cache = Path(config.store_dir).expanduser() / "data_hashes.json"
-    return (train, val), DataIdentity(
-        content_key({**common, "files": clips_identity(train, cache)}),
-        content_key({**common, "files": clips_identity(val, cache)}),
+    common = {"max_frames": data.max_frames, "halve": data.halve, "scale": scale, **shrunk, **_unusual(config)}
+    sources = _sources(config, scale)
+    identities = [
+        sizes_identity(clips) if name in PUBLISHED_SETS else clips_identity(clips, cache)
+        for name, clips in ((data.train_set or data.name, sources.train), (data.name, sources.val))
+    ]
+    mirror = {"mirror": True} if data.mirror else {}
+    return sources, DataIdentity(
+        content_key({**common, **mirror, "files": identities[0]}), content_key({**common, "files": identities[1]})
     )
+
+
+def _sources(config: Config, scale: int) -> Found:
+    """Clips on disk; training clips of another set never share a name's files with the held-out ones."""
+    data = config.data
+    if data.name == "folder":
+        train, val = split_clips(find_clips(data.path), data.train, data.val, data.val_share, data.split_seed)
+        return Found(train, val)
+    found = find_set(data.name, "data.path", data.path, data.low, scale)
+    val = narrowed("data.val", found.val, data.val)
+    trains = not (config.pretrained and config.until in ("pretrain", "score", "select"))
+    if trains and not found.train and not data.train_set:
+        raise UserError(
+            f"data={data.name} has test clips alone; add data.train_set=reds, vimeo90k or folder, and"
+            " data.train_path=FOLDER of it, to train on"
+        )
+    if not data.train_set:
+        return Found(narrowed("data.train", found.train, data.train), val, found.notes)
+    if data.train_set == "folder":
+        other = Found(find_clips(data.train_path, "data.train_path"), [])
+        held_out = {clip.files[0].resolve() for clip in val}
+        for clip in other.train:
+            if clip.files[0].resolve() in held_out:
+                raise UserError(f"data.train_path={data.train_path}: {clip.name} is held out by data={data.name}")
+    else:
+        other = find_set(data.train_set, "data.train_path", data.train_path, data.low, scale)
+    return Found(narrowed("data.train", other.train, data.train), val, (*found.notes, *other.notes))
+
+
+def _unusual(config: Config) -> dict[str, Any]:
+    """What changes clips only where it is asked for; left out else, so that stored stages keep their keys."""
+    data = config.data
+    cuts = {"scene_cut": data.scene_cut, "shortest": config.schedule.frames} if data.scene_cut else {}
+    return {**cuts, **({"on_error": data.on_error} if data.on_error != "fail" else {})}
 
 
 def _file_hash(path: str) -> str:

@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -19,9 +19,11 @@ from torch import Tensor
 
 from vsrprune.channels import PrunePlan
 from vsrprune.config import Config
+from vsrprune.data.cache import cached_clips
 from vsrprune.data.clips import Clip, ClipSet, check_clips
 from vsrprune.data.demo import demo_clips
-from vsrprune.data.reading import read_clips
+from vsrprune.data.reading import Reading, read_clips
+from vsrprune.data.sets.layout import Found
 from vsrprune.data.sources import check_crop
 from vsrprune.errors import UserError
 from vsrprune.failures import JobState
@@ -103,8 +105,7 @@ def job_clips(job: Job, say: Callable[[str], None]) -> ClipSet:
             data.degradation,
         )
     else:
-        train, val = job.sources
-        clips = read_clips(train, val, scale, data.max_frames, data.halve, data.degradation)
+        clips = _clips_on_disk(job, job.sources, say)
     check_clips(clips.train, schedule.frames, schedule.patch)
     for clip in clips.val:
         height, width = clip.high_TCHW.shape[-2:]
@@ -112,6 +113,28 @@ def job_clips(job: Job, say: Callable[[str], None]) -> ClipSet:
     for note in clips.notes:
         say(f"  note: {note}")
     return clips
+
+
+def _clips_on_disk(job: Job, sources: Found, say: Callable[[str], None]) -> ClipSet:
+    data, schedule = job.config.data, job.config.schedule
+    how = Reading(
+        scale=job.arguments.scale,
+        max_frames=data.max_frames,
+        halve=data.halve,
+        scene_cut=data.scene_cut,
+        shortest=schedule.frames,
+        skip_errors=data.on_error == "skip",
+        degradation=data.degradation,
+    )
+    if data.cache:
+        folder = Path(data.cache_dir or Path(job.config.store_dir) / "cache").expanduser()
+        clips = cached_clips(sources.train, sources.val, how, folder, say)
+    else:
+        clips = read_clips(sources.train, sources.val, how)
+    for side, wanted, read in (("train", sources.train, clips.train), ("val", sources.val, clips.val)):
+        if wanted and not read:
+            raise UserError(f"data: no clip is left of the {len(wanted)} in data.{side}: {'; '.join(clips.notes)}")
+    return replace(clips, notes=(*sources.notes, *clips.notes))
 
 
 def job_device(job: Job) -> torch.device:
@@ -192,7 +215,7 @@ class _Run:
         rows = fit(
             module,
             self._clips.train,
-            Sampling(schedule.batch, schedule.patch, schedule.frames, seed),
+            Sampling(schedule.batch, schedule.patch, schedule.frames, seed, self._config.data.mirror),
             workdir=work,
             hardware=Hardware(trainer.accelerator, trainer.devices, trainer.precision, trainer.workers),
             log_every=schedule.log_every,

@@ -27,6 +27,8 @@ DEFAULTS = {
     "dry_run": False,
     "model.name": "basicvsr_tiny",
     "data.name": "demo",
+    "data.low": "bi",
+    "data.on_error": "fail",
     "schedule.name": "demo",
     "trainer.name": "cpu",
     "tracking.mode": "offline",
@@ -94,7 +96,9 @@ CHOICES = {
     "order": ["min", "max"],
     "until": ["pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate"],
     "method.name": ["ssl", "l1"],
-    "data.name": ["demo", "folder"],
+    "data.name": ["demo", "folder", "reds", "vimeo90k", "reds4", "vid4", "udm10"],
+    "data.low": ["bi", "bd"],
+    "data.on_error": ["fail", "skip"],
     "data.degradation": ["bicubic", "bicubic_uint8_passes", "bd_basicvsr", "bd_duf"],
     "data.channel": ["rgb", "y"],
     "evaluate.protocol": ["full", "reds4", "vid4", "udm10", "vimeo90k"],
@@ -279,6 +283,33 @@ def test_blur_is_defined_for_a_scale_of_four(name, factors):
         f" {math.prod(factors)}; use data.degradation=bicubic"
     )
     validate(changed({"data.degradation": "bicubic_uint8_passes", "model.upscale_factors": factors}))
+
+
+@pytest.mark.parametrize(
+    ("name", "knob", "value", "reader"),
+    [
+        ("demo", "mirror", True, "folder"),
+        ("demo", "cache", True, "folder"),
+        ("demo", "scene_cut", 0.2, "folder"),
+        ("reds", "scene_cut", 0.2, "folder"),
+        ("vid4", "halve", True, "folder"),
+    ],
+)
+def test_a_knob_of_other_data_is_refused(name, knob, value, reader):
+    message = refusal(changed({"data.name": name, f"data.{knob}": value}))
+    assert message == f"data.{knob}={value} is given, but data={name} does not read it; add data={reader}"
+
+
+def test_a_set_to_train_on_needs_its_folder():
+    for given in ({"data.train_set": "reds"}, {"data.train_path": "REDS"}):
+        assert "data.train_set and data.train_path belong together" in refusal(changed({"data.name": "vid4", **given}))
+    validate(changed({"data.name": "vid4", "data.train_set": "reds", "data.train_path": "REDS"}))
+    assert "data.train_set must be one of" in refusal(changed({"data.name": "reds4", "data.train_set": "vid4"}))
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0])
+def test_a_scene_cut_is_a_share(value):
+    assert "data.scene_cut must be in [0, 1)" in refusal(changed({"data.name": "folder", "data.scene_cut": value}))
 
 
 def test_demo_clips_must_be_as_long_as_a_training_sequence():

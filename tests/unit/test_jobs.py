@@ -161,9 +161,8 @@ def keys_of(job):
 def test_clips_of_a_folder_are_split_and_hashed(tmp_path):
     write_clips(tmp_path / "clips", "fly", "run", "walk")
     job = folder_job(tmp_path / "clips", tmp_path / "store", data__val=["run"])
-    train, val = job.sources
-    assert [clip.name for clip in train] == ["fly", "walk"]
-    assert [clip.name for clip in val] == ["run"]
+    assert [clip.name for clip in job.sources.train] == ["fly", "walk"]
+    assert [clip.name for clip in job.sources.val] == ["run"]
     shutil.copytree(tmp_path / "clips", tmp_path / "copy")
     moved = folder_job(tmp_path / "copy", tmp_path / "other", data__val=["run"])
     assert keys_of(moved) == keys_of(job)

@@ -34,7 +34,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.config": ("vsrprune.errors", "vsrprune.protocols"),
     "vsrprune.results": ("vsrprune.errors", "vsrprune.store"),
     "vsrprune.keys": ("vsrprune.config", "vsrprune.store"),
-    "vsrprune.data": ("vsrprune.data", "vsrprune.errors", "vsrprune.store"),
+    "vsrprune.data": ("vsrprune.data", "vsrprune.errors", "vsrprune.progress", "vsrprune.store"),
+    "vsrprune.data.sets": ("vsrprune.data.sets", "vsrprune.data.sources", "vsrprune.errors"),
     "vsrprune.models": (
         "vsrprune.models",
         "vsrprune.errors",
@@ -59,6 +60,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.jobs": (
         "vsrprune.data.demo_photos",
         "vsrprune.data.sources",
+        "vsrprune.data.sets",
         "vsrprune.models.basicvsr_channels",
         "vsrprune.pruning.selection",
         *L0,

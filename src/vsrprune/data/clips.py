@@ -39,6 +39,25 @@ def make_clip(name: str, frames_TCHW: Tensor, scale: int, degradation: str = "bi
 
     Returns the clip and a sentence about the crop, if there was one.
     """
+    high_TCHW, note = _cropped(name, frames_TCHW, scale)
+    return Clip(name, high_TCHW, degrade(high_TCHW, scale, degradation)), note
+
+
+def pair_clip(name: str, frames_TCHW: Tensor, low_TCHW: Tensor, scale: int) -> tuple[Clip, str | None]:
+    """The same with given low-resolution frames; raises UserError if they are not 1/scale of the cropped frames."""
+    high_TCHW, note = _cropped(name, frames_TCHW, scale)
+    length, _, height, width = high_TCHW.shape
+    expected, given = (length, width // scale, height // scale), (low_TCHW.shape[0], *low_TCHW.shape[:1:-1])
+    if given != expected:
+        raise UserError(
+            "clip {}: its low-resolution frames are {} of {}x{}, but 1/{} of the others is {} of {}x{}".format(
+                name, *given, scale, *expected
+            )
+        )
+    return Clip(name, high_TCHW, low_TCHW), note
+
+
+def _cropped(name: str, frames_TCHW: Tensor, scale: int) -> tuple[Tensor, str | None]:
     height, width = frames_TCHW.shape[-2:]
     cropped_height, cropped_width = height // scale * scale, width // scale * scale
     if min(cropped_height, cropped_width) == 0:
@@ -49,8 +68,7 @@ def make_clip(name: str, frames_TCHW: Tensor, scale: int, degradation: str = "bi
             f"clip {name}: frames cropped from {width}x{height} to {cropped_width}x{cropped_height},"
             f" a multiple of the scale {scale}"
         )
-    high_TCHW = frames_TCHW[..., :cropped_height, :cropped_width].contiguous()
-    return Clip(name, high_TCHW, degrade(high_TCHW, scale, degradation)), note
+    return frames_TCHW[..., :cropped_height, :cropped_width].contiguous(), note
 
 
 def check_clips(clips: Sequence[Clip], frames: int, patch: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,35 +12,101 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from vsrprune.data.clips import Clip, ClipSet, make_clip
+from vsrprune.data.clips import Clip, ClipSet, make_clip, pair_clip
 from vsrprune.data.colour import RgbFrame
+from vsrprune.data.scenes import scene_starts
 from vsrprune.data.sources import ClipSource
 from vsrprune.data.video import decoded
 from vsrprune.errors import UserError
 
 
-def read_clips(
-    train: Sequence[ClipSource],
-    val: Sequence[ClipSource],
-    scale: int,
-    max_frames: int,
-    halve: bool,
-    degradation: str = "bicubic",
-) -> ClipSet:
-    """Read clips from disk.
+@dataclass(frozen=True)
+class Reading:
+    """How files become clips.
 
-    max_frames: only the first so many frames of each clip; 0 for all. halve: average 2x2 pixels first, so that the
-    artefacts of compressed video do not pass for detail. degradation: how low-resolution frames are made, a name in
-    DEGRADATIONS.
+    scale: of the network. max_frames: only the first so many frames of each clip; 0 for all. halve: average 2x2 pixels
+    first, so that the artefacts of compressed video do not pass for detail. scene_cut: see `scene_starts`; 0 for whole
+    clips. shortest: scenes of fewer frames are left out. skip_errors: leave out clips that cannot be read.
+    degradation: how low-resolution frames are made where there are none, a name in DEGRADATIONS.
     """
-    notes: list[str] = []
 
-    def read(source: ClipSource) -> Clip:
-        clip, note = make_clip(source.name, read_frames(source, max_frames, halve), scale, degradation)
-        notes.extend([note] if note else [])
-        return clip
+    scale: int
+    max_frames: int = 0
+    halve: bool = False
+    scene_cut: float = 0.0
+    shortest: int = 1
+    skip_errors: bool = False
+    degradation: str = "bicubic"
 
-    return ClipSet([read(source) for source in train], [read(source) for source in val], notes)
+
+def read_clips(train: Sequence[ClipSource], val: Sequence[ClipSource], how: Reading) -> ClipSet:
+    """Read clips from disk into memory."""
+    notes = Notes()
+
+    def read(sources: Sequence[ClipSource]) -> list[Clip]:
+        clips = [clip for source in sources if (clip := read_clip(source, how, notes)) is not None]
+        return [
+            Clip(name, clip.high_TCHW[part], clip.low_TCHW[part])
+            for clip in clips
+            for name, part in scenes(clip, how, notes)
+        ]
+
+    return ClipSet(read(train), read(val), notes.lines())
+
+
+class Notes:
+    """What a reader of the results should know about the clips; those left out are counted and listed."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self.reasons: list[str] = []
+
+    def add(self, line: str) -> None:
+        """A sentence."""
+        self._lines.append(line)
+
+    def left_out(self, reason: str) -> None:
+        """A clip that cannot be read; `reason` names its file."""
+        self.reasons.append(reason)
+
+    def lines(self) -> list[str]:
+        """One line each."""
+        count = len(self.reasons)
+        listed = [f"{count} clips left out, since they cannot be read: {'; '.join(self.reasons)}"] if count else []
+        return self._lines + listed
+
+
+def read_clip(source: ClipSource, how: Reading, notes: Notes) -> Clip | None:
+    """A clip with its low-resolution frames, read where they exist, else made; None if it is skipped."""
+    try:
+        frames_TCHW = read_frames(source, how.max_frames, how.halve)
+        if not source.low_files:
+            clip, note = make_clip(source.name, frames_TCHW, how.scale, how.degradation)
+        else:
+            low_source = ClipSource(f"{source.name} (low resolution)", source.low_files)
+            clip, note = pair_clip(source.name, frames_TCHW, read_frames(low_source, how.max_frames), how.scale)
+    except UserError as error:
+        if not how.skip_errors:
+            raise
+        notes.left_out(str(error))
+        return None
+    if note:
+        notes.add(note)
+    return clip
+
+
+def scenes(clip: Clip, how: Reading, notes: Notes) -> list[tuple[str, slice]]:
+    """Names and frames of the clip's scenes of at least `how.shortest` frames; of the clip if there is no cut."""
+    starts = scene_starts(clip.low_TCHW, how.scene_cut) if how.scene_cut else [0]
+    if len(starts) == 1:
+        return [(clip.name, slice(None))]
+    parts = [slice(start, stop) for start, stop in pairwise([*starts, clip.frames])]
+    kept = [(index, part) for index, part in enumerate(parts) if part.stop - part.start >= how.shortest]
+    notes.add(
+        f"clip {clip.name}: {len(parts)} scenes, cut before frames {', '.join(map(str, starts[1:]))};"
+        f" {len(parts) - len(kept)} of fewer than {how.shortest} frames left out"
+    )
+    return [(f"{clip.name}_{index}", part) for index, part in kept]
 
 
 def read_frames(source: ClipSource, max_frames: int = 0, halve: bool = False) -> Tensor:

@@ -21,10 +21,16 @@ class Batch(NamedTuple):
 
 
 class PatchDataset(Dataset[Batch]):
-    """Item i is a random patch sequence that depends on `seed` and i alone."""
+    """Item i is a random patch sequence that depends on `seed` and i alone.
 
-    def __init__(self, clips: Sequence[Clip], frames: int, patch: int, scale: int, seed: int) -> None:
+    mirror: every sequence is followed by itself backwards, twice as many frames.
+    """
+
+    def __init__(
+        self, clips: Sequence[Clip], frames: int, patch: int, scale: int, seed: int, mirror: bool = False
+    ) -> None:
         self._clips, self._frames, self._patch, self._scale, self._seed = clips, frames, patch, scale, seed
+        self._mirror = mirror
 
     def __getitem__(self, index: int) -> Batch:
         """A clip, a start, a place, and one of 16 orientations (flips, transpose, time reversal), all uniform."""
@@ -34,13 +40,11 @@ class PatchDataset(Dataset[Batch]):
         start = int(draw.integers(clip.frames - self._frames + 1))
         y, x = int(draw.integers(height - self._patch + 1)), int(draw.integers(width - self._patch + 1))
         flips = draw.integers(2, size=4).tolist()
-        return Batch(
-            _oriented(_cut(clip.low_TCHW, start, self._frames, y, x, self._patch), flips),
-            _oriented(
-                _cut(clip.high_TCHW, start, self._frames, y * self._scale, x * self._scale, self._patch * self._scale),
-                flips,
-            ),
-        )
+        low_TCHW = _cut(clip.low_TCHW, start, self._frames, y, x, self._patch)
+        y, x, size = y * self._scale, x * self._scale, self._patch * self._scale
+        high_TCHW = _cut(clip.high_TCHW, start, self._frames, y, x, size)
+        low_TCHW, high_TCHW = _oriented(low_TCHW, flips), _oriented(high_TCHW, flips)
+        return Batch(_mirrored(low_TCHW), _mirrored(high_TCHW)) if self._mirror else Batch(low_TCHW, high_TCHW)
 
 
 def _cut(video_TCHW: Tensor, start: int, frames: int, y: int, x: int, size: int) -> Tensor:
@@ -51,6 +55,10 @@ def _oriented(video_TCHW: Tensor, flips: Sequence[int]) -> Tensor:
     axes = [axis for axis, flip in zip((0, 2, 3), flips[:3], strict=True) if flip]
     video_TCHW = video_TCHW.flip(axes)
     return video_TCHW.transpose(2, 3).contiguous() if flips[3] else video_TCHW.contiguous()
+
+
+def _mirrored(video_TCHW: Tensor) -> Tensor:
+    return torch.cat((video_TCHW, video_TCHW.flip(0)))
 
 
 class StepSampler(Sampler[list[int]]):

@@ -48,12 +48,13 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Batches of `batch` clips, `frames` x `patch` x `patch` at low resolution, drawn by `seed`."""
+    """Batches of `batch` clips, `frames` x `patch` x `patch` at low resolution, drawn by `seed`, perhaps mirrored."""
 
     batch: int
     patch: int
     frames: int
     seed: int
+    mirror: bool = False
 
 
 def fit(
@@ -111,8 +112,8 @@ class _Task:
 
     def dataset(self) -> PatchDataset:
         """Where batches come from."""
-        drawn = self.sampling
-        return PatchDataset(self.clips, drawn.frames, drawn.patch, self.module.network.arguments.scale, drawn.seed)
+        drawn, scale = self.sampling, self.module.network.arguments.scale
+        return PatchDataset(self.clips, drawn.frames, drawn.patch, scale, drawn.seed, drawn.mirror)
 
 
 def _follow(task: _Task) -> None:

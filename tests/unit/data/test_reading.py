@@ -13,7 +13,7 @@ from PIL import Image
 
 from vsrprune.data.clips import Clip, check_clips, make_clip
 from vsrprune.data.degradation import bicubic_uint8
-from vsrprune.data.reading import read_clips, read_frames
+from vsrprune.data.reading import Reading, read_clips, read_frames
 from vsrprune.data.sources import ClipSource
 from vsrprune.errors import UserError
 
@@ -292,11 +292,53 @@ def test_read_clips_passes_its_arguments_on_and_notes_crops(tmp_path):
     (tmp_path / "walk").mkdir()
     walk = png_source(tmp_path / "walk", *[noise(24, 34, 3, seed=seed) for seed in range(3)])
     sea = write_video(tmp_path / "sea.mp4", [noise(32, 48, 3, seed=seed) for seed in range(3)])
-    clips = read_clips([walk], [sea], scale=4, max_frames=2, halve=True)
+    clips = read_clips([walk], [sea], Reading(scale=4, max_frames=2, halve=True))
     assert [clip.name for clip in (*clips.train, *clips.val)] == ["walk", "sea"]
     assert clips.train[0].high_TCHW.shape == (2, 3, 12, 16)
     assert clips.val[0].low_TCHW.shape == (2, 3, 4, 6)
     assert list(clips.notes) == ["clip walk: frames cropped from 17x12 to 16x12, a multiple of the scale 4"]
+
+
+def test_low_resolution_frames_are_read_where_they_exist(tmp_path):
+    for name in ("high", "low"):
+        (tmp_path / name).mkdir()
+    high = png_source(tmp_path / "high", *[noise(16, 24, 3, seed=seed) for seed in range(3)])
+    low = png_source(tmp_path / "low", *[noise(4, 6, 3, seed=9 + seed) for seed in range(3)])
+    source = ClipSource("walk", high.files, low.files)
+    (clip,) = read_clips([source], [], Reading(scale=4, max_frames=2)).train
+    assert torch.equal(clip.low_TCHW, read_frames(low)[:2])
+    assert torch.equal(clip.high_TCHW, read_frames(high)[:2])
+
+
+def test_low_resolution_frames_of_another_size_are_refused(tmp_path):
+    for name in ("high", "low"):
+        (tmp_path / name).mkdir()
+    high = png_source(tmp_path / "high", noise(16, 24, 3))
+    low = png_source(tmp_path / "low", noise(4, 7, 3))
+    with pytest.raises(UserError) as caught:
+        read_clips([ClipSource("walk", high.files, low.files)], [], Reading(scale=4))
+    assert str(caught.value) == ("clip walk: its low-resolution frames are 1 of 7x4, but 1/4 of the others is 1 of 6x4")
+
+
+def damaged_clip(folder, name):
+    (folder / name).mkdir()
+    source = png_source(folder / name, *[noise(16, 16, 3, seed=seed) for seed in range(3)], name=name)
+    content = source.files[1].read_bytes()
+    source.files[1].write_bytes(content[: len(content) // 2])
+    return source
+
+
+def test_clips_that_cannot_be_read_are_left_out_and_listed_if_asked_for(tmp_path):
+    (tmp_path / "good").mkdir()
+    good = png_source(tmp_path / "good", noise(16, 16, 3), name="good")
+    bad = [damaged_clip(tmp_path, name) for name in ("bad", "worse")]
+    with pytest.raises(UserError, match=r"bad/0001\.png"):
+        read_clips([good, *bad], [good], Reading(scale=4))
+    clips = read_clips([good, *bad], [good], Reading(scale=4, skip_errors=True))
+    assert [clip.name for clip in clips.train] == ["good"]
+    (note,) = clips.notes
+    assert note.startswith("2 clips left out, since they cannot be read: ")
+    assert all(str(source.files[1]) in note for source in bad)
 
 
 # make_clip and check_clips

@@ -1,0 +1,182 @@
+"""Decoded clips as memory maps: a window of a clip is read without decoding the clip, from sets larger than memory.
+
+FOLDER/<key>/ holds high.npy and low.npy, uint8 as in `Clip`, and clip.json. A key is of the clip's files and of how
+they are read; a folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import av
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vsrprune.data.clips import Clip, ClipSet
+from vsrprune.data.reading import Notes, Reading, read_clip, scenes
+from vsrprune.data.sources import ClipSource
+from vsrprune.errors import UserError
+from vsrprune.progress import StageProgress
+from vsrprune.store import content_key, write_json
+
+HIGH, LOW, ABOUT = "high.npy", "low.npy", "clip.json"
+GB, RGB = 1e9, 3
+
+
+@dataclass(frozen=True)
+class CachedClip:
+    """A clip in its folder, or a scene of it."""
+
+    name: str
+    folder: Path
+    frames: slice = slice(None)
+
+    def open(self) -> Clip:
+        """The clip, mapped: pixels are read when they are touched."""
+        high_TCHW, low_TCHW = (_mapped(self.folder / name)[self.frames] for name in (HIGH, LOW))
+        return Clip(self.name, high_TCHW, low_TCHW)
+
+
+class CachedClips(Sequence[Clip]):
+    """Clips that are opened when they are asked for: a system maps fewer files at once than large sets have."""
+
+    def __init__(self, entries: Sequence[CachedClip]) -> None:
+        self._entries = entries
+
+    @overload
+    def __getitem__(self, index: int) -> Clip: ...
+    @overload
+    def __getitem__(self, index: slice) -> CachedClips: ...
+    def __getitem__(self, index: int | slice) -> Clip | CachedClips:
+        """Open one clip, or choose several."""
+        if isinstance(index, slice):
+            return CachedClips(self._entries[index])
+        return self._entries[index].open()
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self._entries)
+
+
+def cached_clips(
+    train: Sequence[ClipSource], val: Sequence[ClipSource], how: Reading, folder: Path, say: Callable[[str], None]
+) -> ClipSet:
+    """Clips on disk, those that are not in the cache decoded into it first; `say` is told how much that will be.
+
+    Raises UserError if there is no room for them.
+    """
+    notes = Notes()
+    keys = {id(source): _key(source, how) for source in (*train, *val)}
+    missing = [source for source in (*train, *val) if not _is_whole(folder / keys[id(source)])]
+    if missing:
+        _check_room(missing, how, folder, len(keys), say)
+    with StageProgress("cache", max(len(missing), 1)) as progress:
+        for done, source in enumerate(missing, start=1):
+            _decode(source, how, folder / keys[id(source)], notes)
+            progress.update(done)
+
+    def entries(sources: Sequence[ClipSource]) -> CachedClips:
+        found = [_entries(source, folder / keys[id(source)], how, notes) for source in sources]
+        return CachedClips([entry for part in found for entry in part])
+
+    return ClipSet(entries(train), entries(val), notes.lines())
+
+
+def _key(source: ClipSource, how: Reading) -> str:
+    stats = [(file.name, os.stat(file)) for file in (*source.files, *source.low_files)]
+    files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    read = {"scale": how.scale, "max_frames": how.max_frames, "halve": how.halve, "low": len(source.low_files)}
+    return content_key({"clip": source.name, "files": files, "degradation": how.degradation, **read})
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        about = json.loads((folder / ABOUT).read_text())
+        return all((folder / name).stat().st_size > math.prod(about[name]) for name in (HIGH, LOW))
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _check_room(
+    sources: Sequence[ClipSource], how: Reading, folder: Path, clips: int, say: Callable[[str], None]
+) -> None:
+    needed = sum(_decoded_bytes(source, how) for source in sources)
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    sizes = f"{needed / GB:.1f} GB, {free / GB:.1f} GB are free"
+    if needed > free:
+        raise UserError(
+            f"data.cache_dir={folder}: no room to decode {len(sources)} clips ({sizes}); name another folder, or use"
+            " data.cache=false if they fit into memory"
+        )
+    say(f"  cache      decodes {len(sources)} of {clips} clips into {folder}, once: {sizes}")
+
+
+def _decoded_bytes(source: ClipSource, how: Reading) -> float:
+    """From the headers alone; 0 for what cannot be read, which is found when it is decoded."""
+    try:
+        if source.is_video:
+            with av.open(str(source.files[0])) as container:
+                stream = container.streams.video[0]
+                seconds = (container.duration or 0) / av.time_base
+                frames = stream.frames or int(seconds * (stream.average_rate or 0))
+                pixels = stream.width * stream.height
+        else:
+            with Image.open(source.files[0]) as image:
+                frames, pixels = len(source.files), image.width * image.height
+    except (OSError, IndexError, ValueError, av.error.FFmpegError):
+        return 0
+    decoded = min(frames, how.max_frames or frames) * pixels * RGB // (4 if how.halve else 1)
+    return float(decoded) * (1 + 1 / how.scale**2)
+
+
+def _decode(source: ClipSource, how: Reading, folder: Path, notes: Notes) -> None:
+    """Write a clip's folder; a process that makes the same one at the same time loses nothing but its time."""
+    own = Notes()
+    clip = read_clip(source, how, own)
+    if clip is None:
+        notes.left_out(own.reasons[0])
+        return
+    beside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    beside.mkdir(parents=True)
+    try:
+        for name, video_TCHW in ((HIGH, clip.high_TCHW), (LOW, clip.low_TCHW)):
+            with (beside / name).open("wb") as stream:
+                np.save(stream, video_TCHW.numpy())
+                stream.flush()
+                os.fsync(stream.fileno())
+        about: dict[str, Any] = {HIGH: list(clip.high_TCHW.shape), LOW: list(clip.low_TCHW.shape)}
+        write_json(beside / ABOUT, {**about, "clip": source.name, "notes": own.lines()})
+        if folder.exists() and not _is_whole(folder):
+            shutil.rmtree(folder)
+        beside.rename(folder)
+    except OSError:
+        if not _is_whole(folder):  # else another process was first
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _entries(source: ClipSource, folder: Path, how: Reading, notes: Notes) -> list[CachedClip]:
+    if not _is_whole(folder):
+        return []  # left out
+    for line in json.loads((folder / ABOUT).read_text())["notes"]:
+        notes.add(line)
+    whole = CachedClip(source.name, folder)
+    if not how.scene_cut:
+        return [whole]
+    return [CachedClip(name, folder, frames) for name, frames in scenes(whole.open(), how, notes)]
+
+
+def _mapped(file: Path) -> Tensor:
+    return torch.from_numpy(np.load(file, mmap_mode="c"))  # a copy on write: torch wants no read-only arrays

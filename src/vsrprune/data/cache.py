@@ -39,11 +39,12 @@ class CachedClip:
 
     name: str
     folder: Path
-    frames: slice = slice(None)
+    start: int = 0
+    stop: int | None = None
 
     def open(self) -> Clip:
         """The clip, mapped: pixels are read when they are touched."""
-        high_TCHW, low_TCHW = (_mapped(self.folder / name)[self.frames] for name in (HIGH, LOW))
+        high_TCHW, low_TCHW = (_mapped(self.folder / name)[self.start : self.stop] for name in (HIGH, LOW))
         return Clip(self.name, high_TCHW, low_TCHW)
 
 
@@ -134,7 +135,7 @@ def _decoded_bytes(source: ClipSource, how: Reading) -> float:
         else:
             with Image.open(source.files[0]) as image:
                 frames, pixels = len(source.files), image.width * image.height
-    except (OSError, IndexError, ValueError, av.error.FFmpegError):
+    except (OSError, IndexError, ValueError, Image.DecompressionBombError, av.error.FFmpegError):
         return 0
     decoded = min(frames, how.max_frames or frames) * pixels * RGB // (4 if how.halve else 1)
     return float(decoded) * (1 + 1 / how.scale**2)
@@ -175,7 +176,7 @@ def _entries(source: ClipSource, folder: Path, how: Reading, notes: Notes) -> li
     whole = CachedClip(source.name, folder)
     if not how.scene_cut:
         return [whole]
-    return [CachedClip(name, folder, frames) for name, frames in scenes(whole.open(), how, notes)]
+    return [CachedClip(name, folder, part.start or 0, part.stop) for name, part in scenes(whole.open(), how, notes)]
 
 
 def _mapped(file: Path) -> Tensor:

@@ -72,6 +72,15 @@ def test_low_and_high_resolution_patches_match(clips):
         assert error <= 0.5 + 1e-4  # half a level from rounding to 8 bits
 
 
+def test_a_mirrored_sequence_runs_forth_and_back(clips):
+    for index in range(8):
+        plain, mirrored = PatchDataset(clips, 3, 10, 4, 0)[index], PatchDataset(clips, 3, 10, 4, 0, mirror=True)[index]
+        for once, twice in zip(plain, mirrored, strict=True):
+            assert twice.shape[0] == 6
+            assert torch.equal(twice[:3], once)
+            assert torch.equal(twice[3:], once.flip(0))
+
+
 def orientations(video_TCHW):
     """The 16 ways to see a clip: every combination of time reversal, both flips and a transpose."""
     for count in range(4):

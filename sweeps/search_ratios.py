@@ -18,10 +18,9 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # as for src/run.py: the launcher plugin is found there
 
 from vsrprune.door import explained, open_door, register_resolvers
-from vsrprune.search.config import SearchConfig, SearchJobConfig, validate_search
+from vsrprune.search.config import SearchJobConfig, validate_search
 
 ConfigStore.instance().store(name="schema", node=SearchJobConfig)
-ConfigStore.instance().store(group="search", name="schema", node=SearchConfig)
 register_resolvers()
 
 

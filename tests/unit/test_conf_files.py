@@ -8,15 +8,20 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 import run  # noqa: F401  registers the schema and the resolvers
 from vsrprune.config import STAGES, Config, validate
 from vsrprune.jobs import model_arguments, plan_job
+from vsrprune.search.config import SearchConfig, SearchJobConfig, validate_search
+from vsrprune.search.samplers import SAMPLERS
 
 ROOT = Path(__file__).parents[2]
-GROUP_FILES = sorted(path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*/*.yaml"))
+ALL_FILES = sorted(path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*/*.yaml"))
+GROUP_FILES = [path for path in ALL_FILES if path.parts[0] != "search"]
+SEARCH_FILES = [path for path in ALL_FILES if path.parts[0] == "search"]
 SWEEP_FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 
 
@@ -55,6 +60,34 @@ def test_every_group_file_composes_and_validates(path: Path) -> None:
     chosen = getattr(config, path.parts[0])
     names = {"tracking": lambda: chosen.mode, "rule": lambda: chosen}
     assert names.get(path.parts[0], lambda: chosen.name)() == path.stem
+
+
+@pytest.fixture
+def _search_schema() -> Iterator[None]:
+    """As sweeps/search_ratios.py registers it, in place of a job's."""
+    store = ConfigStore.instance()
+    before = dict(store.repo)
+    store.store(name="schema", node=SearchJobConfig)
+    yield
+    store.repo.clear()
+    store.repo.update(before)
+
+
+@pytest.mark.usefixtures("_search_schema", "_hydra")
+@pytest.mark.parametrize("path", SEARCH_FILES, ids=str)
+def test_every_sampler_has_a_file_that_composes(path: Path) -> None:
+    config = composed([f"search={path.stem}"], "search_ratios")
+    assert isinstance(config, SearchJobConfig)
+    validate_search(config)
+    assert config.search.name == path.stem
+    assert {path.stem for path in SEARCH_FILES} == set(SAMPLERS)
+
+
+@pytest.mark.usefixtures("_search_schema", "_hydra")
+def test_help_of_the_search_names_every_knob() -> None:
+    template = (ROOT / "conf" / "search_ratios.yaml").read_text()
+    for name in vars(SearchConfig()):
+        assert f"search.{name}" in template or name == "name", name
 
 
 @pytest.mark.parametrize("path", SWEEP_FILES, ids=lambda path: path.stem)

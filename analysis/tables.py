@@ -124,12 +124,13 @@ def _places(settings: Mapping[tuple[str, str], Sequence[Run]]) -> dict[tuple[str
 
 
 def _note(runs: Runs) -> str:
-    data = runs.finished[0].result.knobs["data"]
+    result = runs.finished[0].result
+    data = result.knobs["data"]
     seeds = len({tuple(run.knobs[name] for name in SEEDS) for run in runs.finished})
     return (
-        f"PSNR (dB) on {data['channel'].upper()} after fine-tuning, {data['name']}: mean over seeds ± half the 95 %"
-        f" interval ({seeds} seed{'s' if seeds > 1 else ''}), and the share of MACs kept. The best of a group is marked"
-        " where its difference to the next, paired over seeds, is beyond noise."
+        f"PSNR (dB) on {data['channel'].upper()} after fine-tuning, {data['name']}{result.convention}: mean over seeds ±"
+        f" half the 95 % interval ({seeds} seed{'s' if seeds > 1 else ''}), and the share of MACs kept. The best of a"
+        " group is marked where its difference to the next, paired over seeds, is beyond noise."
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vsrprune.errors import UserError
+from vsrprune.protocols import BICUBIC, OWN
 from vsrprune.store import write_json
 
 RESULT, MEASURED, METRICS = "result.json", "measured.json", "metrics.jsonl"
@@ -90,6 +91,18 @@ class Result:
     def units_cut(self) -> float:
         """Share of the units that are cut."""
         return 1 - sum(layer.kept for layer in self.layers) / sum(layer.total for layer in self.layers)
+
+    @property
+    def convention(self) -> str:
+        """What is not the default of how clips were shrunk and compared, as knobs in brackets; empty if all is."""
+        data, protocol = self.knobs["data"], self.knobs.get("evaluate", {}).get("protocol", OWN)
+        named = {
+            "evaluate.protocol": ("" if protocol == OWN else protocol),
+            "data.degradation": ("" if data.get("degradation", BICUBIC[0]) == BICUBIC[0] else data["degradation"]),
+            "data.crop": data.get("crop", 0),
+        }
+        given = [f"{name}={value}" for name, value in named.items() if value]
+        return f" ({', '.join(given)})" if given else ""
 
     def save(self, folder: Path) -> None:
         """Write result.json into `folder`, atomically."""

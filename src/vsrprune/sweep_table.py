@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ from rich.table import Table
 from vsrprune.housekeeping import estimated_cost, readable_size, readable_time
 from vsrprune.intervals import Interval, interval, paired_difference
 from vsrprune.jobs import Job
-from vsrprune.protocols import BICUBIC, OWN
 from vsrprune.results import Layer, Quality, Result, network_order
 from vsrprune.store import Store
 
@@ -118,7 +117,7 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
     flow = (cost.macs_with_flow - cost.macs) / 1e9
     notes = [
         f"PSNR in dB and SSIM on {data['channel'].upper()}, mean over {len(quality.clips)} held-out clips"
-        f"{_convention(result.knobs)}; `cut` is before fine-tuning, `tuned` after it, `gain` over bicubic.",
+        f"{result.convention}; `cut` is before fine-tuning, `tuned` after it, `gain` over bicubic.",
         f"params and MACs without the flow net, MACs per {cost.size[1]}x{cost.size[0]} low-resolution frame; the flow"
         f" net adds {flow:.2f} G.",
         f"ms: median per {width}x{height} frame, flow net included, {measured['threads']} threads on"
@@ -130,17 +129,6 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
             " MACs with it. Compare rules at equal MACs: target=macs."
         )
     return notes + sorted({f"note: {note}" for row in rows for note in row.result.notes})
-
-
-def _convention(knobs: Mapping[str, Any]) -> str:
-    """What is not the default of how the clips were shrunk and compared."""
-    named = {
-        "evaluate.protocol": (knobs.get("evaluate", {}).get("protocol", OWN), OWN),
-        "data.degradation": (knobs["data"].get("degradation", BICUBIC[0]), BICUBIC[0]),
-        "data.crop": (knobs["data"].get("crop", 0), 0),
-    }
-    given = [f"{name}={value}" for name, (value, default) in named.items() if value != default]
-    return f" ({', '.join(given)})" if given else ""
 
 
 def print_seeds(rows: Sequence[Row], console: Console) -> None:

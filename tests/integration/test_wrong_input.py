@@ -35,6 +35,8 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         (["method=assl"], "assl"),
         (["data=folder"], "data.path must be a folder"),
         (["data=folder", "data.path=/no/such/folder"], "/no/such/folder"),
+        (["data.degradation=bd"], "data.degradation must be one of bicubic, bicubic_uint8_passes, bd_basicvsr, bd_duf"),
+        (["evaluate.protocol=reds4", "data.channel=y"], "data.channel=y contradicts evaluate.protocol=reds4"),
         (["pretrained=nothing.safetensors"], "nothing.safetensors"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",

@@ -32,7 +32,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.store": ("vsrprune.lease",),
     "vsrprune.protocols": ("vsrprune.errors",),
     "vsrprune.config": ("vsrprune.errors", "vsrprune.protocols"),
-    "vsrprune.results": ("vsrprune.errors", "vsrprune.store"),
+    "vsrprune.results": ("vsrprune.errors", "vsrprune.protocols", "vsrprune.store"),
     "vsrprune.keys": ("vsrprune.config", "vsrprune.store"),
     "vsrprune.data": ("vsrprune.data", "vsrprune.errors", "vsrprune.progress", "vsrprune.store"),
     "vsrprune.data.sets": ("vsrprune.data.sets", "vsrprune.data.sources", "vsrprune.errors"),
@@ -71,7 +71,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "vsrprune.housekeeping",
         "vsrprune.results",
         "vsrprune.jobs",
-        "vsrprune.protocols",
         "vsrprune.store",
     ),
     "vsrprune.housekeeping": (

@@ -91,3 +91,24 @@ def test_share_of_macs_kept_by_hand(result):
 
 def test_share_of_units_cut_by_hand(result):
     assert result.units_cut == 0.8  # 8 of 40 are kept
+
+
+@pytest.mark.parametrize(("data", "evaluate", "expected"), [
+    ({}, {}, ""),
+    ({"degradation": "bicubic", "crop": 0}, {"protocol": "full"}, ""),
+    ({"degradation": "bd_duf", "crop": 8}, {"protocol": "udm10"},
+     " (evaluate.protocol=udm10, data.degradation=bd_duf, data.crop=8)"),
+    ({"crop": 4}, {"protocol": "full"}, " (data.crop=4)"),
+])  # fmt: skip
+def test_a_result_names_the_conventions_that_are_not_the_default(result, data, evaluate, expected):
+    assert replace(result, knobs={"data": data, "evaluate": evaluate}).convention == expected
+    if not evaluate:
+        assert replace(result, knobs={"data": data}).convention == ""  # of a result from before there was a choice
+
+
+def test_results_without_temporal_consistency_are_read(result):
+    data = json.loads(json.dumps(asdict(result)))
+    for values in data["quality"].values():
+        for name in ("tof", "warping_error", "warping_error_truth"):
+            assert values.pop(name) is None
+    assert Result.from_json(data) == result

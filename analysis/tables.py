@@ -128,8 +128,8 @@ def _note(runs: Runs) -> str:
     data = result.knobs["data"]
     seeds = len({tuple(run.knobs[name] for name in SEEDS) for run in runs.finished})
     return (
-        f"PSNR (dB) on {data['channel'].upper()} after fine-tuning, {data['name']}{result.convention}: mean over seeds ±"
-        f" half the 95 % interval ({seeds} seed{'s' if seeds > 1 else ''}), and the share of MACs kept. The best of a"
+        f"PSNR (dB) on {data['channel'].upper()} after fine-tuning, {data['name']}{result.convention}: mean over seeds"
+        f" ± half the 95 % interval ({seeds} seed{'s' if seeds > 1 else ''}), and the share of MACs kept. The best of a"
         " group is marked where its difference to the next, paired over seeds, is beyond noise."
     )
 

@@ -278,11 +278,13 @@ class Config:
         return comparison(self.evaluate.protocol, self.data.channel, self.data.crop)
 
     def knobs(self) -> dict[str, Any]:
-        """All values, nested, without the folders that differ between machines; what the protocol decides, decided."""
+        """All values, nested; without what differs between machines, and with what the protocol decides."""
         values = asdict(self)
         values["data"] |= {"channel": self.comparison.channel, "crop": self.comparison.crop}
         for name in ("store_dir", "runs_dir", "dry_run", "launcher", "tracking", "store"):
             del values[name]
+        for name in ("cache", "cache_dir"):
+            del values["data"][name]
         return values
 
 
@@ -453,6 +455,10 @@ def _check_data(config: Config) -> None:
                 f"data.{name}={getattr(data, name)} is given, but data={data.name} does not read it;"
                 f" add data={' or '.join(readers) if len(readers) < 4 else readers[0]}"
             )
+    if data.low != "bi" and data.name not in PUBLISHED_SETS:
+        raise UserError(
+            f"data.low={data.low} is given, but data={data.name} has no such frames on disk; use data.low=bi"
+        )
     if bool(data.train_set) != bool(data.train_path):
         raise UserError(
             "data.train_set and data.train_path belong together: a set to train on, and its folder;"

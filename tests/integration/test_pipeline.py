@@ -174,6 +174,53 @@ def test_own_videos_and_frames(tmp_path: Path) -> None:
     assert any("schedule=demo with data=folder" in note for note in result.notes)
 
 
+def vid4(root: Path, frames_NTHW3: list[np.ndarray[Any, Any]]) -> Path:
+    """Four clips with low-resolution frames that no shrinking makes, so that it shows where they come from."""
+    for name, video in zip(("calendar", "city", "foliage", "walk"), frames_NTHW3, strict=True):
+        for tree in ("GT", "BIx4"):
+            (root / tree / name).mkdir(parents=True)
+        for index, pixels in enumerate(video):
+            Image.fromarray(pixels).save(root / "GT" / name / f"{index:08d}.png")
+            Image.fromarray(pixels[::4, ::4] // 2).save(root / "BIx4" / name / f"{index:08d}.png")
+    return root
+
+
+def test_a_published_set_beside_another_one_to_train_on(tmp_path: Path) -> None:
+    """With a flow net of its own, a damaged clip that is left out, and a cache that changes nothing."""
+    videos = [clip.high_TCHW.permute(0, 2, 3, 1).numpy() for clip in demo_clips(4, 1, 1, 1, 5).train[:4]]
+    root = vid4(tmp_path / "vid4", videos)
+    for name, video in zip(("good", "bad"), videos, strict=False):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for index, pixels in enumerate(video):
+            Image.fromarray(pixels).save(tmp_path / "own" / name / f"{index}.png")
+    (tmp_path / "own" / "bad" / "2.png").write_bytes(b"no PNG")
+    flow = BasicVSR(plan_job(minimal_config(tmp_path)).arguments).flow_net
+    torch.save({"params": flow.state_dict()}, tmp_path / "spynet.pth")
+    changes = {
+        "data__name": "vid4",
+        "data__path": str(root),
+        "data__train_set": "folder",
+        "data__train_path": str(tmp_path / "own"),
+        "pretrained_flow": str(tmp_path / "spynet.pth"),
+        "schedule__pretrain__flow_frozen_steps": 10**6,
+    }
+    with pytest.raises(UserError, match=r"bad/2\.png: cannot read this PNG"):
+        run(tmp_path, **changes)
+    results = {}
+    for cache in (False, True):
+        folder = tmp_path / f"cache-{cache}"
+        results[cache] = run(folder, **changes, data__on_error="skip", data__cache=cache)
+        assert (folder / "store" / "cache").is_dir() == cache
+        assert any(note.startswith("1 clips left out") and "bad/2.png" in note for note in results[cache].notes)
+        stored = load_network(folder / "store" / "pretrain" / results[cache].stages["pretrain"])
+        for name, value in flow.state_dict().items():
+            assert torch.equal(stored.flow_net.state_dict()[name], value)
+    assert results[True].stages == results[False].stages
+    assert results[True].quality == results[False].quality
+    assert set(results[True].quality["finetuned"].clips) == {"calendar", "city", "foliage", "walk"}
+    assert results[True].quality["bicubic"].psnr < 20  # of half the brightness
+
+
 class _Stops(Pretrain):
     """Raises at a step, as a crash would."""
 

@@ -119,6 +119,7 @@ def test_a_wrong_choice_is_refused_with_the_right_ones(name, value):
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in CHOICES for value in CHOICES[name]])
 def test_every_right_choice_is_accepted(name, value):
     companions = {"per_layer": {"ratios": {"fusion": 0.5}}, "latency": {"round_to": "auto"}}.get(value, {})
+    companions |= {"data.name": "vid4"} if value == "bd" else {}
     config = changed({name: value, **companions})
     validate(config)
     assert value_of(config, name) == value
@@ -298,6 +299,11 @@ def test_blur_is_defined_for_a_scale_of_four(name, factors):
 def test_a_knob_of_other_data_is_refused(name, knob, value, reader):
     message = refusal(changed({"data.name": name, f"data.{knob}": value}))
     assert message == f"data.{knob}={value} is given, but data={name} does not read it; add data={reader}"
+
+
+def test_blurred_frames_are_of_published_sets():
+    message = refusal(changed({"data.name": "folder", "data.low": "bd"}))
+    assert message == "data.low=bd is given, but data=folder has no such frames on disk; use data.low=bi"
 
 
 def test_a_set_to_train_on_needs_its_folder():

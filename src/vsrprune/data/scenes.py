@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import median_low
+
 import torch
 from torch import Tensor
 
@@ -13,23 +15,36 @@ AROUND = 3  # frames to each side that it is compared with
 def scene_starts(frames_TCHW: Tensor, threshold: float) -> list[int]:
     """Frame indices at which scenes start, 0 among them.
 
-    A scene starts where the luma histogram differs from the last frame's by more than `threshold` of the pixels, in
-    [0, 1], and by three times more than between any two frames around: a flash comes and goes, so it is none.
+    A scene starts where each of the three frames before differs from each of the three after by more than `threshold`
+    of the luma histogram, in [0, 1], and where the change stands out from the median of those around it. So a flash is
+    no cut, since the picture after it is the one before it, nor is a fade; but each of several cuts in short order is.
     frames_TCHW: RGB uint8; low resolution is enough.
     """
-    changes = histogram_changes(frames_TCHW)
+    histograms = _luma_histograms(frames_TCHW)
+    changes = _changes(histograms)
     starts = [0]
     for index, change in enumerate(changes):
-        around = changes[max(index - AROUND, 0) : index] + changes[index + 1 : index + 1 + AROUND]
-        if change > threshold and change > ABOVE_MOTION * max(around, default=0.0):
-            starts.append(index + 1)
+        start = index + 1
+        before, after = histograms[max(start - AROUND, 0) : start], histograms[start : start + AROUND]
+        apart = float(torch.cdist(before, after, p=1).min()) / 2
+        others = changes[max(index - AROUND, 0) : index] + changes[start : start + AROUND]
+        if apart > threshold and change > ABOVE_MOTION * (median_low(others) if others else 0.0):
+            starts.append(start)
     return starts
 
 
 def histogram_changes(frames_TCHW: Tensor) -> list[float]:
     """Between consecutive frames: the share of pixels that would have to change for equal luma histograms."""
+    return _changes(_luma_histograms(frames_TCHW))
+
+
+def _changes(histograms: Tensor) -> list[float]:
+    return (histograms.diff(dim=0).abs().sum(1) / 2).tolist()
+
+
+def _luma_histograms(frames_TCHW: Tensor) -> Tensor:
+    """(T, BINS) float32; every row sums to 1."""
     weights = torch.tensor((0.299, 0.587, 0.114)).view(3, 1, 1)
-    histograms = torch.stack(
+    return torch.stack(
         [torch.histc((frame.float() * weights).sum(0), BINS, 0, 256) / frame[0].numel() for frame in frames_TCHW]
     )
-    return (histograms.diff(dim=0).abs().sum(1) / 2).tolist()

@@ -48,6 +48,19 @@ def test_the_threshold_decides() -> None:
     assert scene_starts(torch.cat(SCENES[:2]), change + 0.01) == [0]
 
 
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+def test_cuts_in_short_order_are_all_found(length: int) -> None:
+    """Else the frames around a short scene would pass for one scene, and windows cross its cuts."""
+    film_TCHW = torch.cat((SCENES[0], SCENES[1][:length], SCENES[2]))
+    assert scene_starts(film_TCHW, 0.2) == [0, 8, 8 + length]
+
+
+def test_a_flash_of_two_frames_is_no_cut_and_hides_none() -> None:
+    film_TCHW = torch.cat((SCENES[0], SCENES[1]))
+    film_TCHW[3:5] = 255
+    assert scene_starts(film_TCHW, 0.2) == [0, 8]
+
+
 def test_one_frame_has_one_scene() -> None:
     assert scene_starts(SCENES[0][:1], 0.2) == [0]
 

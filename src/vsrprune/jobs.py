@@ -129,6 +129,12 @@ def _sources(config: Config, scale: int) -> Found:
     if not data.train_set:
         return Found(narrowed("data.train", found.train, data.train), val, found.notes)
     if data.train_set == "folder":
+        if data.low == "bd":
+            raise UserError(
+                "data.low=bd is given, but data.train_set=folder has low-resolution frames made by bicubic shrinking:"
+                " the network would train on another degradation than it is compared on; use data.train_set=vimeo90k,"
+                " or data.low=bi"
+            )
         other = Found(find_clips(data.train_path, "data.train_path"), [])
         held_out = {clip.files[0].resolve() for clip in val}
         for clip in other.train:

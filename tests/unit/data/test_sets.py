@@ -236,6 +236,15 @@ def test_what_vimeo90k_lacks_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_a_list_that_was_edited_elsewhere_is_read_or_named(tmp_path: Path) -> None:
+    """Editors of Windows put a mark before the first line; a clip named twice counts once."""
+    file = vimeo_tree(tmp_path) / "vimeo_septuplet/sep_trainlist.txt"
+    file.write_bytes(b"\xef\xbb\xbf00001/0001\r\n00001/0002\r\n00001/0001\r\n")
+    assert names(find_set("vimeo90k", "data.path", str(tmp_path), "bi", SCALE))[0] == ["00001_0001", "00001_0002"]
+    file.write_bytes(b"\xff\xfe\x000")
+    assert "sep_trainlist.txt: lines such as 00001/0001 are expected" in complaint("vimeo90k", tmp_path)
+
+
 # Vid4 and UDM10
 
 
@@ -324,3 +333,12 @@ def test_test_clips_are_compared_after_training_on_another_set(tmp_path: Path) -
     assert names(found) == (list(VID4), list(VID4))
     with pytest.raises(UserError, match="calendar is held out by data=vid4"):
         job(tmp_path, name="vid4", path=str(vid4), train_set="folder", train_path=str(vid4 / "GT"))
+
+
+def test_training_and_comparison_share_their_degradation(tmp_path: Path) -> None:
+    vid4 = tree_of(tmp_path / "vid4", VID4, low="BDx4")
+    with pytest.raises(UserError, match=r"data\.low=bd is given, but data\.train_set=folder .* use data\.train_set="):
+        job(tmp_path, name="vid4", low="bd", path=str(vid4), train_set="folder", train_path=str(vid4 / "BDx4"))
+    vimeo = vimeo_tree(tmp_path / "vimeo", "BDx4")
+    found = job(tmp_path, name="vid4", low="bd", path=str(vid4), train_set="vimeo90k", train_path=str(vimeo)).sources
+    assert {folder.parts[-3] for folder in low_folders(found) if folder.name.isdigit()} == {"BDx4"}

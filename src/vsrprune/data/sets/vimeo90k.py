@@ -38,7 +38,8 @@ def _list(root: Path, high: Path, name: str) -> list[str]:
     places = [high.parent / name, root / name]
     for path in places:
         if path.is_file():
-            lines = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+            text = path.read_text("utf-8-sig", errors="replace")
+            lines = list(dict.fromkeys(line.split()[0] for line in text.splitlines() if line.strip()))
             wrong = [line for line in lines if not re.fullmatch(r"\d{5}/\d{4}", line)]
             if wrong or not lines:
                 raise UserError(f"{path}: lines such as 00001/0001 are expected; got {(wrong or ['nothing'])[0]!r}")

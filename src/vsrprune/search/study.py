@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
@@ -75,12 +76,10 @@ def open_study(storage: str, name: str, question: Question, settings: Mapping[st
     settings: what trials of one study must agree in. Raises UserError, naming what differs, if the study was begun with
     others, or if the storage cannot be reached.
     """
-    sampler = SAMPLERS[question.sampler].make(question.seed + worker, question.trials)
     try:
         study = optuna.create_study(
             storage=open_storage(storage),
             study_name=name,
-            sampler=sampler,
             pruner=make_pruner(question.pruner, question.rungs),
             directions=["maximize", "minimize"] if question.front else ["maximize"],
             load_if_exists=True,
@@ -90,6 +89,10 @@ def open_study(storage: str, name: str, question: Question, settings: Mapping[st
     except Exception as error:  # SQLAlchemy's and the driver's own
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"search.storage={storage}: cannot open this database ({text})") from error
+    # A resumed search that began its sampler's random numbers anew would draw its first trials once more.
+    begun = len(study.get_trials(deepcopy=False))
+    seed = int(np.random.SeedSequence([question.seed, worker, begun]).generate_state(1)[0])
+    study.sampler = SAMPLERS[question.sampler].make(seed, question.trials)
     known = study.user_attrs.get("settings")
     if known is None:
         study.set_user_attr("settings", dict(settings))

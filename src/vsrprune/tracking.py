@@ -254,6 +254,7 @@ def start_run(
             tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys(tags) if tag],
             config=dict(_flattened(config)),
             dir=str(folder),
+            reinit="create_new",  # a search's run stays open while its full runs have theirs
             settings=wandb.Settings(init_timeout=ONLINE_TIMEOUT_S, console="off", x_disable_meta=False),
         )
 

@@ -56,7 +56,8 @@ def make_video(
         source = av.open(str(_srt(path))) if subtitles else None
         text = container.add_stream_from_template(source.streams.subtitles[0]) if source else None
         for image, when in zip(images, pts, strict=True):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixel_format)
+            # In more threads, swscale now and then leaves a wrong pixel of 10 bits where two of them meet.
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixel_format, threads=1)
             frame.pts, frame.time_base = when, ticks
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

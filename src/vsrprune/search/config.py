@@ -33,11 +33,11 @@ class SearchConfig:
     group: str = "block"
     low: float = 0.0
     high: float = 0.95
-    trials: int = 30
+    trials: int = 24
     refine: int = 0
     radius: float = 0.2
     project: bool = True
-    rungs: list[int] = field(default_factory=lambda: [0, 20, 60])
+    rungs: list[int] = field(default_factory=lambda: [0, 15, 45])
     pruner: str = "median"
     clips: int = 4
     frames: int = 5
@@ -73,7 +73,7 @@ def validate_search(config: SearchJobConfig) -> None:
     if not 0 < search.radius <= 1:
         raise UserError(f"search.radius must lie in (0, 1]; got {search.radius:g}")
     if not search.rungs or search.rungs[0] < 0 or any(a >= b for a, b in pairwise(search.rungs)):
-        raise UserError(f"search.rungs must ascend from 0 or more, such as [0,20,60]; got {search.rungs}")
+        raise UserError(f"search.rungs must ascend from 0 or more, such as [0,15,45]; got {search.rungs}")
     if len(search.budgets) != 2 or not 0 < search.budgets[0] < search.budgets[1] <= 1:
         raise UserError(f"search.budgets must be [low, high], shares kept in (0, 1]; got {search.budgets}")
     if not search.final_seeds or len(set(search.final_seeds)) < len(search.final_seeds):

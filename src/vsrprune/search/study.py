@@ -25,7 +25,7 @@ HEARTBEAT_S, GRACE_S = 5, 30  # a worker that was silent for so long is dead
 SQLITE_WAIT_S = 60
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 BUDGET = "budget"
-BUDGET_SLACK = 0.005  # of the wanted share, where the budget is a constraint
+BUDGET_SLACK = 0.005  # of the wanted share: by how much a plan may exceed a budget that is a constraint
 NEIGHBOURS, NEARBY = 5, 0.1  # a front's trial is compared with so many others of nearly its own cost
 
 
@@ -178,7 +178,7 @@ class _Objective:
         trial.set_user_attr("share", share)
         over = 0.0
         if not question.project and not isinstance(budget, Range):
-            over = abs(share / budget - 1) - BUDGET_SLACK
+            over = share / budget - 1 - BUDGET_SLACK
             trial.set_constraint(BUDGET, over)
         reached: list[float] = []
         for psnr in self._score(counts):

@@ -128,9 +128,9 @@ def test_without_projection_the_budget_is_a_constraint(tmp_path: Path) -> None:
     asked = question(project=False, trials=60)
     study = studied(tmp_path, asked)
     best = best_trial(study, RUNGS)
-    assert abs(best.user_attrs["share"] / 0.5 - 1) <= 0.005
-    missed = [trial for trial in study.get_trials(states=ENDED) if abs(trial.user_attrs["share"] / 0.5 - 1) > 0.005]
-    assert missed  # most draws miss it
+    assert 0.4 <= best.user_attrs["share"] <= 0.5 * 1.005  # within it, and near it: what is left unused is worth PSNR
+    missed = [trial for trial in study.get_trials(states=ENDED) if trial.user_attrs["share"] > 0.5 * 1.005]
+    assert missed  # about half of the draws
     assert all(len(trial.user_attrs["psnr"]) == 1 for trial in missed)  # and are not trained on
 
 

@@ -316,12 +316,10 @@ def checkpoints(folder: Path) -> int:
     return len(list(folder.glob("store/unfinished/pretrain-*/*/step-*.sha256")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"),
-    [
-        pytest.param(signal.SIGTERM, 143, id="SIGTERM"),
-        pytest.param(signal.SIGINT, 130, id="SIGINT", marks=pytest.mark.slow),
-    ],
+    [pytest.param(signal.SIGTERM, 143, id="SIGTERM"), pytest.param(signal.SIGINT, 130, id="SIGINT")],
 )
 def test_a_signal_to_the_sweep_has_all_running_jobs_write_checkpoints(
     tmp_path: Path, launch: Launch, number: int, code: int

@@ -108,6 +108,7 @@ def test_figures_of_the_search(searched: tuple[Path, str], tmp_path: Path) -> No
     assert "front is left out" in done.stdout
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_without_a_lost_or_doubled_trial(searched: tuple[Path, str], tmp_path: Path) -> None:
     store = searched[0] / "store"  # its dense network and references
     overrides = (f"store_dir={store}", "search.trials=6", "search=random", "search.rungs=[0,40]")

@@ -8,7 +8,7 @@ a level and {layer} counts its activations too.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vsrprune.models.basicvsr_channels import BasicVSRArguments, trunk
 
@@ -30,6 +30,13 @@ class Layout:
     constants: tuple[str, ...] = ()
 
 
+BASICSR = Layout(
+    first="{branch}_trunk.main.0",
+    block="{branch}_trunk.main.2.{block}",
+    upconv="upconv{index}",
+    flow="spynet.basic_module.{level}.basic_module.{layer}",
+    constants=("spynet.mean", "spynet.std"),
+)
 LAYOUTS = {
     "vsrprune": Layout(
         first="{branch}_trunk.first",
@@ -39,23 +46,9 @@ LAYOUTS = {
         gate="gate",
         input_gate="input_gate",
     ),
-    "BasicSR": Layout(
-        first="{branch}_trunk.main.0",
-        block="{branch}_trunk.main.2.{block}",
-        upconv="upconv{index}",
-        flow="spynet.basic_module.{level}.basic_module.{layer}",
-        constants=("spynet.mean", "spynet.std"),
-    ),
+    "BasicSR": BASICSR,
     # The released code of arXiv 2206.07687; its gates are shaped (1, C, 1, 1), and the first convolutions have none.
-    "SSL": Layout(
-        first="{branch}_trunk.main.0",
-        block="{branch}_trunk.main.2.{block}",
-        upconv="upconv{index}",
-        flow="spynet.basic_module.{level}.basic_module.{layer}",
-        gate="act_scale",
-        input_gate="act_scale_pre",
-        constants=("spynet.mean", "spynet.std"),
-    ),
+    "SSL": replace(BASICSR, gate="act_scale", input_gate="act_scale_pre"),
     "mmagic": Layout(
         first="{branch}_resblocks.main.0",
         block="{branch}_resblocks.main.2.{block}",

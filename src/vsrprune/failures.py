@@ -70,7 +70,7 @@ class JobState:
         """Tell that this process will start the job in `folder` later; how far it came before is kept."""
         with contextlib.suppress(OSError):  # a sign for those who watch; the job itself says if it cannot write
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / STATE).write_text(json.dumps({**_reached(*read_state(folder)), "waiting": True}))
+            _replace(folder / STATE, {**_reached(*read_state(folder)), "waiting": True})
 
     def stage(self, stage: str, steps: int = 0) -> None:
         """A stage begins; `steps` is its length where it trains."""
@@ -90,8 +90,15 @@ class JobState:
         self._path.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        self._path.write_text(json.dumps(self._state))
+        _replace(self._path, self._state)
         self._written = time.monotonic()
+
+
+def _replace(path: Path, state: dict[str, Any]) -> None:
+    """Write a state so that a kill in the middle leaves the one before."""
+    coming = path.with_suffix(".coming")
+    coming.write_text(json.dumps(state))
+    coming.replace(path)
 
 
 def _reached(stage: str, step: int) -> dict[str, Any]:

@@ -273,6 +273,11 @@ class Config:
         return "rsc" if self.rsc else self.residual
 
     @property
+    def ranking_order(self) -> str:
+        """The order that ranks: a random score has none, so that it is idle there."""
+        return "min" if self.score == "random" else self.order
+
+    @property
     def comparison(self) -> Comparison:
         """How outputs are compared with the truth: what evaluate.protocol and data say together."""
         return comparison(self.evaluate.protocol, self.data.channel, self.data.crop)

@@ -306,7 +306,7 @@ class _Run:
             scores,
             rule=config.rule,
             scope=config.scope,
-            order=self._order,
+            order=config.ranking_order,
             min_kept=config.min_kept,
             ratios=config.ratios,
         )
@@ -324,11 +324,6 @@ class _Run:
         if config.target in ("macs", "params") and config.round_to != 1:
             asked.check(config.round_to)
         write_json(folder / "selection.json", {"plan": plan.to_json(), "budget": asked.to_json()})
-
-    @property
-    def _order(self) -> str:
-        """A random ranking has no order: it is idle there, and not in the key."""
-        return "min" if self._config.score == "random" else self._config.order
 
     def _time_operations(self, folder: Path, work: Path) -> None:
         """The table of `round_to=auto`: every operation that a plan may need, in every memory format."""
@@ -348,7 +343,7 @@ class _Run:
             scores,
             {name: TimeTable.from_json(rows) for name, rows in tables.items()},
             rule=config.rule,
-            order=self._order,
+            order=config.ranking_order,
             min_kept=config.min_kept,
         )
         if target != "latency":

@@ -149,17 +149,13 @@ class RatioSearch:
         return {
             "version": PROBE_VERSION,
             "scores": self._job.stage("score").key,
-            "order": self._order,
+            "order": self._config.ranking_order,
             "training": asdict(self._training),
             "rungs": list(search.rungs),
             "clips": [search.clips, search.frames, search.seed],
             "comparison": asdict(self._config.comparison),
             "precision": self._config.trainer.precision,
         }
-
-    @property
-    def _order(self) -> str:
-        return "min" if self._config.score == "random" else self._config.order
 
     @property
     def _training(self) -> Training:
@@ -191,7 +187,7 @@ class RatioSearch:
             layout=self._layout,
             scores={name: np.asarray(values) for name, values in scores.items()},
             rule=self._config.rule,
-            order=self._order,
+            order=self._config.ranking_order,
             train_clips=train,
             score_clips=scoring,
             training=self._training,
@@ -240,7 +236,7 @@ class RatioSearch:
             rule=self._config.rule,
             ratio=ratio,
             target="macs",
-            order=self._order,
+            order=self._config.ranking_order,
             min_kept=self._config.min_kept,
         )
         return {group.name: 1 - len(plan.kept[group.name]) / group.size for group in self._layout.groups}

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import optuna
+from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import FrozenTrial, TrialState
 
 from vsrprune.errors import UserError
@@ -141,6 +142,7 @@ def work(
 ) -> None:
     """Run trials until `question.trials` of them have ended, in this process and all others of the study together."""
     objective = _Objective(question, cost, score)
+    noticed: set[int] = set()
     while True:
         optuna.storages.fail_stale_trials(study)
         states = [trial.state for trial in study.get_trials(deepcopy=False)]
@@ -149,9 +151,24 @@ def work(
         if ended >= question.trials:
             return
         if ended + running >= question.trials:
+            _start_clocks(study, noticed)
             time.sleep(1)  # the last ones are under way elsewhere, or their worker is dead and will be found
         else:
             study.optimize(objective, n_trials=1, callbacks=[on_trial])
+
+
+def _start_clocks(study: optuna.Study, noticed: set[int]) -> None:
+    """Give every running trial one heartbeat, once.
+
+    A worker that died between drawing its trial and its first heartbeat would otherwise never be found dead, for
+    Optuna passes over trials that have none.
+    """
+    storage = study._storage
+    assert isinstance(storage, BaseHeartbeat)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial._trial_id not in noticed:
+            noticed.add(trial._trial_id)
+            storage.record_heartbeat(trial._trial_id)
 
 
 class _Objective:

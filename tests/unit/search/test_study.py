@@ -229,6 +229,19 @@ def check_two_workers_and_a_kill(url: str) -> None:
     assert len(set(drawn)) == len(drawn)
 
 
+def test_a_worker_that_dies_before_its_first_heartbeat_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vsrprune.search.study.HEARTBEAT_S", 1)
+    monkeypatch.setattr("vsrprune.search.study.GRACE_S", 1)
+    study = open_study(f"sqlite:///{tmp_path / 'study.db'}", "s", question(), {}, worker=0)
+    study.ask()  # running now, and nobody will ever tell how it ended
+    work(study, question(trials=2), COST, score)
+    states = [trial.state for trial in study.trials]
+    assert sum(state in ENDED for state in states) == 2
+    assert TrialState.RUNNING not in states
+
+
 def test_two_workers_and_a_kill_on_sqlite(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     check_two_workers_and_a_kill(url)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from vsrprune.data.clips import Clip, ClipSet
 from vsrprune.data.reading import Notes, Reading, read_clip, scenes
-from vsrprune.data.sources import ClipSource
+from vsrprune.data.sources import VIDEO_DECODING, ClipSource
 from vsrprune.errors import UserError
 from vsrprune.progress import StageProgress
 from vsrprune.store import content_key, write_json
@@ -97,6 +97,7 @@ def _key(source: ClipSource, how: Reading) -> str:
     stats = [(file.name, os.stat(file)) for file in (*source.files, *source.low_files)]
     files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
     read = {"scale": how.scale, "max_frames": how.max_frames, "halve": how.halve, "low": len(source.low_files)}
+    read |= {"decoding": VIDEO_DECODING} if source.is_video else {}
     return content_key({"clip": source.name, "files": files, "degradation": how.degradation, **read})
 
 

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from vsrprune.data.clips import Clip, ClipSet, make_clip, pair_clip
-from vsrprune.data.colour import RgbFrame
+from vsrprune.data.colour import RgbFrame, to_rgb
 from vsrprune.data.scenes import scene_starts
 from vsrprune.data.sources import ClipSource
 from vsrprune.data.video import decoded
@@ -138,7 +138,7 @@ def _halved(frame_CHW: Tensor) -> Tensor:
 
 def _frames(source: ClipSource) -> Iterator[tuple[Path, RgbFrame]]:
     if source.is_video:
-        yield from ((source.files[0], frame.to_ndarray(format="rgb24")) for frame in decoded(source.files[0]))
+        yield from ((source.files[0], to_rgb(frame)) for frame in decoded(source.files[0]))
     else:
         yield from ((file, read_png(file)) for file in source.files)
 

@@ -17,6 +17,7 @@ from vsrprune.store import write_atomically
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".y4m", ".avi", ".webm")
 FRAME_SUFFIX = ".png"
+VIDEO_DECODING = 2  # raise it when the same video comes to other pixels
 SMALLEST_SIDE = 11
 _SAMPLE_BYTES = 1 << 16
 
@@ -151,7 +152,8 @@ def clips_identity(clips: Sequence[ClipSource], cache: Path) -> str:
     fresh: dict[str, str] = {}
     digest = hashlib.sha256()
     for clip in clips:
-        digest.update(f"/{clip.name}".encode())  # no name contains a slash
+        decoded = f"|decoding {VIDEO_DECODING}" if clip.is_video else ""
+        digest.update(f"/{clip.name}{decoded}".encode())  # no name contains a slash
         for file in (*clip.files, *clip.low_files):
             stat = file.stat()
             entry = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"

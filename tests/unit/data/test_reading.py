@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from videos import make_video, pictures
 
 from vsrprune.data.clips import Clip, check_clips, make_clip
+from vsrprune.data.colour import to_rgb
 from vsrprune.data.degradation import bicubic_uint8
 from vsrprune.data.reading import Reading, read_clips, read_frames
 from vsrprune.data.sources import ClipSource
+from vsrprune.data.video import decoded
 from vsrprune.errors import UserError
 
 
@@ -206,6 +209,13 @@ def test_mp4_frames_have_the_right_colours(tmp_path):
     assert frames_TCHW.shape == (3, 3, 32, 48)
     means = frames_TCHW.float().mean(dim=(2, 3)).numpy()
     assert np.abs(means - np.array(colours)).max() < 8
+
+
+def test_video_is_converted_as_exactly_as_when_it_is_upscaled(tmp_path):
+    path = make_video(tmp_path / "clip.mp4", pictures(2, 32, 48), options={"crf": "0"})
+    expected = np.stack([to_rgb(frame) for frame in decoded(path)])
+    read = read_frames(ClipSource("clip", (path,))).permute(0, 2, 3, 1).numpy()
+    assert (read == expected).all()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video", None])

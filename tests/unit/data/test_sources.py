@@ -282,6 +282,20 @@ def test_demo_photographs_are_found():
         demo_photo("nothing")
 
 
+def test_identity_of_videos_alone_changes_with_how_they_are_decoded(material, tmp_path, monkeypatch):
+    def identities():
+        clips = find_clips(str(material))
+        return [
+            clips_identity([c for c in clips if c.is_video == video], tmp_path / "cache") for video in (True, False)
+        ]
+
+    video, images = identities()
+    monkeypatch.setattr("vsrprune.data.sources.VIDEO_DECODING", 999)
+    other, same = identities()
+    assert other != video
+    assert same == images
+
+
 def test_photos_identity_depends_on_content_and_order():
     assert photos_identity(["chelsea", "rocket"]) == photos_identity(["chelsea", "rocket"])
     identities = {photos_identity(names) for names in (["chelsea"], ["rocket"], ["chelsea", "rocket"])}

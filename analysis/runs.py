@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -204,7 +205,7 @@ def _job_row(runs: Runs, run: Run) -> dict[str, Any]:
         "latency_ms": latency["pruned"]["ms"],
         "latency_ms_dense": latency["dense"]["ms"],
         "speed_up": latency["dense"]["ms"] / latency["pruned"]["ms"],
-        "equivalence": result.equivalence["float64"],
+        "equivalence": result.equivalence.get("float64", math.nan),
         "seconds": sum(run.measured.get("stage_seconds", {}).values()),
     }
 

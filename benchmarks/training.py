@@ -35,6 +35,7 @@ from vsrprune.pruning.scoring import score_units
 from vsrprune.pruning.selection import select
 from vsrprune.pruning.surgery import compact
 from vsrprune.stages.finetune import Finetune
+from vsrprune.stages.teacher import Teacher
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
 LR, PENALTY = 1e-4, 0.05
@@ -76,8 +77,8 @@ def steps(arguments: BasicVSRArguments, batch: Batch) -> dict[str, Callable[[], 
     gated.flow_net.requires_grad_(False)
     remembered = copy.deepcopy(gated)
     remembered.checkpoint_frames = True
-    alone = Finetune(copy.deepcopy(pruned), None, tf_weight=0.0, **SETTINGS)  # type: ignore[arg-type]
-    taught = Finetune(copy.deepcopy(pruned), copy.deepcopy(dense), tf_weight=1.0, **SETTINGS)  # type: ignore[arg-type]
+    alone = Finetune(copy.deepcopy(pruned), None, **SETTINGS)  # type: ignore[arg-type]
+    taught = Finetune(copy.deepcopy(pruned), Teacher(copy.deepcopy(dense), 1.0, 0.0), **SETTINGS)  # type: ignore[arg-type]
 
     def reconstruction(network: BasicVSR) -> torch.Tensor:
         return charbonnier(network(batch.low_NTCHW).frames_NTCHW, batch.high_NTCHW)

@@ -14,13 +14,14 @@ from typing import Any
 
 import yaml
 
+from vsrprune.channels import PARTS
 from vsrprune.errors import UserError, one_of
+from vsrprune.methods.table import METHODS
 from vsrprune.protocols import BICUBIC, BLUR, OWN, PROTOCOLS, Comparison, comparison
 
 BATCH_SYSTEMS = ("slurm", "pbs", "sge")
 STAGES = ("pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate")
 SHAPES = ("cosine", "onecycle", "constant")
-METHODS = ("ssl", "l1")
 TIMED_PRECISIONS = ("32", "bf16", "16")
 DEGRADATIONS = (*BICUBIC, *BLUR)
 BLUR_SCALE = 4  # the only one that published numbers with blur have
@@ -103,6 +104,16 @@ class PretrainSchedule:
 
 
 @dataclass
+class AlignSchedule:
+    """ASSL's stage before the score: layers that share channels come to agree; `weight` is of the alignment loss."""
+
+    steps: int = 5_000
+    lr: float = 2e-4
+    gate_lr: float = 2e-4
+    weight: float = 1.0
+
+
+@dataclass
 class SparsifySchedule:
     """Stage 3. lambda grows by `growth` every `growth_interval` steps up to `maximum`, then `hold_steps` follow."""
 
@@ -136,7 +147,11 @@ class FinetuneSchedule:
 
 @dataclass
 class ScheduleConfig:
-    """Batches (clips per step, low-resolution patch side, frames per clip) and the length of each stage."""
+    """Batches (clips per step, low-resolution patch side, frames per clip) and the length of each stage.
+
+    scratch_steps: of networks that are trained from scratch (lite, distill), by the rate and shape of pretrain; 0 for
+    as many as a pruned network has in all: pretrain, sparsify and finetune.
+    """
 
     name: str = "demo"
     batch: int = 4
@@ -144,9 +159,16 @@ class ScheduleConfig:
     frames: int = 5
     log_every: int = 10
     checkpoint_every: int = 100
+    scratch_steps: int = 0
     pretrain: PretrainSchedule = field(default_factory=PretrainSchedule)
+    align: AlignSchedule = field(default_factory=AlignSchedule)
     sparsify: SparsifySchedule = field(default_factory=SparsifySchedule)
     finetune: FinetuneSchedule = field(default_factory=FinetuneSchedule)
+
+    @property
+    def steps_from_scratch(self) -> int:
+        """Length of a training from scratch."""
+        return self.scratch_steps or self.pretrain.steps + self.sparsify.steps + self.finetune.steps
 
 
 @dataclass
@@ -202,10 +224,15 @@ class TrackingConfig:
 
 @dataclass
 class MethodConfig:
-    """A pruning method: the knobs it implies stand in its YAML file. sparsify=false cuts in one shot."""
+    """A pruning method of vsrprune.methods: the knobs it implies stand in its YAML file.
+
+    sparsify=false cuts in one shot. output_weight: of the loss that holds outputs to the dense network's while the
+    pruned one is fine-tuned.
+    """
 
     name: str = "ssl"
     sparsify: bool = True
+    output_weight: float = 0.0
 
 
 @dataclass
@@ -248,6 +275,7 @@ class Config:
     order: str = "min"
     tf_weight: float = 1.0
     min_kept: int = 1
+    parts: list[str] = field(default_factory=lambda: list(PARTS))
     round_to: Any = 1
     seed: int = 0
     pretrain_seed: int = 0
@@ -271,6 +299,12 @@ class Config:
     def rule(self) -> str:
         """The residual rule: rsc, or what `residual` names without it."""
         return "rsc" if self.rsc else self.residual
+
+    @property
+    def parts_cut(self) -> list[str] | None:
+        """The parts of the network that may be cut, in its order; None for all."""
+        parts = [part for part in PARTS if part in self.parts]
+        return None if len(parts) == len(PARTS) else parts
 
     @property
     def ranking_order(self) -> str:
@@ -310,9 +344,13 @@ def _check_choices(config: Config) -> None:
     one_of("residual", config.residual, ("aligned", "inner"))
     one_of("target", config.target, ("units", "macs", "params", "latency"))
     one_of("scope", config.scope, ("global", "local", "per_layer"))
-    one_of("score", config.score, ("l1", "gate", "random"))
+    one_of("score", config.score, ("l1", "l1_first", "gate", "random"))
     one_of("order", config.order, ("min", "max"))
     one_of("until", config.until, STAGES)
+    for part in config.parts:
+        one_of("parts", part, PARTS)
+    if not config.parts or len(set(config.parts)) < len(config.parts):
+        raise UserError(f"parts must name one or more of {', '.join(PARTS)}, each once; got {list(config.parts)}")
     one_of("method.name", config.method.name, METHODS)
     one_of("data.degradation", config.data.degradation, DEGRADATIONS)
     if config.data.channel is not None:
@@ -340,6 +378,9 @@ def _check_numbers(config: Config) -> None:
         raise UserError(f"ratio must be in [0, 1), the share that is removed; got {config.ratio:g}")
     if not (config.tf_weight >= 0 and math.isfinite(config.tf_weight)):
         raise UserError(f"tf_weight must be a finite number >= 0; got {config.tf_weight:g}")
+    weight = config.method.output_weight
+    if not (weight >= 0 and math.isfinite(weight)):
+        raise UserError(f"method.output_weight must be a finite number >= 0; got {weight:g}")
     if not 0 < config.data.val_share < 1:
         raise UserError(f"data.val_share must be in (0, 1); got {config.data.val_share:g}")
     if not 0 <= config.data.scene_cut < 1:
@@ -362,6 +403,8 @@ def _check_numbers(config: Config) -> None:
         "schedule.checkpoint_every": (schedule.checkpoint_every, 1),
         "schedule.pretrain.steps": (schedule.pretrain.steps, 1),
         "schedule.pretrain.flow_frozen_steps": (schedule.pretrain.flow_frozen_steps, 0),
+        "schedule.scratch_steps": (schedule.scratch_steps, 0),
+        "schedule.align.steps": (schedule.align.steps, 1),
         "schedule.sparsify.growth_interval": (schedule.sparsify.growth_interval, 1),
         "schedule.sparsify.hold_steps": (schedule.sparsify.hold_steps, 0),
         "schedule.finetune.steps": (schedule.finetune.steps, 1),
@@ -384,6 +427,9 @@ def _check_numbers(config: Config) -> None:
     positive = {
         "schedule.pretrain.lr": schedule.pretrain.lr,
         "schedule.pretrain.flow_lr_share": schedule.pretrain.flow_lr_share,
+        "schedule.align.lr": schedule.align.lr,
+        "schedule.align.gate_lr": schedule.align.gate_lr,
+        "schedule.align.weight": schedule.align.weight,
         "schedule.sparsify.lr": schedule.sparsify.lr,
         "schedule.sparsify.gate_lr": schedule.sparsify.gate_lr,
         "store.lease_seconds": config.store.lease_seconds,
@@ -401,6 +447,8 @@ def _check_numbers(config: Config) -> None:
 def _check_target(config: Config) -> None:
     if config.round_to == "auto" and config.scope != "global":
         raise UserError(f"round_to=auto chooses every layer's count itself; use scope=global instead of {config.scope}")
+    if config.round_to == "auto" and config.parts_cut:
+        raise UserError(f"round_to=auto cuts every part; parts={list(config.parts)} needs round_to=1, 8 or 16")
     if config.target == "latency" and config.round_to != "auto":
         raise UserError("target=latency needs times of this device: add round_to=auto")
     if not (config.target_ms >= 0 and math.isfinite(config.target_ms)):
@@ -409,12 +457,38 @@ def _check_target(config: Config) -> None:
         raise UserError(f"target_ms is given, but target={config.target} does not read it; add target=latency")
 
 
+def _check_method(config: Config) -> None:
+    """The method's own conditions, in the words in which a user sets them."""
+    method = METHODS[config.method.name]
+    for knob, allowed in method.requires.items():
+        value = getattr(config, knob)
+        if value not in allowed:
+            raise UserError(
+                f"{knob}={value} does not go with method={method.name}, which needs {knob}="
+                f"{' or '.join(map(str, allowed))}; take {knob} out of the command, or choose another method"
+            )
+    if method.start != "cut" and config.method.sparsify:
+        raise UserError(
+            f"method.sparsify=true does not go with method={method.name}, which cuts no units of the dense network;"
+            " take it out of the command"
+        )
+    if config.trainer.devices > 1 and (method.normalised or method.start == "masked"):
+        raise UserError(f"method={method.name} trains on one device; got trainer.devices={config.trainer.devices}")
+    if method.start == "masked" and (config.tf_weight or config.method.output_weight):
+        raise UserError(f"method={method.name} is fine-tuned without a teacher; use tf_weight=0 method.output_weight=0")
+
+
 def _check_pairs(config: Config) -> None:
     _check_target(config)
+    _check_method(config)
     config.comparison  # noqa: B018  raises where the data contradict the protocol
     if config.scope == "per_layer":
         if not config.ratios:
             raise UserError("scope=per_layer needs ratios=FILE or ratios={LAYER: RATIO, ...}; got none")
+        if config.parts_cut:
+            raise UserError(
+                f"scope=per_layer names the layers itself; take parts={list(config.parts)} out of the command"
+            )
         if config.target != "units":
             raise UserError(
                 f"scope=per_layer fixes every layer's share, so target={config.target} cannot be met; use target=units"

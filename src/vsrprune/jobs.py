@@ -77,6 +77,7 @@ def plan_job(config: Config) -> Job:
         min_kept=config.min_kept,
         round_to=config.round_to,
         ratios=config.ratios,
+        parts=config.parts_cut,
     )
     sources, identity = _data(config, arguments.scale)
     stages = plan_stages(config, identity, _file_hash(config.pretrained), _file_hash(config.pretrained_flow))
@@ -235,7 +236,7 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
         gates=gates,
         equivalence=prune["equivalence"],
         hidden_error=evaluation["hidden_error"],
-        scores=artifacts["score"].json("scores.json"),
+        scores=artifacts["score"].json("scores.json") if "score" in artifacts else {},
         plan=selection["plan"],
         stages={stage.stage: stage.key for stage in job.stages},
         notes=[*reference["notes"], *config_warnings(job.config), *_warnings(selection["budget"], gates)],

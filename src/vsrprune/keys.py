@@ -11,13 +11,16 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vsrprune.config import Config
+from vsrprune.config import STAGES, Config
+from vsrprune.methods.method import Method
+from vsrprune.methods.table import METHODS
 from vsrprune.store import content_key
 
 # Raise a stage's number when a change in code changes what it computes.
 VERSIONS = {
     "pretrain": 1,
     "reference": 1,
+    "align": 1,
     "score": 1,
     "timing": 1,
     "select": 2,
@@ -59,7 +62,7 @@ def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "", f
         stages[stage] = StagePlan(stage, content_key(settings), settings)
         return stages[stage].key
 
-    training = _training(config, data)
+    training, seed = _training(config, data), {"seed": config.seed}
     model = {key: value for key, value in asdict(config.model).items() if key != "name"}
     if pretrained_hash:
         pretrain = add("pretrain", model=model, file=pretrained_hash)
@@ -76,15 +79,21 @@ def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "", f
     comparison |= {"centre": True} if compared.centre else {}
     temporal = {"temporal_pairs": config.evaluate.temporal_pairs} if config.evaluate.temporal else {}
     reference = add("reference", parent=pretrain, crops=config.evaluate.crops, **comparison, **temporal)
-    score = add("score", parent=pretrain, rule=config.rule, score=config.score, **_seed_if_random(config))
+    method = METHODS[config.method.name]
+    ranked = pretrain
+    if method.aligned_first:
+        cuts = {"rule": config.rule, **_selection(config)}
+        ranked = add("align", parent=pretrain, **training, schedule=asdict(config.schedule.align), cuts=cuts, **seed)
+    if method.plan == "ranked":
+        ranked = add("score", parent=ranked, rule=config.rule, score=config.score, **_seed_if_random(config))
     timing = {"timing": add("timing", model=model, **_timing(config))} if config.round_to == "auto" else {}
-    select = parent = add("select", parent=score, **timing, **_selection(config))
+    select = parent = add("select", **_shape(method, ranked, model), **timing, **_selection(config))
     if config.method.sparsify:
         sparsify = asdict(config.schedule.sparsify)
-        parent = add("sparsify", parent=parent, **training, schedule=sparsify, seed=config.seed)
-    parent = add("prune", parent=parent, **comparison)
-    finetune = asdict(config.schedule.finetune)
-    parent = add("finetune", parent=parent, **training, schedule=finetune, tf_weight=config.tf_weight, seed=config.seed)
+        parent = add("sparsify", parent=parent, **training, schedule=sparsify, **_penalty(method), **seed)
+    start = {} if method.start == "cut" else {"start": method.start}
+    parent = add("prune", parent=parent, **start, **comparison, **(seed if method.start == "scratch" else {}))
+    parent = add("finetune", parent=parent, **training, **_finetuning(config, method, pretrain, flow_hash), **seed)
     add("evaluate", parent=parent, reference=reference, crops=config.evaluate.crops)
     evaluated = config.evaluate
     add(
@@ -98,8 +107,8 @@ def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "", f
     )
     last = "measure" if config.until == "evaluate" else config.until
     names = list(stages)
-    if last not in names:
-        last = "select"  # until=sparsify with a one-shot method
+    while last not in names:  # until=sparsify with a one-shot method, until=score with one that ranks nothing
+        last = STAGES[STAGES.index(last) - 1]
     wanted = names[: names.index(last) + 1]
     if config.until != "evaluate":
         wanted = [name for name in wanted if name != "reference"]
@@ -142,6 +151,29 @@ def _timing(config: Config) -> dict[str, Any]:
     return {"rule": config.rule, "min_kept": config.min_kept, **_place(config)}
 
 
+def _shape(method: Method, ranked: str, model: dict[str, Any]) -> dict[str, Any]:
+    """What a plan depends on beside the limits: the scores, the weights that are masked, or the widths alone."""
+    if method.plan == "narrow":
+        return {"plan": "narrow", "model": model}
+    return {"parent": ranked} | ({} if method.plan == "ranked" else {"plan": method.plan})
+
+
+def _penalty(method: Method) -> dict[str, Any]:
+    """Settings of sparsify that are not SSL's."""
+    penalty = {} if method.penalty == "gates" else {"penalty": method.penalty}
+    return penalty | ({"normalised": True} if method.normalised else {})
+
+
+def _finetuning(config: Config, method: Method, dense: str, flow_hash: str) -> dict[str, Any]:
+    """The schedule of the last training stage, and what the dense network teaches in it."""
+    weight = config.method.output_weight
+    taught = {"tf_weight": config.tf_weight, **({"output_weight": weight} if weight else {})}
+    if method.start != "scratch":
+        return {"schedule": asdict(config.schedule.finetune), **taught}
+    teacher = {"teacher": dense} if weight or config.tf_weight else {}  # a student from scratch is no child of it else
+    return {**_pretraining(config, flow_hash), "steps": config.schedule.steps_from_scratch, **taught, **teacher}
+
+
 def _seed_if_random(config: Config) -> dict[str, Any]:
     return {"seed": config.seed} if config.score == "random" else {}
 
@@ -156,4 +188,4 @@ def _selection(config: Config) -> dict[str, Any]:
         knobs |= {"target_ms": config.target_ms} if config.target_ms else {"ratio": config.ratio}
     if config.score != "random":
         knobs["order"] = config.order
-    return knobs
+    return knobs | ({"parts": config.parts_cut} if config.parts_cut else {})

@@ -1,4 +1,7 @@
-"""Run a job's missing stages: pretrain -> score -> select -> sparsify -> prune -> finetune -> evaluate."""
+"""Run a job's missing stages: pretrain -> score -> select -> sparsify -> prune -> finetune -> evaluate.
+
+In which of them methods differ, and how, says the job's `Method`.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,9 @@ from vsrprune.errors import UserError
 from vsrprune.failures import JobState
 from vsrprune.jobs import Job
 from vsrprune.machine import measuring, working
-from vsrprune.metrics.cost import network_cost
+from vsrprune.methods.method import Method
+from vsrprune.methods.table import METHODS
+from vsrprune.metrics.cost import NetworkCost, network_cost
 from vsrprune.metrics.latency import compare_latency, fastest_milliseconds
 from vsrprune.metrics.memory import peak_memory
 from vsrprune.metrics.temporal import TruthMotion, truth_motion
@@ -43,11 +48,16 @@ from vsrprune.operations import TimeTable
 from vsrprune.progress import StageProgress
 from vsrprune.pruning.frontier import timed_operations
 from vsrprune.pruning.gates import zero_cut_gates
+from vsrprune.pruning.masking import mask_smallest, zero_costs
+from vsrprune.pruning.narrow import narrow_plan
+from vsrprune.pruning.penalty import TARGETS
+from vsrprune.pruning.reparametrisation import bake, hold_zeros, normalise_filters
 from vsrprune.pruning.scoring import score_units
 from vsrprune.pruning.selection import Budget, budget, select
 from vsrprune.pruning.surgery import compact, equivalence_error
 from vsrprune.pruning.timed_selection import TimedSelection
 from vsrprune.results import METRICS
+from vsrprune.stages.align import Align
 from vsrprune.stages.evaluate import (
     CropPlace,
     Hidden,
@@ -65,7 +75,9 @@ from vsrprune.stages.evaluate import (
 from vsrprune.stages.finetune import Finetune
 from vsrprune.stages.fit import Hardware, Sampling, fit
 from vsrprune.stages.pretrain import Pretrain, TrainedFlow
-from vsrprune.stages.sparsify import Sparsify, gate_summary
+from vsrprune.stages.scratch import Scratch
+from vsrprune.stages.sparsify import Sparsify, cut_summary
+from vsrprune.stages.teacher import Teacher
 from vsrprune.stages.training import TrainingStage
 from vsrprune.store import Artifact, Store, write_atomically, write_json
 from vsrprune.tracking import Tracker
@@ -150,6 +162,7 @@ class _Run:
     def __init__(self, job: Job, store: Store, tracker: Tracker, state: JobState, say: Callable[[str], None]) -> None:
         self._job, self._store, self._tracker, self._state, self._say = job, store, tracker, state, say
         self._config: Config = job.config
+        self._method: Method = METHODS[job.config.method.name]
         self._artifacts: dict[str, Artifact] = {}
 
     def all(self) -> None:
@@ -157,6 +170,7 @@ class _Run:
         makers: Mapping[str, Callable[[Path, Path], None]] = {
             "pretrain": self._pretrain,
             "reference": self._reference,
+            "align": self._align,
             "score": self._score,
             "timing": self._time_operations,
             "select": self._select,
@@ -223,6 +237,7 @@ class _Run:
             on_row=self._on_row,
             between_steps=self._give_way,
         )
+        bake(module.network)
         save_network(module.network, folder)
         _write_rows(folder, rows)
 
@@ -236,12 +251,18 @@ class _Run:
             save_network(load_dense(Path(config.pretrained).expanduser(), self._job.arguments, self._note), folder)
             return
         torch.manual_seed(config.pretrain_seed)
-        network, flow, schedule = BasicVSR(self._job.arguments), None, config.schedule.pretrain
+        network, schedule = BasicVSR(self._job.arguments), config.schedule.pretrain
         if config.pretrained_flow:
             load_flow(Path(config.pretrained_flow).expanduser(), network, self._note)
-            flow = TrainedFlow(schedule.flow_frozen_steps, schedule.flow_lr_share)
-        module = Pretrain(network, schedule.steps, schedule.lr, schedule.shape, flow)
+        module = Pretrain(network, schedule.steps, schedule.lr, schedule.shape, self._trained_flow)
         self._fit(module, config.pretrain_seed, folder, work)
+
+    @property
+    def _trained_flow(self) -> TrainedFlow | None:
+        """How a flow net from a file trains on."""
+        schedule = self._config.schedule.pretrain
+        flow = TrainedFlow(schedule.flow_frozen_steps, schedule.flow_lr_share)
+        return flow if self._config.pretrained_flow else None
 
     def _note(self, text: str) -> None:
         self._say(f"  note: {text}")
@@ -293,37 +314,80 @@ class _Run:
         pairs = self._config.evaluate.temporal_pairs
         return {clip.name: truth_motion(clip.high_TCHW, pairs) for clip in self._clips.val}
 
+    def _align(self, folder: Path, work: Path) -> None:
+        schedule, layout, network = self._config.schedule.align, self._job.layout, self._network("pretrain")
+        # scope=local: how many channels each layer keeps does not depend on the scores, which come later.
+        kept = self._free_plan({group.name: np.zeros(group.size) for group in layout.groups}).kept_counts
+        normalise_filters(network, layout)
+        module = Align(
+            network,
+            layout,
+            kept,
+            steps=schedule.steps,
+            lr=schedule.lr,
+            gate_lr=schedule.gate_lr,
+            weight=schedule.weight,
+        )
+        self._fit(module, self._config.seed, folder, work)
+        write_json(folder / "agreement.json", module.monitors())
+
     def _score(self, folder: Path, work: Path) -> None:
-        scores = score_units(self._network("pretrain"), self._job.layout, self._config.score, self._config.seed)
+        network = self._network("align" if self._method.aligned_first else "pretrain")
+        scores = score_units(network, self._job.layout, self._config.score, self._config.seed)
         write_json(folder / "scores.json", {name: values.tolist() for name, values in scores.items()})
 
     def _select(self, folder: Path, work: Path) -> None:
+        choose = {"ranked": self._ranked, "narrow": self._narrow, "whole": self._whole}
+        plan, asked = choose[self._method.plan]()
+        if self._config.target in ("macs", "params") and self._config.round_to != 1:
+            asked.check(self._config.round_to)
+        write_json(folder / "selection.json", {"plan": plan.to_json(), "budget": asked.to_json()})
+
+    def _narrow(self) -> tuple[PrunePlan, Budget]:
+        """Widths of a network that is trained from scratch."""
+        config, layout = self._config, self._job.layout
+        plan = narrow_plan(layout, config.ratio, config.target, config.min_kept)
+        return plan, budget(layout, plan, config.ratio, config.target)
+
+    def _whole(self) -> tuple[PrunePlan, Budget]:
+        """All channels, and what their weights cost once the smallest are zeros."""
+        plan = PrunePlan.keep_all(self._config.rule, self._job.layout)
+        return plan, self._masked(plan)[1]
+
+    def _masked(self, plan: PrunePlan) -> tuple[BasicVSR, Budget]:
+        network = compact(self._network("pretrain"), plan)
+        return network, mask_smallest(network, self._job.layout, self._config.ratio, self._config.target)
+
+    def _ranked(self) -> tuple[PrunePlan, Budget]:
+        """The least important units cut."""
         config, layout = self._config, self._job.layout
         scores = {name: np.asarray(values) for name, values in self._artifacts["score"].json("scores.json").items()}
-        free = partial(
-            select,
-            layout,
+        ratio, target = config.ratio, config.target
+        if target == "units" and config.scope == "global" and config.round_to != 1:
+            # Rounding moves units between layers of different cost: what it keeps is the MACs of the unrounded plan.
+            unrounded = self._free_plan(scores, round_to=1).kept_counts
+            ratio, target = 1 - layout.macs_per_pixel(unrounded) / layout.macs_per_pixel(), "macs"
+        if config.round_to == "auto":
+            return self._timed_plan(scores, ratio, target)
+        plan = self._free_plan(scores, ratio=ratio, target=target)
+        by_layer = config.scope == "per_layer" or (config.parts_cut and config.scope == "local" and target == "units")
+        return plan, budget(layout, plan, plan.units_cut / layout.units if by_layer else ratio, target)
+
+    def _free_plan(self, scores: Mapping[str, Any], **changes: Any) -> PrunePlan:
+        """What `select` cuts by the configuration, but for `changes`."""
+        config = self._config
+        options = {"ratio": config.ratio, "target": config.target, "round_to": config.round_to, **changes}
+        return select(
+            self._job.layout,
             scores,
             rule=config.rule,
             scope=config.scope,
             order=config.ranking_order,
             min_kept=config.min_kept,
             ratios=config.ratios,
+            parts=config.parts_cut,
+            **options,
         )
-        ratio, target = config.ratio, config.target
-        if target == "units" and config.scope == "global" and config.round_to != 1:
-            # Rounding moves units between layers of different cost: what it keeps is the MACs of the unrounded plan.
-            unrounded = free(ratio=ratio).kept_counts
-            ratio, target = 1 - layout.macs_per_pixel(unrounded) / layout.macs_per_pixel(), "macs"
-        if config.round_to == "auto":
-            plan, asked = self._timed_plan(scores, ratio, target)
-        else:
-            plan = free(ratio=ratio, target=target, round_to=config.round_to)
-            share = plan.units_cut / layout.units if config.scope == "per_layer" else ratio
-            asked = budget(layout, plan, share, target)
-        if config.target in ("macs", "params") and config.round_to != 1:
-            asked.check(config.round_to)
-        write_json(folder / "selection.json", {"plan": plan.to_json(), "budget": asked.to_json()})
 
     def _time_operations(self, folder: Path, work: Path) -> None:
         """The table of `round_to=auto`: every operation that a plan may need, in every memory format."""
@@ -374,10 +438,14 @@ class _Run:
         return freeze(network.to(self._device), self._latency_clip, partial(fastest_milliseconds, device=self._device))
 
     def _sparsify(self, folder: Path, work: Path) -> None:
-        schedule = self._config.schedule.sparsify
+        schedule, target = self._config.schedule.sparsify, TARGETS[self._method.penalty]
+        network = self._network("align" if self._method.aligned_first else "pretrain")
+        if self._method.normalised:
+            normalise_filters(network, self._job.layout)
         module = Sparsify(
-            self._network("pretrain"),
+            network,
             self._plan,
+            target,
             steps=schedule.steps,
             lr=schedule.lr,
             gate_lr=schedule.gate_lr,
@@ -386,11 +454,26 @@ class _Run:
             maximum=schedule.maximum,
         )
         self._fit(module, self._config.seed, folder, work)
-        write_json(folder / "gates.json", gate_summary(module.network, self._plan))
+        write_json(folder / "gates.json", cut_summary(module.network, self._plan, target))
 
     def _prune(self, folder: Path, work: Path) -> None:
+        make = {"cut": self._cut, "scratch": self._new, "masked": self._zeroed}
+        smaller, before, equivalence = make[self._method.start]()
+        save_network(smaller, folder)
+        after = self._quality(self._outputs(smaller))
+        write_json(
+            folder / "prune.json", {"before_cut": before or after, "after_cut": after, "equivalence": equivalence}
+        )
+
+    def _cut(self) -> tuple[BasicVSR, dict[str, Any], dict[str, float]]:
         """Cut, and prove on a real clip that the compact network equals the masked one."""
         network = self._network("sparsify" if self._job.has("sparsify") else "pretrain")
+        equivalence = self._equivalence(network)
+        before = self._quality(self._outputs(network))
+        zero_cut_gates(network, self._plan)
+        return compact(network.cpu(), self._plan), before, equivalence
+
+    def _equivalence(self, network: BasicVSR) -> dict[str, float]:
         equivalence = {
             name: max(equivalence_error(network, self._plan, frames, dtype) for frames in self._real_frames())
             for name, dtype in (("float64", torch.float64), ("float32", torch.float32))
@@ -400,12 +483,20 @@ class _Run:
                 f"surgery changed the network: compact and masked outputs differ by {equivalence['float64']:.2e}"
                 f" (float64, relative), more than {EQUIVALENCE_TOLERANCE:g}"
             )
-        before = self._quality(self._outputs(network))
-        zero_cut_gates(network, self._plan)
-        smaller = compact(network.cpu(), self._plan)
-        save_network(smaller, folder)
-        after = self._quality(self._outputs(smaller))
-        write_json(folder / "prune.json", {"before_cut": before, "after_cut": after, "equivalence": equivalence})
+        return equivalence
+
+    def _new(self) -> tuple[BasicVSR, dict[str, Any], dict[str, float]]:
+        """New weights in the plan's shape; there is nothing that they could equal."""
+        torch.manual_seed(self._config.seed)
+        network = BasicVSR(self._job.arguments, self._plan)
+        if self._config.pretrained_flow:
+            load_flow(Path(self._config.pretrained_flow).expanduser(), network, self._note)
+        return network, {}, {}
+
+    def _zeroed(self) -> tuple[BasicVSR, dict[str, Any], dict[str, float]]:
+        """The dense network without its smallest weights."""
+        dense = self._network("pretrain")
+        return self._masked(self._plan)[0], self._quality(self._outputs(dense)), self._equivalence(dense.cpu())
 
     def _real_frames(self) -> list[Tensor]:
         """Pieces of the first held-out clip, of several lengths and an odd size, in [0, 1]."""
@@ -415,18 +506,33 @@ class _Run:
         return [low_TCHW[None, :length, :, :height, :width] for length in lengths]
 
     def _finetune(self, folder: Path, work: Path) -> None:
-        schedule = self._config.schedule.finetune
-        teacher = self._network("pretrain") if self._config.tf_weight > 0 else None
-        module = Finetune(
-            self._network("prune"),
-            teacher,
-            tf_weight=self._config.tf_weight,
-            train_flow=schedule.train_flow,
-            steps=schedule.steps,
-            lr=schedule.lr,
-            shape=schedule.shape,
-        )
-        self._fit(module, self._config.seed, folder, work)
+        config, network = self._config, self._network("prune")
+        teacher = None
+        if config.tf_weight or config.method.output_weight:
+            teacher = Teacher(self._network("pretrain"), config.tf_weight, config.method.output_weight)
+        if self._method.start == "scratch":
+            pretrain = config.schedule.pretrain
+            module: TrainingStage = Scratch(
+                network,
+                teacher,
+                steps=config.schedule.steps_from_scratch,
+                lr=pretrain.lr,
+                shape=pretrain.shape,
+                trained_flow=self._trained_flow,
+            )
+        else:
+            if self._method.start == "masked":
+                hold_zeros(network, self._job.layout)
+            schedule = config.schedule.finetune
+            module = Finetune(
+                network,
+                teacher,
+                train_flow=schedule.train_flow,
+                steps=schedule.steps,
+                lr=schedule.lr,
+                shape=schedule.shape,
+            )
+        self._fit(module, config.seed, folder, work)
 
     def _evaluate(self, folder: Path, work: Path) -> None:
         pruned = self._network("finetune").to(self._device).eval()
@@ -436,7 +542,8 @@ class _Run:
         outputs: dict[str, Tensor] = {}
         for clip in self._clips.val:
             outputs[clip.name], hidden = self._super_resolve(pruned, clip)
-            error.add(hidden, self._super_resolve(dense, clip)[1], pruned)
+            if self._method.start != "scratch":  # states of networks that share no weights are not alike
+                error.add(hidden, self._super_resolve(dense, clip)[1], pruned)
         for place in places:
             save_crop(outputs[place.clip], place, folder / "crops" / f"{place.clip}_pruned.png")
         write_json(
@@ -444,9 +551,17 @@ class _Run:
             {
                 "finetuned": self._reported(outputs),
                 "hidden_error": error.per_frame(),
-                "cost": asdict(network_cost(pruned.cpu(), COST_SIZE)),
+                "cost": asdict(self._cost(pruned.cpu())),
             },
         )
+
+    def _cost(self, network: BasicVSR) -> NetworkCost:
+        """Products with zeros that are held count for nothing, though a dense convolution computes them."""
+        cost = network_cost(network, COST_SIZE)
+        if self._method.start != "masked":
+            return cost
+        macs, parameters = zero_costs(network, self._job.layout)
+        return cost.without(macs * COST_SIZE[0] * COST_SIZE[1], parameters)
 
     def _measure(self, folder: Path, work: Path) -> None:
         """Latency of the dense and the pruned network, each in its fastest form, in turns.

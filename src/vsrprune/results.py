@@ -61,10 +61,11 @@ class Result:
     """What a job found; deterministic. Times and latencies stand in measured.json beside it.
 
     quality: bicubic, dense, before_cut (sparsified, gates as trained), after_cut (gates of cut units zero) and
-    finetuned. cost: dense and pruned. gates: max and mean |gamma| over the cut set before the cut (empty for one-shot
-    methods). equivalence: largest difference between compact and masked network relative to max |output|, float64 and
-    float32. hidden_error: by branch, RMS difference between pruned and dense hidden states relative to the dense RMS,
-    per frame index. scores: by layer, of all units. stages: key of every stage.
+    finetuned. cost: dense and pruned. gates: max and mean |gamma| over the cut set before the cut, or the norms of its
+    filters where these are driven to zero; empty for one-shot methods. equivalence: largest difference between compact
+    and masked network relative to max |output|, float64 and float32. hidden_error: by branch, RMS difference between
+    pruned and dense hidden states relative to the dense RMS, per frame index. Both are empty for networks from scratch.
+    scores: by layer, of all units. stages: key of every stage.
     """
 
     knobs: dict[str, Any]

@@ -139,7 +139,7 @@ def summary_of(result: Result, measured: Mapping[str, Any]) -> dict[str, float]:
         "macs": pruned.macs,
         "parameters": pruned.parameters,
         "parameters_kept": pruned.parameters / dense.parameters,
-        "equivalence/float64": result.equivalence["float64"],
+        **({"equivalence/float64": result.equivalence["float64"]} if result.equivalence else {}),
     }
     latency = measured.get("latency_ms", {})
     if {"dense", "pruned"} <= set(latency):

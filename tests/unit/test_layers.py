@@ -31,9 +31,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.processes": (),
     "vsrprune.store": ("vsrprune.lease",),
     "vsrprune.protocols": ("vsrprune.errors",),
-    "vsrprune.config": ("vsrprune.errors", "vsrprune.protocols"),
+    "vsrprune.methods": ("vsrprune.methods",),
+    "vsrprune.config": ("vsrprune.channels", "vsrprune.errors", "vsrprune.methods", "vsrprune.protocols"),
     "vsrprune.results": ("vsrprune.errors", "vsrprune.protocols", "vsrprune.store"),
-    "vsrprune.keys": ("vsrprune.config", "vsrprune.store"),
+    "vsrprune.keys": ("vsrprune.config", "vsrprune.methods", "vsrprune.store"),
     "vsrprune.data": ("vsrprune.data", "vsrprune.errors", "vsrprune.progress", "vsrprune.store"),
     "vsrprune.data.sets": ("vsrprune.data.sets", "vsrprune.data.sources", "vsrprune.errors"),
     "vsrprune.models": (

@@ -26,6 +26,16 @@ class NetworkCost:
     macs_with_flow: int
     size: tuple[int, int]
 
+    def without(self, macs: int, parameters: int) -> NetworkCost:
+        """The cost less so many MACs per frame and parameters."""
+        return NetworkCost(
+            self.parameters - parameters,
+            self.parameters_with_flow - parameters,
+            self.macs - macs,
+            self.macs_with_flow - macs,
+            self.size,
+        )
+
 
 def network_cost(network: Any, size: tuple[int, int]) -> NetworkCost:
     """Count on the meta device: nothing is computed, whatever the size."""

@@ -1,12 +1,15 @@
-"""The growing L2 penalty that drives the gates of the cut units to zero before they are cut."""
+"""The growing L2 penalty that drives the units to zero that will be cut: their gates, or their filters."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsrprune.channels import PrunePlan
-from vsrprune.pruning.gates import PrunableNetwork, cut_gates
+from vsrprune.pruning.gates import PrunableNetwork, cut_gates, cut_magnitudes
 
 
 def penalty_weight(step: int, growth: float, interval: int, maximum: float) -> float:
@@ -24,3 +27,52 @@ def gate_penalty(network: PrunableNetwork, plan: PrunePlan, weight: float) -> Te
         gate = network.get_parameter(network.channel_layout(plan.rule).groups[0].gates[0].parameter)
         return gate.new_zeros(())
     return 0.5 * weight * torch.stack(terms).sum()
+
+
+def filter_penalty(network: PrunableNetwork, plan: PrunePlan, weight: float) -> Tensor:
+    """Weight / 2 * sum of w^2 + b^2 over every filter of every cut unit (SRP): each one's gradient is weight * w."""
+    terms = [
+        values[cut].square().sum()
+        for _, conv, cut in _cut_filters(network, plan)
+        for values in (conv.weight, conv.bias)
+        if values is not None
+    ]
+    if not terms:
+        return gate_penalty(network, plan, 0.0)
+    return 0.5 * weight * torch.stack(terms).sum()
+
+
+def cut_filter_norms(network: PrunableNetwork, plan: PrunePlan) -> dict[str, Tensor]:
+    """Norms of the filters that will be cut over the mean norm of those that stay, by convolution."""
+    norms = {}
+    for name, conv, cut in _cut_filters(network, plan):
+        lengths = conv.weight.detach().flatten(1).norm(dim=1)
+        stays = torch.ones_like(lengths, dtype=torch.bool)
+        stays[cut] = False
+        norms[name] = lengths[cut] / lengths[stays].mean()
+    return norms
+
+
+def _cut_filters(network: PrunableNetwork, plan: PrunePlan) -> Iterator[tuple[str, nn.Conv2d, Tensor]]:
+    """(name, convolution, indices of its filters that will be cut) wherever there are any."""
+    for group in network.channel_layout(plan.rule).groups:
+        cut = torch.tensor(plan.cut(group.name), dtype=torch.long)
+        for gate in group.gates if len(cut) else ():
+            conv = network.get_submodule(gate.conv)
+            if gate.side == "output" and isinstance(conv, nn.Conv2d):
+                each = conv.out_channels // group.size
+                yield gate.conv, conv, ((cut * each)[:, None] + torch.arange(each)).flatten().to(conv.weight.device)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a growing penalty drives to zero: the penalty, and how far from zero it still is, by layer."""
+
+    penalty: Callable[[PrunableNetwork, PrunePlan, float], Tensor]
+    magnitudes: Callable[[PrunableNetwork, PrunePlan], dict[str, Tensor]]
+
+
+TARGETS = {
+    "gates": Target(gate_penalty, cut_magnitudes),
+    "filters": Target(filter_penalty, cut_filter_norms),
+}

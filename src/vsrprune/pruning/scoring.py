@@ -28,6 +28,11 @@ def l1_scores(network: PrunableNetwork, layout: ChannelLayout, seed: int) -> Sco
     }
 
 
+def l1_first_scores(network: PrunableNetwork, layout: ChannelLayout, seed: int) -> Scores:
+    """As l1, but of the first layer alone where several share a unit: the others lose what it loses (SRP)."""
+    return {group.name: _mean_weight(network, group.gates[0]).numpy() for group in layout.groups}
+
+
 def _mean_weight(network: PrunableNetwork, gate: Gate) -> Tensor:
     """Mean absolute folded weight per channel of one gate, float64."""
     with torch.no_grad():
@@ -66,6 +71,7 @@ def random_scores(network: PrunableNetwork, layout: ChannelLayout, seed: int) ->
 
 SCORES: dict[str, Callable[[PrunableNetwork, ChannelLayout, int], Scores]] = {
     "l1": l1_scores,
+    "l1_first": l1_first_scores,
     "gate": gate_scores,
     "random": random_scores,
 }

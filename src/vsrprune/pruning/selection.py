@@ -61,14 +61,23 @@ class Budget:
 class Limits:
     """min_kept: units that stay in every layer. round_to: kept counts are multiples of it (or the whole layer).
 
-    round_to=auto: they lie on the grid of counts whose times are known.
+    round_to=auto: they lie on the grid of counts whose times are known. parts: only layers in them are cut; None for
+    all.
     """
 
     min_kept: int = 1
     round_to: int | str = 1
+    parts: Sequence[str] | None = None
 
-    def steps(self, size: int) -> list[int]:
-        """Kept counts a layer of `size` may have, falling from `size`."""
+    def may_cut(self, group: ChannelGroup) -> bool:
+        """Whether the layer lies in a part that is cut."""
+        return self.parts is None or group.part in self.parts
+
+    def steps(self, group: ChannelGroup) -> list[int]:
+        """Kept counts a layer may have, falling from its size."""
+        size = group.size
+        if not self.may_cut(group):
+            return [size]
         if isinstance(self.round_to, str):
             return grid(size, self.min_kept)
         multiples = range((size - 1) // self.round_to * self.round_to, 0, -self.round_to)
@@ -96,6 +105,7 @@ def select(
     min_kept: int = 1,
     round_to: int = 1,
     ratios: Mapping[str, float | int] | None = None,
+    parts: Sequence[str] | None = None,
 ) -> PrunePlan:
     """Choose the units to cut.
 
@@ -104,13 +114,22 @@ def select(
     round_to: kept counts are multiples of it. One ranking then goes on past the units that would overshoot, so that
     what is rounded up in one layer is paid for in another.
     order: `min` cuts the smallest scores first (arXiv 2206.07687), `max` the largest (its ablation). Ties break by
-    layer order, then index. Raises UserError where the limits leave too little to cut.
+    layer order, then index. parts: only layers in these parts of the network are cut; `ratio` still counts the whole
+    network (scope=local, target=units: each of these layers). Raises UserError where the limits leave too little to
+    cut.
     """
     one_of("order", order, ORDERS)
     check_reachable(
-        layout, ratio=ratio, target=target, scope=scope, min_kept=min_kept, round_to=round_to, ratios=ratios
+        layout,
+        ratio=ratio,
+        target=target,
+        scope=scope,
+        min_kept=min_kept,
+        round_to=round_to,
+        ratios=ratios,
+        parts=parts,
     )
-    limits = Limits(min_kept, round_to)
+    limits = Limits(min_kept, round_to, parts)
     chunks = {group.name: _cut_order(group, scores[group.name], order, limits) for group in layout.groups}
     if scope == "global":
         ranked = sorted((chunk for row in chunks.values() for chunk in row), key=lambda c: _rank(c.score, order))
@@ -157,6 +176,7 @@ def check_reachable(
     min_kept: int = 1,
     round_to: int | str = 1,
     ratios: Mapping[str, float | int] | None = None,
+    parts: Sequence[str] | None = None,
 ) -> None:
     """Raise UserError, naming what is reachable, if no scores could make a plan that meets the request."""
     one_of("target", target, TARGETS)
@@ -165,13 +185,16 @@ def check_reachable(
         raise UserError(f"ratio must be in [0, 1); got {ratio}")
     if min_kept < 1 or (isinstance(round_to, int) and round_to < 1):
         raise UserError(f"min_kept and round_to must be at least 1; got {min_kept} and {round_to}")
-    limits = Limits(min_kept, round_to)
+    limits = Limits(min_kept, round_to, parts)
+    inside = f" in {', '.join(parts)}" if parts else ""
+    for part in parts or ():
+        one_of("parts", part, list(dict.fromkeys(group.part for group in layout.groups)))
     for group in layout.groups:
         if min_kept > group.size:
             raise UserError(
                 f"min_kept={min_kept} is more than the {group.size} channels of {group.name}; allowed: 1..{group.size}"
             )
-    least = {group.name: limits.steps(group.size)[-1] for group in layout.groups}
+    least = {group.name: limits.steps(group)[-1] for group in layout.groups}
     if round_to != 1 and all(least[group.name] == group.size for group in layout.groups):
         sizes = sorted({group.size for group in layout.groups})
         limit = f"round_to={round_to}" + (f" with min_kept={min_kept}" if min_kept > 1 else "")
@@ -182,34 +205,34 @@ def check_reachable(
     if scope == "per_layer":
         _check_ratios(layout, ratios, limits)
     elif target != "units":
-        _check_amount(layout, ratio, target, least)
+        _check_amount(layout, ratio, target, least, inside)
     elif scope == "global":
         free = layout.units - sum(least.values())
         if _half_up(layout.units * ratio) > free:
             raise UserError(
                 f"ratio={ratio} cuts {_half_up(layout.units * ratio)} of {layout.units} units, but min_kept={min_kept}"
-                f" and round_to={round_to} leave {free} to cut; the largest reachable ratio is"
+                f" and round_to={round_to} leave {free} to cut{inside}; the largest reachable ratio is"
                 f" {math.floor(free / layout.units * 1000) / 1000:g}"
             )
     else:
         _check_local(layout, ratio, least, limits)
 
 
-def _check_amount(layout: ChannelLayout, ratio: float, target: str, least: Mapping[str, int]) -> None:
+def _check_amount(layout: ChannelLayout, ratio: float, target: str, least: Mapping[str, int], inside: str) -> None:
     dense, floor = _whole(layout, target), amount(layout, least, target)
     if dense * (1 - ratio) * (1 + TOLERANCE) < floor:
         name = {"macs": "MACs", "params": "parameters"}[target]
         raise UserError(
             f"ratio={ratio} with target={target} asks for {1 - ratio:.1%} of the dense {name}, but the limits min_kept"
-            f" and round_to and the channels that no unit covers keep {floor / dense:.1%}; the largest reachable ratio"
-            f" is {math.floor((1 - floor / dense) * 1000) / 1000:g}"
+            f" and round_to and the channels that no unit{inside} covers keep {floor / dense:.1%};"
+            f" the largest reachable ratio is {math.floor((1 - floor / dense) * 1000) / 1000:g}"
         )
 
 
 def _check_local(layout: ChannelLayout, ratio: float, least: Mapping[str, int], limits: Limits) -> None:
     for group in layout.groups:
         wanted = group.size - _half_up(group.size * ratio)
-        if wanted < least[group.name] and limits.round_to == 1:
+        if limits.may_cut(group) and wanted < least[group.name] and limits.round_to == 1:
             raise UserError(
                 f"ratio={ratio} with scope=local would keep {wanted} of {group.size} channels in {group.name}, fewer"
                 f" than min_kept={limits.min_kept}; the largest reachable ratio there is"
@@ -259,7 +282,7 @@ def _cut_order(group: ChannelGroup, scores: NDArray[np.float64], order: str, lim
         raise ValueError(f"{group.name}: expected {group.size} scores, got shape {scores.shape}")
     ranked = sorted(range(group.size), key=lambda unit: (_rank(float(scores[unit]), order), unit))
     chunks = []
-    for more, fewer in pairwise(limits.steps(group.size)):
+    for more, fewer in pairwise(limits.steps(group)):
         units = tuple(ranked[group.size - more : group.size - fewer])
         chunks.append(_Chunk(group.name, units, float(np.mean(scores[list(units)]))))
     return chunks
@@ -324,10 +347,12 @@ def _layer_counts(
     sizes = {group.name: group.size for group in layout.groups}
     if scope == "per_layer":
         wanted = {name: _kept_count(size, (ratios or {}).get(name, size)) for name, size in sizes.items()}
-        return {name: _allowed(sizes[name], count, limits) for name, count in wanted.items()}
+        return {group.name: _allowed(group, wanted[group.name], limits) for group in layout.groups}
 
     def uniform(share: float) -> dict[str, int]:
-        return {name: _allowed(size, size - _half_up(size * share), limits) for name, size in sizes.items()}
+        return {
+            group.name: _allowed(group, group.size - _half_up(group.size * share), limits) for group in layout.groups
+        }
 
     if target == "units":
         return uniform(ratio)
@@ -337,9 +362,9 @@ def _layer_counts(
     return uniform(shares[index])
 
 
-def _allowed(size: int, wanted: int, limits: Limits) -> int:
+def _allowed(group: ChannelGroup, wanted: int, limits: Limits) -> int:
     """The allowed kept count nearest to `wanted`, the larger on ties."""
-    return min(limits.steps(size), key=lambda count: (abs(count - wanted), -count))
+    return min(limits.steps(group), key=lambda count: (abs(count - wanted), -count))
 
 
 def _first_units(chunks: Sequence[_Chunk], cut: int) -> Sequence[_Chunk]:

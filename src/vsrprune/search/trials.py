@@ -21,6 +21,7 @@ from vsrprune.pruning.selection import select
 from vsrprune.pruning.surgery import compact
 from vsrprune.stages.evaluate import clip_quality, super_resolve
 from vsrprune.stages.finetune import Finetune
+from vsrprune.stages.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,7 @@ class Proof:
         training = self.training
         module = Finetune(
             compact(copy.deepcopy(self.dense).cpu(), plan).to(self.device),
-            self.dense if training.tf_weight > 0 else None,
-            tf_weight=training.tf_weight,
+            Teacher(self.dense, training.tf_weight, 0.0) if training.tf_weight > 0 else None,
             train_flow=training.train_flow,
             steps=rungs[-1],
             lr=training.lr,

@@ -1,4 +1,4 @@
-"""Stage 3: train on while a growing penalty drives the gates of the cut units to zero."""
+"""Stage 3: train on while a growing penalty drives the units to zero that will be cut."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from torch import Tensor
 from vsrprune.channels import PrunePlan
 from vsrprune.data.sampling import Batch
 from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.pruning.gates import cut_magnitudes
 from vsrprune.pruning.losses import charbonnier
-from vsrprune.pruning.penalty import gate_penalty, penalty_weight
+from vsrprune.pruning.penalty import Target, penalty_weight
 from vsrprune.stages.training import TrainingStage
 
 
 class Sparsify(TrainingStage):
-    """L_rec + lambda/2 * sum of gamma^2 over the gates of the units that `plan` cuts; the flow net is frozen.
+    """L_rec and the penalty of `target` on the units that `plan` cuts, at a growing lambda; the flow net is frozen.
 
     Under Adam a gate moves by about the learning rate per step, so a short schedule needs a larger `gate_lr`.
     """
@@ -28,6 +27,7 @@ class Sparsify(TrainingStage):
         self,
         network: BasicVSR,
         plan: PrunePlan,
+        target: Target,
         *,
         steps: int,
         lr: float,
@@ -38,7 +38,7 @@ class Sparsify(TrainingStage):
     ) -> None:
         super().__init__(network, steps, lr, shape="constant")
         self.network.flow_net.requires_grad_(False)
-        self._plan, self._gate_lr = plan, gate_lr
+        self._plan, self._target, self._gate_lr = plan, target, gate_lr
         self._growth, self._interval, self._maximum = growth, growth_interval, maximum
 
     @property
@@ -48,28 +48,33 @@ class Sparsify(TrainingStage):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weights at `lr`, gates at `gate_lr`."""
-        gates = self.network.gate_parameters()
-        known = {id(gate) for gate in gates}
-        weights = [p for p in self.network.parameters() if p.requires_grad and id(p) not in known]
-        return [{"params": weights}, {"params": gates, "lr": self._gate_lr}]
+        return gates_apart(self.network, self._gate_lr)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L_rec and the penalty."""
         return {
             "reconstruction": charbonnier(self.network(batch.low_NTCHW).frames_NTCHW, batch.high_NTCHW),
-            "penalty": gate_penalty(self.network, self._plan, self.penalty_weight),
+            "penalty": self._target.penalty(self.network, self._plan, self.penalty_weight),
         }
 
     def monitors(self) -> dict[str, float]:
-        """lambda, max and mean |gamma| of the cut set, and its mean by layer."""
-        layers = cut_magnitudes(self.network, self._plan)
+        """lambda, how far from zero the cut units are (max and mean), and the mean by layer."""
+        layers = self._target.magnitudes(self.network, self._plan)
         by_layer = {f"gate/{name}": float(values.mean()) for name, values in layers.items()}
-        return {"lambda": self.penalty_weight, **gate_summary(self.network, self._plan), **by_layer}
+        return {"lambda": self.penalty_weight, **cut_summary(self.network, self._plan, self._target), **by_layer}
 
 
-def gate_summary(network: BasicVSR, plan: PrunePlan) -> dict[str, float]:
-    """Max and mean |gamma| over the gates of the cut units; zeros if the plan cuts nothing."""
-    values = list(cut_magnitudes(network, plan).values())
+def gates_apart(network: BasicVSR, gate_lr: float) -> list[dict[str, Any]]:
+    """Adam's groups: what asks for a gradient at the stage's rate, and gates at one of their own."""
+    gates = network.gate_parameters()
+    known = {id(gate) for gate in gates}
+    weights = [p for p in network.parameters() if p.requires_grad and id(p) not in known]
+    return [{"params": weights}, {"params": [gate for gate in gates if gate.requires_grad], "lr": gate_lr}]
+
+
+def cut_summary(network: BasicVSR, plan: PrunePlan, target: Target) -> dict[str, float]:
+    """Max and mean of what `target` drives to zero, over the cut units; zeros if the plan cuts nothing."""
+    values = list(target.magnitudes(network, plan).values())
     if not values:
         return {"max_cut": 0.0, "mean_cut": 0.0}
     cut = torch.cat(values)

@@ -1,0 +1,60 @@
+"""ASSL's first stage: train the dense network until the layers that share channels agree on which matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from vsrprune.channels import ChannelLayout
+from vsrprune.data.sampling import Batch
+from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.layers import GatedConv2d
+from vsrprune.pruning.alignment import agreement, alignment_loss, shared_gates
+from vsrprune.pruning.losses import charbonnier
+from vsrprune.stages.sparsify import gates_apart
+from vsrprune.stages.training import TrainingStage
+
+
+class Align(TrainingStage):
+    """L_rec + weight * alignment loss; the flow net is frozen, and so are input gates, which ASSL does not have.
+
+    network: with normalised filters. kept: by group, how many channels will stay.
+    """
+
+    stage = "align"
+
+    def __init__(
+        self,
+        network: BasicVSR,
+        layout: ChannelLayout,
+        kept: Mapping[str, int],
+        *,
+        steps: int,
+        lr: float,
+        gate_lr: float,
+        weight: float,
+    ) -> None:
+        super().__init__(network, steps, lr, shape="constant")
+        network.flow_net.requires_grad_(False)
+        for module in network.modules():
+            if isinstance(module, GatedConv2d) and module.input_gate is not None:
+                module.input_gate.requires_grad_(False)
+        self._layout, self._kept, self._gate_lr, self._weight = layout, kept, gate_lr, weight
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weights at `lr`, gates at `gate_lr`."""
+        return gates_apart(self.network, self._gate_lr)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """L_rec and the alignment of every residual stream."""
+        losses = {"reconstruction": charbonnier(self.network(batch.low_NTCHW).frames_NTCHW, batch.high_NTCHW)}
+        for name, gates_LC in shared_gates(self.network, self._layout):
+            losses[f"alignment/{name}"] = self._weight * alignment_loss(gates_LC, self._kept[name])
+        return losses
+
+    def monitors(self) -> dict[str, float]:
+        """How far the layers agree already."""
+        shared = shared_gates(self.network, self._layout)
+        return {"agreement": agreement([gates for _, gates in shared], [self._kept[name] for name, _ in shared])}

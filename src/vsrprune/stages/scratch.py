@@ -1,0 +1,63 @@
+"""Train a narrow network from scratch, alone (lite) or taught by the dense one (distill)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from vsrprune.data.sampling import Batch
+from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.basicvsr_channels import trunk
+from vsrprune.pruning.losses import charbonnier
+from vsrprune.stages.pretrain import Pretrain, TrainedFlow
+from vsrprune.stages.teacher import Teacher
+
+
+class Scratch(Pretrain):
+    """The pretraining of a narrow network, with a teacher's losses if there is one; each computes its own flows.
+
+    Hidden states of another width are compared through a 1x1 convolution per branch, which trains along and stays
+    behind.
+    """
+
+    stage = "finetune"
+
+    def __init__(
+        self,
+        network: BasicVSR,
+        teacher: Teacher | None,
+        *,
+        steps: int,
+        lr: float,
+        shape: str,
+        trained_flow: TrainedFlow | None,
+    ) -> None:
+        super().__init__(network, steps, lr, shape, trained_flow)
+        self._teacher = teacher
+        full, taught = network.arguments.channels, network.arguments.branches if teacher and teacher.tf_weight else ()
+        widths = {branch: network.stream_channels(branch) for branch in taught}
+        self.adaptors = nn.ModuleDict(
+            {trunk(branch): nn.Conv2d(len(kept or range(full)), full, 1) for branch, kept in widths.items()}
+        )
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The network's, and the adaptors."""
+        return [*super().parameter_groups(), *([{"params": list(self.adaptors.parameters())}] if self.adaptors else [])]
+
+    def on_fit_start(self) -> None:
+        """Bring the teacher to the student's device."""
+        if self._teacher:
+            self._teacher.to(self.device)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """L_rec and what the teacher adds."""
+        output = self.network(batch.low_NTCHW)
+        losses = {"reconstruction": charbonnier(output.frames_NTCHW, batch.high_NTCHW)}
+        if self._teacher:
+            losses |= self._teacher.losses(batch.low_NTCHW, None, self.network, output, self._adapted)
+        return losses
+
+    def _adapted(self, branch: str, state_NCHW: Tensor) -> Tensor:
+        adapted: Tensor = self.adaptors[trunk(branch)](state_NCHW)
+        return adapted

@@ -1,0 +1,52 @@
+"""The frozen dense network as a teacher: losses that hold a student's hidden states and outputs to its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vsrprune.models.basicvsr import BasicVSR, Flows, VSROutput
+from vsrprune.pruning.losses import charbonnier, temporal_loss
+
+Adapt = Callable[[str, Tensor], Tensor]  # branch, hidden state of the student -> in the teacher's channels
+
+
+class Teacher:
+    """tf_weight: of L_tf (Temporal Finetuning, arXiv 2206.07687, section 3.5). output_weight: of the Charbonnier
+    distance between the outputs. A loss whose weight is 0 costs nothing: the teacher's upsampler runs for its outputs
+    alone.
+    """
+
+    def __init__(self, network: BasicVSR, tf_weight: float, output_weight: float) -> None:
+        # No module of the student's stage: it stays out of checkpoints and of the optimiser.
+        self._network = network.eval().requires_grad_(False)
+        self.tf_weight, self._output_weight = tf_weight, output_weight
+
+    def to(self, device: torch.device) -> None:
+        """Follow the student to its device."""
+        self._network.to(device)
+
+    def losses(
+        self,
+        frames_NTCHW: Tensor,
+        flows: Flows | None,
+        student: BasicVSR,
+        output: VSROutput,
+        adapt: Adapt | None = None,
+    ) -> dict[str, Tensor]:
+        """The weighted losses by name. adapt: for a student of another width; else the channels it has are compared."""
+        with torch.no_grad():
+            target = self._network(frames_NTCHW, flows) if self._output_weight else None
+            hidden = target.hidden if target else self._network.hidden_states(frames_NTCHW, flows)
+        losses = {}
+        if self.tf_weight:
+            states, kept = output.hidden, {branch: student.stream_channels(branch) for branch in hidden}
+            if adapt is not None:
+                states = {branch: [adapt(branch, state) for state in row] for branch, row in states.items()}
+                kept = dict.fromkeys(states, None)
+            losses["temporal"] = self.tf_weight * temporal_loss(states, hidden, kept)
+        if target:
+            losses["output"] = self._output_weight * charbonnier(output.frames_NTCHW, target.frames_NTCHW)
+        return losses

@@ -173,5 +173,5 @@ def test_every_score_gives_one_number_per_unit(name: str, rule: str, random_netw
 
 def test_unknown_score_is_refused(random_network) -> None:
     network = random_network()
-    with pytest.raises(UserError, match=r"score must be one of l1, gate, random; got 'l2'"):
+    with pytest.raises(UserError, match=r"score must be one of l1, l1_first, gate, random; got 'l2'"):
         score_units(network, network.channel_layout("rsc"), "l2")

@@ -346,7 +346,7 @@ class _Run:
     def _narrow(self) -> tuple[PrunePlan, Budget]:
         """Widths of a network that is trained from scratch."""
         config, layout = self._config, self._job.layout
-        plan = narrow_plan(layout, config.ratio, config.target, config.min_kept)
+        plan = narrow_plan(layout, rule=config.rule, ratio=config.ratio, target=config.target, min_kept=config.min_kept)
         return plan, budget(layout, plan, config.ratio, config.target)
 
     def _whole(self) -> tuple[PrunePlan, Budget]:

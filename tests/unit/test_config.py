@@ -8,6 +8,7 @@ import yaml
 
 from vsrprune.config import STAGES, Config, SparsifySchedule, validate
 from vsrprune.errors import UserError
+from vsrprune.methods.table import METHODS
 
 DEFAULTS = {
     "rsc": True,
@@ -92,10 +93,10 @@ CHOICES = {
     "residual": ["aligned", "inner"],
     "target": ["units", "macs", "params", "latency"],
     "scope": ["global", "local", "per_layer"],
-    "score": ["l1", "gate", "random"],
+    "score": ["l1", "l1_first", "gate", "random"],
     "order": ["min", "max"],
     "until": ["pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate"],
-    "method.name": ["ssl", "l1"],
+    "method.name": ["ssl", "l1", "assl", "srp", "random", "lite", "distill", "ssl_distill", "unstructured"],
     "data.name": ["demo", "folder", "reds", "vimeo90k", "reds4", "vid4", "udm10"],
     "data.low": ["bi", "bd"],
     "data.on_error": ["fail", "skip"],
@@ -120,6 +121,12 @@ def test_a_wrong_choice_is_refused_with_the_right_ones(name, value):
 def test_every_right_choice_is_accepted(name, value):
     companions = {"per_layer": {"ratios": {"fusion": 0.5}}, "latency": {"round_to": "auto"}}.get(value, {})
     companions |= {"data.name": "vid4"} if value == "bd" else {}
+    if name == "method.name":
+        method = METHODS[value]
+        companions = {knob: allowed[0] for knob, allowed in method.requires.items() if knob != "rule"}
+        companions |= {"rsc": "rule" not in method.requires}
+        if method.start != "cut":
+            companions |= {"method.sparsify": False, "tf_weight": 0.0}
     config = changed({name: value, **companions})
     validate(config)
     assert value_of(config, name) == value

@@ -12,13 +12,13 @@ from vsrprune.pruning.selection import TOLERANCE, amount
 UPSAMPLER = "upsampler"
 
 
-def narrow_plan(layout: ChannelLayout, ratio: float, target: str, min_kept: int) -> PrunePlan:
+def narrow_plan(layout: ChannelLayout, *, rule: str, ratio: float, target: str, min_kept: int) -> PrunePlan:
     """Keep the first channels of every layer: one share of them in the trunk, another in the upsampler.
 
     ratio: share of the dense MACs or parameters that is removed (target=macs, params). Of the pairs of widths within
     2 % of the budget, that whose shares are nearest to each other; where there is none, the pair nearest to the budget.
-    Under the rule `aligned` this is the architecture itself with fewer channels. Raises UserError if min_kept is more
-    than a layer has.
+    Under a rule that prunes the whole stream (aligned) this is the architecture itself with fewer channels. Raises
+    UserError if min_kept is more than a layer has.
     """
     whole = amount(layout, {group.name: group.size for group in layout.groups}, target)
     wanted = whole * (1 - ratio)
@@ -34,7 +34,7 @@ def narrow_plan(layout: ChannelLayout, ratio: float, target: str, min_kept: int)
         best = min(pairs, key=misses.__getitem__)
     counts = _counts(layout, *best)
     return PrunePlan.cutting(
-        "aligned", layout, {group.name: range(counts[group.name], group.size) for group in layout.groups}
+        rule, layout, {group.name: range(counts[group.name], group.size) for group in layout.groups}
     )
 
 

@@ -62,15 +62,14 @@ from vsrprune.stages.evaluate import (
     CropPlace,
     Hidden,
     HiddenError,
+    QualityMeter,
     bicubic,
     choose_crops,
-    clip_quality,
     enlarge_nearest,
     place_json,
     save_crop,
     save_png,
     super_resolve,
-    with_temporal,
 )
 from vsrprune.stages.finetune import Finetune
 from vsrprune.stages.fit import Hardware, Sampling, fit
@@ -271,48 +270,44 @@ class _Run:
         """Bicubic and the dense network, shared by every job on them."""
         dense = self._network("pretrain")
         scale = self._job.arguments.scale
-        outputs = self._outputs(dense)
-        base = {clip.name: bicubic(clip, scale) for clip in self._clips.val}
+        dense.to(self._device).eval()
         places = choose_crops(self._clips.val, scale, self._config.evaluate.crops)
-        clips = {clip.name: clip for clip in self._clips.val}
-        for place in places:
-            clip = clips[place.clip]
-            stem = folder / "crops" / place.clip
-            save_png(clip.high_TCHW[place.frame], stem.with_name(f"{place.clip}_frame.png"))
-            save_crop(clip.high_TCHW, place, stem.with_name(f"{place.clip}_truth.png"))
-            save_crop(enlarge_nearest(clip, scale), place, stem.with_name(f"{place.clip}_lr.png"))
-            save_crop(base[place.clip], place, stem.with_name(f"{place.clip}_bicubic.png"))
-            save_crop(outputs[place.clip], place, stem.with_name(f"{place.clip}_dense.png"))
+        meters = {name: QualityMeter(self._config.comparison) for name in ("bicubic", "dense")}
+        for clip in self._clips.val:
+            outputs = {"bicubic": bicubic(clip, scale), "dense": self._super_resolve(dense, clip)[0]}
+            motion = self._motion(clip)
+            for name, frames_TCHW in outputs.items():
+                meters[name].add(clip, frames_TCHW, motion)
+            for place in (place for place in places if place.clip == clip.name):
+                stem = folder / "crops" / place.clip
+                save_png(clip.high_TCHW[place.frame], stem.with_name(f"{place.clip}_frame.png"))
+                shown = {"truth": clip.high_TCHW, "lr": enlarge_nearest(clip, scale), **outputs}
+                for name, frames_TCHW in shown.items():
+                    save_crop(frames_TCHW, place, stem.with_name(f"{place.clip}_{name}.png"))
         write_json(
             folder / "reference.json",
             {
-                "bicubic": self._reported(base),
-                "dense": self._reported(outputs),
+                **{name: meter.quality() for name, meter in meters.items()},
                 "cost": asdict(network_cost(dense, COST_SIZE)),
                 "crops": [place_json(place) for place in places],
                 "notes": list(self._clips.notes),
             },
         )
 
-    def _outputs(self, network: BasicVSR) -> dict[str, Tensor]:
-        network = network.to(self._device).eval()
-        return {clip.name: self._super_resolve(network, clip)[0] for clip in self._clips.val}
-
     def _super_resolve(self, network: BasicVSR, clip: Clip) -> tuple[Tensor, Hidden]:
         return super_resolve(network, clip, self._device, mirrored=self._config.comparison.centre)
 
-    def _quality(self, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        return clip_quality(self._clips.val, outputs, self._config.comparison)
+    def _quality(self, network: BasicVSR) -> dict[str, Any]:
+        """Quality on the held-out clips, without temporal consistency."""
+        network, meter = network.to(self._device).eval(), QualityMeter(self._config.comparison)
+        for clip in self._clips.val:
+            meter.add(clip, self._super_resolve(network, clip)[0])
+        return meter.quality()
 
-    def _reported(self, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Quality of what ends in tables: with temporal consistency, if it is asked for."""
-        quality = self._quality(outputs)
-        return with_temporal(quality, outputs, self._motions) if self._config.evaluate.temporal else quality
-
-    @cached_property
-    def _motions(self) -> dict[str, TruthMotion]:
-        pairs = self._config.evaluate.temporal_pairs
-        return {clip.name: truth_motion(clip.high_TCHW, pairs) for clip in self._clips.val}
+    def _motion(self, clip: Clip) -> TruthMotion | None:
+        """The motion that outputs are compared with, if temporal consistency is asked for."""
+        evaluate = self._config.evaluate
+        return truth_motion(clip.high_TCHW, evaluate.temporal_pairs) if evaluate.temporal else None
 
     def _align(self, folder: Path, work: Path) -> None:
         schedule, layout, network = self._config.schedule.align, self._job.layout, self._network("pretrain")
@@ -460,7 +455,7 @@ class _Run:
         make = {"cut": self._cut, "scratch": self._new, "masked": self._zeroed}
         smaller, before, equivalence = make[self._method.start]()
         save_network(smaller, folder)
-        after = self._quality(self._outputs(smaller))
+        after = self._quality(smaller)
         write_json(
             folder / "prune.json", {"before_cut": before or after, "after_cut": after, "equivalence": equivalence}
         )
@@ -469,7 +464,7 @@ class _Run:
         """Cut, and prove on a real clip that the compact network equals the masked one."""
         network = self._network("sparsify" if self._job.has("sparsify") else "pretrain")
         equivalence = self._equivalence(network)
-        before = self._quality(self._outputs(network))
+        before = self._quality(network)
         zero_cut_gates(network, self._plan)
         return compact(network.cpu(), self._plan), before, equivalence
 
@@ -496,7 +491,7 @@ class _Run:
     def _zeroed(self) -> tuple[BasicVSR, dict[str, Any], dict[str, float]]:
         """The dense network without its smallest weights."""
         dense = self._network("pretrain")
-        return self._masked(self._plan)[0], self._quality(self._outputs(dense)), self._equivalence(dense.cpu())
+        return self._masked(self._plan)[0], self._quality(dense), self._equivalence(dense.cpu())
 
     def _real_frames(self) -> list[Tensor]:
         """Pieces of the first held-out clip, of several lengths and an odd size, in [0, 1]."""
@@ -538,18 +533,18 @@ class _Run:
         pruned = self._network("finetune").to(self._device).eval()
         dense = self._network("pretrain").to(self._device).eval()
         places = [CropPlace(**place) for place in self._artifacts["reference"].json("reference.json")["crops"]]
-        error = HiddenError()
-        outputs: dict[str, Tensor] = {}
+        error, meter = HiddenError(), QualityMeter(self._config.comparison)
         for clip in self._clips.val:
-            outputs[clip.name], hidden = self._super_resolve(pruned, clip)
+            frames_TCHW, hidden = self._super_resolve(pruned, clip)
+            meter.add(clip, frames_TCHW, self._motion(clip))
             if self._method.start != "scratch":  # states of networks that share no weights are not alike
                 error.add(hidden, self._super_resolve(dense, clip)[1], pruned)
-        for place in places:
-            save_crop(outputs[place.clip], place, folder / "crops" / f"{place.clip}_pruned.png")
+            for place in (place for place in places if place.clip == clip.name):
+                save_crop(frames_TCHW, place, folder / "crops" / f"{place.clip}_pruned.png")
         write_json(
             folder / "evaluation.json",
             {
-                "finetuned": self._reported(outputs),
+                "finetuned": meter.quality(),
                 "hidden_error": error.per_frame(),
                 "cost": asdict(self._cost(pruned.cpu())),
             },
@@ -608,9 +603,9 @@ class _Run:
     def _psnr_change(self) -> float:
         """PSNR of the fine-tuned network in the timed precision minus that in 32 bits, dB."""
         network = self._network("finetune")
-        full = self._quality(self._outputs(network))["psnr"]
+        full = self._quality(network)["psnr"]
         with self._timed_precision:
-            change: float = self._quality(self._outputs(network))["psnr"] - full
+            change: float = self._quality(network)["psnr"] - full
         self._say(f"  measure    {self._config.evaluate.precision} changes the PSNR by {change:+.3f} dB")
         return change
 

@@ -19,7 +19,7 @@ from vsrprune.protocols import Comparison
 from vsrprune.pruning.gates import zero_cut_gates
 from vsrprune.pruning.selection import select
 from vsrprune.pruning.surgery import compact
-from vsrprune.stages.evaluate import clip_quality, super_resolve
+from vsrprune.stages.evaluate import QualityMeter, super_resolve
 from vsrprune.stages.finetune import Finetune
 from vsrprune.stages.teacher import Teacher
 
@@ -105,11 +105,10 @@ class Proof:
                 yield self._psnr(module.network)
 
     def _psnr(self, network: BasicVSR) -> float:
-        network = network.to(self.device).eval()
-
-        mirrored = self.compared.centre
-        outputs = {clip.name: super_resolve(network, clip, self.device, mirrored)[0] for clip in self.score_clips}
-        psnr: float = clip_quality(self.score_clips, outputs, self.compared)["psnr"]
+        network, meter = network.to(self.device).eval(), QualityMeter(self.compared)
+        for clip in self.score_clips:
+            meter.add(clip, super_resolve(network, clip, self.device, mirrored=self.compared.centre)[0])
+        psnr: float = meter.quality()["psnr"]
         return psnr
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -36,26 +36,36 @@ class CropPlace:
     side: int
 
 
-def clip_quality(clips: Sequence[Clip], outputs: Mapping[str, Tensor], compared: Comparison) -> dict[str, Any]:
-    """Quality of outputs (uint8 frames by clip): mean over frames per clip, then over clips; PSNR per frame."""
-    scores = {}
-    for clip in clips:
-        counts = slice(clip.frames // 2, clip.frames // 2 + 1) if compared.centre else slice(None)
-        output_TCHW, truth_TCHW = outputs[clip.name][counts], clip.high_TCHW[counts]
-        scores[clip.name] = frame_quality(output_TCHW, truth_TCHW, compared.channel, compared.crop)
-    return quality_of(scores)
+class QualityMeter:
+    """Quality of outputs (uint8 frames), taken in clip by clip, so that never more than one output is in memory.
 
+    PSNR and SSIM: mean over frames per clip, then over clips; PSNR per frame too. Temporal consistency, where a clip's
+    motion is given: per clip, and mean over the clips that have more than one frame.
+    """
 
-def with_temporal(
-    quality: dict[str, Any], outputs: Mapping[str, Tensor], motions: Mapping[str, TruthMotion]
-) -> dict[str, Any]:
-    """Quality and its temporal consistency, per clip and mean over the clips that have more than one frame."""
-    found = {name: temporal_quality(outputs[name], motion) for name, motion in motions.items()}
-    measured = {name: asdict(temporal) for name, temporal in found.items() if temporal is not None}
-    clips = {name: {**values, **measured.get(name, {})} for name, values in quality["clips"].items()}
-    names = [item.name for item in fields(TemporalQuality)] if measured else []
-    means = {name: float(np.mean([values[name] for values in measured.values()])) for name in names}
-    return {**quality, **means, "clips": clips}
+    def __init__(self, compared: Comparison) -> None:
+        self._compared = compared
+        self._scores: dict[str, FrameQuality] = {}
+        self._temporal: dict[str, TemporalQuality] = {}
+
+    def add(self, clip: Clip, output_TCHW: Tensor, motion: TruthMotion | None = None) -> None:
+        """Compare an output with the truth; `motion` is that of the truth."""
+        counts = slice(clip.frames // 2, clip.frames // 2 + 1) if self._compared.centre else slice(None)
+        self._scores[clip.name] = frame_quality(
+            output_TCHW[counts], clip.high_TCHW[counts], self._compared.channel, self._compared.crop
+        )
+        temporal = temporal_quality(output_TCHW, motion) if motion else None
+        if temporal is not None:
+            self._temporal[clip.name] = temporal
+
+    def quality(self) -> dict[str, Any]:
+        """The JSON form of results.Quality."""
+        quality = quality_of(self._scores)
+        measured = {name: asdict(temporal) for name, temporal in self._temporal.items()}
+        names = [item.name for item in fields(TemporalQuality)] if measured else []
+        means = {name: float(np.mean([values[name] for values in measured.values()])) for name in names}
+        clips = {name: {**values, **measured.get(name, {})} for name, values in quality["clips"].items()}
+        return {**quality, **means, "clips": clips}
 
 
 def quality_of(scores: dict[str, FrameQuality]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the evaluation puts together: the frames that count, clips shown forth and back, means over clips."""
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from vsrprune.metrics.temporal import temporal_quality, truth_motion
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import BasicVSRArguments
 from vsrprune.protocols import Comparison
-from vsrprune.stages.evaluate import clip_quality, super_resolve, with_temporal
+from vsrprune.stages.evaluate import QualityMeter, super_resolve
 
 CPU = torch.device("cpu")
 TINY = BasicVSRArguments(
@@ -39,15 +40,22 @@ def network():
     return made
 
 
+def quality_on(clips, outputs, compared, motions=None):
+    meter = QualityMeter(compared)
+    for clip in clips:
+        meter.add(clip, outputs[clip.name], (motions or {}).get(clip.name))
+    return meter.quality()
+
+
 @pytest.mark.parametrize(("frames", "middle"), [(7, 3), (1, 0), (4, 2)])
 def test_only_the_middle_frame_counts(frames, middle):
     clip = clip_of("walk", frames)
     output = noise(1, frames, 3, 16, 20)
     output[middle] = clip.high_TCHW[middle]
-    quality = clip_quality([clip], {"walk": output}, Comparison("rgb", 0, centre=True))
+    quality = quality_on([clip], {"walk": output}, Comparison("rgb", 0, centre=True))
     assert quality["psnr"] == 100
     assert quality["frames"] == {"walk": [100]}
-    assert clip_quality([clip], {"walk": output}, Comparison("rgb", 0))["psnr"] < 100 or frames == 1
+    assert quality_on([clip], {"walk": output}, Comparison("rgb", 0))["psnr"] < 100 or frames == 1
 
 
 def test_means_are_over_frames_then_over_clips():
@@ -59,7 +67,7 @@ def test_means_are_over_frames_then_over_clips():
     outputs["long"][:] += torch.tensor([1, 5, 10], dtype=torch.uint8).view(3, 1, 1, 1)
     outputs["short"] += 51
     of_long = (48.1308036 + 34.1514035 + 28.1308036) / 3  # 10 log10(255^2 / difference^2)
-    quality = clip_quality(clips, outputs, Comparison("rgb", 0))
+    quality = quality_on(clips, outputs, Comparison("rgb", 0))
     assert quality["clips"]["long"]["psnr"] == pytest.approx(of_long)
     assert quality["psnr"] == pytest.approx((of_long + 13.9794001) / 2)
 
@@ -91,8 +99,8 @@ def test_temporal_consistency_is_the_mean_over_clips_with_motion():
     clips = [*demo_clips(4, 0, 1, 1, 3).val, clip_of("still", 1)]
     outputs = {clip.name: clip.low_TCHW.repeat_interleave(4, -1).repeat_interleave(4, -2) for clip in clips}
     motions = {clip.name: truth_motion(clip.high_TCHW, 0) for clip in clips}
-    plain = clip_quality(clips, outputs, Comparison("y", 0))
-    quality = with_temporal(plain, outputs, motions)
+    plain = quality_on(clips, outputs, Comparison("y", 0))
+    quality = quality_on(clips, outputs, Comparison("y", 0), motions)
     single = [temporal_quality(outputs[clip.name], motions[clip.name]) for clip in clips[:-1]]
     for name in ("tof", "warping_error", "warping_error_truth"):
         values = [getattr(temporal, name) for temporal in single]
@@ -106,5 +114,16 @@ def test_temporal_consistency_is_the_mean_over_clips_with_motion():
 
 def test_clips_of_single_frames_have_no_temporal_consistency():
     clip = clip_of("still", 1)
-    plain = clip_quality([clip], {"still": clip.high_TCHW}, Comparison("y", 0))
-    assert with_temporal(plain, {"still": clip.high_TCHW}, {"still": truth_motion(clip.high_TCHW, 8)}) == plain
+    plain = quality_on([clip], {"still": clip.high_TCHW}, Comparison("y", 0))
+    motions = {"still": truth_motion(clip.high_TCHW, 8)}
+    assert quality_on([clip], {"still": clip.high_TCHW}, Comparison("y", 0), motions) == plain
+
+
+def test_no_output_is_kept_once_it_is_measured():
+    meter, clip = QualityMeter(Comparison("y", 0)), clip_of("walk", 3)
+    output = clip.high_TCHW.clone()
+    gone = weakref.ref(output)
+    meter.add(clip, output, truth_motion(clip.high_TCHW, 0))
+    del output
+    assert gone() is None
+    assert meter.quality()["psnr"] == 100

@@ -58,7 +58,8 @@ class ModelConfig:
 class DataConfig:
     """Where clips come from, which are held out, and how outputs are compared with the truth.
 
-    low: the low-resolution frames of a published set, bi (bicubic) or bd (blurred). train_set, train_path: another set
+    low: the low-resolution frames of a published set, bi (bicubic) or bd (blurred); made where they are not on disk.
+    degradation: how they are made; low=bd takes a blur, BasicVSR's if none is named. train_set, train_path: another set
     to train on. mirror: every training sequence is followed by itself backwards. cache: decode once, to memory maps in
     cache_dir (store_dir/cache). on_error: what to do with clips that cannot be read, fail or skip. scene_cut: cut
     videos where the luma histogram changes by more than this share; 0 for never.
@@ -87,6 +88,11 @@ class DataConfig:
     degradation: str = "bicubic"
     channel: str | None = None  # None: by evaluate.protocol
     crop: int | None = None
+
+    @property
+    def shrinking(self) -> str:
+        """How low-resolution frames are made where there are none: low=bd asks for a blur, whatever else is said."""
+        return BLUR[0] if self.low == "bd" and self.degradation not in BLUR else self.degradation
 
 
 @dataclass
@@ -497,9 +503,9 @@ def _check_pairs(config: Config) -> None:
         raise UserError(f"ratios are given, but scope={config.scope} does not read them; add scope=per_layer")
     _check_data(config)
     scale = math.prod(config.model.upscale_factors)
-    if config.data.degradation in BLUR and scale != BLUR_SCALE:
+    if config.data.shrinking in BLUR and scale != BLUR_SCALE:
         raise UserError(
-            f"data.degradation={config.data.degradation} is defined for a scale of {BLUR_SCALE}, but"
+            f"data.degradation={config.data.shrinking} is defined for a scale of {BLUR_SCALE}, but"
             f" model.upscale_factors={config.model.upscale_factors} is {scale}; use data.degradation=bicubic"
         )
     if config.data.name == "demo" and config.data.demo_frames < config.schedule.frames:
@@ -536,7 +542,7 @@ def _check_data(config: Config) -> None:
             )
     if data.low != "bi" and data.name not in PUBLISHED_SETS:
         raise UserError(
-            f"data.low={data.low} is given, but data={data.name} has no such frames on disk; use data.low=bi"
+            f"data.low={data.low} is given, but data={data.name} has none on disk; use data.degradation={BLUR[0]}"
         )
     if bool(data.train_set) != bool(data.train_path):
         raise UserError(

@@ -87,7 +87,7 @@ def plan_job(config: Config) -> Job:
 def _data(config: Config, scale: int) -> tuple[Found | None, DataIdentity]:
     data = config.data
     # The default is left out, so that what was stored before there was a choice is found again.
-    shrunk = {} if data.degradation == DataConfig().degradation else {"degradation": data.degradation}
+    shrunk = {} if data.shrinking == DataConfig().shrinking else {"degradation": data.shrinking}
     if data.name == "demo":
         if min(FRAME) // scale < config.schedule.patch:
             raise UserError(
@@ -130,12 +130,6 @@ def _sources(config: Config, scale: int) -> Found:
     if not data.train_set:
         return Found(narrowed("data.train", found.train, data.train), val, found.notes)
     if data.train_set == "folder":
-        if data.low == "bd":
-            raise UserError(
-                "data.low=bd is given, but data.train_set=folder has low-resolution frames made by bicubic shrinking:"
-                " the network would train on another degradation than it is compared on; use data.train_set=vimeo90k,"
-                " or data.low=bi"
-            )
         other = Found(find_clips(data.train_path, "data.train_path"), [])
         held_out = {clip.files[0].resolve() for clip in val}
         for clip in other.train:
@@ -259,9 +253,9 @@ def config_warnings(config: Config) -> list[str]:
             " method can do; use schedule=short or schedule=paper"
         )
     protocol = PROTOCOLS.get(config.evaluate.protocol)
-    if protocol and config.data.degradation not in protocol.degradations:
+    if protocol and config.data.shrinking not in protocol.degradations:
         warnings.append(
-            f"evaluate.protocol={config.evaluate.protocol} with data.degradation={config.data.degradation}: published"
+            f"evaluate.protocol={config.evaluate.protocol} with data.degradation={config.data.shrinking}: published"
             f" numbers on this set are of {' or '.join(protocol.degradations)}"
         )
     return warnings

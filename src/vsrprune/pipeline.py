@@ -135,7 +135,7 @@ def _clips_on_disk(job: Job, sources: Found, say: Callable[[str], None]) -> Clip
         scene_cut=data.scene_cut,
         shortest=schedule.frames,
         skip_errors=data.on_error == "skip",
-        degradation=data.degradation,
+        degradation=data.shrinking,
     )
     if data.cache:
         folder = Path(data.cache_dir or Path(job.config.store_dir) / "cache").expanduser()

@@ -100,6 +100,7 @@ class Result:
         named = {
             "evaluate.protocol": ("" if protocol == OWN else protocol),
             "data.degradation": ("" if data.get("degradation", BICUBIC[0]) == BICUBIC[0] else data["degradation"]),
+            "data.low": ("" if data.get("low", "bi") == "bi" else data["low"]),
             "data.crop": data.get("crop", 0),
         }
         given = [f"{name}={value}" for name, value in named.items() if value]

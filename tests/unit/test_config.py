@@ -310,7 +310,7 @@ def test_a_knob_of_other_data_is_refused(name, knob, value, reader):
 
 def test_blurred_frames_are_of_published_sets():
     message = refusal(changed({"data.name": "folder", "data.low": "bd"}))
-    assert message == "data.low=bd is given, but data=folder has no such frames on disk; use data.low=bi"
+    assert message == "data.low=bd is given, but data=folder has none on disk; use data.degradation=bd_basicvsr"
 
 
 def test_a_set_to_train_on_needs_its_folder():

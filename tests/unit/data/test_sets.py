@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from vsrprune.config import Config
+from vsrprune.data.degradation import degrade
 from vsrprune.data.reading import Notes, Reading, read_clip, read_clips
 from vsrprune.data.sets.layout import Found
 from vsrprune.data.sets.reds import REDS4
@@ -207,10 +208,18 @@ def test_vimeo90k_by_its_lists(tmp_path: Path, low: str, tree: str) -> None:
     assert torch.equal(clips.val[1].low_TCHW[3].permute(1, 2, 0), torch.from_numpy(expected.copy()))
 
 
-def test_blurred_frames_cannot_be_made(tmp_path: Path) -> None:
-    message = complaint("vimeo90k", vimeo_tree(tmp_path), "bd")
-    assert message.startswith("data.low=bd: data=vimeo90k: no low-resolution frames on disk")
-    assert f"{tmp_path}/BDx4" in message
+def test_blurred_frames_are_made_where_there_are_none(tmp_path: Path) -> None:
+    data = {"name": "vimeo90k", "path": str(vimeo_tree(tmp_path / "vimeo", "BIx4"))}
+    made = job(tmp_path, low="bd", **data)
+    assert made.sources is not None
+    assert not any(clip.low_files for clip in (*made.sources.train, *made.sources.val))
+    assert any("no low-resolution frames on disk" in note and "BDx4" in note for note in made.sources.notes)
+    assert made.config.data.shrinking == "bd_basicvsr"
+    clip = read_clips([], made.sources.val, Reading(scale=SCALE, degradation=made.config.data.shrinking)).val[0]
+    assert torch.equal(clip.low_TCHW, degrade(clip.high_TCHW, SCALE, "bd_basicvsr"))
+    others = [job(tmp_path, **data), job(tmp_path, low="bd", degradation="bd_duf", **data)]
+    assert [other.config.data.shrinking for other in others] == ["bicubic", "bd_duf"]
+    assert len({other.stage("pretrain").key for other in (made, *others)}) == 3
 
 
 def test_what_vimeo90k_lacks_is_named(tmp_path: Path) -> None:
@@ -337,8 +346,10 @@ def test_test_clips_are_compared_after_training_on_another_set(tmp_path: Path) -
 
 def test_training_and_comparison_share_their_degradation(tmp_path: Path) -> None:
     vid4 = tree_of(tmp_path / "vid4", VID4, low="BDx4")
-    with pytest.raises(UserError, match=r"data\.low=bd is given, but data\.train_set=folder .* use data\.train_set="):
-        job(tmp_path, name="vid4", low="bd", path=str(vid4), train_set="folder", train_path=str(vid4 / "BDx4"))
+    own = job(tmp_path, name="vid4", low="bd", path=str(vid4), train_set="folder", train_path=str(vid4 / "BDx4"))
+    assert own.sources is not None
+    assert not any(clip.low_files for clip in own.sources.train)
+    assert own.config.data.shrinking == "bd_basicvsr"
     vimeo = vimeo_tree(tmp_path / "vimeo", "BDx4")
     found = job(tmp_path, name="vid4", low="bd", path=str(vid4), train_set="vimeo90k", train_path=str(vimeo)).sources
     assert {folder.parts[-3] for folder in low_folders(found) if folder.name.isdigit()} == {"BDx4"}

@@ -58,9 +58,7 @@ def low_root(what: str, candidates: Sequence[Path]) -> tuple[Path | None, tuple[
         if folder.is_dir():
             return folder, ()
     places = ", ".join(map(str, candidates))
-    return None, (
-        f"{what}: no low-resolution frames on disk (looked for {places}); they are made by bicubic shrinking",
-    )
+    return None, (f"{what}: no low-resolution frames on disk (looked for {places}); they are made from the others",)
 
 
 def png_clip(what: str, name: str, high: Path, low: Path | None) -> ClipSource:

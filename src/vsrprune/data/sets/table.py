@@ -29,13 +29,7 @@ def find_set(name: str, knob: str, path: str, low: str, scale: int) -> Found:
     root = Path(path).expanduser()
     if not path or not root.is_dir():
         raise UserError(f"{knob} must be the folder of {name}; got {path!r}")
-    found = SETS[name](root, low, scale)
-    without_low = next((clip for clip in (*found.val, *found.train) if not clip.low_files), None)
-    if low == "bd" and without_low is not None:
-        raise UserError(
-            f"data.low=bd: {found.notes[0] if found.notes else without_low.name}, which is not BD; use data.low=bi"
-        )
-    return found
+    return SETS[name](root, low, scale)
 
 
 def narrowed(knob: str, clips: Sequence[ClipSource], names: Sequence[str]) -> list[ClipSource]:

@@ -507,6 +507,7 @@ class _Run:
             teacher = Teacher(self._network("pretrain"), config.tf_weight, config.method.output_weight)
         if self._method.start == "scratch":
             pretrain = config.schedule.pretrain
+            torch.manual_seed(config.seed)  # of the adaptors
             module: TrainingStage = Scratch(
                 network,
                 teacher,

@@ -1,0 +1,181 @@
+"""Every method runs its stages to a result, at the budget it was given; what contradicts it is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT, minimal_config, run_py
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import run  # noqa: F401  registers the schema
+from vsrprune.config import Config, validate
+from vsrprune.errors import UserError
+from vsrprune.jobs import plan_job
+from vsrprune.keys import DataIdentity, plan_stages
+from vsrprune.methods.table import METHODS
+from vsrprune.models.files import load_network
+from vsrprune.runner import run_job
+from vsrprune.stages.finetune import Finetune
+from vsrprune.stages.scratch import Scratch
+from vsrprune.stages.sparsify import Sparsify
+
+DATA = DataIdentity("train clips", "held-out clips")
+
+
+def chosen(name: str) -> Config:
+    """The defaults with that method, as the command line composes them."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = OmegaConf.to_object(compose("config", [f"method={name}", "target=macs"]))
+    assert isinstance(config, Config)
+    return config
+
+
+def method_config(folder: Path, name: str, **changes: Any) -> Config:
+    """The minimal schedule with the knobs that the method's file sets."""
+    config, given = minimal_config(folder), chosen(name)
+    for knob in ("rsc", "residual", "scope", "score", "target", "tf_weight", "method"):
+        setattr(config, knob, getattr(given, knob))
+    config.model.channels = config.model.upsampler_channels = 8
+    config.schedule.align.steps = 4
+    config.evaluate.temporal = False
+    for knob, value in changes.items():
+        setattr(config, knob, value)
+    return config
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_s_file_is_accepted(name: str) -> None:
+    config = chosen(name)
+    validate(config)
+    assert config.method.name == name
+
+
+def test_methods_share_what_they_have_in_common() -> None:
+    keys = {name: {stage.stage: stage.key for stage in plan_stages(chosen(name), DATA)} for name in METHODS}
+    assert len({stages["pretrain"] for stages in keys.values()}) == 1
+    assert len({stages["reference"] for stages in keys.values()}) == 1
+    assert len({stages["finetune"] for stages in keys.values()}) == len(METHODS)
+    assert keys["lite"]["prune"] == keys["distill"]["prune"]
+    assert keys["ssl"]["prune"] == keys["ssl_distill"]["prune"]
+    assert [name for name, stages in keys.items() if "align" in stages] == ["assl"]
+    assert [name for name, stages in keys.items() if "score" not in stages] == ["lite", "distill", "unstructured"]
+
+
+@pytest.mark.parametrize("until", ["score", "sparsify"])
+def test_a_method_without_a_stage_stops_before_it(until: str) -> None:
+    config = chosen("lite")
+    config.until = until
+    expected = {"score": ["pretrain"], "sparsify": ["pretrain", "select"]}[until]
+    assert [stage.stage for stage in plan_stages(config, DATA)] == expected
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("methods")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_runs_to_a_result(name: str, shared: Path) -> None:
+    method = METHODS[name]
+    job = plan_job(method_config(shared, name))
+    result = run_job(job, shared / "runs" / name, say=lambda text: None)
+    assert result is not None
+    noted = any("nearest reachable plan differs" in note for note in result.notes)
+    assert abs(result.budget["deviation"]) <= 0.02 or noted
+    assert result.macs_kept == pytest.approx(result.budget["reached"] / result.budget["dense"], rel=1e-6)
+    assert (result.equivalence == {}) == (method.start == "scratch")
+    assert all(error <= 1e-10 for name, error in result.equivalence.items() if name == "float64")
+    assert (result.hidden_error == {}) == (method.start == "scratch")
+    assert bool(result.gates) == job.config.method.sparsify
+    finetuned = load_network(shared / "store" / "finetune" / job.stage("finetune").key)
+    if method.start == "masked":
+        conv = finetuned.get_submodule("conv_hr")
+        assert bool((conv.weight == 0).any())
+        assert result.units_cut == 0
+        assert result.cost["pruned"].parameters < sum(p.numel() for p in finetuned.parameters())
+    else:
+        assert result.units_cut > 0
+        assert result.cost["pruned"].parameters_with_flow == sum(p.numel() for p in finetuned.parameters())
+
+
+RESUMED = {"assl": ("sparsify", Sparsify), "unstructured": ("finetune", Finetune), "distill": ("finetune", Scratch)}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_method_s_own_training_resumes_to_the_same_bits(
+    name: str, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = plan_job(method_config(shared, name))
+    run_job(whole, shared / "runs" / f"{name}-whole", say=lambda text: None)
+    stage, owner = RESUMED[name]
+    losses = owner.losses
+
+    def crash(self: Any, batch: Any) -> Any:
+        if self.global_step == 3:
+            raise RuntimeError("crash")
+        return losses(self, batch)
+
+    other = shared / f"{name}-cut"
+    cut = plan_job(method_config(other, name))
+    assert cut.stage(stage).key == whole.stage(stage).key
+    monkeypatch.setattr(owner, "losses", crash)
+    with pytest.raises(RuntimeError, match="crash"):
+        run_job(cut, other / "runs", say=lambda text: None)
+    monkeypatch.setattr(owner, "losses", losses)
+    assert any(other.glob(f"store/unfinished/{stage}-*/*/*.ckpt"))
+    run_job(cut, other / "runs", say=lambda text: None)
+    key = whole.stage("finetune").key
+    first, second = (load_network(folder / "store" / "finetune" / key).state_dict() for folder in (shared, other))
+    assert all(torch.equal(value, second[weight]) for weight, value in first.items())
+
+
+REFUSED = [
+    ("assl", {"rsc": True}, r"rule=rsc does not go with method=assl, which needs rule=aligned"),
+    ("assl", {"scope": "global"}, r"scope=global does not go with method=assl, which needs scope=local"),
+    ("srp", {"score": "gate"}, r"score=gate does not go with method=srp, which needs score=l1_first or l1"),
+    ("random", {"score": "l1"}, r"score=l1 does not go with method=random"),
+    ("lite", {"target": "units"}, r"target=units does not go with method=lite, which needs target=macs or params"),
+    ("lite", {"round_to": 8}, r"round_to=8 does not go with method=lite"),
+    ("unstructured", {"tf_weight": 1.0}, r"method=unstructured is fine-tuned without a teacher; use tf_weight=0"),
+    ("unstructured", {"scope": "local"}, r"scope=local does not go with method=unstructured"),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "message"), REFUSED)
+def test_what_contradicts_a_method_is_refused(name: str, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        plan_job(method_config(tmp_path, name, **changes))
+
+
+def test_other_contradictions_are_refused(tmp_path: Path) -> None:
+    config = method_config(tmp_path, "lite")
+    config.method.sparsify = True
+    with pytest.raises(UserError, match=r"method\.sparsify=true does not go with method=lite"):
+        plan_job(config)
+    config = method_config(tmp_path, "assl")
+    config.trainer.devices = 2
+    with pytest.raises(UserError, match=r"method=assl trains on one device; got trainer\.devices=2"):
+        plan_job(config)
+    config = method_config(tmp_path, "ssl")
+    config.method.output_weight = -1.0
+    with pytest.raises(UserError, match=r"method\.output_weight must be a finite number >= 0; got -1"):
+        plan_job(config)
+    with pytest.raises(UserError, match=r"round_to=auto cuts every part; parts=\['forward'\]"):
+        plan_job(method_config(tmp_path, "ssl", parts=["forward"], round_to="auto"))
+    with pytest.raises(UserError, match="parts must be one of backward, forward, upsampler; got 'middle'"):
+        plan_job(method_config(tmp_path, "ssl", parts=["middle"]))
+    with pytest.raises(UserError, match=r"take parts=\['forward'\] out of the command"):
+        plan_job(
+            method_config(tmp_path, "ssl", parts=["forward"], scope="per_layer", target="units", ratios={"fusion": 0.5})
+        )
+
+
+def test_a_wrong_method_is_told_the_right_ones(tmp_path: Path) -> None:
+    outcome = run_py(f"store_dir={tmp_path}", f"runs_dir={tmp_path}", "method=magic")
+    assert outcome.returncode == 1
+    assert "unstructured" in outcome.stderr
+    assert "Traceback" not in outcome.stderr

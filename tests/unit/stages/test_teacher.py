@@ -1,0 +1,108 @@
+"""What the dense network teaches: losses by their formulas, and nothing where a weight is 0."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from vsrprune.channels import PrunePlan
+from vsrprune.data.sampling import Batch
+from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.basicvsr_channels import BasicVSRArguments
+from vsrprune.pruning.losses import charbonnier, temporal_loss
+from vsrprune.pruning.surgery import compact
+from vsrprune.stages.finetune import Finetune
+from vsrprune.stages.scratch import Scratch
+from vsrprune.stages.teacher import Teacher
+
+ARGUMENTS = BasicVSRArguments(
+    channels=4, blocks=1, upsampler_channels=4, flow_levels=2, flow_kernel=3, flow_widths=(4,)
+)
+RUN = {"steps": 3, "lr": 1e-3, "shape": "constant"}
+
+
+@pytest.fixture
+def dense() -> BasicVSR:
+    torch.manual_seed(0)
+    return BasicVSR(ARGUMENTS)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    return Batch(torch.rand(2, 3, 3, 8, 8, generator=generator), torch.rand(2, 3, 3, 32, 32, generator=generator))
+
+
+def plan_of(dense: BasicVSR, rule: str, cut: int = 2) -> PrunePlan:
+    layout = dense.channel_layout(rule)
+    return PrunePlan.cutting(rule, layout, {group.name: range(group.size - cut, group.size) for group in layout.groups})
+
+
+@pytest.mark.parametrize("rule", ["rsc", "aligned", "inner"])
+def test_finetuning_losses_are_their_formulas(rule: str, dense: BasicVSR, batch: Batch) -> None:
+    student = compact(dense, plan_of(dense, rule))
+    module = Finetune(student, Teacher(copy.deepcopy(dense), 3.0, 0.5), train_flow=False, **RUN)
+    losses = module.losses(batch)
+    output, target = student(batch.low_NTCHW), dense(batch.low_NTCHW)
+    kept = {branch: student.stream_channels(branch) for branch in target.hidden}
+    assert losses["reconstruction"].item() == pytest.approx(charbonnier(output.frames_NTCHW, batch.high_NTCHW).item())
+    assert losses["temporal"].item() == pytest.approx(3 * temporal_loss(output.hidden, target.hidden, kept).item())
+    assert losses["output"].item() == pytest.approx(0.5 * charbonnier(output.frames_NTCHW, target.frames_NTCHW).item())
+    assert set(losses) == {"reconstruction", "temporal", "output"}
+
+
+@pytest.mark.parametrize(("tf_weight", "output_weight"), [(1.0, 0.0), (0.0, 1.0)])
+def test_a_weight_of_zero_costs_nothing(
+    tf_weight: float, output_weight: float, dense: BasicVSR, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = compact(dense, plan_of(dense, "rsc"))
+    module = Finetune(student, Teacher(dense, tf_weight, output_weight), train_flow=False, **RUN)
+    upsampled = []
+    whole = BasicVSR.upsample
+
+    def counting(network: BasicVSR, *inputs: torch.Tensor) -> torch.Tensor:
+        upsampled.append(network)
+        return whole(network, *inputs)
+
+    monkeypatch.setattr(BasicVSR, "upsample", counting)
+    losses = module.losses(batch)
+    assert set(losses) == {"reconstruction", "temporal" if tf_weight else "output"}
+    assert sum(network is dense for network in upsampled) == (3 if output_weight else 0)
+
+
+def test_the_teacher_is_no_part_of_its_student(dense: BasicVSR, batch: Batch) -> None:
+    student = compact(dense, plan_of(dense, "rsc"))
+    before = copy.deepcopy(dense.state_dict())
+    module = Finetune(student, Teacher(dense, 1.0, 1.0), train_flow=False, **RUN)
+    assert set(module.state_dict()) == {f"network.{name}" for name in student.state_dict()}
+    torch.stack(list(module.losses(batch).values())).sum().backward()
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in dense.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in dense.state_dict().items())
+    assert any(parameter.grad is not None for parameter in student.parameters())
+
+
+def test_states_of_another_width_are_compared_through_adaptors(dense: BasicVSR, batch: Batch) -> None:
+    student = BasicVSR(ARGUMENTS, plan_of(dense, "aligned", cut=1))
+    module = Scratch(student, Teacher(dense, 2.0, 0.5), trained_flow=None, **RUN)
+    losses = module.losses(batch)
+    output, target = student(batch.low_NTCHW), dense(batch.low_NTCHW)
+    adapted = {
+        branch: [module.adaptors[f"{branch}_trunk"](state) for state in states]
+        for branch, states in output.hidden.items()
+    }
+    expected = 2 * temporal_loss(adapted, target.hidden, dict.fromkeys(adapted))
+    assert losses["temporal"].item() == pytest.approx(expected.item())
+    torch.stack(list(losses.values())).sum().backward()
+    trained = {id(parameter) for group in module.parameter_groups() for parameter in group["params"]}
+    for parameter in module.adaptors.parameters():
+        assert parameter.grad is not None
+        assert id(parameter) in trained
+    assert not any("adaptors" in name for name in student.state_dict())
+
+
+def test_a_narrow_network_alone_learns_from_the_truth(dense: BasicVSR, batch: Batch) -> None:
+    module = Scratch(BasicVSR(ARGUMENTS, plan_of(dense, "aligned")), None, trained_flow=None, **RUN)
+    assert set(module.losses(batch)) == {"reconstruction"}
+    assert len(module.adaptors) == 0

@@ -17,12 +17,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from vsrprune.config import Config
+from vsrprune.config import Config, validate
 from vsrprune.door import explained, open_door, register_resolvers
-from vsrprune.errors import PreemptedError
+from vsrprune.errors import PreemptedError, UserError
 from vsrprune.failures import card_of_error, retry_command
 from vsrprune.housekeeping import keep_house
-from vsrprune.jobs import plan_job, read_measured
+from vsrprune.jobs import find_sources, model_arguments, plan_job, read_measured
+from vsrprune.protocols import BICUBIC, BLUR
 from vsrprune.runner import open_store, run_job
 from vsrprune.sweep_table import Row, print_layers, print_plan, print_results
 
@@ -41,8 +42,10 @@ def run(composed: DictConfig, folder: Path) -> float | None:
     """Check the configuration, run the job, print what it found."""
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
-    job = plan_job(config)
     console = Console()
+    if config.doctor:
+        sys.exit(examine(config, console))
+    job = plan_job(config)
     if config.store.action:
         runs = Path(config.runs_dir).expanduser()
         sound = keep_house(config.store.action, open_store(job, print), runs, config.store.yes, console)
@@ -68,6 +71,35 @@ def run(composed: DictConfig, folder: Path) -> float | None:
         print_layers(rows, console)
         print(f"files: {folder}")
     return result.quality["finetuned"].psnr
+
+
+def examine(config: Config, console: Console) -> int:
+    """Check the data set that a job would train on; the doctor's exit code."""
+    validate(config)
+    if config.data.name == "demo":
+        raise UserError(
+            "doctor=true looks at clips on disk, and data=demo has none; use data=folder or a published set"
+        )
+    from vsrprune.data.doctor import Finding, Wishes
+    from vsrprune.data.doctor_report import check_data, print_findings
+
+    scale, data = model_arguments(config.model).scale, config.data
+    try:
+        found = find_sources(config, scale)
+    except UserError as error:  # a layout in which clips cannot even be told: the worst finding there is
+        print_findings([Finding("error", "data", str(error), "")], console)
+        return 2
+    wanted = BLUR if data.shrinking in BLUR else BICUBIC
+    degradations = (data.shrinking, *(name for name in wanted if name != data.shrinking))
+    wishes = Wishes(
+        scale=scale,
+        halve=data.halve,
+        frames=config.schedule.frames,
+        patch=config.schedule.patch,
+        skip_errors=data.on_error == "skip",
+        degradations=degradations,
+    )
+    return check_data(found.train, found.val, wishes, found.notes, console)
 
 
 if __name__ == "__main__":

@@ -287,6 +287,7 @@ class Config:
     pretrain_seed: int = 0
     until: str = "evaluate"
     dry_run: bool = False
+    doctor: bool = False
     pretrained: str = ""
     pretrained_flow: str = ""
     store_dir: str = "store"
@@ -326,7 +327,7 @@ class Config:
         """All values, nested; without what differs between machines, and with what the protocol decides."""
         values = asdict(self)
         values["data"] |= {"channel": self.comparison.channel, "crop": self.comparison.crop}
-        for name in ("store_dir", "runs_dir", "dry_run", "launcher", "tracking", "store"):
+        for name in ("store_dir", "runs_dir", "dry_run", "doctor", "launcher", "tracking", "store"):
             del values[name]
         for name in ("cache", "cache_dir"):
             del values["data"][name]

@@ -102,7 +102,7 @@ def _data(config: Config, scale: int) -> tuple[Found | None, DataIdentity]:
         )
     cache = Path(config.store_dir).expanduser() / "data_hashes.json"
     common = {"max_frames": data.max_frames, "halve": data.halve, "scale": scale, **shrunk, **_unusual(config)}
-    sources = _sources(config, scale)
+    sources = find_sources(config, scale)
     identities = [
         sizes_identity(clips) if name in PUBLISHED_SETS else clips_identity(clips, cache)
         for name, clips in ((data.train_set or data.name, sources.train), (data.name, sources.val))
@@ -113,7 +113,7 @@ def _data(config: Config, scale: int) -> tuple[Found | None, DataIdentity]:
     )
 
 
-def _sources(config: Config, scale: int) -> Found:
+def find_sources(config: Config, scale: int) -> Found:
     """Clips on disk; training clips of another set never share a name's files with the held-out ones."""
     data = config.data
     if data.name == "folder":

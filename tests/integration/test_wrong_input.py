@@ -93,3 +93,19 @@ def test_a_truncated_video_is_named(tmp_path: Path) -> None:
     (clips / "cut.mp4").write_bytes(content[: len(content) // 3])
     complaint = refused(tmp_path, "data=folder", f"data.path={clips}", "data.val=[good]")
     assert "cut.mp4" in complaint
+
+
+def test_the_doctor_reports_by_its_exit_code_and_makes_no_store(tmp_path: Path) -> None:
+    write_pngs(tmp_path / "clips" / "good", [(64, 64)] * 5)
+    write_pngs(tmp_path / "clips" / "bad", [(64, 64)] * 4 + [(64, 60)])
+    common = ["doctor=true", f"store_dir={tmp_path / 'store'}", f"runs_dir={tmp_path / 'runs'}"]
+    clips = ["data=folder", f"data.path={tmp_path / 'clips'}", "schedule.patch=8"]
+    outcome = run_py(*common, *clips, "data.val=[good]")
+    assert outcome.returncode == 2, outcome.stderr
+    assert "bad/004.png: 60x64, but the clip began with 64x64" in outcome.stdout
+    assert not (tmp_path / "store").exists()
+    for wrong, words in (([], "data=demo has none"), (["-m", "seed=0,1", *clips], "run it without -m")):
+        refused_one = run_py(*wrong[:1], *common, *wrong[1:])
+        assert refused_one.returncode == 2
+        assert words in refused_one.stderr
+        assert "Traceback" not in refused_one.stderr

@@ -132,6 +132,8 @@ class VsrpruneLauncher(Launcher):
                 del composed["hydra"]
             config = OmegaConf.to_object(composed)
             assert isinstance(config, Config)
+            if config.doctor:
+                raise UserError("doctor=true looks at one data set; run it without -m")
             return plan_job(config)
         except (UserError, OSError) as error:
             text = explain_os_error(error) if isinstance(error, OSError) else str(error)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from vsrprune.channels import PARTS
 from vsrprune.errors import UserError
 from vsrprune.failures import CARD, STATE, FailureCard
 from vsrprune.jobs import read_measured
@@ -20,13 +21,15 @@ from vsrprune.results import METRICS, RESULT, Result, network_order
 SEEDS = ("seed", "pretrain_seed")
 # Knobs that tell settings apart in figures and tables, in the order in which labels name them.
 KNOBS = ("model", "data", "schedule", "method", "rule", "scope", "score", "order", "tf_weight", "target", "round_to",
-         "min_kept", "ratio")  # fmt: skip
+         "min_kept", "parts", "ratio")  # fmt: skip
 
 # The order of values in figures and tables; the first is an ablation's reference. Others follow in ascending order.
 VALUES = {
     "rule": ("aligned", "inner", "rsc"),
     "scope": ("global", "local", "per_layer"),
-    "score": ("l1", "gate", "random"),
+    "score": ("l1", "l1_first", "gate", "random"),
+    "method": ("ssl", "ssl_distill", "assl", "srp", "l1", "random", "lite", "distill", "unstructured"),
+    "parts": ("+".join(PARTS), *PARTS),
     "order": ("min", "max"),
 }
 
@@ -46,7 +49,8 @@ class Run:
         values = self.result.knobs
         groups = {name: values[name]["name"] for name in ("model", "data", "schedule", "method")}
         flat = {name: values[name] for name in (*KNOBS, *SEEDS) if name in values and name not in groups}
-        return {**dict(_flattened(values)), **flat, **groups, "rule": self.result.rule}
+        parts = "+".join(values.get("parts", PARTS))
+        return {**dict(_flattened(values)), **flat, **groups, "rule": self.result.rule, "parts": parts}
 
     @cached_property
     def setting(self) -> str:
@@ -107,7 +111,7 @@ def _flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 
 def _word(knob: str, value: Any) -> str:
-    if knob in ("rule", "method", "model", "data", "scope", "schedule"):
+    if knob in ("rule", "method", "model", "data", "scope", "schedule", "parts"):
         return str(value)
     return f"{knob}={value:g}" if isinstance(value, float) else f"{knob}={value}"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
@@ -96,13 +97,21 @@ def test_every_named_sweep_composes_and_validates(path: Path) -> None:
     text = path.read_text()
     assert f"python src/run.py -cd sweeps -cn {path.stem}" in text
     axes = OmegaConf.load(path)["hydra"]["sweeper"]["params"]
-    choices = [[f"{name}={value}" for value in str(values).split(",")] for name, values in axes.items()]
+    parser = OverridesParser.create()
+    parsed = [parser.parse_override(f"{name}={values}") for name, values in axes.items()]
+    choices = [
+        [f"{axis.key_or_group}={value}" for value in axis.sweep_string_iterator()]
+        if axis.is_sweep_override()
+        else [axis.input_line]
+        for axis in parsed
+    ]
     fixed = [f"{name}={value}" for name, value in OmegaConf.load(path).items() if name in ("target",)]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         jobs = [composed([*fixed, *overrides]) for overrides in itertools.product(*choices)]
     for job in jobs:
         plan_job(job)
     assert len(jobs) >= 6
+    assert {job.seed for job in jobs} >= {0, 1, 2} or "seed" not in axes
 
 
 def test_sweeps_are_found() -> None:

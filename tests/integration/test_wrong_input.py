@@ -32,7 +32,7 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         (["ratio=0.9", "min_kept=2"], "largest reachable ratio is 0.5"),
         (["round_to=4"], "round_to=4 leaves nothing to cut"),
         (["target=latency"], "target=latency needs times of this device: add round_to=auto"),
-        (["method=assl"], "assl"),
+        (["method=magic"], "magic"),
         (["data=folder"], "data.path must be a folder"),
         (["data=folder", "data.path=/no/such/folder"], "/no/such/folder"),
         (["data.degradation=bd"], "data.degradation must be one of bicubic, bicubic_uint8_passes, bd_basicvsr, bd_duf"),

@@ -21,7 +21,7 @@ from vsrprune.results import METRICS, RESULT, Result, network_order
 SEEDS = ("seed", "pretrain_seed")
 # Knobs that tell settings apart in figures and tables, in the order in which labels name them.
 KNOBS = ("model", "data", "schedule", "method", "rule", "scope", "score", "order", "tf_weight", "target", "round_to",
-         "min_kept", "parts", "ratio")  # fmt: skip
+         "min_kept", "rounds", "parts", "ratio")  # fmt: skip
 
 # The order of values in figures and tables; the first is an ablation's reference. Others follow in ascending order.
 VALUES = {
@@ -50,7 +50,7 @@ class Run:
         groups = {name: values[name]["name"] for name in ("model", "data", "schedule", "method")}
         flat = {name: values[name] for name in (*KNOBS, *SEEDS) if name in values and name not in groups}
         parts = "+".join(values.get("parts", PARTS))
-        return {**dict(_flattened(values)), **flat, **groups, "rule": self.result.rule, "parts": parts}
+        return {"rounds": 1, **dict(_flattened(values)), **flat, **groups, "rule": self.result.rule, "parts": parts}
 
     @cached_property
     def setting(self) -> str:

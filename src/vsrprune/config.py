@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +283,7 @@ class Config:
     min_kept: int = 1
     parts: list[str] = field(default_factory=lambda: list(PARTS))
     round_to: Any = 1
+    rounds: int = 1
     seed: int = 0
     pretrain_seed: int = 0
     until: str = "evaluate"
@@ -312,6 +313,10 @@ class Config:
         """The parts of the network that may be cut, in its order; None for all."""
         parts = [part for part in PARTS if part in self.parts]
         return None if len(parts) == len(PARTS) else parts
+
+    def in_round(self, cut_round: int) -> Config:
+        """The same with what is to be cut by the end of a round, 1 to `rounds`: equal steps towards `ratio`."""
+        return replace(self, ratio=self.ratio * (cut_round / self.rounds))
 
     @property
     def ranking_order(self) -> str:
@@ -395,6 +400,7 @@ def _check_numbers(config: Config) -> None:
     schedule, data, evaluate = config.schedule, config.data, config.evaluate
     at_least = {
         "min_kept": (config.min_kept, 1),
+        "rounds": (config.rounds, 1),
         "seed": (config.seed, 0),
         "pretrain_seed": (config.pretrain_seed, 0),
         "data.max_frames": (data.max_frames, 0),
@@ -485,9 +491,27 @@ def _check_method(config: Config) -> None:
         raise UserError(f"method={method.name} is fine-tuned without a teacher; use tf_weight=0 method.output_weight=0")
 
 
+def _check_rounds(config: Config) -> None:
+    if config.rounds == 1:
+        return
+    method = METHODS[config.method.name]
+    reasons = {
+        f"method={method.name}, which ranks no units": method.plan != "ranked",
+        "method.sparsify=false: nothing is trained between rounds": not config.method.sparsify,
+        "scope=per_layer, which fixes every layer's share": config.scope == "per_layer",
+        "target=latency, which is solved for once": config.target == "latency",
+        "order=max: what a round drove to zero ranks last in the next": config.ranking_order == "max",
+        "ratio=0": config.ratio == 0,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise UserError(f"rounds={config.rounds} does not go with {reason}; use rounds=1")
+
+
 def _check_pairs(config: Config) -> None:
     _check_target(config)
     _check_method(config)
+    _check_rounds(config)
     config.comparison  # noqa: B018  raises where the data contradict the protocol
     if config.scope == "per_layer":
         if not config.ratios:

@@ -51,11 +51,11 @@ class Job:
 
     def stage(self, name: str) -> StagePlan:
         """The stage of that name."""
-        return next(stage for stage in self.stages if stage.stage == name)
+        return next(stage for stage in self.stages if stage.name == name)
 
     def has(self, name: str) -> bool:
         """Whether the job runs that stage."""
-        return any(stage.stage == name for stage in self.stages)
+        return any(stage.name == name for stage in self.stages)
 
 
 def model_arguments(model: ModelConfig) -> BasicVSRArguments:
@@ -174,9 +174,9 @@ def collect(job: Job, store: Store, folder: Path) -> Result | None:
         artifact = store.find(stage.stage, stage.key)
         if artifact is None:
             return None
-        artifacts[stage.stage] = artifact
+        artifacts[stage.name] = artifact
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / METRICS, "".join(_metrics(artifact) for artifact in artifacts.values()))
+    write_atomically(folder / METRICS, "".join(_metrics(name, artifact) for name, artifact in artifacts.items()))
     if "evaluate" not in artifacts:
         return None
     result = _result(job, artifacts)
@@ -187,9 +187,11 @@ def collect(job: Job, store: Store, folder: Path) -> Result | None:
     return result
 
 
-def _metrics(artifact: Artifact) -> str:
+def _metrics(name: str, artifact: Artifact) -> str:
+    """Its curves under the name that the stage has in this job: jobs share a stage in different rounds."""
     path = artifact.path(METRICS)
-    return path.read_text() if path.is_file() else ""
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return "".join(json.dumps({**row, "stage": name}) + "\n" for row in rows)
 
 
 def _copy_crops(artifacts: Mapping[str, Artifact], target: Path) -> None:
@@ -232,7 +234,7 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
         hidden_error=evaluation["hidden_error"],
         scores=artifacts["score"].json("scores.json") if "score" in artifacts else {},
         plan=selection["plan"],
-        stages={stage.stage: stage.key for stage in job.stages},
+        stages={stage.name: stage.key for stage in job.stages},
         notes=[*reference["notes"], *config_warnings(job.config), *_warnings(selection["budget"], gates)],
     )
 

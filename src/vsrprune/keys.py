@@ -42,11 +42,17 @@ class DataIdentity:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage of a job: its key and the settings that the key is a hash of."""
+    """One stage of a job: its key, and the settings that the key is a hash of."""
 
     stage: str
     key: str
     settings: dict[str, Any]
+    cut_round: int = 0  # of score, select and sparsify before the last round of a job, from 1
+
+    @property
+    def name(self) -> str:
+        """The stage's name, which says the round too where a later one follows."""
+        return f"{self.stage}_{self.cut_round}" if self.cut_round else self.stage
 
 
 def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "", flow_hash: str = "") -> list[StagePlan]:
@@ -57,10 +63,11 @@ def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "", f
     """
     stages: dict[str, StagePlan] = {}
 
-    def add(stage: str, **settings: Any) -> str:
+    def add(stage: str, cut_round: int = 0, /, **settings: Any) -> str:
         settings = {"stage": stage, "version": VERSIONS[stage], **settings}
-        stages[stage] = StagePlan(stage, content_key(settings), settings)
-        return stages[stage].key
+        plan = StagePlan(stage, content_key(settings), settings, cut_round)
+        stages[plan.name] = plan
+        return plan.key
 
     training, seed = _training(config, data), {"seed": config.seed}
     model = {key: value for key, value in asdict(config.model).items() if key != "name"}
@@ -84,13 +91,16 @@ def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "", f
     if method.aligned_first:
         cuts = {"rule": config.rule, **_selection(config)}
         ranked = add("align", parent=pretrain, **training, schedule=asdict(config.schedule.align), cuts=cuts, **seed)
-    if method.plan == "ranked":
-        ranked = add("score", parent=ranked, rule=config.rule, score=config.score, **_seed_if_random(config))
-    timing = {"timing": add("timing", model=model, **_timing(config))} if config.round_to == "auto" else {}
-    select = parent = add("select", **_shape(method, ranked, model), **timing, **_selection(config))
-    if config.method.sparsify:
-        sparsify = asdict(config.schedule.sparsify)
-        parent = add("sparsify", parent=parent, **training, schedule=sparsify, **_penalty(method), **seed)
+    for cut_round in (*range(1, config.rounds), 0):
+        if method.plan == "ranked":
+            scoring = {"rule": config.rule, "score": config.score, **_seed_if_random(config)}
+            ranked = add("score", cut_round, parent=ranked, **scoring)
+        timing = {"timing": add("timing", model=model, **_timing(config))} if config.round_to == "auto" else {}
+        share = _selection(config.in_round(cut_round or config.rounds))
+        select = parent = add("select", cut_round, **_shape(method, ranked, model), **timing, **share)
+        if config.method.sparsify:
+            how = {"schedule": asdict(config.schedule.sparsify), **_penalty(method), **seed}
+            ranked = parent = add("sparsify", cut_round, parent=parent, **training, **how)
     start = {} if method.start == "cut" else {"start": method.start}
     parent = add("prune", parent=parent, **start, **comparison, **(seed if method.start == "scratch" else {}))
     parent = add("finetune", parent=parent, **training, **_finetuning(config, method, pretrain, flow_hash), **seed)

@@ -181,15 +181,16 @@ class _Run:
         }
         target = self._config.target
         for stage in self._job.stages:
-            self._state.stage(stage.stage)
+            self._stage = stage
+            self._state.stage(stage.name)
             artifact = self._store.find(stage.stage, stage.key)
             if artifact is None:
                 alone = stage.stage in ("timing", "measure") or (stage.stage == "select" and target == "latency")
                 make = partial(self._alone if alone else self._beside_others, makers[stage.stage])
                 artifact = self._store.produce(stage.stage, stage.key, stage.settings, make)
-                self._say(f"  {stage.stage:<10} done in {artifact.seconds:.1f} s")
+                self._say(f"  {stage.name:<10} done in {artifact.seconds:.1f} s")
             else:
-                self._say(f"  {stage.stage:<10} reused {stage.key}")
+                self._say(f"  {stage.name:<10} reused {stage.key}")
             self._artifacts[stage.stage] = artifact
 
     def _beside_others(self, make: Callable[[Path, Path], None], folder: Path, work: Path) -> None:
@@ -216,7 +217,7 @@ class _Run:
     def _network(self, stage: str) -> BasicVSR:
         return load_network(self._artifacts[stage].folder)
 
-    @cached_property
+    @property
     def _plan(self) -> PrunePlan:
         return PrunePlan.from_json(self._artifacts["select"].json("selection.json")["plan"])
 
@@ -224,7 +225,7 @@ class _Run:
         """Train, and leave the network and its curves in `folder`."""
         schedule, trainer = self._config.schedule, self._config.trainer
         module.network.checkpoint_frames = trainer.checkpoint_frames
-        self._state.stage(module.stage, module.steps)
+        self._state.stage(self._stage.name, module.steps)
         rows = fit(
             module,
             self._clips.train,
@@ -241,8 +242,9 @@ class _Run:
         _write_rows(folder, rows)
 
     def _on_row(self, row: dict[str, Any]) -> None:
-        self._state.step(row["stage"], row["step"], row.get("loss_reconstruction"))
-        self._tracker.row(row)
+        stage = self._stage.name
+        self._state.step(stage, row["step"], row.get("loss_reconstruction"))
+        self._tracker.row({**row, "stage": stage})
 
     def _pretrain(self, folder: Path, work: Path) -> None:
         config = self._config
@@ -326,8 +328,15 @@ class _Run:
         self._fit(module, self._config.seed, folder, work)
         write_json(folder / "agreement.json", module.monitors())
 
+    def _uncut(self) -> BasicVSR:
+        """The dense network as the last stage that trained it left it."""
+        trained = next(stage for stage in ("sparsify", "align", "pretrain") if stage in self._artifacts)
+        return self._network(trained)
+
     def _score(self, folder: Path, work: Path) -> None:
-        network = self._network("align" if self._method.aligned_first else "pretrain")
+        network = self._uncut()
+        if "sparsify" in self._artifacts:  # units of the round before: they score nothing, and stay cut
+            zero_cut_gates(network, self._plan)
         scores = score_units(network, self._job.layout, self._config.score, self._config.seed)
         write_json(folder / "scores.json", {name: values.tolist() for name, values in scores.items()})
 
@@ -355,12 +364,13 @@ class _Run:
 
     def _ranked(self) -> tuple[PrunePlan, Budget]:
         """The least important units cut."""
-        config, layout = self._config, self._job.layout
+        layout, cut_round = self._job.layout, self._stage.cut_round
+        config = self._config.in_round(cut_round or self._config.rounds)
         scores = {name: np.asarray(values) for name, values in self._artifacts["score"].json("scores.json").items()}
         ratio, target = config.ratio, config.target
         if target == "units" and config.scope == "global" and config.round_to != 1:
             # Rounding moves units between layers of different cost: what it keeps is the MACs of the unrounded plan.
-            unrounded = self._free_plan(scores, round_to=1).kept_counts
+            unrounded = self._free_plan(scores, ratio=ratio, round_to=1).kept_counts
             ratio, target = 1 - layout.macs_per_pixel(unrounded) / layout.macs_per_pixel(), "macs"
         if config.round_to == "auto":
             return self._timed_plan(scores, ratio, target)
@@ -434,7 +444,7 @@ class _Run:
 
     def _sparsify(self, folder: Path, work: Path) -> None:
         schedule, target = self._config.schedule.sparsify, TARGETS[self._method.penalty]
-        network = self._network("align" if self._method.aligned_first else "pretrain")
+        network = self._uncut()
         if self._method.normalised:
             normalise_filters(network, self._job.layout)
         module = Sparsify(
@@ -462,7 +472,7 @@ class _Run:
 
     def _cut(self) -> tuple[BasicVSR, dict[str, Any], dict[str, float]]:
         """Cut, and prove on a real clip that the compact network equals the masked one."""
-        network = self._network("sparsify" if self._job.has("sparsify") else "pretrain")
+        network = self._uncut()
         equivalence = self._equivalence(network)
         before = self._quality(network)
         zero_cut_gates(network, self._plan)

@@ -65,7 +65,7 @@ class Result:
     filters where these are driven to zero; empty for one-shot methods. equivalence: largest difference between compact
     and masked network relative to max |output|, float64 and float32. hidden_error: by branch, RMS difference between
     pruned and dense hidden states relative to the dense RMS, per frame index. Both are empty for networks from scratch.
-    scores: by layer, of all units. stages: key of every stage.
+    scores: by layer, of all units, in the last round. stages: key of every stage.
     """
 
     knobs: dict[str, Any]

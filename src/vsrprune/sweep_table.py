@@ -218,7 +218,7 @@ def print_plan(jobs: Sequence[tuple[str, Job]], store: Store, console: Console) 
     plans = {stage.key: stage for _, job in jobs for stage in job.stages}
     missing = {key: plan for key, plan in plans.items() if not store.exists(plan.stage, key)}
     for number, (label, job) in enumerate(jobs, start=1):
-        to_do = [stage.stage for stage in job.stages if stage.key in missing]
+        to_do = [stage.name for stage in job.stages if stage.key in missing]
         console.print(f"#{number} {label}: {', '.join(to_do) or 'finished'}", highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("stage", "jobs", "distinct", "exist", "to do", "time", "disk"):
@@ -226,7 +226,8 @@ def print_plan(jobs: Sequence[tuple[str, Job]], store: Store, console: Console) 
     for name in dict.fromkeys(stage.stage for _, job in jobs for stage in job.stages):
         distinct = [plan for plan in plans.values() if plan.stage == name]
         left = [plan for plan in missing.values() if plan.stage == name]
-        counts = (sum(job.has(name) for _, job in jobs), len(distinct), len(distinct) - len(left), len(left))
+        jobs_with = sum(any(stage.stage == name for stage in job.stages) for _, job in jobs)
+        counts = (jobs_with, len(distinct), len(distinct) - len(left), len(left))
         table.add_row(name, *map(str, counts), *_readable_cost(estimated_cost(store, left)))
     console.print(table)
     asked = [stage for _, job in jobs for stage in job.stages]

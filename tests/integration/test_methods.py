@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from vsrprune.jobs import plan_job
 from vsrprune.keys import DataIdentity, plan_stages
 from vsrprune.methods.table import METHODS
 from vsrprune.models.files import load_network
-from vsrprune.runner import run_job
+from vsrprune.results import METRICS
+from vsrprune.runner import open_store, run_job
 from vsrprune.stages.finetune import Finetune
 from vsrprune.stages.scratch import Scratch
 from vsrprune.stages.sparsify import Sparsify
@@ -179,3 +181,23 @@ def test_a_wrong_method_is_told_the_right_ones(tmp_path: Path) -> None:
     assert outcome.returncode == 1
     assert "unstructured" in outcome.stderr
     assert "Traceback" not in outcome.stderr
+
+
+@pytest.mark.parametrize("changes", [{}, {"method": "assl"}, {"method": "srp"}, {"score": "gate"}], ids=str)
+def test_rounds_cut_more_and_take_nothing_back(changes: dict[str, str], shared: Path) -> None:
+    score = {name: value for name, value in changes.items() if name == "score"}
+    job = plan_job(method_config(shared, changes.get("method", "ssl"), rounds=3, ratio=0.6, **score))
+    result = run_job(job, shared / "runs" / f"rounds{len(changes)}", say=lambda text: None)
+    assert result is not None
+    store = open_store(job, print)
+    cut = []
+    for name in ("select_1", "select_2", "select"):
+        artifact = store.find("select", result.stages[name])
+        assert artifact is not None
+        groups = artifact.json("selection.json")["plan"]["groups"]
+        cut.append({(group, unit) for group, of in groups.items() for unit in set(range(of["size"])) - set(of["kept"])})
+    assert cut[0] < cut[1] < cut[2]
+    rows = [json.loads(line) for line in (shared / "runs" / f"rounds{len(changes)}" / METRICS).read_text().splitlines()]
+    stages = list(dict.fromkeys(row["stage"] for row in rows))
+    assert [stage for stage in stages if stage.startswith("sparsify")] == ["sparsify_1", "sparsify_2", "sparsify"]
+    assert result.equivalence["float64"] <= 1e-10

@@ -6,7 +6,7 @@ import math
 import pytest
 import yaml
 
-from vsrprune.config import STAGES, Config, SparsifySchedule, validate
+from vsrprune.config import STAGES, Config, MethodConfig, SparsifySchedule, validate
 from vsrprune.errors import UserError
 from vsrprune.methods.table import METHODS
 
@@ -22,6 +22,7 @@ DEFAULTS = {
     "tf_weight": 1.0,
     "min_kept": 1,
     "round_to": 1,
+    "rounds": 1,
     "seed": 0,
     "pretrain_seed": 0,
     "until": "evaluate",
@@ -475,3 +476,32 @@ def test_knobs_say_what_was_compared(values, channel, crop):
 
 def test_stages_come_in_the_order_of_the_method():
     assert STAGES == ("pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"method": MethodConfig("l1", sparsify=False)}, "method.sparsify=false"),
+        (
+            {"method": MethodConfig("lite", sparsify=False), "rsc": False, "target": "macs", "scope": "local"},
+            "method=lite, which ranks no units",
+        ),
+        ({"scope": "per_layer", "ratios": {"fusion": 0.5}}, "scope=per_layer"),
+        ({"target": "latency", "round_to": "auto"}, "target=latency"),
+        ({"order": "max"}, "order=max"),
+        ({"ratio": 0.0}, "ratio=0"),
+    ],
+)
+def test_rounds_that_cannot_be_are_refused(changes, reason):
+    validate(changed(**{**changes, "rounds": 1}))
+    message = refusal(changed(**changes, rounds=2))
+    assert message.startswith(f"rounds=2 does not go with {reason}")
+    assert message.endswith("use rounds=1")
+
+
+def test_a_random_ranking_has_rounds_whatever_its_idle_order():
+    validate(changed(rounds=2, score="random", order="max"))
+
+
+def test_rounds_are_counted_from_one():
+    assert refusal(changed(rounds=0)) == "rounds must be at least 1; got 0"

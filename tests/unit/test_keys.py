@@ -331,3 +331,43 @@ def test_a_lower_precision_measures_every_trained_network():
     assert keys_of(**low, seed=1)["measure"] != keys_of(**low, seed=2)["measure"]
     timed = {"round_to": "auto"}
     assert keys_of(**timed)["timing"] != keys_of(**timed, **low)["timing"]
+
+
+# Rounds
+
+
+def rounds_of(**knobs):
+    return {stage.name: stage for stage in plan_stages(configured(**knobs), DATA)}
+
+
+def test_rounds_repeat_the_stages_that_choose_and_regularise():
+    stages = rounds_of(rounds=3, ratio=0.6)
+    assert list(stages) == [
+        "pretrain", "reference", "score_1", "select_1", "sparsify_1", "score_2", "select_2", "sparsify_2",
+        "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure",
+    ]  # fmt: skip
+    names = ["select_1", "select_2", "select"]
+    assert [stages[name].settings["ratio"] for name in names] == pytest.approx([0.2, 0.4, 0.6])
+    assert stages["score_2"].settings["parent"] == stages["sparsify_1"].key
+    assert stages["score"].settings["parent"] == stages["sparsify_2"].key
+    assert stages["prune"].settings["parent"] == stages["sparsify"].key
+    assert {stage.stage for stage in stages.values()} == set(ALL)
+
+
+def test_the_first_round_is_shared_with_a_job_of_its_ratio():
+    rounds, once = rounds_of(rounds=2, ratio=0.6), rounds_of(ratio=0.3)
+    assert [rounds[f"{name}_1"].key for name in ("score", "select", "sparsify")] == [
+        once[name].key for name in ("score", "select", "sparsify")
+    ]
+
+
+def test_times_are_taken_once_for_all_rounds():
+    stages = rounds_of(rounds=2, round_to="auto")
+    assert list(stages).count("timing") == 1
+    assert {stages[name].settings["timing"] for name in ("select_1", "select")} == {stages["timing"].key}
+
+
+def test_until_goes_through_the_rounds_before():
+    assert list(rounds_of(rounds=2, until="select")) == [
+        "pretrain", "score_1", "select_1", "sparsify_1", "score", "select",
+    ]  # fmt: skip

@@ -88,6 +88,8 @@ def validate_search(config: SearchJobConfig) -> None:
         raise UserError("search.cost=latency belongs to search.objective=front; psnr@macs compares at equal MACs")
     if config.scope != "global":
         raise UserError(f"the search chooses every layer's ratio; scope={config.scope} cannot be asked for beside it")
+    if config.rounds != 1:
+        raise UserError(f"the search chooses once for every trial; use rounds=1 instead of rounds={config.rounds}")
     if config.target != "macs" or not math.isfinite(config.ratio) or config.round_to not in (1, "auto"):
         raise UserError(
             f"the search keeps 1 - ratio of the MACs: it takes target=macs round_to=1; got target={config.target}"

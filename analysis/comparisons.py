@@ -6,12 +6,18 @@ import json
 from importlib.resources import files
 
 import pandas as pd
-from runs import KNOBS, SEEDS, Runs, job_table
+from runs import KNOBS, SEEDS, Run, Runs, job_table
 
 from vsrprune.intervals import Interval, interval, paired_difference
+from vsrprune.protocols import BLUR
 
-# Column of published.csv that a held-out set and channel can be compared with.
-PUBLISHED = {("reds4", "rgb"): "reds4_rgb_psnr", ("vid4", "y"): "vid4_bi_y_psnr", ("udm10", "y"): "udm10_bd_y_psnr"}
+# Column of published.csv that a held-out set, channel and kind of low-resolution frames can be compared with.
+PUBLISHED = {
+    ("reds4", "rgb", "bi"): "reds4_rgb_psnr",
+    ("reds", "rgb", "bi"): "reds4_rgb_psnr",
+    **{(name, "y", low): f"{name}_{low}_y_psnr" for name in ("vid4", "vimeo90k") for low in ("bi", "bd")},
+    ("udm10", "y", "bd"): "udm10_bd_y_psnr",
+}
 
 
 def seed_table(runs: Runs) -> pd.DataFrame:
@@ -58,7 +64,7 @@ def difference_table(runs: Runs) -> pd.DataFrame:
     rows = []
     for knob in (name for name in runs.varying if name not in ("ratio", "target", "model", "data", "schedule")):
         values = list(dict.fromkeys(jobs[knob]))
-        others = [name for name in (*KNOBS, *SEEDS) if name != knob]
+        others = [name for name in (*runs.varying, *SEEDS) if name != knob]
         reference = _by(jobs[jobs[knob] == values[0]], others)
         for value in values[1:]:
             chosen = _by(jobs[jobs[knob] == value], others)
@@ -95,12 +101,21 @@ def _column(rows: dict[str, pd.Series], name: str) -> dict[object, float]:
 
 
 def published_table(runs: Runs) -> pd.DataFrame:
-    """Published methods with PSNR on the same held-out set and channel, and their MACs; empty if there are none."""
-    sets = {(run.knobs["data"], run.result.knobs["data"]["channel"]) for run in runs.finished}
-    column = PUBLISHED.get(next(iter(sets))) if len(sets) == 1 else None
+    """Published methods with PSNR on the same held-out frames and channel; empty if there are none.
+
+    Columns: method, psnr (dB), macs_kept (share of BasicVSR's; NaN where it is not published), source.
+    """
+    columns = {PUBLISHED.get(_frames_compared(run)) for run in runs.finished}
+    column = next(iter(columns)) if len(columns) == 1 else None
     if column is None:
-        return pd.DataFrame(columns=["method", "psnr", "macs_kept"])
+        return pd.DataFrame(columns=["method", "psnr", "macs_kept", "source"])
     table = pd.read_csv(str(files("vsrprune") / "published.csv"))
     dense = float(table.loc[table["method"] == "BasicVSR", "macs_g_180x320_without_flow"].iloc[0])
     table = table.assign(psnr=table[column], macs_kept=table["macs_g_180x320_without_flow"] / dense)
-    return table[["method", "psnr", "macs_kept"]].dropna()
+    return table[["method", "psnr", "macs_kept", "source"]].dropna(subset="psnr")
+
+
+def _frames_compared(run: Run) -> tuple[str, str, str]:
+    data = run.result.knobs["data"]
+    blurred = data.get("low") == "bd" or data.get("degradation") in BLUR
+    return run.knobs["data"], data["channel"], "bd" if blurred else "bi"

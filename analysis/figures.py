@@ -46,7 +46,7 @@ def psnr_macs(runs: Runs, run: Run) -> Figure:
     table = seed_table(runs)
     front = pareto_front(table, "macs_kept")
     label = "share of the dense MACs (flow net excluded)"
-    return drawings.quality(table, front, published_table(runs), "macs_kept", label)
+    return drawings.quality(table, front, published_table(runs).dropna(subset="macs_kept"), "macs_kept", label)
 
 
 def psnr_latency(runs: Runs, run: Run) -> Figure:

@@ -23,6 +23,8 @@ SEEDS = ("seed", "pretrain_seed")
 KNOBS = ("model", "data", "schedule", "method", "rule", "scope", "score", "order", "tf_weight", "target", "round_to",
          "min_kept", "rounds", "parts", "ratio")  # fmt: skip
 
+IMPLIED = ("rule", "scope", "score", "tf_weight")  # knobs that methods set in conf/method
+
 # The order of values in figures and tables; the first is an ablation's reference. Others follow in ascending order.
 VALUES = {
     "rule": ("aligned", "inner", "rsc"),
@@ -83,18 +85,29 @@ class Runs:
 
     @cached_property
     def varying(self) -> list[str]:
-        """The knobs in which the finished jobs differ, seeds excepted; those inside a group only among equal names."""
-        knobs = [knob for knob in KNOBS if len({str(run.knobs[knob]) for run in self.finished}) > 1]
-        inside = dict.fromkeys(name for run in self.finished for name in run.knobs if "." in name)
-        return knobs + [name for name in inside if self._differ_inside(name)]
+        """The knobs in which the finished jobs differ, seeds excepted.
 
-    def _differ_inside(self, name: str) -> bool:
-        """Whether runs whose group has the same name differ in one of its values."""
-        group = name.split(".")[0]
-        values: dict[str, set[str]] = {}
+        Those inside a group only among jobs whose group has the same name; those that methods imply only among jobs of
+        one method: the method's name says them.
+        """
+        knobs = [
+            knob
+            for knob in KNOBS
+            if (self._differ_within("method", knob) if knob in IMPLIED else self._differ(self.finished, knob))
+        ]
+        inside = dict.fromkeys(name for run in self.finished for name in run.knobs if "." in name)
+        return knobs + [name for name in inside if self._differ_within(name.split(".")[0], name)]
+
+    def _differ_within(self, group: str, knob: str) -> bool:
+        """Whether jobs that have the same `group` differ in a knob."""
+        named: dict[str, list[Run]] = {}
         for run in self.finished:
-            values.setdefault(str(run.knobs.get(group)), set()).add(str(run.knobs.get(name)))
-        return any(len(found) > 1 for found in values.values())
+            named.setdefault(str(run.knobs.get(group)), []).append(run)
+        return any(self._differ(jobs, knob) for jobs in named.values())
+
+    def _differ(self, jobs: Sequence[Run], knob: str) -> bool:
+        """Jobs that were run before there was such a knob say nothing of it."""
+        return len({str(run.knobs[knob]) for run in jobs if knob in run.knobs}) > 1
 
     def label(self, run: Run, without: Sequence[str] = ()) -> str:
         """What tells a job's setting from the others', in few words."""

@@ -1,10 +1,12 @@
 """A paper's tables from a folder of runs, as Markdown, CSV and LaTeX (booktabs).
 
-    python analysis/tables.py RUNS [RUNS ...] --table rule|scope|order|score|tf|method|main [--out tables]
+    python analysis/tables.py RUNS [RUNS ...] --table rule|scope|order|score|tf|method|main|... [--out tables]
 
 Rows are the settings that the table compares, grouped by what else varies; columns are the ratios. PSNR is the mean
 over seeds ± half its 95 % interval. The best of a column is bold and the second underlined only where a difference
-paired over seeds is beyond noise. The same runs give the same bytes.
+paired over seeds is beyond noise. A second table sets every setting against one of its group, the first or the one
+that --against names: the difference, the pairs of clip and seed in which it is better, a plain word; and published
+rows where the clips are theirs. The same runs give the same bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import evidence
+from evidence import evidence_rows
 from runs import KNOBS, SEEDS, Run, Runs, load_runs
 
 from vsrprune.errors import UserError
@@ -33,6 +37,11 @@ TABLES = {
     "score": "score",
     "tf": "tf_weight",
     "method": "method",
+    "parts": "parts",
+    "rounds": "rounds",
+    "one_shot": "method.sparsify",
+    "length": "schedule.sparsify.hold_steps",
+    "direction": "model",
     "main": "",
 }
 COLUMN = ("target", "ratio")
@@ -60,13 +69,7 @@ class Table:
 
 def build_table(runs: Runs, name: str) -> Table:
     """The table of that name. Raises UserError where the runs do not vary what it compares."""
-    knob = TABLES[name]
-    if knob and knob not in runs.varying:
-        raise UserError(f"--table {name} compares {knob}, but all these runs have the same; they vary {_listed(runs)}")
-    groups: dict[tuple[str, str], dict[str, list[Run]]] = {}
-    for run in runs.finished:
-        row = (_group(runs, run, knob), _row_name(runs, run, knob))
-        groups.setdefault(row, {}).setdefault(_column(run), []).append(run)
+    groups = settings_compared(runs, name)
     columns = sorted({_column(run) for run in runs.finished})
     places = {
         (group, column): _places(
@@ -80,6 +83,21 @@ def build_table(runs: Runs, name: str) -> Table:
         for (group, label), cells in groups.items()
     ]
     return Table(name, columns, rows, _note(runs))
+
+
+def settings_compared(runs: Runs, name: str) -> dict[tuple[str, str], dict[str, list[Run]]]:
+    """Jobs by group and name of their setting, then by column, in the order of the knob's values.
+
+    Raises UserError where the runs do not vary what the table compares.
+    """
+    knob = TABLES[name]
+    if knob and knob not in runs.varying:
+        raise UserError(f"--table {name} compares {knob}, but all these runs have the same; they vary {_listed(runs)}")
+    groups: dict[tuple[str, str], dict[str, list[Run]]] = {}
+    for run in runs.finished:
+        row = (_group(runs, run, knob), _row_name(runs, run, knob))
+        groups.setdefault(row, {}).setdefault(_column(run), []).append(run)
+    return groups
 
 
 def _listed(runs: Runs) -> str:
@@ -225,20 +243,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A paper's tables from a folder of runs")
     parser.add_argument("runs", nargs="+", help="folders below which run.py wrote its jobs")
     parser.add_argument("--table", required=True, choices=TABLES, help="what is compared")
+    parser.add_argument("--against", default="", metavar="SETTING", help="the reference, by its name in the table")
     parser.add_argument("--out", help="folder to write TABLE.md, TABLE.csv and TABLE.tex into")
     given = parser.parse_args(arguments)
     try:
         runs = load_runs(given.runs)
         table = build_table(runs, given.table)
+        rows = evidence_rows(settings_compared(runs, given.table), runs, given.against)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(markdown(table))
+    print(evidence.markdown(rows))
     if given.out:
         Path(given.out).mkdir(parents=True, exist_ok=True)
         for ending, render in FORMATS.items():
             path = Path(given.out) / f"{given.table}.{ending}"
             path.write_text(render(table))
+            print(path)
+        for ending, text in (
+            ("md", evidence.markdown(rows)),
+            ("csv", evidence.comma_separated(rows)),
+            ("tex", evidence.latex(rows, _escaped)),
+        ):
+            path = Path(given.out) / f"{given.table}_evidence.{ending}"
+            path.write_text(text)
             print(path)
     for item in runs.left_out:
         print(f"left out: {item.name}: {item.reason}", file=sys.stderr)

@@ -45,6 +45,29 @@ def interval(values: Sequence[float]) -> Interval:
     )
 
 
+@dataclass(frozen=True)
+class PairedTest:
+    """In how many of so many pairs a value is the larger one, and the p of the two-sided signed-rank test."""
+
+    pairs: int
+    better: int
+    p_value: float
+
+
+def paired_test(values: Mapping[object, float], reference: Mapping[object, float]) -> PairedTest | None:
+    """Wilcoxon's signed-rank test of value - reference over the pairs that both have; None if they share none.
+
+    It asks nothing of the sizes of the differences but that they lie evenly about zero; p is 1 where all are zero.
+    """
+    differences = [values[key] - reference[key] for key in values if key in reference]
+    if not differences:
+        return None
+    from scipy.stats import wilcoxon
+
+    p_value = float(wilcoxon(differences).pvalue) if any(differences) else 1.0
+    return PairedTest(len(differences), sum(difference > 0 for difference in differences), p_value)
+
+
 def paired_difference(values: Mapping[object, float], reference: Mapping[object, float]) -> Interval | None:
     """Interval of value - reference over the pairs (such as clip and seed) that both have; None if they share none."""
     shared = [key for key in values if key in reference]

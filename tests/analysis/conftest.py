@@ -28,8 +28,8 @@ KNOBS: dict[str, Any] = {
     "score": "l1", "order": "min", "tf_weight": 1.0, "min_kept": 1, "round_to": 1, "seed": 0, "pretrain_seed": 0,
     "model": {"name": "tiny", "channels": 16, "upscale_factors": [2, 2]},
     "data": {"name": "demo", "channel": "y"},
-    "schedule": {"name": "demo", "finetune": {"steps": 30, "lr": 0.001}},
-    "method": {"name": "ssl"},
+    "schedule": {"name": "demo", "sparsify": {"hold_steps": 40}, "finetune": {"steps": 30, "lr": 0.001}},
+    "method": {"name": "ssl", "sparsify": True},
 }  # fmt: skip
 
 

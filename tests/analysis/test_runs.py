@@ -232,3 +232,38 @@ def test_published_points_appear_only_beside_runs_on_the_same_clips(tmp_path: Pa
     assert table.loc["BasicVSR", "psnr"] == 31.42
     assert table.loc["BasicVSR", "macs_kept"] == 1.0
     assert table.loc["SSL-bi", "macs_kept"] == pytest.approx(92.1 / 337.8)
+
+
+def test_published_points_are_of_the_same_kind_of_frames(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path / "bi", "a", data__name="vid4")
+    make_run(tmp_path / "bd", "a", data__name="vid4", data__low="bd")
+    make_run(tmp_path / "blur", "a", data__name="vid4", data__degradation="bd_duf")
+    psnr = {
+        name: published_table(load_runs([str(tmp_path / name)])).set_index("method").loc["SSL-bi", "psnr"]
+        for name in ("bi", "bd", "blur")
+    }
+    assert psnr == {"bi": 27.15, "bd": 27.56, "blur": 27.56}
+    assert published_table(load_runs([str(tmp_path)])).empty  # runs of both kinds have no common rows
+    make_run(tmp_path / "udm10", "a", data__name="udm10")
+    assert published_table(load_runs([str(tmp_path / "udm10")])).empty  # published of blurred frames alone
+
+
+def test_what_a_method_implies_is_said_by_its_name(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "ssl")
+    make_run(tmp_path, "l1", method__name="l1", rsc=False, tf_weight=0.0, psnr=29.0)
+    runs = load_runs([str(tmp_path)])
+    assert runs.varying == ["method"]
+    assert [runs.label(run) for run in runs.finished] == ["ssl", "l1"]
+    (row,) = difference_table(runs).to_dict("records")
+    assert (row["knob"], row["value"], row["difference"]) == ("method", "l1", -1.0)
+    make_run(tmp_path, "ssl_aligned", rsc=False)
+    assert load_runs([str(tmp_path)]).varying == ["method", "rule"]
+
+
+def test_a_knob_that_older_jobs_did_not_have_does_not_vary(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "old", seed=0)
+    for seed in (1, 2):
+        make_run(tmp_path, f"new{seed}", seed=seed, schedule__scratch_steps=0, rounds=1)
+    assert load_runs([str(tmp_path)]).varying == []
+    make_run(tmp_path, "other", seed=1, schedule__scratch_steps=9, rounds=2)
+    assert load_runs([str(tmp_path)]).varying == ["rounds", "schedule.scratch_steps"]

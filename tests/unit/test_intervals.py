@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from vsrprune.intervals import Interval, interval, paired_difference
+from vsrprune.intervals import Interval, PairedTest, interval, paired_difference, paired_test
 
 
 def test_by_hand() -> None:
@@ -40,3 +40,19 @@ def test_pairs_take_out_what_the_pairs_share() -> None:
     assert paired_difference(reference, better).verdict == "worse"  # type: ignore[union-attr]
     assert paired_difference({"a": 1.0}, {"b": 1.0}) is None
     assert paired_difference({"a": 1.0, "b": 0.0, "c": 0.5}, {"a": 0.5, "b": 0.5, "c": 0.5}).verdict == "within noise"  # type: ignore[union-attr]
+
+
+def test_the_signed_rank_test_by_hand() -> None:
+    """All six differences of one sign: 2 of the 2^6 = 64 signings are as extreme."""
+    reference: dict[object, float] = dict.fromkeys(range(6), 30.0)
+    better = {key: 30.1 + 0.01 * number for number, key in enumerate(reference)}
+    assert paired_test(better, reference) == PairedTest(6, 6, pytest.approx(2 / 64))
+    assert paired_test(reference, better) == PairedTest(6, 0, pytest.approx(2 / 64))
+    assert paired_test(reference, reference) == PairedTest(6, 0, 1.0)
+    assert paired_test(reference, {}) is None
+
+
+def test_pairs_that_only_one_has_are_left_out_of_the_test() -> None:
+    """Differences +1, +2, -3: rank sums 3 and 3, which no signing is less extreme than."""
+    values: dict[object, float] = {"a": 1.0, "b": 2.0, "c": -3.0, "d": 99.0}
+    assert paired_test(values, {"a": 0.0, "b": 0.0, "c": 0.0}) == PairedTest(3, 2, 1.0)

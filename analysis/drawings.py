@@ -137,7 +137,11 @@ def error_over_frames(table: pd.DataFrame) -> Figure:
             name = "without temporal fine-tuning" if weight == 0 else f"tf_weight={weight:g}"
             axes.plot(mean.index, mean, color=colour.get(weight, GREY), marker="o", markersize=2.5, label=name)
             axes.fill_between(mean.index, low, high, color=colour.get(weight, GREY), alpha=0.12, linewidth=0)
-        axes.set_xlabel("frame")
+        clips = table.groupby("frame")["clips"].first()
+        ends = clips.index[clips.diff() < 0]
+        for frame in ends:  # the mean is over fewer clips from here on, which is no accumulation
+            axes.axvline(frame - 0.5, color=GREY, linestyle=":", linewidth=0.8)
+        axes.set_xlabel("frame (dotted: a clip ends)" if len(ends) else "frame")
         axes.set_ylabel(title)
     legend_below(figure, panels[0])
     return figure

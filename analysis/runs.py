@@ -269,10 +269,11 @@ def frame_table(runs: Runs) -> pd.DataFrame:
     """A row per job and frame index: what pruning costs there.
 
     psnr_gap: PSNR of the dense network minus that of the pruned one (dB), mean over clips; hidden_error: RMS
-    difference of the hidden states relative to the dense ones, mean over branches.
+    difference of the hidden states relative to the dense ones, mean over branches; clips: how many reach the frame.
+    Where a pruned network was fine-tuned with several tf_weights, only such jobs: others would differ in more.
     """
     rows = []
-    for run in runs.finished:
+    for run in _temporal_pairs(runs.finished) or runs.finished:
         dense, pruned = (run.result.quality[name].frames for name in ("dense", "finetuned"))
         branches = list(run.result.hidden_error.values())
         for frame in range(max(map(len, pruned.values()))):
@@ -287,9 +288,18 @@ def frame_table(runs: Runs) -> pd.DataFrame:
                     "frame": frame,
                     "psnr_gap": _mean(gaps),
                     "hidden_error": _mean(errors),
+                    "clips": len(gaps),
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _temporal_pairs(finished: Sequence[Run]) -> list[Run]:
+    """The jobs whose pruned network another job fine-tuned with another tf_weight."""
+    weights: dict[str | None, set[object]] = {}
+    for run in finished:
+        weights.setdefault(run.result.stages.get("prune"), set()).add(run.knobs["tf_weight"])
+    return [run for run in finished if len(weights[run.result.stages.get("prune")]) > 1]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -195,6 +195,18 @@ def test_frames_show_what_pruning_costs_there(tmp_path: Path, make_run: MakeRun)
     assert list(rows["frame"]) == [0, 1]
     assert list(rows["psnr_gap"]) == [1.0, 1.0]
     assert rows["hidden_error"].tolist() == pytest.approx([0.2, 0.3])  # mean of both branches
+    assert list(rows["clips"]) == [1, 1]
+
+
+def test_frames_compare_temporal_weights_on_the_same_pruned_network(tmp_path: Path, make_run: MakeRun) -> None:
+    for name, pruned, weight in (("a", "p", 0.0), ("b", "p", 1.0), ("c", "q", 1.0)):
+        result = make_run(tmp_path, name) / RESULT
+        values = json.loads(result.read_text())
+        values["stages"]["prune"] = pruned
+        values["knobs"]["tf_weight"] = weight
+        result.write_text(json.dumps(values))
+    jobs = set(frame_table(load_runs([str(tmp_path)]))["job"])
+    assert {Path(job).name for job in jobs} == {"a", "b"}
 
 
 def test_scores_know_which_units_are_kept(tmp_path: Path, make_run: MakeRun) -> None:

@@ -1,0 +1,135 @@
+"""An outside control: one dense network pruned by Torch-Pruning (pip install -e '.[control]'), and by our one-shot L1.
+
+python benchmarks/outside_control.py JOB_FOLDER --val CLIP.mp4 [CLIP.mp4 ...]
+
+Both rank the L1 norms of all prunable units once, and no gate or fine-tuning has touched the network; what differs is
+what each can cut. Torch-Pruning finds the dependencies by tracing, and must be helped: it takes a pixel shuffle for an
+elementwise operation, so the convolutions before one keep all their filters, and it loses the offset of a hidden state
+that is concatenated to a frame, so the first convolution of a branch is split in two that are added. With one frame
+there would be no recurrence to see: it traces two.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+import torch_pruning
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pixel_shuffle import clip_of, psnr
+from vsrprune.metrics.cost import network_cost
+from vsrprune.metrics.latency import compare_latency
+from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.basicvsr_channels import RGB, trunk
+from vsrprune.models.layers import warp
+from vsrprune.pruning.scoring import score_units
+from vsrprune.pruning.selection import select
+from vsrprune.pruning.surgery import compact
+from vsrprune.trained import load_trained
+
+SIZE = (64, 64)
+
+
+def main() -> None:
+    """Print a row per tool: MACs kept, latency, PSNR without fine-tuning."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("job", type=Path)
+    parser.add_argument("--store", type=Path, default=Path("store"))
+    parser.add_argument("--val", type=Path, nargs="+", required=True)
+    parser.add_argument("--frames", type=int, default=30)
+    parser.add_argument("--ratio", type=float, default=0.3, help="of the MACs that are cut")
+    given = parser.parse_args()
+    dense = load_trained(given.job, given.store, print, which="dense")
+    val = [clip_of(file, given.frames, dense.arguments.scale) for file in given.val]
+    networks = {
+        "dense": dense,
+        "Torch-Pruning": cut_by_tracing(load_trained(given.job, given.store, print, which="dense"), given.ratio),
+    }
+    reached = 1 - network_cost(networks["Torch-Pruning"], SIZE).macs / network_cost(dense, SIZE).macs
+    for rule in ("aligned", "rsc"):
+        networks[f"ours, {rule}"] = cut_by_groups(load_gated(given.job, given.store), rule, reached)
+    frames_NTCHW = torch.rand(1, 2, RGB, *SIZE, generator=torch.Generator().manual_seed(0))
+    times = compare_latency(networks, frames_NTCHW, repeats=15)
+    whole = network_cost(dense, SIZE).macs
+    print(f"{torch_pruning.__version__=}; {torch.get_num_threads()} threads, frames {SIZE[0]}x{SIZE[1]}")
+    print("tool | MACs kept | ms per frame | speed-up | PSNR on Y, dB")
+    for name, network in networks.items():
+        ms = times[name].ms
+        share = network_cost(network, SIZE).macs / whole
+        print(f"{name} | {share:.1%} | {ms:.1f} | {times['dense'].ms / ms:.2f} | {psnr(network, val):.2f}")
+
+
+class SplitFirst(nn.Module):
+    """A branch's first convolution as the sum of one over the frame and one over the hidden state."""
+
+    def __init__(self, first: nn.Conv2d) -> None:
+        super().__init__()
+        outputs = first.out_channels
+        self.frame = nn.Conv2d(RGB, outputs, 3, padding=1)
+        self.state = nn.Conv2d(first.in_channels - RGB, outputs, 3, padding=1, bias=False)
+        with torch.no_grad():
+            self.frame.weight.copy_(first.weight[:, :RGB])
+            self.frame.bias.copy_(first.bias)  # type: ignore[union-attr, arg-type]
+            self.state.weight.copy_(first.weight[:, RGB:])
+
+
+def _split_step(branch: nn.Module, first: SplitFirst, slope: float) -> object:
+    def step(frame_NCHW: Tensor, state_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
+        x_NCHW = first.frame(frame_NCHW)
+        if flow_N2HW is not None:  # the state before the first frame is zero: nothing to add
+            x_NCHW = x_NCHW + first.state(warp(state_NCHW, flow_N2HW))
+        refined_NCHW: Tensor = branch.blocks(F.leaky_relu(x_NCHW, slope))  # type: ignore[operator]
+        return refined_NCHW
+
+    return step
+
+
+def cut_by_tracing(network: BasicVSR, ratio: float) -> BasicVSR:
+    """Let Torch-Pruning cut until `ratio` of the MACs is gone, in place."""
+    whole = network_cost(network, SIZE).macs
+    for branch in network.arguments.branches:
+        module = network.get_submodule(trunk(branch))
+        module.first = SplitFirst(module.first)  # type: ignore[arg-type]
+        module.step = _split_step(module, module.first, network.arguments.slope)  # type: ignore[assignment]
+    shuffles = [network.get_submodule(f"upconv{i + 1}") for i in range(len(network.arguments.upscale_factors))]
+    pruner = torch_pruning.pruner.BasePruner(
+        network,
+        torch.rand(1, 2, RGB, *SIZE),
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=1, normalizer=None),
+        global_pruning=True,
+        pruning_ratio=0.98,
+        iterative_steps=200,
+        max_pruning_ratio=0.95,
+        ignored_layers=[*shuffles, network.conv_last, network.flow_net],
+        forward_fn=lambda model, frames: model(frames).frames_NTCHW,
+        output_transform=lambda output: output,
+    )
+    for _ in range(200):
+        pruner.step()
+        for branch in network.arguments.branches:
+            module = network.get_submodule(trunk(branch))
+            module.width = module.first.frame.out_channels  # type: ignore[union-attr, assignment]
+        if network_cost(network, SIZE).macs <= whole * (1 - ratio):
+            break
+    return network
+
+
+def load_gated(job: Path, store: Path) -> BasicVSR:
+    """The job's dense network as the rules need it: with gates, all one."""
+    dense = load_trained(job, store, print, which="dense")
+    gated = BasicVSR(dense.arguments)
+    gated.load_state_dict({**gated.state_dict(), **dense.state_dict()})
+    return gated
+
+
+def cut_by_groups(network: BasicVSR, rule: str, ratio: float) -> BasicVSR:
+    """Our one-shot L1 cut of that share of the MACs."""
+    layout = network.channel_layout(rule)
+    return compact(network, select(layout, score_units(network, layout, "l1"), rule=rule, ratio=ratio, target="macs"))
+
+
+if __name__ == "__main__":
+    main()

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 import torch_pruning
+from pixel_shuffle import clip_of, psnr
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixel_shuffle import clip_of, psnr
 from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import compare_latency
 from vsrprune.models.basicvsr import BasicVSR

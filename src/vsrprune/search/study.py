@@ -154,7 +154,7 @@ def work(
             _start_clocks(study, noticed)
             time.sleep(1)  # the last ones are under way elsewhere, or their worker is dead and will be found
         else:
-            study.optimize(objective, n_trials=1, callbacks=[on_trial])
+            study.optimize(objective, n_trials=1, callbacks=[on_trial], catch=(_Surplus,))
 
 
 def _start_clocks(study: optuna.Study, noticed: set[int]) -> None:
@@ -171,6 +171,25 @@ def _start_clocks(study: optuna.Study, noticed: set[int]) -> None:
             storage.record_heartbeat(trial._trial_id)
 
 
+class _Surplus(Exception):
+    """Several workers began the last trial at once; this one is left to the others and counts as failed."""
+
+
+def _refuse_surplus(trial: optuna.Trial, trials: int) -> None:
+    """Raise _Surplus unless `trial` is among the first `trials` that have not failed.
+
+    Counting before a trial is drawn cannot tell, for others count at the same time; numbers are given out one by one.
+    """
+    earlier = [
+        other
+        for other in trial.study.get_trials(deepcopy=False)
+        if other.number < trial.number and other.state != TrialState.FAIL
+    ]
+    if len(earlier) >= trials:
+        trial.set_user_attr("surplus", True)
+        raise _Surplus
+
+
 class _Objective:
     """One trial: draw ratios, bring them onto the budget, score them rung by rung."""
 
@@ -179,6 +198,7 @@ class _Objective:
 
     def __call__(self, trial: optuna.Trial) -> float | tuple[float, float]:
         question = self._question
+        _refuse_surplus(trial, question.trials)
         values = {
             name: trial.suggest_float(name, bounds.low, bounds.high) for name, bounds in question.space.ranges.items()
         }

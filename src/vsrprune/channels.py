@@ -14,7 +14,6 @@ from typing import Any, Literal
 from vsrprune.errors import UserError
 
 RULES = ("rsc", "aligned", "inner")
-PARTS = ("backward", "forward", "upsampler")
 Side = Literal["output", "input"]
 
 
@@ -36,7 +35,7 @@ class ChannelGroup:
     """`size` units; unit u is channel u of each of `gates`.
 
     kind: what the units are (input, middle, output, stream, fusion, shuffle, reconstruction).
-    part: where they stand in the network (backward, forward, upsampler).
+    part: where they stand in the network (backward, forward, trunk, upsampler).
     block: the residual block that they belong to; empty outside of one.
     """
 
@@ -56,12 +55,14 @@ class ChannelGroup:
 class Slot:
     """A run of `size` channels that enter or leave a convolution; `group` may cut them, None never does.
 
-    stream: the residual stream that a block reads them from or adds them to; empty where there is none.
+    stream: the residual stream that they are read from or added to; empty where there is none.
+    partial: the stream keeps its channels whatever the group loses: kept ones are gathered from it or added to it.
     """
 
     size: int
     group: str | None = None
     stream: str = ""
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,15 @@ class ConvLayer:
 
     inputs: the slots concatenated to its input, in order.
     filters_per_unit: consecutive filters that one output channel stands for (r*r before a pixel shuffle, else 1).
-    scale: side of its output relative to the low-resolution frame.
+    scale: side of its output relative to the low-resolution frame: 1/2 after a stride of 2, 0 where a frame's mean is
+    convolved, which costs next to nothing.
     """
 
     name: str
     kernel: int
     inputs: tuple[Slot, ...]
     output: Slot
-    scale: int = 1
+    scale: float = 1
     filters_per_unit: int = 1
 
     def filters(self, kept: Mapping[str, int]) -> int:
@@ -115,12 +117,17 @@ class ChannelLayout:
                     raise ValueError(f"{conv.name}: slot {slot} does not match a declared group")
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the network that have groups, in its order."""
+        return tuple(dict.fromkeys(group.part for group in self.groups))
+
+    @property
     def units(self) -> int:
         """Number of prunable units."""
         return sum(group.size for group in self.groups)
 
-    def macs_per_pixel(self, kept: Mapping[str, int] | None = None) -> int:
-        """Multiply-accumulates per low-resolution pixel of one frame, flow net excluded.
+    def macs_per_pixel(self, kept: Mapping[str, int] | None = None) -> float:
+        """Multiply-accumulates per low-resolution pixel of one frame, flow net excluded; a whole number at full scale.
 
         kept: number of kept channels by group; groups left out are whole.
         """

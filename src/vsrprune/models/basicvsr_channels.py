@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vsrprune.channels import ChannelGroup, ChannelLayout, ConvLayer, Gate, Side, Slot
-from vsrprune.errors import UserError, one_of
+from vsrprune.channels import ChannelLayout, Slot
+from vsrprune.errors import UserError
+from vsrprune.specification import RGB as RGB_SLOT
+from vsrprune.specification import Specification
 
 RGB = 3
 
@@ -71,77 +74,38 @@ def basicvsr_layout(arguments: BasicVSRArguments, rule: str) -> ChannelLayout:
     block chooses inputs, middle and outputs freely. `aligned`: one index set per branch, shared by the first
     convolution, every conv2 and every conv1 input. `inner`: only conv1's filters; the stream is never cut.
     """
-    one_of("residual rule", rule, ("rsc", "aligned", "inner"))
-    groups: list[ChannelGroup] = []
-    convs: list[ConvLayer] = []
-    streams = [_branch(arguments, rule, branch, groups, convs) for branch in arguments.branches]
-    _upsampler(arguments, streams, groups, convs)
-    return ChannelLayout(tuple(groups), tuple(convs))
+    spec = Specification(rule)
+    streams = [_branch(spec, arguments, branch) for branch in arguments.branches]
+    _upsampler(spec, arguments, streams)
+    return spec.layout()
 
 
-def _branch(
-    arguments: BasicVSRArguments, rule: str, branch: str, groups: list[ChannelGroup], convs: list[ConvLayer]
-) -> Slot:
-    """Append one branch's groups and convolutions; return the slot of its hidden state."""
-    width = arguments.channels
-    blocks = [f"{trunk(branch)}.blocks.{index}" for index in range(arguments.blocks)]
-    first = f"{trunk(branch)}.first"
-    stream = Slot(width)
-    if rule == "aligned":
-        gates = [Gate(first, "output")]
-        gates += [Gate(f"{block}.{conv}", side) for block in blocks for conv, side in _STREAM_SIDES]
-        stream = _grouped(groups, f"{trunk(branch)}.stream", branch, "stream", width, gates)
-    convs.append(ConvLayer(first, 3, (Slot(RGB), stream), stream))
-    in_block = Slot(width, stream.group, stream=trunk(branch))
-    for block in blocks:
-        conv1, conv2 = f"{block}.conv1", f"{block}.conv2"
-        read, written = in_block, in_block
-        if rule == "rsc":
-            gate = Gate(conv1, "input")
-            read = _grouped(groups, f"{conv1}.input", branch, "input", width, [gate], in_block.stream, block)
-        middle = _grouped(groups, conv1, branch, "middle", width, [Gate(conv1, "output")], block=block)
-        if rule == "rsc":
-            gate = Gate(conv2, "output")
-            written = _grouped(groups, conv2, branch, "output", width, [gate], in_block.stream, block)
-        convs += [ConvLayer(conv1, 3, (read,), middle), ConvLayer(conv2, 3, (middle,), written)]
+def _branch(spec: Specification, arguments: BasicVSRArguments, branch: str) -> Slot:
+    """State one branch; returns the slot of its hidden state."""
+    name = trunk(branch)
+    stream = spec.stream(f"{name}.stream", arguments.channels, part=branch, writers=[f"{name}.first"])
+    spec.conv(f"{name}.first", 3, [RGB_SLOT, stream], stream)
+    for index in range(arguments.blocks):
+        spec.block(f"{name}.blocks.{index}", f"{name}.stream", part=branch)
     return stream
 
 
-_STREAM_SIDES: tuple[tuple[str, Side], ...] = (("conv1", "input"), ("conv2", "output"))
-
-
-def _upsampler(
-    arguments: BasicVSRArguments, streams: list[Slot], groups: list[ChannelGroup], convs: list[ConvLayer]
-) -> None:
-    """Append fusion, the pixel shuffles and the reconstruction convolutions."""
-    part = "upsampler"
-    slot = streams[-1]
+def _upsampler(spec: Specification, arguments: BasicVSRArguments, streams: list[Slot]) -> None:
+    """State fusion, the pixel shuffles and the reconstruction convolutions."""
+    part, slot = "upsampler", streams[-1]
     if arguments.bidirectional:
-        slot = _grouped(groups, "fusion", part, "fusion", arguments.channels, [Gate("fusion", "output")])
-        convs.append(ConvLayer("fusion", 1, tuple(streams), slot))
-    scale = 1
-    for index, factor in enumerate(arguments.upscale_factors, start=1):
-        last = index == len(arguments.upscale_factors)
-        width = arguments.upsampler_channels if last else arguments.channels
-        name = f"upconv{index}"
-        shuffled = _grouped(groups, name, part, "shuffle", width, [Gate(name, "output")])
-        convs.append(ConvLayer(name, 3, (slot,), shuffled, scale, factor**2))
-        slot, scale = shuffled, scale * factor
-    width = arguments.upsampler_channels
-    high = _grouped(groups, "conv_hr", part, "reconstruction", width, [Gate("conv_hr", "output")])
-    convs.append(ConvLayer("conv_hr", 3, (slot,), high, scale))
-    convs.append(ConvLayer("conv_last", 3, (high,), Slot(RGB), scale))
+        slot = spec.filters("fusion", 1, streams, arguments.channels, part=part, kind="fusion")
+    upsample(spec, slot, arguments.channels, arguments.upsampler_channels, arguments.upscale_factors)
 
 
-def _grouped(
-    groups: list[ChannelGroup],
-    name: str,
-    part: str,
-    kind: str,
-    size: int,
-    gates: list[Gate],
-    stream: str = "",
-    block: str = "",
-) -> Slot:
-    groups.append(ChannelGroup(name, part, kind, size, tuple(gates), block))
-    return Slot(size, name, stream)
+def upsample(spec: Specification, slot: Slot, channels: int, last_channels: int, factors: Sequence[int]) -> None:
+    """State pixel shuffles upconv1, upconv2, ..., the last of `last_channels`, then conv_hr and conv_last."""
+    part, scale = "upsampler", 1
+    for index, factor in enumerate(factors, start=1):
+        width = last_channels if index == len(factors) else channels
+        slot = spec.filters(
+            f"upconv{index}", 3, [slot], width, part=part, kind="shuffle", scale=scale, filters_per_unit=factor**2
+        )
+        scale *= factor
+    high = spec.filters("conv_hr", 3, [slot], last_channels, part=part, kind="reconstruction", scale=scale)
+    spec.conv("conv_last", 3, [high], RGB_SLOT, scale=scale)

@@ -30,6 +30,17 @@ class GatedConv2d(nn.Conv2d):
         self.gate = nn.Parameter(torch.ones(outputs))
         self.input_gate = nn.Parameter(torch.ones(inputs)) if gated_inputs else None
 
+    @classmethod
+    def from_conv(cls, conv: nn.Conv2d, filters_per_unit: int = 1, gated_inputs: bool = False) -> GatedConv2d:
+        """The same convolution with gates of 1. Raises ValueError for one that is not same-padded, or has no bias."""
+        kernel = conv.kernel_size[0]
+        if conv.kernel_size != (kernel, kernel) or conv.padding != (kernel // 2, kernel // 2) or conv.bias is None:
+            raise ValueError(f"only square, same-padded convolutions with a bias carry gates; got {conv}")
+        gated = cls(conv.in_channels, conv.out_channels // filters_per_unit, kernel, filters_per_unit, gated_inputs)
+        gated.stride = conv.stride
+        gated.to(conv.weight).load_state_dict({"weight": conv.weight, "bias": conv.bias}, strict=False)
+        return gated
+
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight (out, in, k, k) and bias (out,) with the gates multiplied in."""
         gate = self.gate.repeat_interleave(self.filters_per_unit)
@@ -41,7 +52,7 @@ class GatedConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, in, H, W) to (N, out, H, W)."""
         weight, bias = self.folded()
-        return F.conv2d(input, weight, bias, padding=self.padding)
+        return F.conv2d(input, weight, bias, self.stride, self.padding)
 
 
 def plain_conv(inputs: int, outputs: int, kernel: int, filters_per_unit: int = 1) -> nn.Conv2d:
@@ -69,16 +80,28 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1, self.conv2 = conv1, conv2
         # The plan is stored beside the weights, so the indices are derived and stay out of the state dict.
-        self.register_buffer("read", None if read is None else torch.tensor(read), persistent=False)
-        self.register_buffer("written", None if written is None else torch.tensor(written), persistent=False)
+        self.register_buffer("read", None, persistent=False)
+        self.register_buffer("written", None, persistent=False)
+        self.restrict(read, written)
+
+    def restrict(self, read: Sequence[int] | None = None, written: Sequence[int] | None = None) -> None:
+        """Read, or write, only these channels from now on; None changes nothing."""
+        if read is not None:
+            self.read = torch.tensor(read)
+        if written is not None:
+            self.written = torch.tensor(written)
 
     def forward(self, stream_NCHW: Tensor) -> Tensor:
         """Map the stream (N, C, H, W) to a new stream of the same shape; the input is left as it was."""
         read_NCHW = stream_NCHW if self.read is None else stream_NCHW.index_select(1, self.read)
-        update_NCHW: Tensor = self.conv2(F.relu_(self.conv1(read_NCHW)))
+        update_NCHW = self.refine(self.conv2(F.relu_(self.conv1(read_NCHW))))
         if self.written is None:
             return update_NCHW.add_(stream_NCHW)  # a convolution's output is not needed by its backward
         return stream_NCHW.index_add(1, self.written, update_NCHW)
+
+    def refine(self, update_NCHW: Tensor) -> Tensor:
+        """What a kind of block does to its update before it is added; nothing here."""
+        return update_NCHW
 
 
 def warp(input_NCHW: Tensor, flow_N2HW: Tensor, padding_mode: str = "zeros") -> Tensor:

@@ -45,12 +45,13 @@ class EDVR(Upsampler):
 
         Clips are mirrored at their ends (`window_indices`). flows: not read; EDVR has no flow net and no hidden states.
         """
-        height, width = frames_NTCHW.shape[-2:]
+        height, width = (self.arguments.scale * side for side in frames_NTCHW.shape[-2:])
         padded_NTCHW = _padded(frames_NTCHW)
         pyramid = self._pyramid(padded_NTCHW)
-        frames = [self._restore(pyramid, padded_NTCHW[:, t], t) for t in range(frames_NTCHW.shape[1])]
-        scale = self.arguments.scale
-        return VSROutput(torch.stack(frames, dim=1)[..., : scale * height, : scale * width], {})
+        frames = [
+            _corner(self._restore(pyramid, padded_NTCHW[:, t], t), height, width) for t in range(frames_NTCHW.shape[1])
+        ]
+        return VSROutput(torch.stack(frames, dim=1), {})
 
     def _pyramid(self, frames_NTCHW: Tensor) -> list[Tensor]:
         """Features (N, T, C, H, W) of every frame by itself, finest level first."""
@@ -196,6 +197,12 @@ def _padded(frames_NTCHW: Tensor) -> Tensor:
     height, width = frames_NTCHW.shape[-2:]
     pad = (0, (MULTIPLE - width % MULTIPLE) % MULTIPLE, 0, (MULTIPLE - height % MULTIPLE) % MULTIPLE, 0, 0)
     return F.pad(frames_NTCHW, pad, mode="replicate")
+
+
+def _corner(x_NCHW: Tensor, height: int, width: int) -> Tensor:
+    """The upper left part, as a copy: a slice would make a traced graph one of the sizes that need padding, or not."""
+    rows, columns = (torch.arange(side, device=x_NCHW.device) for side in (height, width))
+    return x_NCHW.index_select(-2, rows).index_select(-1, columns)
 
 
 def _pooled(x_NCHW: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from vsrprune.errors import UserError
 from vsrprune.models.basicvsr import BasicVSR
@@ -83,6 +84,25 @@ def test_published_size() -> None:
     }
     assert {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()} == parts
     assert sum(p.numel() for p in network.parameters()) == 7_322_927
+
+
+def test_published_cost() -> None:
+    """From the second frame on; the first one has nothing to align."""
+    with torch.device("meta"):
+        network = BasicVSRPlusPlus(BasicVSRPPArguments())
+
+    def macs(length: int) -> int:
+        frames_NTCHW = torch.empty(1, length, 3, 180, 320, device="meta")
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(frames_NTCHW, still(frames_NTCHW))
+        return counter.get_total_flops() // 2
+
+    one = 9 * 64 * 64
+    residual = 2 * one * (5 + 4 * 7 + 5)
+    rest = 9 * 3 * 64 + (2 + 3 + 4 + 5) * one + 5 * one + 4 * one + 4 * 4 * one + 16 * (one + 9 * 64 * 3)
+    align = 4 * (9 * 196 * 64 + 2 * one + 9 * 64 * 27 * 16 + 2 * one)
+    assert macs(1) == (residual + rest) * 180 * 320
+    assert macs(3) - macs(2) == macs(2) - macs(1) == (residual + rest + align) * 180 * 320 == 397_169_049_600
 
 
 def test_branches_and_scale() -> None:
@@ -336,6 +356,15 @@ def test_flows_are_those_of_basicvsr() -> None:
         ours, theirs = network.flows(frames_NTCHW), other.flows(frames_NTCHW)
     assert list(ours) == list(theirs) == ["backward", "forward"]
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_one_exported_graph_serves_every_size() -> None:
+    network = random_network().requires_grad_(False)
+    sides = {3: torch.export.Dim.AUTO, 4: torch.export.Dim.AUTO}
+    program = torch.export.export(network, (random_clip(3, 8, 12),), dynamic_shapes=(sides,)).module()
+    for size in ((12, 16), (9, 11)):
+        frames_NTCHW = random_clip(3, *size)
+        torch.testing.assert_close(program(frames_NTCHW).frames_NTCHW, network(frames_NTCHW).frames_NTCHW)
 
 
 def test_clips_of_a_batch_do_not_mix() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from vsrprune.errors import UserError
 from vsrprune.models.deformable import DeformableConv2d
@@ -65,6 +66,24 @@ def test_published_size() -> None:
     }
     assert {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()} == parts
     assert sum(p.numel() for p in network.parameters()) == 3_300_131
+
+
+def test_published_cost() -> None:
+    """A window costs five alignments; level n has a quarter of the pixels of level n-1."""
+    with torch.device("meta"):
+        network = EDVR(EDVRArguments())
+        frames_NTCHW = torch.empty(1, 3, 3, 180, 320)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(frames_NTCHW)
+    one, point, offsets = 9 * 64 * 64, 64 * 64, 9 * 64 * 27 * 8
+    features = 9 * 3 * 64 + 10 * one + 2 * one / 4 + 2 * one / 16
+    finer, coarsest = (2 + 2 + 1 + 1 + 2) * one + offsets, (2 + 1 + 1) * one + offsets
+    aligned = finer + finer / 4 + coarsest / 16 + (2 + 1 + 1) * one + offsets
+    fused = (1 + 5 + 1) * one + (5 + 5 + 2) * point + (one + 4 * point) / 4 + 3 * one / 16
+    enlarged = 4 * one + 4 * 4 * one + 16 * (one + 9 * 64 * 3)
+    macs = (features + 5 * aligned + fused + 20 * one + enlarged) * 180 * 320
+    assert counter.get_total_flops() == 2 * 3 * macs
+    assert f"{macs / 1e9:.3f}" == "396.172"
 
 
 def basicsr_shapes() -> dict[str, tuple[int, int, int]]:
@@ -289,6 +308,16 @@ def test_odd_sizes_are_those_of_a_frame_whose_border_goes_on() -> None:
     with torch.no_grad():
         expected_NTCHW = network(larger_NTCHW).frames_NTCHW[..., :36, :44]
         torch.testing.assert_close(network(frames_NTCHW).frames_NTCHW, expected_NTCHW, rtol=0, atol=1e-12)
+
+
+def test_one_exported_graph_serves_every_size() -> None:
+    """Those that need padding and those that need none."""
+    network = random_network(window=3).requires_grad_(False)
+    sides = {3: torch.export.Dim.AUTO, 4: torch.export.Dim.AUTO}
+    program = torch.export.export(network, (random_clip(2, 8, 12),), dynamic_shapes=(sides,)).module()
+    for size in ((12, 16), (9, 11), (6, 13)):
+        frames_NTCHW = random_clip(2, *size)
+        torch.testing.assert_close(program(frames_NTCHW).frames_NTCHW, network(frames_NTCHW).frames_NTCHW)
 
 
 def test_clips_of_a_batch_do_not_mix() -> None:

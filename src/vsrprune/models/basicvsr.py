@@ -12,10 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from vsrprune.channels import ChannelLayout, PrunePlan
 from vsrprune.models.basicvsr_channels import RGB, BasicVSRArguments, basicvsr_layout, trunk
-from vsrprune.models.flow import SPyNet
-from vsrprune.models.layers import GatedConv2d, ResidualBlock, plain_conv, warp
-
-RESIDUAL_INIT = 0.1  # with the usual initialisation a small network trains to below bicubic
+from vsrprune.models.flow import SPyNet, clip_flows
+from vsrprune.models.layers import GatedConv2d, ResidualBlock, plain_conv, small_init, warp
 
 Flows = dict[str, Tensor]  # by branch: (N, T-1, 2, H, W)
 
@@ -83,14 +81,7 @@ class BasicVSR(nn.Module):
 
     def flows(self, frames_NTCHW: Tensor) -> Flows:
         """Flow of each branch: from frame t to the neighbour whose hidden state is warped to t."""
-        batch, length, channels, height, width = frames_NTCHW.shape
-        earlier = frames_NTCHW[:, :-1].reshape(-1, channels, height, width)
-        later = frames_NTCHW[:, 1:].reshape(-1, channels, height, width)
-        pairs = {"backward": (earlier, later), "forward": (later, earlier)}
-        shape = (batch, length - 1, 2, height, width)
-        if length == 1:
-            return {branch: frames_NTCHW.new_zeros(shape) for branch in self.arguments.branches}
-        return {branch: self.flow_net(*pairs[branch]).view(shape) for branch in self.arguments.branches}
+        return clip_flows(self.flow_net, frames_NTCHW, self.arguments.branches)
 
     def forward(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> VSROutput:
         """Super-resolve clips: (N, T, 3, H, W), RGB in [0, 1], to (N, T, 3, scale*H, scale*W), not clipped.
@@ -154,13 +145,13 @@ class _Trunk(nn.Module):
 
     def _block(self, plan: PrunePlan | None, name: str, full: int) -> ResidualBlock:
         if plan is None:
-            conv1 = _small_init(GatedConv2d(full, full, 3, gated_inputs=True))
-            return ResidualBlock(conv1, _small_init(GatedConv2d(full, full, 3)))
+            conv1 = small_init(GatedConv2d(full, full, 3, gated_inputs=True))
+            return ResidualBlock(conv1, small_init(GatedConv2d(full, full, 3)))
         read, written = plan.kept.get(f"{name}.conv1.input"), plan.kept.get(f"{name}.conv2")
         middle = _kept_count(plan, f"{name}.conv1", full)
         return ResidualBlock(
-            _small_init(plain_conv(self.width if read is None else len(read), middle, 3)),
-            _small_init(plain_conv(middle, self.width if written is None else len(written), 3)),
+            small_init(plain_conv(self.width if read is None else len(read), middle, 3)),
+            small_init(plain_conv(middle, self.width if written is None else len(written), 3)),
             _unless_all(read, self.width),
             _unless_all(written, self.width),
         )
@@ -195,12 +186,3 @@ def _kept_count(plan: PrunePlan | None, group: str, full: int) -> int:
 
 def _unless_all(channels: tuple[int, ...] | None, full: int) -> tuple[int, ...] | None:
     return None if channels is None or len(channels) == full else channels
-
-
-def _small_init(conv: nn.Conv2d) -> nn.Conv2d:
-    nn.init.kaiming_normal_(conv.weight)
-    assert conv.bias is not None
-    with torch.no_grad():
-        conv.weight.mul_(RESIDUAL_INIT)
-        conv.bias.zero_()
-    return conv

@@ -57,6 +57,21 @@ class SPyNet(nn.Module):
         return pyramid[::-1]
 
 
+def clip_flows(flow_net: SPyNet, frames_NTCHW: Tensor, directions: Sequence[str]) -> dict[str, Tensor]:
+    """Flows (N, T-1, 2, H, W) by direction: `backward` from frame t to t+1 at place t, `forward` from t+1 to t.
+
+    That is from each frame to the neighbour that was seen before it, whose features are warped to it.
+    """
+    batch, length, channels, height, width = frames_NTCHW.shape
+    earlier = frames_NTCHW[:, :-1].reshape(-1, channels, height, width)
+    later = frames_NTCHW[:, 1:].reshape(-1, channels, height, width)
+    pairs = {"backward": (earlier, later), "forward": (later, earlier)}
+    shape = (batch, length - 1, 2, height, width)
+    if length == 1:
+        return {direction: frames_NTCHW.new_zeros(shape) for direction in directions}
+    return {direction: flow_net(*pairs[direction]).view(shape) for direction in directions}
+
+
 def _flow_level(kernel: int, widths: Sequence[int]) -> nn.Sequential:
     modules: list[nn.Module] = []
     for inputs, outputs in pairwise((8, *widths, 2)):

@@ -1,0 +1,109 @@
+"""BasicVSR++'s arguments and BasicSR's names of its weights, without torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vsrprune.errors import UserError
+from vsrprune.models.argument_checks import (
+    check_counts,
+    check_deformable_groups,
+    check_flow_net,
+    check_slope,
+    check_upscale_factors,
+)
+
+# Branch -> the direction that it propagates in, in the order in which the branches run and are read.
+DIRECTIONS = {"backward_1": "backward", "forward_1": "forward", "backward_2": "backward", "forward_2": "forward"}
+OFFSET_CONVS = (0, 2, 4, 6)  # places of the convolutions in an alignment's `conv_offset`; activations lie between
+
+
+@dataclass(frozen=True)
+class BasicVSRPPArguments:
+    """Everything that shapes a BasicVSR++ network (Chan et al., CVPR 2022). Defaults are the published network.
+
+    channels: width of the features of a frame and of every branch's hidden state.
+    blocks, extract_blocks, reconstruction_blocks: residual blocks per branch, before all branches, after them.
+    upsampler_channels: width after the last pixel shuffle and of conv_hr.
+    deformable_groups: of an alignment; half of them read the last hidden state, half the one before.
+    max_residue: how far offsets may lie from the flow, in pixels.
+    upscale_factors: one pixel shuffle each; their product is the network's scale. None keeps the size of the input.
+    slope: negative slope of the activations outside the residual blocks.
+    flow_levels, flow_kernel, flow_widths: the SPyNet pyramid and the hidden widths of its levels.
+    """
+
+    channels: int = 64
+    blocks: int = 7
+    extract_blocks: int = 5
+    reconstruction_blocks: int = 5
+    upsampler_channels: int = 64
+    deformable_groups: int = 16
+    max_residue: float = 10.0
+    upscale_factors: tuple[int, ...] = (2, 2)
+    slope: float = 0.1
+    flow_levels: int = 6
+    flow_kernel: int = 7
+    flow_widths: tuple[int, ...] = (32, 64, 32, 16)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "upscale_factors", tuple(self.upscale_factors))
+        object.__setattr__(self, "flow_widths", tuple(self.flow_widths))
+        check_counts(self, "channels", "blocks", "extract_blocks", "reconstruction_blocks", "upsampler_channels")
+        check_counts(self, "deformable_groups", "flow_levels", "flow_kernel")
+        check_flow_net(self.flow_kernel, self.flow_widths)
+        check_upscale_factors(self.upscale_factors)
+        check_slope(self.slope)
+        if self.deformable_groups % 2:
+            raise UserError(f"model.deformable_groups must be even; got {self.deformable_groups}")
+        check_deformable_groups(self.deformable_groups, 2 * self.channels, "twice model.channels")
+        if not 0 < self.max_residue < math.inf:
+            raise UserError(f"model.max_residue must be a positive number of pixels; got {self.max_residue}")
+
+    @property
+    def scale(self) -> int:
+        """Side of the output relative to the input."""
+        return math.prod(self.upscale_factors)
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Propagation branches in the order in which they run and reconstruction reads them."""
+        return tuple(DIRECTIONS)
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Directions of the flows; two branches share each."""
+        return tuple(dict.fromkeys(DIRECTIONS.values()))
+
+
+def basicsr_names(arguments: BasicVSRPPArguments) -> dict[str, str]:
+    """Every tensor of the network: its name in BasicSR's BasicVSRPlusPlus -> its name here.
+
+    Their files hold two more, `spynet.mean` and `spynet.std`, which are constants.
+    """
+    return {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in _modules(arguments) for kind in ("weight", "bias")}
+
+
+def _modules(arguments: BasicVSRPPArguments) -> Iterator[tuple[str, str]]:
+    """Their and our names of all convolutions."""
+    for level in range(arguments.flow_levels):
+        for layer in range(0, 2 * len(arguments.flow_widths) + 1, 2):  # activations lie between
+            yield f"spynet.basic_module.{level}.basic_module.{layer}", f"flow_net.levels.{level}.{layer}"
+    yield from _trunk("feat_extract", arguments.extract_blocks)
+    for branch in arguments.branches:
+        name = f"deform_align.{branch}"
+        yield from ((f"{name}.conv_offset.{place}",) * 2 for place in OFFSET_CONVS)
+        yield name, f"{name}.deform"
+    for branch in arguments.branches:
+        yield from _trunk(f"backbone.{branch}", arguments.blocks)
+    yield from _trunk("reconstruction", arguments.reconstruction_blocks)
+    upconvs = (f"upconv{index}" for index in range(1, len(arguments.upscale_factors) + 1))
+    yield from ((name, name) for name in (*upconvs, "conv_hr", "conv_last"))
+
+
+def _trunk(name: str, blocks: int) -> Iterator[tuple[str, str]]:
+    yield f"{name}.main.0", f"{name}.first"
+    for block in range(blocks):
+        for conv in ("conv1", "conv2"):
+            yield f"{name}.main.2.{block}.{conv}", f"{name}.blocks.{block}.{conv}"

@@ -1,0 +1,109 @@
+"""EDVR's arguments and BasicSR's names of its weights, without torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vsrprune.errors import UserError
+from vsrprune.models.argument_checks import check_counts, check_deformable_groups, check_slope, check_upscale_factors
+
+LEVELS = (1, 2, 3)  # of the feature pyramid; level n has 1/2**(n-1) of the side
+
+
+@dataclass(frozen=True)
+class EDVRArguments:
+    """Everything that shapes an EDVR network (Wang et al., CVPRW 2019). Defaults are the published EDVR-M.
+
+    channels: width of the features on every level.
+    window: frames that one output frame is restored from, centred on it; odd.
+    deformable_groups: of every deformable convolution.
+    extract_blocks, reconstruction_blocks: residual blocks before the alignment and after the fusion.
+    upsampler_channels: width after the last pixel shuffle and of conv_hr.
+    upscale_factors: one pixel shuffle each; their product is the network's scale. None keeps the size of the input.
+    slope: negative slope of the activations outside the residual blocks.
+    """
+
+    channels: int = 64
+    window: int = 5
+    deformable_groups: int = 8
+    extract_blocks: int = 5
+    reconstruction_blocks: int = 10
+    upsampler_channels: int = 64
+    upscale_factors: tuple[int, ...] = (2, 2)
+    slope: float = 0.1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "upscale_factors", tuple(self.upscale_factors))
+        check_counts(self, "channels", "window", "deformable_groups", "extract_blocks", "reconstruction_blocks")
+        check_counts(self, "upsampler_channels")
+        check_upscale_factors(self.upscale_factors)
+        check_slope(self.slope)
+        if self.window % 2 == 0:
+            raise UserError(f"model.window must be odd; got {self.window}")
+        check_deformable_groups(self.deformable_groups, self.channels, "model.channels")
+
+    @property
+    def scale(self) -> int:
+        """Side of the output relative to the input."""
+        return math.prod(self.upscale_factors)
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Propagation branches: there are none."""
+        return ()
+
+
+def window_indices(center: int, length: int, window: int) -> list[int]:
+    """The frames of a window in a clip of so many frames, mirrored at its ends without repeating the end frame.
+
+    BasicSR's padding `reflection`: 2, 1, 0, 1, 2 around frame 0 (its tests of EDVR choose `reflection_circle`, 4, 3,
+    0, 1, 2, which clips shorter than the window do not have). Short clips are mirrored again until an index fits.
+    """
+    period = max(2 * (length - 1), 1)
+    places = [place % period for place in range(center - window // 2, center + window // 2 + 1)]
+    return [min(place, period - place) if length > 1 else 0 for place in places]
+
+
+def basicsr_names(arguments: EDVRArguments) -> dict[str, str]:
+    """Every tensor of the network: its name in BasicSR's EDVR -> its name here."""
+    return {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in _modules(arguments) for kind in ("weight", "bias")}
+
+
+def _modules(arguments: EDVRArguments) -> Iterator[tuple[str, str]]:
+    """Their and our names of all convolutions; they differ at the deformable ones alone."""
+    for name in _shared_names(arguments):
+        yield name, name
+    packs = [f"pcd_align.dcn_pack.l{level}" for level in LEVELS]
+    for pack in (*packs, "pcd_align.cas_dcnpack"):
+        yield f"{pack}.conv_offset", f"{pack}.conv_offset"
+        yield pack, f"{pack}.deform"
+
+
+def _shared_names(arguments: EDVRArguments) -> Iterator[str]:
+    yield "conv_first"
+    yield from _blocks("feature_extraction", arguments.extract_blocks)
+    yield from (f"conv_l{level}_{place}" for level in (2, 3) for place in (1, 2))
+    for level in LEVELS:
+        coarsest = level == LEVELS[-1]
+        kinds = ("offset_conv1", "offset_conv2") if coarsest else (*_OFFSET_CONVS, "feat_conv")
+        yield from (f"pcd_align.{kind}.l{level}" for kind in kinds)
+    yield from ("pcd_align.cas_offset_conv1", "pcd_align.cas_offset_conv2")
+    yield from (f"fusion.{name}" for name in _FUSION)
+    yield from _blocks("reconstruction", arguments.reconstruction_blocks)
+    yield from (f"upconv{index}" for index in range(1, len(arguments.upscale_factors) + 1))
+    yield from ("conv_hr", "conv_last")
+
+
+def _blocks(name: str, count: int) -> Iterator[str]:
+    yield from (f"{name}.{block}.{conv}" for block in range(count) for conv in ("conv1", "conv2"))
+
+
+_OFFSET_CONVS = ("offset_conv1", "offset_conv2", "offset_conv3")
+_FUSION = (
+    *("temporal_attn1", "temporal_attn2", "feat_fusion"),
+    *(f"spatial_attn{index}" for index in range(1, 6)),
+    *(f"spatial_attn_l{level}" for level in LEVELS),
+    *("spatial_attn_add1", "spatial_attn_add2"),
+)

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from vsrprune.channels import ChannelLayout, PrunePlan
 from vsrprune.models.basicvsr_channels import RGB, BasicVSRArguments, basicvsr_layout, trunk
 from vsrprune.models.flow import SPyNet
-from vsrprune.models.layers import GatedConv2d, ResidualBlock, plain_conv, warp
+from vsrprune.models.layers import GatedConv2d, ResidualBlock, enlarge, plain_conv, warp
 
 RESIDUAL_INIT = 0.1  # with the usual initialisation a small network trains to below bicubic
 
@@ -130,9 +130,7 @@ class BasicVSR(nn.Module):
             upconv = self.get_submodule(f"upconv{index}")
             x_NCHW = self._activate(F.pixel_shuffle(upconv(x_NCHW), factor))
         detail_NCHW: Tensor = self.conv_last(self._activate(self.conv_hr(x_NCHW)))
-        scale = float(self.arguments.scale)
-        base_NCHW = F.interpolate(frame_NCHW, scale_factor=scale, mode="bilinear", align_corners=False)
-        return detail_NCHW.add_(base_NCHW)
+        return detail_NCHW.add_(enlarge(frame_NCHW, self.arguments.scale))
 
     def _activate(self, x: Tensor) -> Tensor:
         return F.leaky_relu_(x, self.arguments.slope)

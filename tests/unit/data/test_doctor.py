@@ -75,6 +75,13 @@ def findings(train: Sequence[ClipSource], test: Sequence[ClipSource], **changes:
     return all_findings(facts, wanted)
 
 
+def test_at_scale_1_nothing_is_said_of_low_resolution(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, test = (clip(tmp_path, f"walk{seed}", scene(seed)) for seed in (0, 7))
+    wanted = wishes(scale=1, patch=HEIGHT)
+    assert check_data([train], [test], wanted, [], Console(width=200)) == 0
+    assert "low-resolution" not in capsys.readouterr().out
+
+
 def the_one(found: Sequence[Finding]) -> Finding:
     assert len(found) == 1, found
     return found[0]

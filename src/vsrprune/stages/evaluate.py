@@ -100,7 +100,7 @@ def super_resolve(network: BasicVSR, clip: Clip, device: torch.device, mirrored:
 
 
 def bicubic(clip: Clip, scale: int) -> Tensor:
-    """MATLAB's bicubic enlargement, the baseline of every table."""
+    """MATLAB's bicubic enlargement, the baseline of every table; at scale 1 the input itself, bit for bit."""
     return bicubic_uint8(clip.low_TCHW, float(scale))
 
 
@@ -154,9 +154,12 @@ def save_png(frame_CHW: Tensor, path: Path) -> None:
     Image.fromarray(frame_CHW.permute(1, 2, 0).contiguous().numpy()).save(path)
 
 
-def enlarge_nearest(clip: Clip, scale: int) -> Tensor:
-    """The low-resolution frames with every pixel drawn `scale` times as large."""
-    return clip.low_TCHW.repeat_interleave(scale, dim=-1).repeat_interleave(scale, dim=-2)
+def inputs_shown(clip: Clip, scale: int, bicubic_TCHW: Tensor) -> dict[str, Tensor]:
+    """The input beside outputs, by kind: `lr`, every pixel drawn `scale` times as large, and `bicubic`; or `input`."""
+    if scale == 1:
+        return {"input": clip.low_TCHW}
+    nearest_TCHW = clip.low_TCHW.repeat_interleave(scale, dim=-1).repeat_interleave(scale, dim=-2)
+    return {"lr": nearest_TCHW, "bicubic": bicubic_TCHW}
 
 
 def place_json(place: CropPlace) -> dict[str, Any]:

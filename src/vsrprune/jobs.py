@@ -93,7 +93,7 @@ def _data(config: Config, scale: int) -> tuple[Found | None, DataIdentity]:
     if data.name == "demo":
         if min(FRAME) // scale < config.schedule.patch:
             raise UserError(
-                f"schedule.patch={config.schedule.patch} is larger than the demo's frames at 1/{scale} of their size,"
+                f"schedule.patch={config.schedule.patch} is larger than the input that the demo's frames make,"
                 f" {FRAME[1] // scale}x{FRAME[0] // scale}; use data of your own or a smaller patch"
             )
         check_crop("the demo's frames", (FRAME[0] // scale * scale, FRAME[1] // scale * scale), config.comparison.crop)

@@ -115,11 +115,12 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
     quality: Quality = result.quality["dense"]
     height, width = measured["frame_size"]
     baselines = " or ".join(dict.fromkeys(row.result.baseline for row in rows))
+    conventions = " or".join(dict.fromkeys(row.result.convention for row in rows if row.result.convention))
     size = f"{cost.size[1]}x{cost.size[0]} {'low-resolution' if result.baseline == 'bicubic' else 'input'}"
     flow = (cost.macs_with_flow - cost.macs) / 1e9
     notes = [
         f"PSNR in dB and SSIM on {data['channel'].upper()}, mean over {len(quality.clips)} held-out clips"
-        f"{result.convention}; `cut` is before fine-tuning, `tuned` after it, `gain` over {baselines}.",
+        f"{conventions}; `cut` is before fine-tuning, `tuned` after it, `gain` over {baselines}.",
         f"params and MACs without the flow net, MACs per {size} frame; the flow net adds {flow:.2f} G.",
         f"ms: median per {width}x{height} frame, flow net included, {measured['threads']} threads on"
         f" {measured['device']}; speed-up against the dense network timed in turns with it.",

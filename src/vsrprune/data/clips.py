@@ -101,7 +101,7 @@ def _cropped(name: str, frames_TCHW: Tensor, scale: int) -> tuple[Tensor, str | 
 
 
 def check_clips(clips: Sequence[Clip], frames: int, patch: int) -> None:
-    """Raise UserError for the first clip that is shorter than `frames` or smaller than a low-resolution `patch`."""
+    """Raise UserError for the first clip that is shorter than `frames`, or whose input is smaller than a `patch`."""
     for clip in clips:
         height, width = clip.size
         if clip.frames < frames:
@@ -111,6 +111,6 @@ def check_clips(clips: Sequence[Clip], frames: int, patch: int) -> None:
             )
         if min(height, width) < patch:
             raise UserError(
-                f"clip {clip.name} is {width}x{height} at low resolution, but training takes patches of"
+                f"the input of clip {clip.name} is {width}x{height}, but training takes patches of"
                 f" {patch}x{patch}; use larger frames or schedule.patch={min(height, width)} or less"
             )

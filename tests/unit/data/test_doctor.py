@@ -201,7 +201,7 @@ def test_clips_that_training_cannot_take_are_told(tmp_path: Path) -> None:
     assert [finding.advice.split(", or ")[1] for finding in found] == ["schedule.frames=6", "schedule.patch=12"]
     assert {finding.severity for finding in found} == {"error"}
     halved = the_one(findings([clip(tmp_path / "b", "walk", scene(0))], [], patch=8, halve=True))
-    assert "6 pixels at low resolution" in halved.what
+    assert "its input has 6 pixels a side" in halved.what
 
 
 def test_exit_codes_are_those_of_the_worst() -> None:

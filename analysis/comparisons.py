@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from importlib.resources import files
 
 import pandas as pd
@@ -11,6 +12,7 @@ from runs import KNOBS, SEEDS, Run, Runs, job_table
 from vsrprune.intervals import Interval, interval, paired_difference
 from vsrprune.protocols import BLUR
 
+PUBLISHED_SCALE = 4
 # Column of published.csv that a held-out set, channel and kind of low-resolution frames can be compared with.
 PUBLISHED = {
     ("reds4", "rgb", "bi"): "reds4_rgb_psnr",
@@ -28,7 +30,7 @@ def seed_table(runs: Runs) -> pd.DataFrame:
         first = jobs.iloc[0]
         rows.append(
             {
-                **{name: first[name] for name in ("label", "series", "setting", *KNOBS)},
+                **{name: first[name] for name in ("label", "series", "setting", "baseline", *KNOBS)},
                 "seeds": psnr.count,
                 "psnr": psnr.mean,
                 "half_width": psnr.half_width,
@@ -62,7 +64,9 @@ def difference_table(runs: Runs) -> pd.DataFrame:
     """
     jobs = job_table(runs)
     rows = []
-    for knob in (name for name in runs.varying if name not in ("ratio", "target", "model", "data", "schedule")):
+    incomparable = ("ratio", "target", "model", "data", "schedule")
+    # Tasks and their options have inputs of their own, on which a difference says nothing.
+    for knob in (name for name in runs.varying if name not in incomparable and name.split(".")[0] != "task"):
         values = list(dict.fromkeys(jobs[knob]))
         others = [name for name in (*runs.varying, *SEEDS) if name != knob]
         reference = _by(jobs[jobs[knob] == values[0]], others)
@@ -115,7 +119,9 @@ def published_table(runs: Runs) -> pd.DataFrame:
     return table[["method", "psnr", "macs_kept", "source"]].dropna(subset="psnr")
 
 
-def _frames_compared(run: Run) -> tuple[str, str, str]:
+def _frames_compared(run: Run) -> tuple[str, str, str] | None:
+    if math.prod(run.result.knobs["model"]["upscale_factors"]) != PUBLISHED_SCALE:
+        return None
     data = run.result.knobs["data"]
     blurred = data.get("low") == "bd" or data.get("degradation") in BLUR
     return run.knobs["data"], data["channel"], "bd" if blurred else "bi"

@@ -76,7 +76,8 @@ def quality(table: pd.DataFrame, front: pd.DataFrame, published: pd.DataFrame, c
         )  # fmt: skip
     dense_cost = 1.0 if cost == "macs_kept" else float(table[f"{cost}_dense"].median())
     axes.plot([dense_cost], [table["psnr_dense"].mean()], "k*", markersize=7, label="dense")
-    axes.axhline(float(table["psnr_bicubic"].mean()), color=GREY, linewidth=0.8, linestyle="--", label="bicubic")
+    for baseline, rows in table.groupby("baseline", sort=False):
+        axes.axhline(float(rows["psnr_bicubic"].mean()), color=GREY, linewidth=0.8, linestyle="--", label=baseline)
     if cost == "macs_kept" and not published.empty:
         axes.plot(published[cost], published["psnr"], "D", markerfacecolor="none", color=GREY, label="published")
         for _, row in published.iterrows():

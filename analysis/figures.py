@@ -119,6 +119,7 @@ def _crops(folder: Path, clip: str, settings: Mapping[str, Run]) -> dict[str, Pa
     crops = {
         "LR": folder / "crops" / f"{clip}_lr.png",
         "bicubic": folder / "crops" / f"{clip}_bicubic.png",
+        "input": folder / "crops" / f"{clip}_input.png",
         "dense": folder / "crops" / f"{clip}_dense.png",
         **{label.replace(", ", "\n"): run.folder / "crops" / f"{clip}_pruned.png" for label, run in settings.items()},
         "ground truth": folder / "crops" / f"{clip}_truth.png",

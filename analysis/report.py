@@ -29,6 +29,7 @@ from report_data import (
     TABLE_MEASURES,
     Measure,
     Pictures,
+    baselines,
     configuration,
     crop_table,
     curve_table,
@@ -36,6 +37,7 @@ from report_data import (
     flatten,
     layer_table,
     measure,
+    measure_label,
     note_table,
     pair_table,
     place_captions,
@@ -93,7 +95,7 @@ def columns(runs: Runs) -> list[Column]:
     pretrain = ["pretrain_seed"] if len({run.knobs["pretrain_seed"] for run in runs.finished}) > 1 else []
     knobs = [*runs.varying, "seed", *pretrain]
     return [*(Column(name, name) for name in knobs),
-            *(Column(name, measure(name).label, measure(name)) for name in TABLE_MEASURES)]  # fmt: skip
+            *(Column(name, measure_label(measure(name), runs), measure(name)) for name in TABLE_MEASURES)]  # fmt: skip
 
 
 # The data of the page: plain values that report.js draws.
@@ -104,7 +106,7 @@ def page_data(tables: Tables, places: int) -> dict[str, Any]:
     common = {name: value for name, value in tables.configurations[0].items() if name not in tables.varying}
     steps, curves, pictures = Pool(), Pool(), Pictures()
     return {
-        "measures": [asdict(item) for item in MEASURES],
+        "measures": [{**asdict(item), "label": measure_label(item, tables.runs)} for item in MEASURES],
         "columns": [{"name": item.name, "best": item.measure.best if item.measure else ""} for item in tables.columns],
         "knobs": list(KNOBS),
         "common": common,
@@ -429,6 +431,7 @@ def render(tables: Tables, folders: Sequence[str], places: int) -> str:
         "common": common_rows(tables.configurations),
         "notes": notes_html(tables.runs),
         "left_out": left_out_html(tables.runs.left_out),
+        "baseline": baselines(tables.runs),
         "data": embedded(page_data(tables, places)),
         "plotly": plotly,
         "script": script,

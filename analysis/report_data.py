@@ -22,13 +22,16 @@ from vsrprune.intervals import interval, paired_difference
 from vsrprune.results import CROP_PLACES, network_order
 
 POINTS = 300  # of one training curve
-CROP_KINDS = ("lr", "bicubic", "dense", "pruned", "truth")
+CROP_KINDS = ("lr", "bicubic", "input", "dense", "pruned", "truth")
 MEASURED_LATER = ("latency_ms", "stage_seconds")  # results in measured.json; the rest of it describes the machine
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of a run. digits: after the point; None for powers of ten. best: the better end, "" if neither is."""
+    """A number of a run. digits: after the point; None for powers of ten. best: the better end, "" if neither is.
+
+    label: `{baseline}` stands for what outputs are better than.
+    """
 
     name: str
     label: str
@@ -38,12 +41,12 @@ class Measure:
 
 
 MEASURES = (
-    Measure("psnr_bicubic", "PSNR bicubic", "dB", 2, ""),
+    Measure("psnr_bicubic", "PSNR {baseline}", "dB", 2, ""),
     Measure("psnr_dense", "PSNR dense", "dB", 2, "high"),
     Measure("psnr_before_cut", "PSNR sparsified", "dB", 2, "high"),
     Measure("psnr_after_cut", "PSNR cut", "dB", 2, "high"),
     Measure("psnr", "PSNR tuned", "dB", 2, "high"),
-    Measure("gain", "gain over bicubic", "dB", 2, "high"),
+    Measure("gain", "gain over {baseline}", "dB", 2, "high"),
     Measure("ssim", "SSIM", "", 4, "high"),
     Measure("parameters_k", "parameters", "k", 1, "low"),
     Measure("macs_g", "MACs per frame", "G", 2, "low"),
@@ -64,6 +67,16 @@ TABLE_MEASURES = ("psnr_after_cut", "psnr", "gain", "ssim", "parameters_k", "mac
 def measure(name: str) -> Measure:
     """The measure of that name."""
     return next(item for item in MEASURES if item.name == name)
+
+
+def baselines(runs: Runs) -> str:
+    """What outputs are better than: bicubic, at scale 1 the input."""
+    return " or ".join(dict.fromkeys(run.result.baseline for run in runs.finished))
+
+
+def measure_label(item: Measure, runs: Runs) -> str:
+    """A measure in words."""
+    return item.label.format(baseline=baselines(runs))
 
 
 def run_table(runs: Runs) -> pd.DataFrame:
@@ -138,9 +151,14 @@ def setting_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def reference_table(table: pd.DataFrame) -> pd.DataFrame:
-    """A row per dense network and data set: mean PSNR of it and of bicubic, and its latency. `table` is a run_table."""
+    """A row per dense network, data set and task: mean PSNR of it and of the baseline, and its latency.
+
+    name: all three in words. `table` is a run_table.
+    """
     columns = ["psnr_dense", "psnr_bicubic", "latency_ms_dense"]
-    return table.groupby(["model", "data"], sort=False, as_index=False)[columns].mean()
+    means = table.groupby(["model", "data", "task", "baseline"], sort=False, as_index=False)[columns].mean()
+    tasks = means["task"].map(lambda task: "" if task == "sr" else f", {task}")
+    return means.assign(name=means["model"] + ", " + means["data"] + tasks)
 
 
 def pair_table(table: pd.DataFrame, settings: pd.DataFrame) -> pd.DataFrame:

@@ -20,9 +20,10 @@ from vsrprune.results import METRICS, RESULT, Result, network_order
 
 SEEDS = ("seed", "pretrain_seed")
 # Knobs that tell settings apart in figures and tables, in the order in which labels name them.
-KNOBS = ("model", "data", "schedule", "method", "rule", "scope", "score", "order", "tf_weight", "target", "round_to",
-         "min_kept", "rounds", "parts", "ratio")  # fmt: skip
+KNOBS = ("model", "data", "task", "schedule", "method", "rule", "scope", "score", "order", "tf_weight", "target",
+         "round_to", "min_kept", "rounds", "parts", "ratio")  # fmt: skip
 
+IMPLIED_BY = {"model.upscale_factors": "task"}  # values inside a group that another one sets
 IMPLIED = ("rule", "scope", "score", "tf_weight")  # knobs that methods set in conf/method
 
 # The order of values in figures and tables; the first is an ablation's reference. Others follow in ascending order.
@@ -32,6 +33,7 @@ VALUES = {
     "score": ("l1", "l1_first", "gate", "random"),
     "method": ("ssl", "ssl_distill", "assl", "srp", "l1", "random", "lite", "distill", "unstructured"),
     "parts": ("+".join(PARTS), *PARTS),
+    "task": ("sr", "denoise", "deblur"),
     "order": ("min", "max"),
 }
 
@@ -48,8 +50,8 @@ class Run:
     @cached_property
     def knobs(self) -> dict[str, Any]:
         """The knobs by the names of KNOBS, and the seeds; groups by their files, values inside them as GROUP.NAME."""
-        values = self.result.knobs
-        groups = {name: values[name]["name"] for name in ("model", "data", "schedule", "method")}
+        values = {**self.result.knobs, "task": self.result.task}
+        groups = {name: values[name]["name"] for name in ("model", "data", "task", "schedule", "method")}
         flat = {name: values[name] for name in (*KNOBS, *SEEDS) if name in values and name not in groups}
         parts = "+".join(values.get("parts", PARTS))
         return {"rounds": 1, **dict(_flattened(values)), **flat, **groups, "rule": self.result.rule, "parts": parts}
@@ -57,7 +59,8 @@ class Run:
     @cached_property
     def setting(self) -> str:
         """The same for jobs that differ by their seeds alone."""
-        values = {name: value for name, value in self.result.knobs.items() if name not in SEEDS}
+        knobs = {**self.result.knobs, "task": self.result.task}
+        values = {name: value for name, value in knobs.items() if name not in SEEDS}
         return json.dumps(values, sort_keys=True)
 
     def curves(self) -> pd.DataFrame:
@@ -96,7 +99,7 @@ class Runs:
             if (self._differ_within("method", knob) if knob in IMPLIED else self._differ(self.finished, knob))
         ]
         inside = dict.fromkeys(name for run in self.finished for name in run.knobs if "." in name)
-        return knobs + [name for name in inside if self._differ_within(name.split(".")[0], name)]
+        return knobs + [name for name in inside if self._differ_within(IMPLIED_BY.get(name, name.split(".")[0]), name)]
 
     def _differ_within(self, group: str, knob: str) -> bool:
         """Whether jobs that have the same `group` differ in a knob."""
@@ -124,7 +127,7 @@ def _flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 
 def _word(knob: str, value: Any) -> str:
-    if knob in ("rule", "method", "model", "data", "scope", "schedule", "parts"):
+    if knob in ("rule", "method", "model", "data", "scope", "schedule", "parts", "task"):
         return str(value)
     return f"{knob}={value:g}" if isinstance(value, float) else f"{knob}={value}"
 
@@ -211,6 +214,7 @@ def _job_row(runs: Runs, run: Run) -> dict[str, Any]:
         "label": runs.label(run),
         "series": runs.label(run, without=("ratio", "target")),
         "setting": run.setting,
+        "baseline": result.baseline,
         **run.knobs,
         **{f"psnr_{name}": quality.psnr for name, quality in result.quality.items()},
         "psnr": result.quality["finetuned"].psnr,

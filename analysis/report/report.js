@@ -333,7 +333,7 @@
       x: data.references.map((row) => (latency ? row.latency_ms_dense : 100)),
       y: data.references.map((row) => row.psnr_dense),
       marker: { symbol: "star", size: 14, color: colour("ink") },
-      text: data.references.map((row) => `<b>dense network</b><br>${lines(`${row.model}, ${row.data}`)}<br>PSNR ${formatted(row.psnr_dense, 2)} dB, ${formatted(row.latency_ms_dense, 2)} ms per frame`),
+      text: data.references.map((row) => `<b>dense network</b><br>${lines(row.name)}<br>PSNR ${formatted(row.psnr_dense, 2)} dB, ${formatted(row.latency_ms_dense, 2)} ms per frame`),
       hovertemplate: "%{text}<extra></extra>",
     };
   }
@@ -347,18 +347,18 @@
     };
   }
 
-  // Bicubic is drawn where that leaves the curves at least half of the height; the legend gives its value anyway.
-  function bicubicFits(value) {
+  // The baseline is drawn where that leaves the curves at least half of the height; the legend gives its value anyway.
+  function baselineFits(value) {
     const values = data.settings.flatMap(({ psnr, half_width: half }) => [psnr - half, psnr + half]);
     const all = [...values, ...data.references.map((row) => row.psnr_dense)];
     const [low, high] = [Math.min(...all), Math.max(...all)];
     return value > low - (high - low) && value < high + (high - low);
   }
 
-  function bicubicLines() {
+  function baselineLines() {
     return data.references
       .map((row) => row.psnr_bicubic)
-      .filter(bicubicFits)
+      .filter(baselineFits)
       .map((value) => ({
         type: "line", xref: "paper", x0: 0, x1: 1, y0: value, y1: value, layer: "below",
         line: { color: colour("quiet"), width: 1.5, dash: "dash" },
@@ -368,7 +368,7 @@
   function drawQuality() {
     const title = state.cost === "latency_ms" ? "measured latency (ms per frame)" : "MACs kept (% of the dense network)";
     const traces = [...data.series.map(seriesTrace), denseTrace(), chosenTrace()];
-    const format = layout({ xaxis: axis(title), yaxis: axis("PSNR (dB)", { tickformat: ".2f" }), shapes: bicubicLines(), uirevision: state.cost });
+    const format = layout({ xaxis: axis(title), yaxis: axis("PSNR (dB)", { tickformat: ".2f" }), shapes: baselineLines(), uirevision: state.cost });
     return draw(byId("quality-plot"), traces, format);
   }
 
@@ -405,11 +405,11 @@
 
   function referenceItems() {
     return data.references.flatMap((row) => {
-      const name = data.references.length > 1 ? ` (${row.model}, ${row.data})` : "";
-      const fits = bicubicFits(row.psnr_bicubic);
+      const name = data.references.length > 1 ? ` (${row.name})` : "";
+      const fits = baselineFits(row.psnr_bicubic);
       return [
         node("span", { class: "item" }, swatch({ colour: "currentColor", symbol: "star" }), `dense${name} ${formatted(row.psnr_dense, 2)} dB`),
-        node("span", { class: "item" }, fits ? swatch({ colour: "var(--quiet)", dash: "dash" }) : "", `bicubic${name} ${formatted(row.psnr_bicubic, 2)} dB${fits ? "" : ", out of view"}`),
+        node("span", { class: "item" }, fits ? swatch({ colour: "var(--quiet)", dash: "dash" }) : "", `${row.baseline}${name} ${formatted(row.psnr_bicubic, 2)} dB${fits ? "" : ", out of view"}`),
       ];
     });
   }
@@ -582,7 +582,7 @@
 
   // Frames
 
-  const CROPS = { lr: "low resolution", bicubic: "bicubic", dense: "dense", pruned: "pruned", truth: "truth" };
+  const CROPS = { lr: "low resolution", bicubic: "bicubic", input: "input", dense: "dense", pruned: "pruned", truth: "truth" };
 
   // What can be shown at a place: A's crops, and those of B that are other pictures.
   function pictures(place) {

@@ -73,6 +73,7 @@ class ConvLayer:
     filters_per_unit: consecutive filters that one output channel stands for (r*r before a pixel shuffle, else 1).
     scale: side of its output relative to the low-resolution frame: 1/2 after a stride of 2, 0 where a frame's mean is
     convolved, which costs next to nothing.
+    times: how often it runs for one frame of output (once for every frame of a window, for instance).
     """
 
     name: str
@@ -81,6 +82,7 @@ class ConvLayer:
     output: Slot
     scale: float = 1
     filters_per_unit: int = 1
+    times: int = 1
 
     def filters(self, kept: Mapping[str, int]) -> int:
         """Number of filters when groups keep so many channels; groups left out are whole."""
@@ -89,6 +91,15 @@ class ConvLayer:
     def weights(self, kept: Mapping[str, int]) -> int:
         """Number of weights, which is also the multiply-accumulates per pixel of the output before a pixel shuffle."""
         return self.kernel**2 * sum(_width(slot, kept) for slot in self.inputs) * self.filters(kept)
+
+    def macs(self, kept: Mapping[str, int]) -> float:
+        """Multiply-accumulates per low-resolution pixel of one frame of output."""
+        return self.pixels * self.weights(kept)
+
+    @property
+    def pixels(self) -> float:
+        """Output pixels that it computes for each low-resolution pixel of one frame of output."""
+        return self.times * self.scale**2
 
 
 def _width(slot: Slot, kept: Mapping[str, int]) -> int:
@@ -131,7 +142,7 @@ class ChannelLayout:
 
         kept: number of kept channels by group; groups left out are whole.
         """
-        return sum(conv.scale**2 * conv.weights(kept or {}) for conv in self.convs)
+        return sum(conv.macs(kept or {}) for conv in self.convs)
 
     def parameters(self, kept: Mapping[str, int] | None = None) -> int:
         """Weights and biases, flow net excluded; gates fold into them. `kept` as for the MACs."""

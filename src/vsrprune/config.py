@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ DATA_READERS = {
     **dict.fromkeys(("halve", "scene_cut"), ("folder",)),
     **dict.fromkeys(("train_set", "train_path"), PUBLISHED_SETS),
 }
+# The options that each task reads.
+TASKS: Mapping[str, tuple[str, ...]] = {"sr": (), "denoise": ("sigma",), "deblur": ("blur_frames",)}
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
@@ -52,6 +55,23 @@ class ModelConfig:
     flow_levels: int = 3
     flow_kernel: int = 3
     flow_widths: list[int] = field(default_factory=lambda: [16, 16])
+
+
+@dataclass
+class TaskConfig:
+    """What a network restores: low resolution (sr), or at scale 1 noise (denoise) or motion blur (deblur).
+
+    sigma: standard deviation of the noise, in 8-bit steps. blur_frames: an odd number of frames that are averaged.
+    """
+
+    name: str = "sr"
+    sigma: float = 25.0
+    blur_frames: int = 7
+
+    @property
+    def options(self) -> dict[str, float]:
+        """The options that the task reads, by name."""
+        return {name: getattr(self, name) for name in TASKS[self.name]}
 
 
 @dataclass
@@ -294,6 +314,7 @@ class Config:
     store_dir: str = "store"
     runs_dir: str = "runs"
     model: ModelConfig = field(default_factory=ModelConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
@@ -331,6 +352,7 @@ class Config:
     def knobs(self) -> dict[str, Any]:
         """All values, nested; without what differs between machines, and with what the protocol decides."""
         values = asdict(self)
+        values["task"] = {"name": self.task.name, **self.task.options}
         values["data"] |= {"channel": self.comparison.channel, "crop": self.comparison.crop}
         for name in ("store_dir", "runs_dir", "dry_run", "doctor", "launcher", "tracking", "store"):
             del values[name]
@@ -363,6 +385,7 @@ def _check_choices(config: Config) -> None:
         one_of("parts", part, PARTS)
     if not config.parts or len(set(config.parts)) < len(config.parts):
         raise UserError(f"parts must name one or more of {', '.join(PARTS)}, each once; got {list(config.parts)}")
+    one_of("task.name", config.task.name, TASKS)
     one_of("method.name", config.method.name, METHODS)
     one_of("data.degradation", config.data.degradation, DEGRADATIONS)
     if config.data.channel is not None:
@@ -508,7 +531,44 @@ def _check_rounds(config: Config) -> None:
             raise UserError(f"rounds={config.rounds} does not go with {reason}; use rounds=1")
 
 
+def _check_task(config: Config) -> None:
+    task, factors, default = config.task, list(config.model.upscale_factors), TaskConfig()
+    for reader, options in TASKS.items():
+        for option in options:
+            value = getattr(task, option)
+            if reader != task.name and value != getattr(default, option):
+                raise UserError(
+                    f"task.{option}={value:g} is given, but task={task.name} does not read it; add task={reader}"
+                )
+    if not 0 < task.sigma <= 255:
+        raise UserError(
+            f"task.sigma must be in (0, 255], the noise's standard deviation in 8-bit steps; got {task.sigma:g}"
+        )
+    if task.blur_frames < 3 or task.blur_frames % 2 == 0:
+        raise UserError(f"task.blur_frames must be an odd number >= 3, frames averaged; got {task.blur_frames}")
+    if task.name == "sr":
+        if not factors:
+            raise UserError(
+                "model.upscale_factors=[] is scale 1, at which task=sr has nothing to do; give factors such as [2,2],"
+                " or use task=denoise or task=deblur"
+            )
+        return
+    if factors:
+        raise UserError(
+            f"task={task.name} works at scale 1, but model.upscale_factors={factors} is {math.prod(factors)};"
+            " use model.upscale_factors=[], or task=sr"
+        )
+    for knob, value, only, reason in (
+        ("data.degradation", config.data.degradation, DataConfig().degradation, "makes its input from frames as large"),
+        ("data.low", config.data.low, DataConfig().low, "reads no low-resolution frames"),
+        ("evaluate.protocol", config.evaluate.protocol, OWN, "is in no published table of super-resolution"),
+    ):
+        if value != only:
+            raise UserError(f"{knob}={value} does not go with task={task.name}, which {reason}; use {knob}={only}")
+
+
 def _check_pairs(config: Config) -> None:
+    _check_task(config)
     _check_target(config)
     _check_method(config)
     _check_rounds(config)

@@ -87,11 +87,13 @@ def plan_job(config: Config) -> Job:
 def _data(config: Config, scale: int) -> tuple[Found | None, DataIdentity]:
     data = config.data
     # The default is left out, so that what was stored before there was a choice is found again.
-    shrunk = {} if data.shrinking == DataConfig().shrinking else {"degradation": data.shrinking}
+    shrunk: dict[str, Any] = {} if data.shrinking == DataConfig().shrinking else {"degradation": data.shrinking}
+    if config.task.name != "sr":
+        shrunk["task"] = config.knobs()["task"]
     if data.name == "demo":
         if min(FRAME) // scale < config.schedule.patch:
             raise UserError(
-                f"schedule.patch={config.schedule.patch} is larger than the demo's frames at 1/{scale} of their size,"
+                f"schedule.patch={config.schedule.patch} is larger than the input that the demo's frames make,"
                 f" {FRAME[1] // scale}x{FRAME[0] // scale}; use data of your own or a smaller patch"
             )
         check_crop("the demo's frames", (FRAME[0] // scale * scale, FRAME[1] // scale * scale), config.comparison.crop)
@@ -249,6 +251,11 @@ GATE_WARNING = 0.05  # a cut unit whose gate is further from zero still carried 
 def config_warnings(config: Config) -> list[str]:
     """What a reader of the numbers must know about the configuration."""
     warnings = []
+    if not config.model.upscale_factors:
+        warnings.append(
+            f"task={config.task.name} works at scale 1: the network has no pixel shuffles, so there are no shuffle"
+            " groups to prune"
+        )
     if config.schedule.name == "demo" and config.data.name != "demo":
         warnings.append(
             f"schedule=demo with data={config.data.name}: a few hundred steps show that everything runs, not what a"

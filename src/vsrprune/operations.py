@@ -94,14 +94,14 @@ class TimeTable:
 
     def __init__(self, milliseconds: Mapping[Operation, float]) -> None:
         self._milliseconds = dict(milliseconds)
-        self._fastest: dict[tuple[int, int, int, Widths], float] = {}
+        self._fastest: dict[tuple[int, float, int, Widths], float] = {}
 
     def conv_ms(self, conv: ConvLayer, widths: Widths) -> float:
         """Milliseconds of a convolution in its fastest form; raises KeyError for an operation that was not timed."""
-        shape = (conv.kernel, conv.scale, conv.filters_per_unit, widths)
+        shape = (conv.kernel, conv.pixels, conv.filters_per_unit, widths)
         if shape not in self._fastest:
             times = (sum(self._milliseconds[operation] for operation in form) for form in forms(conv, widths))
-            self._fastest[shape] = min(times) * conv.scale**2  # time grows as the number of pixels
+            self._fastest[shape] = min(times) * conv.pixels  # time grows as the number of pixels
         return self._fastest[shape]
 
     def to_json(self) -> list[dict[str, Any]]:

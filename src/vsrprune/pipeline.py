@@ -24,6 +24,7 @@ from vsrprune.channels import PrunePlan
 from vsrprune.config import Config
 from vsrprune.data.cache import cached_clips
 from vsrprune.data.clips import Clip, ClipSet, check_clips
+from vsrprune.data.corruption import corrupted
 from vsrprune.data.demo import demo_clips
 from vsrprune.data.reading import Reading, read_clips
 from vsrprune.data.sets.layout import Found
@@ -65,7 +66,7 @@ from vsrprune.stages.evaluate import (
     QualityMeter,
     bicubic,
     choose_crops,
-    enlarge_nearest,
+    inputs_shown,
     place_json,
     save_crop,
     save_png,
@@ -117,6 +118,7 @@ def job_clips(job: Job, say: Callable[[str], None]) -> ClipSet:
         )
     else:
         clips = _clips_on_disk(job, job.sources, say)
+    clips = corrupted(clips, job.config.task.name, job.config.task.options)
     check_clips(clips.train, schedule.frames, schedule.patch)
     for clip in clips.val:
         height, width = clip.high_TCHW.shape[-2:]
@@ -269,7 +271,7 @@ class _Run:
         self._say(f"  note: {text}")
 
     def _reference(self, folder: Path, work: Path) -> None:
-        """Bicubic and the dense network, shared by every job on them."""
+        """The baseline (bicubic, or the input itself at scale 1) and the dense network, shared by every job on them."""
         dense = self._network("pretrain")
         scale = self._job.arguments.scale
         dense.to(self._device).eval()
@@ -283,7 +285,8 @@ class _Run:
             for place in (place for place in places if place.clip == clip.name):
                 stem = folder / "crops" / place.clip
                 save_png(clip.high_TCHW[place.frame], stem.with_name(f"{place.clip}_frame.png"))
-                shown = {"truth": clip.high_TCHW, "lr": enlarge_nearest(clip, scale), **outputs}
+                inputs = inputs_shown(clip, scale, outputs["bicubic"])
+                shown = {"truth": clip.high_TCHW, **inputs, "dense": outputs["dense"]}
                 for name, frames_TCHW in shown.items():
                     save_crop(frames_TCHW, place, stem.with_name(f"{place.clip}_{name}.png"))
         write_json(

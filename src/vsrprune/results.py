@@ -60,11 +60,12 @@ class Layer:
 class Result:
     """What a job found; deterministic. Times and latencies stand in measured.json beside it.
 
-    quality: bicubic, dense, before_cut (sparsified, gates as trained), after_cut (gates of cut units zero) and
-    finetuned. cost: dense and pruned. gates: max and mean |gamma| over the cut set before the cut, or the norms of its
-    filters where these are driven to zero; empty for one-shot methods. equivalence: largest difference between compact
-    and masked network relative to max |output|, float64 and float32. hidden_error: by branch, RMS difference between
-    pruned and dense hidden states relative to the dense RMS, per frame index. Both are empty for networks from scratch.
+    quality: bicubic (see `baseline`), dense, before_cut (sparsified, gates as trained), after_cut (gates of cut units
+    zero) and finetuned. cost: dense and pruned. gates: max and mean |gamma| over the cut set before the cut, or the
+    norms of its filters where these are driven to zero; empty for one-shot methods. equivalence: largest difference
+    between compact and masked network relative to max |output|, float64 and float32. hidden_error: by branch, RMS
+    difference between pruned and dense hidden states relative to the dense RMS, per frame index. Both are empty for
+    networks from scratch.
     scores: by layer, of all units, in the last round. stages: key of every stage.
     """
 
@@ -94,10 +95,24 @@ class Result:
         return 1 - sum(layer.kept for layer in self.layers) / sum(layer.total for layer in self.layers)
 
     @property
+    def task(self) -> dict[str, Any]:
+        """Its name and options; results from before there were others are of super-resolution."""
+        task: dict[str, Any] = self.knobs.get("task", {"name": "sr"})
+        return task
+
+    @property
+    def baseline(self) -> str:
+        """What people call quality["bicubic"]: at scale 1 it is the quality of the input itself."""
+        return "bicubic" if self.task["name"] == "sr" else "input"
+
+    @property
     def convention(self) -> str:
-        """What is not the default of how clips were shrunk and compared, as knobs in brackets; empty if all is."""
+        """What is not the default of how inputs were made and compared, as knobs in brackets; empty if all is."""
         data, protocol = self.knobs["data"], self.knobs.get("evaluate", {}).get("protocol", OWN)
+        options = {f"task.{name}": f"{value:g}" for name, value in self.task.items() if name != "name"}
         named = {
+            "task": "" if self.task["name"] == "sr" else self.task["name"],
+            **options,
             "evaluate.protocol": ("" if protocol == OWN else protocol),
             "data.degradation": ("" if data.get("degradation", BICUBIC[0]) == BICUBIC[0] else data["degradation"]),
             "data.low": ("" if data.get("low", "bi") == "bi" else data["low"]),

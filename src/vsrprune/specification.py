@@ -90,12 +90,19 @@ class Specification:
                 group.gates.append(gate)
         return Slot(whole.size, whole.group, stream)
 
-    def block(self, name: str, stream: str, *, part: str, kernel: int = 3) -> None:
-        """A residual block x + conv2(relu(conv1(x))) on a stream."""
+    def block(self, name: str, stream: str, *, part: str, kernel: int = 3) -> Slot:
+        """A residual block x + conv2(relu(conv1(x))) on a stream; returns the slot of what it adds."""
         conv1, conv2 = f"{name}.conv1", f"{name}.conv2"
         read = self.read(conv1, stream, part=part, block=name)
         middle = self.filters(conv1, kernel, [read], read.size, part=part, kind="middle", block=name)
-        self.conv(conv2, kernel, [middle], self.add(conv2, stream, part=part, block=name))
+        added = self.add(conv2, stream, part=part, block=name)
+        self.conv(conv2, kernel, [middle], added)
+        return added
+
+    def group(self, conv: str, size: int, *, part: str, kind: str, block: str = "") -> Slot:
+        """The output channels of a convolution, cut by themselves; the caller states the convolution."""
+        self._groups.append(_Group(conv, part, kind, size, block, [Gate(conv, "output")]))
+        return Slot(size, conv)
 
     def filters(
         self,
@@ -111,8 +118,7 @@ class Specification:
         block: str = "",
     ) -> Slot:
         """A convolution whose output channels are a group of their own; returns their slot."""
-        self._groups.append(_Group(conv, part, kind, size, block, [Gate(conv, "output")]))
-        slot = Slot(size, conv)
+        slot = self.group(conv, size, part=part, kind=kind, block=block)
         self.conv(conv, kernel, inputs, slot, scale=scale, filters_per_unit=filters_per_unit)
         return slot
 
@@ -125,6 +131,7 @@ class Specification:
         *,
         scale: float = 1,
         filters_per_unit: int = 1,
+        times: int = 1,
     ) -> None:
-        """A convolution that reads `inputs`, concatenated in this order, and writes `output`."""
-        self._convs.append(ConvLayer(name, kernel, tuple(inputs), output, scale, filters_per_unit))
+        """A convolution that reads `inputs`, concatenated in this order, and writes `output`; see ConvLayer."""
+        self._convs.append(ConvLayer(name, kernel, tuple(inputs), output, scale, filters_per_unit, times))

@@ -31,7 +31,7 @@ class Row:
 
 
 def print_results(rows: Sequence[Row], console: Console) -> None:
-    """The jobs beside the dense network and bicubic, with what each costs."""
+    """The jobs beside the dense network and the baseline, with what each costs."""
     console.print(_results_table(rows))
     for note in _footnotes(rows):
         console.print(f"[dim]{note}[/dim]", highlight=False)
@@ -54,18 +54,18 @@ def _results_table(rows: Sequence[Row]) -> Table:
 
 
 def _add_references(table: Table, row: Row, rows: Sequence[Row]) -> None:
-    """Bicubic and the dense network of the jobs that follow."""
+    """The baseline (bicubic, or the input) and the dense network of the jobs that follow."""
     result = row.result
     same = [other for other in rows if other.result.stages["reference"] == result.stages["reference"]]
     dense_ms = sorted(other.measured["latency_ms"]["dense"]["ms"] for other in same)[len(same) // 2]
-    bicubic, dense, cost = result.quality["bicubic"], result.quality["dense"], result.cost["dense"]
-    table.add_row("", "bicubic", "", f"{bicubic.psnr:.2f}", "", f"{bicubic.ssim:.4f}")
+    baseline, dense, cost = result.quality["bicubic"], result.quality["dense"], result.cost["dense"]
+    table.add_row("", result.baseline, "", f"{baseline.psnr:.2f}", "", f"{baseline.ssim:.4f}")
     table.add_row(
         "",
         f"dense {result.knobs['model']['name']}",
         "",
         f"{dense.psnr:.2f}",
-        f"{dense.psnr - bicubic.psnr:+.2f}",
+        f"{dense.psnr - baseline.psnr:+.2f}",
         f"{dense.ssim:.4f}",
         _short(cost.parameters),
         _short(cost.macs),
@@ -79,13 +79,13 @@ def _add_references(table: Table, row: Row, rows: Sequence[Row]) -> None:
 def _add_job(table: Table, number: int, row: Row) -> None:
     result, cost = row.result, row.result.cost["pruned"]
     latency = row.measured["latency_ms"]
-    tuned, cut, bicubic = (result.quality[name] for name in ("finetuned", "after_cut", "bicubic"))
+    tuned, cut, baseline = (result.quality[name] for name in ("finetuned", "after_cut", "bicubic"))
     table.add_row(
         f"#{number}",
         row.label,
         f"{cut.psnr:.2f}",
         f"{tuned.psnr:.2f}",
-        f"{tuned.psnr - bicubic.psnr:+.2f}",
+        f"{tuned.psnr - baseline.psnr:+.2f}",
         f"{tuned.ssim:.4f}",
         _short(cost.parameters),
         _short(cost.macs),
@@ -114,12 +114,14 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
     cost = result.cost["dense"]
     quality: Quality = result.quality["dense"]
     height, width = measured["frame_size"]
+    baselines = " or ".join(dict.fromkeys(row.result.baseline for row in rows))
+    conventions = " or".join(dict.fromkeys(row.result.convention for row in rows if row.result.convention))
+    size = f"{cost.size[1]}x{cost.size[0]} {'low-resolution' if result.baseline == 'bicubic' else 'input'}"
     flow = (cost.macs_with_flow - cost.macs) / 1e9
     notes = [
         f"PSNR in dB and SSIM on {data['channel'].upper()}, mean over {len(quality.clips)} held-out clips"
-        f"{result.convention}; `cut` is before fine-tuning, `tuned` after it, `gain` over bicubic.",
-        f"params and MACs without the flow net, MACs per {cost.size[1]}x{cost.size[0]} low-resolution frame; the flow"
-        f" net adds {flow:.2f} G.",
+        f"{conventions}; `cut` is before fine-tuning, `tuned` after it, `gain` over {baselines}.",
+        f"params and MACs without the flow net, MACs per {size} frame; the flow net adds {flow:.2f} G.",
         f"ms: median per {width}x{height} frame, flow net included, {measured['threads']} threads on"
         f" {measured['device']}; speed-up against the dense network timed in turns with it.",
     ]

@@ -18,7 +18,7 @@ from vsrprune.results import CROP_PLACES, MEASURED, METRICS, Result
 
 ONLINE_TIMEOUT_S = 8  # without it a missing network costs half a minute
 LONGEST_TAG = 64  # W&B refuses a run with a longer one
-CROP_KINDS = ("lr", "bicubic", "dense", "pruned", "truth")
+CROP_KINDS = ("lr", "bicubic", "input", "dense", "pruned", "truth")
 CLIPS_SHOWN = 4
 
 
@@ -124,13 +124,14 @@ class WandbTracker:
 def summary_of(result: Result, measured: Mapping[str, Any]) -> dict[str, float]:
     """The numbers that dashboards sort, filter and plot runs by; latencies only if they were measured."""
     dense, pruned = result.cost["dense"], result.cost["pruned"]
+    named = {result.baseline if name == "bicubic" else name: quality for name, quality in result.quality.items()}
     values = {
-        **{f"psnr/{name}": quality.psnr for name, quality in result.quality.items()},
-        **{f"ssim/{name}": quality.ssim for name, quality in result.quality.items()},
-        **{f"tof/{name}": quality.tof for name, quality in result.quality.items() if quality.tof is not None},
+        **{f"psnr/{name}": quality.psnr for name, quality in named.items()},
+        **{f"ssim/{name}": quality.ssim for name, quality in named.items()},
+        **{f"tof/{name}": quality.tof for name, quality in named.items() if quality.tof is not None},
         **{
             f"warping_error/{name}": quality.warping_error
-            for name, quality in result.quality.items()
+            for name, quality in named.items()
             if quality.warping_error is not None
         },
         "psnr/lost": result.quality["dense"].psnr - result.quality["finetuned"].psnr,

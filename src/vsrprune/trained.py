@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vsrprune.channels import PrunePlan
 from vsrprune.errors import UserError
-from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.network import Network
 from vsrprune.models.files import DESCRIPTION, WEIGHTS, load_network
 from vsrprune.pruning.surgery import compact
 from vsrprune.results import RESULT, Result
@@ -16,7 +16,7 @@ from vsrprune.store import Store
 STAGES = {"pruned": "finetune", "dense": "pretrain"}
 
 
-def load_trained(source: Path, store: Path, warn: Callable[[str], None], which: str = "pruned") -> BasicVSR:
+def load_trained(source: Path, store: Path, warn: Callable[[str], None], which: str = "pruned") -> Network:
     """A compact network, gates folded.
 
     source: a job's folder (its result.json names the network, which lies in `store`), a folder with a network's two

@@ -105,7 +105,7 @@ def test_a_video_by_the_command_line(tmp_path: Path, model: Path) -> None:
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
-@pytest.mark.parametrize("factors", [(2, 2), (3,), (2,)])
+@pytest.mark.parametrize("factors", [(2, 2), (3,), (2,), ()])
 def test_png_frames_are_the_networks_to_the_last_bit_but_one(
     tmp_path: Path, bidirectional: bool, factors: tuple[int, ...]
 ) -> None:

@@ -48,6 +48,7 @@ def test_config_files_are_found() -> None:
         "launcher",
         "method",
         "rule",
+        "task",
     }
 
 
@@ -151,6 +152,14 @@ def test_a_method_sets_the_knobs_it_implies_and_explicit_values_win() -> None:
     assert composed(["method=l1"]).rsc is False
     assert composed(["method=l1"]).tf_weight == 0
     assert composed(["method=l1", "rsc=true", "tf_weight=0.5"]).rsc is True
+
+
+@pytest.mark.usefixtures("_hydra")
+def test_a_task_sets_the_scale_whatever_the_network() -> None:
+    assert composed([]).model.upscale_factors == [2, 2]
+    for task in ("denoise", "deblur"):
+        assert composed([f"task={task}", "model=basicvsr_uni"]).model.upscale_factors == []
+    assert composed(["task=denoise", "task.sigma=50"]).task.options == {"sigma": 50.0}
 
 
 @pytest.mark.usefixtures("_hydra")

@@ -11,6 +11,9 @@ from vsrprune.errors import UserError
 from vsrprune.methods.table import METHODS
 
 DEFAULTS = {
+    "task.name": "sr",
+    "task.sigma": 25.0,
+    "task.blur_frames": 7,
     "rsc": True,
     "residual": "aligned",
     "ratio": 0.5,
@@ -91,6 +94,7 @@ def test_configurations_do_not_share_their_groups():
 # Wrong values
 
 CHOICES = {
+    "task.name": ["sr", "denoise", "deblur"],
     "residual": ["aligned", "inner"],
     "target": ["units", "macs", "params", "latency"],
     "scope": ["global", "local", "per_layer"],
@@ -122,6 +126,7 @@ def test_a_wrong_choice_is_refused_with_the_right_ones(name, value):
 def test_every_right_choice_is_accepted(name, value):
     companions = {"per_layer": {"ratios": {"fusion": 0.5}}, "latency": {"round_to": "auto"}}.get(value, {})
     companions |= {"data.name": "vid4"} if value == "bd" else {}
+    companions |= {"model.upscale_factors": []} if value in ("denoise", "deblur") else {}
     if name == "method.name":
         method = METHODS[value]
         companions = {knob: allowed[0] for knob, allowed in method.requires.items() if knob != "rule"}
@@ -281,6 +286,73 @@ def test_data_that_contradict_the_protocol_are_refused():
     assert "data.channel=y contradicts evaluate.protocol=reds4" in text
     assert "data.crop=3 contradicts" in refusal(changed({"evaluate.protocol": "vid4", "data.crop": 3}))
     validate(changed({"evaluate.protocol": "vid4", "data.crop": 8}))
+
+
+def restoring(name, **more):
+    return changed({"task.name": name, "model.upscale_factors": [], **more})
+
+
+@pytest.mark.parametrize("name", ["denoise", "deblur"])
+def test_a_task_of_scale_1_has_no_upscale_factors_and_super_resolution_has(name):
+    validate(restoring(name))
+    assert refusal(changed({"task.name": name})) == (
+        f"task={name} works at scale 1, but model.upscale_factors=[2, 2] is 4; use model.upscale_factors=[], or task=sr"
+    )
+    assert refusal(changed({"model.upscale_factors": []})) == (
+        "model.upscale_factors=[] is scale 1, at which task=sr has nothing to do; give factors such as [2,2], or use"
+        " task=denoise or task=deblur"
+    )
+    validate(changed({"model.upscale_factors": [2]}))
+
+
+@pytest.mark.parametrize(
+    ("task", "option", "value", "reader"),
+    [
+        ("sr", "sigma", 30.0, "denoise"),
+        ("sr", "blur_frames", 5, "deblur"),
+        ("deblur", "sigma", 30.0, "denoise"),
+        ("denoise", "blur_frames", 5, "deblur"),
+    ],
+)
+def test_an_option_of_another_task_is_refused(task, option, value, reader):
+    given = {f"task.{option}": value}
+    config = changed(given) if task == "sr" else restoring(task, **given)
+    assert refusal(config) == (f"task.{option}={value:g} is given, but task={task} does not read it; add task={reader}")
+
+
+@pytest.mark.parametrize("sigma", [0, -1.0, 256.0, math.inf, math.nan])
+def test_noise_has_a_possible_strength(sigma):
+    assert refusal(restoring("denoise", **{"task.sigma": sigma})).endswith(f"in 8-bit steps; got {sigma:g}")
+    validate(restoring("denoise", **{"task.sigma": 255.0}))
+
+
+@pytest.mark.parametrize("frames", [-3, 0, 1, 2, 4])
+def test_a_frame_stands_in_the_middle_of_those_averaged(frames):
+    assert refusal(restoring("deblur", **{"task.blur_frames": frames})) == (
+        f"task.blur_frames must be an odd number >= 3, frames averaged; got {frames}"
+    )
+    validate(restoring("deblur", **{"task.blur_frames": 3}))
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "only"),
+    [
+        ("data.degradation", "bd_duf", "bicubic"),
+        ("data.degradation", "bicubic_uint8_passes", "bicubic"),
+        ("data.low", "bd", "bi"),
+        ("evaluate.protocol", "reds4", "full"),
+    ],
+)
+def test_what_speaks_of_low_resolution_does_not_go_with_scale_1(knob, value, only):
+    text = refusal(restoring("denoise", **{knob: value, "data.name": "udm10"}))
+    assert text.startswith(f"{knob}={value} does not go with task=denoise, which ")
+    assert text.endswith(f"; use {knob}={only}")
+
+
+def test_knobs_hold_a_task_with_its_own_options():
+    assert Config().knobs()["task"] == {"name": "sr"}
+    assert restoring("denoise").knobs()["task"] == {"name": "denoise", "sigma": 25.0}
+    assert restoring("deblur").knobs()["task"] == {"name": "deblur", "blur_frames": 7}
 
 
 @pytest.mark.parametrize("name", ["bd_basicvsr", "bd_duf"])
@@ -457,7 +529,7 @@ def test_knobs_hold_every_value_but_places_and_loggers():
     assert not {"store_dir", "runs_dir", "dry_run", "launcher", "tracking", "store"} & knobs.keys()
     for name, value in DEFAULTS.items():
         group, _, inner = name.partition(".")
-        if group in knobs:
+        if group in knobs and name not in ("task.sigma", "task.blur_frames"):  # which super-resolution does not read
             assert (knobs[group][inner] if inner else knobs[group]) == value
     assert json.loads(json.dumps(knobs)) == knobs
 

@@ -25,10 +25,10 @@ from vsrprune.pruning.surgery import compact
 SMALL = {"channels": 6, "blocks": 1, "upsampler_channels": 5, "flow_levels": 2, "flow_kernel": 3, "flow_widths": (4,)}
 
 
-def pruned_network(rule: str = "rsc", bidirectional: bool = True) -> BasicVSR:
+def pruned_network(rule: str = "rsc", bidirectional: bool = True, **arguments: object) -> BasicVSR:
     """Random weights (the flow net's too: it would start with no motion) and a plan from random scores."""
     torch.manual_seed(0)
-    network = BasicVSR(BasicVSRArguments(**SMALL, bidirectional=bidirectional))  # type: ignore[arg-type]
+    network = BasicVSR(BasicVSRArguments(**SMALL, bidirectional=bidirectional, **arguments))  # type: ignore[arg-type]
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     layout = network.channel_layout(rule)
@@ -55,6 +55,22 @@ CASES = [  # in short only one: a unidirectional network is exported by tests/in
     for rule in RULES
     for bi in (True, False)
 ]
+
+
+@both_directions
+def test_at_scale_1_outputs_are_as_large_as_inputs(bidirectional: bool, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra deploy is not installed")
+    network = pruned_network("rsc", bidirectional, upscale_factors=())
+    export(Request(saved(tmp_path / "net", network), "onnx", tmp_path / "out", repeats=0), quiet)
+    frames_NTCHW = torch.rand(1, 3, 3, 11, 13)
+    with torch.no_grad():
+        expected = network(frames_NTCHW).frames_NTCHW.numpy()
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "clip.onnx")
+    (got,) = session.run(["upscaled_frames"], {"frames": frames_NTCHW.numpy()})
+    assert np.abs(got - expected).max() < 1e-5
+    described = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert described["scale"] == 1
+    assert described["files"]["clip.onnx"]["outputs"] == {"upscaled_frames": [1, "frames", 3, "height", "width"]}
 
 
 @pytest.mark.parametrize(("rule", "bidirectional"), CASES)

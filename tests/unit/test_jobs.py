@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vsrprune.config import Config
+from vsrprune.config import Config, TaskConfig
+from vsrprune.data.demo_photos import TRAIN_PHOTOS, VAL_PHOTOS
+from vsrprune.data.sources import photos_identity
 from vsrprune.errors import UserError
 from vsrprune.jobs import collect, config_warnings, is_finished, model_arguments, plan_job, read_measured
 from vsrprune.results import MEASURED, METRICS, Result
-from vsrprune.store import Store, write_json
+from vsrprune.store import Store, content_key, write_json
 
 
 def changed(**knobs):
@@ -212,6 +214,43 @@ def test_every_degradation_of_the_demo_has_keys_of_its_own():
     for stage in ("pretrain", "reference"):
         assert len({of_job[stage] for of_job in keys}) == 4
     assert keys[0] == keys_of(plan_job(Config()))
+
+
+def test_super_resolution_keeps_the_keys_it_had_before_there_were_tasks():
+    stages = {stage.stage: stage for stage in plan_job(Config()).stages}
+    common = {"demo": 0, "frames": 10, "scale": 4}
+    assert stages["pretrain"].settings["clips"] == content_key(
+        {**common, "photos": photos_identity(TRAIN_PHOTOS), "clips": 4}
+    )
+    assert stages["reference"].settings["clips"] == content_key(
+        {**common, "photos": photos_identity(VAL_PHOTOS), "clips": 2}
+    )
+    assert not any("task" in stage.settings for stage in stages.values())
+
+
+RESTORATION = [{"name": "denoise"}, {"name": "denoise", "sigma": 10.0}, {"name": "deblur"},
+               {"name": "deblur", "blur_frames": 3}]  # fmt: skip
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_every_task_and_option_has_keys_of_its_own(tmp_path, on_disk):
+    write_clips(tmp_path / "clips", "run", "walk")
+    common = {"data__name": "folder", "data__path": str(tmp_path / "clips"), "store_dir": str(tmp_path)}
+    keys = [
+        keys_of(plan_job(changed(model__upscale_factors=[], task=TaskConfig(**task), **(common if on_disk else {}))))
+        for task in RESTORATION
+    ]
+    for stage in ("pretrain", "reference", "prune"):
+        assert len({of_job[stage] for of_job in keys}) == len(RESTORATION)
+    assert len({of_job["measure"] for of_job in keys}) == len(RESTORATION)  # which follows from the plan
+
+
+def test_a_network_without_shuffle_groups_is_named():
+    config = changed(model__upscale_factors=[], task=TaskConfig("deblur"))
+    assert config_warnings(config) == [
+        "task=deblur works at scale 1: the network has no pixel shuffles, so there are no shuffle groups to prune"
+    ]
+    assert "shuffle" not in {group.kind for group in plan_job(config).layout.groups}
 
 
 def test_more_held_out_demo_clips_change_the_evaluation_alone():

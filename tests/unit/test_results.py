@@ -106,6 +106,18 @@ def test_a_result_names_the_conventions_that_are_not_the_default(result, data, e
         assert replace(result, knobs={"data": data}).convention == ""  # of a result from before there was a choice
 
 
+@pytest.mark.parametrize(("task", "baseline", "convention"), [
+    (None, "bicubic", ""),
+    ({"name": "sr"}, "bicubic", ""),
+    ({"name": "denoise", "sigma": 25.0}, "input", " (task=denoise, task.sigma=25)"),
+    ({"name": "deblur", "blur_frames": 7}, "input", " (task=deblur, task.blur_frames=7)"),
+])  # fmt: skip
+def test_the_baseline_follows_the_task(result, task, baseline, convention):
+    changed = replace(result, knobs={"data": {}, **({"task": task} if task else {})})
+    assert changed.baseline == baseline
+    assert changed.convention == convention
+
+
 def test_results_without_temporal_consistency_are_read(result):
     data = json.loads(json.dumps(asdict(result)))
     for values in data["quality"].values():

@@ -56,6 +56,15 @@ def test_one_window_is_the_network(bidirectional: bool) -> None:
     torch.testing.assert_close(streamed(network, frames, WHOLE), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_at_scale_1_tiles_and_windows_fill_frames_of_the_same_size(bidirectional: bool) -> None:
+    network, frames = frozen(bidirectional, moving=False, factors=()), clip(7)
+    expected = network(torch.stack(frames, dim=1))
+    assert expected.shape == torch.stack(frames, dim=1).shape
+    outputs = streamed(network, frames, Pieces(window=100, overlap=0, tile=7, tile_overlap=30))
+    torch.testing.assert_close(outputs, expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("window", [1, 3, 100])
 def test_a_unidirectional_network_is_exact_whatever_the_window(window: int) -> None:
     network, frames = frozen(bidirectional=False), clip(8)

@@ -1,7 +1,7 @@
 """Decoded clips as memory maps: a window of a clip is read without decoding the clip, from sets larger than memory.
 
-FOLDER/<key>/ holds high.npy and low.npy, uint8 as in `Clip`, and clip.json. A key is of the clip's files and of how
-they are read; a folder appears whole or not at all.
+FOLDER/<key>/ holds high.npy and, but at scale 1, low.npy, uint8 as in `Clip`, and clip.json. A key is of the clip's
+files and of how they are read; a folder appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ class CachedClip:
 
     def open(self) -> Clip:
         """The clip, mapped: pixels are read when they are touched."""
-        high_TCHW, low_TCHW = (_mapped(self.folder / name)[self.start : self.stop] for name in (HIGH, LOW))
-        return Clip(self.name, high_TCHW, low_TCHW)
+        there = [self.folder / name for name in (HIGH, LOW) if (self.folder / name).is_file()]
+        videos = [_mapped(file)[self.start : self.stop] for file in there]
+        return Clip(self.name, videos[0], videos[-1])
 
 
 class CachedClips(Sequence[Clip]):
@@ -104,7 +105,8 @@ def _key(source: ClipSource, how: Reading) -> str:
 def _is_whole(folder: Path) -> bool:
     try:
         about = json.loads((folder / ABOUT).read_text())
-        return all((folder / name).stat().st_size > math.prod(about[name]) for name in (HIGH, LOW))
+        names = [name for name in (HIGH, LOW) if name == HIGH or name in about]
+        return all((folder / name).stat().st_size > math.prod(about[name]) for name in names)
     except (OSError, ValueError, KeyError):
         return False
 
@@ -139,7 +141,7 @@ def _decoded_bytes(source: ClipSource, how: Reading) -> float:
     except (OSError, IndexError, ValueError, Image.DecompressionBombError, av.error.FFmpegError):
         return 0
     decoded = min(frames, how.max_frames or frames) * pixels * RGB // (4 if how.halve else 1)
-    return float(decoded) * (1 + 1 / how.scale**2)
+    return float(decoded) * (1 + (1 / how.scale**2 if how.scale > 1 else 0))
 
 
 def _decode(source: ClipSource, how: Reading, folder: Path, notes: Notes) -> None:
@@ -149,15 +151,16 @@ def _decode(source: ClipSource, how: Reading, folder: Path, notes: Notes) -> Non
     if clip is None:
         notes.left_out(own.reasons[0])
         return
+    videos = {HIGH: clip.high_TCHW} | ({LOW: clip.low_TCHW} if how.scale > 1 else {})
     beside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     beside.mkdir(parents=True)
     try:
-        for name, video_TCHW in ((HIGH, clip.high_TCHW), (LOW, clip.low_TCHW)):
+        for name, video_TCHW in videos.items():
             with (beside / name).open("wb") as stream:
                 np.save(stream, video_TCHW.numpy())
                 stream.flush()
                 os.fsync(stream.fileno())
-        about: dict[str, Any] = {HIGH: list(clip.high_TCHW.shape), LOW: list(clip.low_TCHW.shape)}
+        about: dict[str, Any] = {name: list(video_TCHW.shape) for name, video_TCHW in videos.items()}
         write_json(beside / ABOUT, {**about, "clip": source.name, "notes": own.lines()})
         if folder.exists() and not _is_whole(folder):
             shutil.rmtree(folder)

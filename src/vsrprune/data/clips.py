@@ -1,19 +1,36 @@
-"""A clip: 8-bit frames at full and at low resolution."""
+"""A clip: 8-bit frames at full and at low resolution, or their input at scale 1."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from vsrprune.data.degradation import degrade
 from vsrprune.errors import UserError
 
 
+class Window(NamedTuple):
+    """A square of `side` pixels in consecutive frames: its first frame, and its top left corner."""
+
+    start: int
+    frames: int
+    y: int
+    x: int
+    side: int
+
+    def cut(self, video_TCHW: Tensor, scale: int = 1) -> Tensor:
+        """That part of a video that is larger by `scale`."""
+        y, x, side = self.y * scale, self.x * scale, self.side * scale
+        return video_TCHW[self.start : self.start + self.frames, :, y : y + side, x : x + side]
+
+
 @dataclass(frozen=True)
 class Clip:
-    """high_TCHW: (T, 3, scale*h, scale*w), low_TCHW: (T, 3, h, w), both RGB uint8."""
+    """high_TCHW: the truth (T, 3, scale*h, scale*w), low_TCHW: the input (T, 3, h, w), both RGB uint8."""
 
     name: str
     high_TCHW: Tensor
@@ -23,6 +40,16 @@ class Clip:
     def frames(self) -> int:
         """Number of frames."""
         return self.high_TCHW.shape[0]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the input."""
+        height, width = self.low_TCHW.shape[-2:]
+        return height, width
+
+    def patch(self, window: Window, scale: int, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Input and truth of a training patch, uint8; `draw` is for clips whose input is random."""
+        return window.cut(self.low_TCHW), window.cut(self.high_TCHW, scale)
 
 
 @dataclass(frozen=True)
@@ -37,10 +64,12 @@ class ClipSet:
 def make_clip(name: str, frames_TCHW: Tensor, scale: int, degradation: str = "bicubic") -> tuple[Clip, str | None]:
     """Crop uint8 frames to a multiple of `scale`, and shrink them by a degradation (a name in DEGRADATIONS).
 
-    Returns the clip and a sentence about the crop, if there was one.
+    At scale 1 the input is the truth itself, which a task's corruption takes the place of. Returns the clip and a
+    sentence about the crop, if there was one.
     """
     high_TCHW, note = _cropped(name, frames_TCHW, scale)
-    return Clip(name, high_TCHW, degrade(high_TCHW, scale, degradation)), note
+    low_TCHW = high_TCHW if scale == 1 else degrade(high_TCHW, scale, degradation)
+    return Clip(name, high_TCHW, low_TCHW), note
 
 
 def pair_clip(name: str, frames_TCHW: Tensor, low_TCHW: Tensor, scale: int) -> tuple[Clip, str | None]:
@@ -72,9 +101,9 @@ def _cropped(name: str, frames_TCHW: Tensor, scale: int) -> tuple[Tensor, str | 
 
 
 def check_clips(clips: Sequence[Clip], frames: int, patch: int) -> None:
-    """Raise UserError for the first clip that is shorter than `frames` or smaller than a low-resolution `patch`."""
+    """Raise UserError for the first clip that is shorter than `frames`, or whose input is smaller than a `patch`."""
     for clip in clips:
-        height, width = clip.low_TCHW.shape[-2:]
+        height, width = clip.size
         if clip.frames < frames:
             raise UserError(
                 f"clip {clip.name} has {clip.frames} frames, but training takes {frames} at a time;"
@@ -82,6 +111,6 @@ def check_clips(clips: Sequence[Clip], frames: int, patch: int) -> None:
             )
         if min(height, width) < patch:
             raise UserError(
-                f"clip {clip.name} is {width}x{height} at low resolution, but training takes patches of"
+                f"the input of clip {clip.name} is {width}x{height}, but training takes patches of"
                 f" {patch}x{patch}; use larger frames or schedule.patch={min(height, width)} or less"
             )

@@ -166,7 +166,7 @@ def _too_small(facts: ClipFacts, wishes: Wishes) -> list[Finding]:
         found.append(Finding("error", facts.name, what, f"leave it out, or schedule.frames={facts.frames}"))
     side = min(facts.size) // (2 if wishes.halve else 1) // wishes.scale
     if facts.side == "train" and facts.frames and side < wishes.patch:
-        what = f"{side} pixels at low resolution, but a training patch has {wishes.patch}"
+        what = f"its input has {side} pixels a side, but a training patch has {wishes.patch}"
         found.append(Finding("error", facts.name, what, f"leave it out, or schedule.patch={side}"))
     return found
 

@@ -39,7 +39,7 @@ def check_data(
             progress.update(done)
     findings = [*all_findings(clips, wishes), *(Finding("note", "data", note, "") for note in notes)]
     console.print(_clips_table(clips))
-    for side in ("train", "test"):
+    for side in ("train", "test") if wishes.scale > 1 else ():
         _print_degradations(side, [facts for facts in clips if facts.side == side], wishes, console)
     print_findings(findings, console)
     return exit_code(findings)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from vsrprune.data.clips import Clip
+from vsrprune.data.clips import Clip, Window
 
 
 class Batch(NamedTuple):
@@ -36,19 +36,13 @@ class PatchDataset(Dataset[Batch]):
         """A clip, a start, a place, and one of 16 orientations (flips, transpose, time reversal), all uniform."""
         draw = np.random.default_rng((self._seed, index))
         clip = self._clips[int(draw.integers(len(self._clips)))]
-        height, width = clip.low_TCHW.shape[-2:]
+        height, width = clip.size
         start = int(draw.integers(clip.frames - self._frames + 1))
         y, x = int(draw.integers(height - self._patch + 1)), int(draw.integers(width - self._patch + 1))
         flips = draw.integers(2, size=4).tolist()
-        low_TCHW = _cut(clip.low_TCHW, start, self._frames, y, x, self._patch)
-        y, x, size = y * self._scale, x * self._scale, self._patch * self._scale
-        high_TCHW = _cut(clip.high_TCHW, start, self._frames, y, x, size)
-        low_TCHW, high_TCHW = _oriented(low_TCHW, flips), _oriented(high_TCHW, flips)
+        pair = clip.patch(Window(start, self._frames, y, x, self._patch), self._scale, draw)
+        low_TCHW, high_TCHW = (_oriented(part_TCHW.float() / 255, flips) for part_TCHW in pair)
         return Batch(_mirrored(low_TCHW), _mirrored(high_TCHW)) if self._mirror else Batch(low_TCHW, high_TCHW)
-
-
-def _cut(video_TCHW: Tensor, start: int, frames: int, y: int, x: int, size: int) -> Tensor:
-    return video_TCHW[start : start + frames, :, y : y + size, x : x + size].float() / 255
 
 
 def _oriented(video_TCHW: Tensor, flips: Sequence[int]) -> Tensor:

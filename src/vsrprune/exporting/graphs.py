@@ -96,4 +96,4 @@ def _random(shape: Sequence[int], seed: int) -> Tensor:
 
 
 def _enlarged(shape: Shape, scale: int) -> Shape:
-    return (*shape[:-2], *(f"{scale}*{side}" for side in shape[-2:]))
+    return (*shape[:-2], *(side if scale == 1 else f"{scale}*{side}" for side in shape[-2:]))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-COUNTED_FRAMES = 2  # per-frame cost is the same for every length; two show that the recurrence is counted
+COUNTED_FRAMES = 2  # of the longer clip: what a frame adds to a clip once there is something before it
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,27 @@ class NetworkCost:
 
 
 def network_cost(network: Any, size: tuple[int, int]) -> NetworkCost:
-    """Count on the meta device: nothing is computed, whatever the size."""
+    """Count on the meta device: nothing is computed, whatever the size.
+
+    A frame costs what a clip of two frames costs more than one of a single frame, which has nothing to align.
+    """
     gates = {id(gate) for gate in network.gate_parameters()}
-    flow = sum(parameter.numel() for parameter in network.flow_net.parameters())
+    flow = sum(parameter.numel() for parameter in network.flow_parameters())
     everything = sum(parameter.numel() for parameter in network.parameters() if id(parameter) not in gates)
-    shadow = copy.deepcopy(network).to("meta")
-    frames = torch.empty(1, COUNTED_FRAMES, 3, *size, device="meta")
-    flows = {
-        branch: torch.empty(1, COUNTED_FRAMES - 1, 2, *size, device="meta") for branch in network.arguments.branches
-    }
-    macs = _macs(shadow, frames, flows) // COUNTED_FRAMES
-    flow_macs = _macs(shadow.flow_net, frames[:, 0], frames[:, 1]) * len(flows)
+    shadow = copy.deepcopy(network).to("meta").eval()
+    of_clips, of_flows = [], []
+    for frames in (COUNTED_FRAMES - 1, COUNTED_FRAMES):
+        clip = torch.empty(1, frames, 3, *size, device="meta")
+        with torch.no_grad():
+            flows = shadow.flows(clip)
+        of_flows.append(_macs(shadow.flows, clip))
+        of_clips.append(_macs(shadow, clip, flows))
+    macs, flow_macs = of_clips[1] - of_clips[0], of_flows[1] - of_flows[0]
     return NetworkCost(everything - flow, everything, macs, macs + flow_macs, size)
 
 
-def _macs(module: nn.Module, *inputs: Any) -> int:
+def _macs(call: Callable[..., object], *inputs: Any) -> int:
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        module(*inputs)
+        call(*inputs)
     return int(counter.get_total_flops()) // 2

@@ -21,7 +21,7 @@ class BasicVSRArguments:
     channels, blocks: width of the hidden state, residual blocks per branch.
     upsampler_channels: width after the last pixel shuffle and of conv_hr.
     bidirectional: with False the backward branch and the fusion convolution are absent.
-    upscale_factors: one pixel shuffle each; their product is the network's scale.
+    upscale_factors: one pixel shuffle each; their product is the network's scale. None: scale 1, for restoration.
     slope: negative slope of the activations outside the residual blocks; 0 is ReLU, as in the SSL authors' code.
     flow_levels, flow_kernel, flow_widths: the SPyNet pyramid and the hidden widths of its levels.
     """
@@ -44,8 +44,10 @@ class BasicVSRArguments:
                 raise UserError(f"model.{name} must be at least 1; got {getattr(self, name)}")
         if self.flow_kernel % 2 == 0:
             raise UserError(f"model.flow_kernel must be odd; got {self.flow_kernel}")
-        if not self.upscale_factors or min(self.upscale_factors) < 2:
-            raise UserError(f"model.upscale_factors must be one or more factors >= 2; got {self.upscale_factors}")
+        if min(self.upscale_factors, default=2) < 2:
+            raise UserError(
+                f"model.upscale_factors must be factors >= 2, or none for scale 1; got {self.upscale_factors}"
+            )
         if not self.flow_widths or min(self.flow_widths) < 1:
             raise UserError(f"model.flow_widths must be one or more widths >= 1; got {self.flow_widths}")
         if not 0 <= self.slope < 1:

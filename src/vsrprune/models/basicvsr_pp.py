@@ -10,12 +10,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vsrprune.models.basicvsr import Flows, VSROutput
+from vsrprune.channels import ChannelLayout
 from vsrprune.models.basicvsr_channels import RGB
-from vsrprune.models.basicvsr_pp_channels import DIRECTIONS, BasicVSRPPArguments
+from vsrprune.models.basicvsr_pp_channels import (
+    DIRECTIONS,
+    BasicVSRPPArguments,
+    basicvsr_pp_layout,
+)
 from vsrprune.models.deformable import DeformableConv2d, offset_and_mask, zero_init
 from vsrprune.models.flow import SPyNet, clip_flows
 from vsrprune.models.layers import plain_conv, warp
+from vsrprune.models.network import Flows, VSROutput
 from vsrprune.models.reconstruction import ResidualTrunk, Upsampler
 
 
@@ -24,7 +29,6 @@ class BasicVSRPlusPlus(Upsampler):
 
     def __init__(self, arguments: BasicVSRPPArguments) -> None:
         super().__init__(arguments)
-        self.arguments = arguments
         channels, slope = arguments.channels, arguments.slope
         self.flow_net = SPyNet(arguments.flow_levels, arguments.flow_kernel, arguments.flow_widths)
         self.feat_extract = ResidualTrunk(RGB, channels, arguments.extract_blocks, slope)
@@ -39,6 +43,15 @@ class BasicVSRPlusPlus(Upsampler):
         read = (1 + len(arguments.branches)) * channels
         self.reconstruction = ResidualTrunk(read, channels, arguments.reconstruction_blocks, slope)
         self.add_upsampler()
+        self.add_gates()
+
+    def channel_layout(self, rule: str) -> ChannelLayout:
+        """Channel groups and convolutions under a residual rule (rsc, aligned, inner)."""
+        return basicvsr_pp_layout(self.arguments, rule)
+
+    def stream_channels(self, branch: str) -> tuple[int, ...] | None:
+        """The channels of the dense hidden state that this network still has; None for all of them."""
+        return None if self.plan is None else self.plan.kept.get(f"backbone.{branch}.stream")
 
     def flows(self, frames_NTCHW: Tensor) -> Flows:
         """Flow of each direction: from frame t to the neighbour whose hidden state is warped to t."""

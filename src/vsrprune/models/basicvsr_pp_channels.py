@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vsrprune.channels import ChannelLayout, Slot
 from vsrprune.errors import UserError
 from vsrprune.models.argument_checks import (
     check_counts,
@@ -14,6 +15,8 @@ from vsrprune.models.argument_checks import (
     check_slope,
     check_upscale_factors,
 )
+from vsrprune.models.basicvsr_channels import upsample
+from vsrprune.specification import RGB, Specification
 
 # Branch -> the direction that it propagates in, in the order in which the branches run and are read.
 DIRECTIONS = {"backward_1": "backward", "forward_1": "forward", "backward_2": "backward", "forward_2": "forward"}
@@ -75,6 +78,47 @@ class BasicVSRPPArguments:
     def directions(self) -> tuple[str, ...]:
         """Directions of the flows; two branches share each."""
         return tuple(dict.fromkeys(DIRECTIONS.values()))
+
+
+def basicvsr_pp_layout(arguments: BasicVSRPPArguments, rule: str) -> ChannelLayout:
+    """Groups and convolutions of BasicVSR++ under a residual rule.
+
+    A branch's hidden state is a stream: its alignment starts it, the blocks of its backbone add to it. Offsets and
+    masks themselves are never cut, nor which deformable group a channel belongs to.
+    """
+    spec, channels = Specification(rule), arguments.channels
+    features = _state_trunk(spec, "feat_extract", "features", channels, arguments.extract_blocks, [RGB])
+    read = [features]
+    for branch in arguments.branches:
+        read.append(_state_branch(spec, arguments, branch, read))
+    fused = _state_trunk(spec, "reconstruction", "reconstruction", channels, arguments.reconstruction_blocks, read)
+    upsample(spec, fused, channels, arguments.upsampler_channels, arguments.upscale_factors)
+    return spec.layout()
+
+
+def _state_trunk(
+    spec: Specification, name: str, part: str, channels: int, blocks: int, inputs: list[Slot], writers: tuple[str, ...] = ()
+) -> Slot:
+    """State a convolution and residual blocks; returns the slot of the stream. writers: who else starts it."""
+    stream = spec.stream(f"{name}.stream", channels, part=part, writers=[*writers, f"{name}.first"])
+    spec.conv(f"{name}.first", 3, [*inputs, *([stream] if writers else [])], stream)
+    for block in range(blocks):
+        spec.block(f"{name}.blocks.{block}", f"{name}.stream", part=part)
+    return stream
+
+
+def _state_branch(spec: Specification, arguments: BasicVSRPPArguments, branch: str, read: list[Slot]) -> Slot:
+    """State a branch, which reads a frame's features and the branches before it; returns the slot of its state."""
+    align, channels = f"deform_align.{branch}", arguments.channels
+    trunk = f"backbone.{branch}"
+    stream = _state_trunk(spec, trunk, branch, channels, arguments.blocks, read, writers=(f"{align}.deform",))
+    guide = [stream, read[0], stream, Slot(2 * 2)]
+    for place in OFFSET_CONVS[:-1]:
+        slot = spec.filters(f"{align}.conv_offset.{place}", 3, guide, channels, part=branch, kind="offset")
+        guide = [slot]
+    spec.conv(f"{align}.conv_offset.{OFFSET_CONVS[-1]}", 3, guide, Slot(3 * arguments.deformable_groups * 3**2))
+    spec.conv(f"{align}.deform", 3, [stream, stream], stream)
+    return stream
 
 
 def basicsr_names(arguments: BasicVSRPPArguments) -> dict[str, str]:

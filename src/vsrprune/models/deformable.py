@@ -70,6 +70,26 @@ class DeformableConv2d(nn.Conv2d):
         return F.conv2d(torch.cat(columns, dim=1).flatten(1, 2), weight.flatten(1)[..., None, None], bias)
 
 
+class GatedDeformableConv2d(DeformableConv2d):
+    """A deformable convolution whose output channels carry scaling factors, as GatedConv2d's do."""
+
+    input_gate = None
+
+    def __init__(self, conv: DeformableConv2d) -> None:
+        inputs, outputs = conv.in_channels, conv.out_channels
+        super().__init__(inputs, outputs, conv.kernel_size[0], conv.deformable_groups, conv.channel_groups)
+        self.gate = nn.Parameter(torch.ones(outputs))
+        self.to(conv.weight).load_state_dict({"weight": conv.weight, "bias": conv.bias}, strict=False)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight (out, in, k, k) and bias (out,) with the gates multiplied in."""
+        return self.weight * self.gate.view(-1, 1, 1, 1), self.bias * self.gate
+
+    def forward(self, input: Tensor, offset: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        """As without gates."""
+        return self.convolve(input, offset, mask, *self.folded())
+
+
 class GuidedDeformableConv2d(nn.Module):
     """A deformable convolution whose offsets and masks a convolution reads from other features (EDVR's DCN pack).
 

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrprune.models.basicvsr import VSROutput
+from vsrprune.channels import ChannelLayout
 from vsrprune.models.basicvsr_channels import RGB
 from vsrprune.models.deformable import GuidedDeformableConv2d
-from vsrprune.models.edvr_channels import LEVELS, EDVRArguments, window_indices
+from vsrprune.models.edvr_channels import LEVELS, EDVRArguments, edvr_layout, window_indices
 from vsrprune.models.layers import plain_conv
+from vsrprune.models.network import VSROutput
 from vsrprune.models.reconstruction import Upsampler, residual_blocks
 
 MULTIPLE = 2 ** (len(LEVELS) - 1)  # sides must halve down to the coarsest level
@@ -27,7 +28,7 @@ class EDVR(Upsampler):
 
     def __init__(self, arguments: EDVRArguments) -> None:
         super().__init__(arguments)
-        self.arguments = arguments
+        self.reach = arguments.window // 2
         channels = arguments.channels
         self.conv_first = plain_conv(RGB, channels, 3)
         self.feature_extraction = residual_blocks(channels, arguments.extract_blocks)
@@ -39,6 +40,11 @@ class EDVR(Upsampler):
         self.fusion = AttentionFusion(arguments)
         self.reconstruction = residual_blocks(channels, arguments.reconstruction_blocks)
         self.add_upsampler()
+        self.add_gates()
+
+    def channel_layout(self, rule: str) -> ChannelLayout:
+        """Channel groups and convolutions under a residual rule (rsc, aligned, inner)."""
+        return edvr_layout(self.arguments, rule)
 
     def forward(self, frames_NTCHW: Tensor, flows: Mapping[str, Tensor] | None = None) -> VSROutput:
         """Super-resolve clips: (N, T, 3, H, W), RGB in [0, 1], to (N, T, 3, scale*H, scale*W), not clipped.

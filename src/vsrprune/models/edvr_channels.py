@@ -6,8 +6,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vsrprune.channels import ChannelLayout, Slot
 from vsrprune.errors import UserError
 from vsrprune.models.argument_checks import check_counts, check_deformable_groups, check_slope, check_upscale_factors
+from vsrprune.models.basicvsr_channels import upsample
+from vsrprune.specification import RGB, Specification
 
 LEVELS = (1, 2, 3)  # of the feature pyramid; level n has 1/2**(n-1) of the side
 
@@ -53,6 +56,84 @@ class EDVRArguments:
     def branches(self) -> tuple[str, ...]:
         """Propagation branches: there are none."""
         return ()
+
+
+def edvr_layout(arguments: EDVRArguments, rule: str) -> ChannelLayout:
+    """Groups and convolutions of EDVR under a residual rule.
+
+    Residual blocks and the upsampler are cut. Alignment (PCD) and attention (TSA) are not, except where the streams
+    pass through them: what makes offsets and weights is small, and wrong offsets cost more than channels.
+    """
+    spec, channels = Specification(rule), arguments.channels
+    whole, part = Slot(channels), "features"
+    features = spec.stream("feature_extraction.stream", channels, part=part, writers=["conv_first"])
+    spec.conv("conv_first", 3, [RGB], features)
+    for block in range(arguments.extract_blocks):
+        spec.block(f"feature_extraction.{block}", "feature_extraction.stream", part=part)
+    for level, read in ((2, features), (3, whole)):
+        side = 1 / 2 ** (level - 1)
+        spec.conv(f"conv_l{level}_1", 3, [read], whole, scale=side)
+        spec.conv(f"conv_l{level}_2", 3, [whole], whole, scale=side)
+    _state_alignment(spec, arguments, features)
+    _state_fusion(spec, arguments)
+    stream = spec.stream("reconstruction.stream", channels, part="reconstruction", writers=FUSED)
+    _state_places(spec, arguments, stream)
+    for block in range(arguments.reconstruction_blocks):
+        spec.block(f"reconstruction.{block}", "reconstruction.stream", part="reconstruction")
+    upsample(spec, stream, channels, arguments.upsampler_channels, arguments.upscale_factors)
+    return spec.layout()
+
+
+# What the reconstruction's stream starts from: fused features times attention, plus what attention adds.
+FUSED = ("fusion.feat_fusion", "fusion.spatial_attn5", "fusion.spatial_attn_add2")
+
+
+def _state_alignment(spec: Specification, arguments: EDVRArguments, features: Slot) -> None:
+    """PCD, which runs once for every frame of a window."""
+    times, whole = arguments.window, Slot(arguments.channels)
+    offsets = Slot(3 * arguments.deformable_groups * 3**2)
+    for level in reversed(LEVELS):
+        read = features if level == LEVELS[0] else whole
+        side, coarsest = 1 / 2 ** (level - 1), level == LEVELS[-1]
+        guides = [whole] if coarsest else [whole, whole]
+        pack = f"pcd_align.dcn_pack.l{level}"
+        for name, inputs, output in (
+            (f"pcd_align.offset_conv1.l{level}", [read, read], whole),
+            (f"pcd_align.offset_conv2.l{level}", guides, whole),
+            *(() if coarsest else ((f"pcd_align.offset_conv3.l{level}", [whole], whole),)),
+            (f"{pack}.conv_offset", [whole], offsets),
+            (f"{pack}.deform", [read], whole),
+            *(() if coarsest else ((f"pcd_align.feat_conv.l{level}", [whole, whole], whole),)),
+        ):
+            spec.conv(name, 3, inputs, output, scale=side, times=times)
+    spec.conv("pcd_align.cas_offset_conv1", 3, [whole, features], whole, times=times)
+    spec.conv("pcd_align.cas_offset_conv2", 3, [whole], whole, times=times)
+    spec.conv("pcd_align.cas_dcnpack.conv_offset", 3, [whole], offsets, times=times)
+    spec.conv("pcd_align.cas_dcnpack.deform", 3, [whole], whole, times=times)
+
+
+def _state_fusion(spec: Specification, arguments: EDVRArguments) -> None:
+    """TSA up to the attention over places, at half and a quarter of the side."""
+    whole, window = Slot(arguments.channels), [Slot(arguments.channels)] * arguments.window
+    both = [whole, whole]
+    spec.conv("fusion.temporal_attn1", 3, [whole], whole)
+    spec.conv("fusion.temporal_attn2", 3, [whole], whole, times=arguments.window)
+    spec.conv("fusion.spatial_attn1", 1, window, whole)
+    spec.conv("fusion.spatial_attn2", 1, both, whole, scale=1 / 2)
+    spec.conv("fusion.spatial_attn3", 3, [whole], whole, scale=1 / 2)
+    spec.conv("fusion.spatial_attn4", 1, [whole], whole, scale=1 / 2)
+    spec.conv("fusion.spatial_attn_l1", 1, [whole], whole, scale=1 / 2)
+    spec.conv("fusion.spatial_attn_l2", 3, both, whole, scale=1 / 4)
+    spec.conv("fusion.spatial_attn_l3", 3, [whole], whole, scale=1 / 4)
+
+
+def _state_places(spec: Specification, arguments: EDVRArguments, stream: Slot) -> None:
+    """The end of TSA, whose output is the stream of the reconstruction."""
+    whole, window = Slot(arguments.channels), [Slot(arguments.channels)] * arguments.window
+    spec.conv("fusion.feat_fusion", 1, window, stream)
+    spec.conv("fusion.spatial_attn5", 3, [whole], stream)
+    spec.conv("fusion.spatial_attn_add1", 1, [stream], whole)
+    spec.conv("fusion.spatial_attn_add2", 1, [whole], stream)
 
 
 def window_indices(center: int, length: int, window: int) -> list[int]:

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from vsrprune.models.basicvsr import BasicVSR, Flows
 from vsrprune.models.basicvsr_channels import RGB, trunk
 from vsrprune.models.device_operations import FORMATS, gather, scatter_
-from vsrprune.models.layers import ResidualBlock, warp
+from vsrprune.models.layers import ResidualBlock, enlarge, warp
 from vsrprune.operations import grid
 
 READS = ("gather", "whole")
@@ -208,15 +208,13 @@ class FrozenBasicVSR(nn.Module):
             orders[branch] = frozen.order
             self.add_module(trunk(branch), frozen)
         self._upsampler = network
-        self._fusion_order = _joined(list(orders.values()))
-        self._frozen_head(network)
-
-    def _frozen_head(self, network: BasicVSR) -> None:
-        """The convolution that reads the states first, its inputs in the order of the permuted states."""
-        name = "fusion" if self.arguments.bidirectional else "upconv1"
-        head = cast(nn.Conv2d, network.get_submodule(name))
+        # The convolutions up to conv_last, and the factors by which pixel shuffles follow them; 1 for none.
+        upconvs = [(f"upconv{index}", factor) for index, factor in enumerate(self.arguments.upscale_factors, start=1)]
+        self._convs = [*[("fusion", 1)] * self.arguments.bidirectional, *upconvs, ("conv_hr", 1)]
+        # The first reads the states: its inputs in the order of the permuted ones.
+        head = cast(nn.Conv2d, network.get_submodule(self._convs[0][0]))
         assert head.bias is not None
-        self.register_buffer("head_weight", head.weight.detach()[:, self._fusion_order].contiguous())
+        self.register_buffer("head_weight", head.weight.detach()[:, _joined(list(orders.values()))].contiguous())
         self.register_buffer("head_bias", head.bias.detach())
 
     def flows(self, frames_NTCHW: Tensor) -> Flows:
@@ -257,21 +255,17 @@ class FrozenBasicVSR(nn.Module):
     @torch.inference_mode()
     def upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
         """Fuse the states of a frame, in the order of the arguments' branches, and enlarge."""
-        network, slope = self._upsampler, self.arguments.slope
-        x_NCHW = states[0]
-        first = 0
-        if self.arguments.bidirectional:
-            joined_NCHW = torch.cat(list(states), dim=1)
-            x_NCHW = F.leaky_relu_(F.conv2d(joined_NCHW, self.head_weight, self.head_bias), slope)
-        else:
-            first = 1
-            x_NCHW = F.conv2d(x_NCHW, self.head_weight, self.head_bias, padding=1)
-            x_NCHW = F.leaky_relu_(F.pixel_shuffle(x_NCHW, self.arguments.upscale_factors[0]), slope)
-        for index, factor in list(enumerate(self.arguments.upscale_factors, start=1))[first:]:
-            x_NCHW = F.leaky_relu_(F.pixel_shuffle(network.get_submodule(f"upconv{index}")(x_NCHW), factor), slope)
-        detail_NCHW: Tensor = network.conv_last(F.leaky_relu_(network.conv_hr(x_NCHW), slope))
-        scale = float(self.arguments.scale)
-        return detail_NCHW.add_(F.interpolate(frame_NCHW, scale_factor=scale, mode="bilinear", align_corners=False))
+        x_NCHW = states[0] if len(states) == 1 else torch.cat(list(states), dim=1)
+        for place, (name, factor) in enumerate(self._convs):
+            if place == 0:
+                x_NCHW = F.conv2d(x_NCHW, self.head_weight, self.head_bias, padding=self.head_weight.shape[-1] // 2)
+            else:
+                x_NCHW = self._upsampler.get_submodule(name)(x_NCHW)
+            if factor > 1:
+                x_NCHW = F.pixel_shuffle(x_NCHW, factor)
+            x_NCHW = F.leaky_relu_(x_NCHW, self.arguments.slope)
+        detail_NCHW: Tensor = self._upsampler.conv_last(x_NCHW)
+        return detail_NCHW.add_(enlarge(frame_NCHW, self.arguments.scale))
 
 
 class CompiledBasicVSR:

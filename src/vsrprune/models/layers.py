@@ -116,6 +116,13 @@ class ResidualBlock(nn.Module):
         return update_NCHW
 
 
+def enlarge(frame_NCHW: Tensor, scale: int) -> Tensor:
+    """A frame (N, 3, H, W) bilinearly at (N, 3, scale*H, scale*W), what a network's detail is added to; itself at 1."""
+    if scale == 1:
+        return frame_NCHW
+    return F.interpolate(frame_NCHW, scale_factor=float(scale), mode="bilinear", align_corners=False)
+
+
 def warp(input_NCHW: Tensor, flow_N2HW: Tensor, padding_mode: str = "zeros") -> Tensor:
     """Sample `input_NCHW` at each pixel's position plus its flow (x, y; pixels), bilinearly, corners aligned."""
     height, width = input_NCHW.shape[-2:]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vsrprune.channels import ChannelLayout, PrunePlan, Slot
+from vsrprune.models.deformable import DeformableConv2d
 from vsrprune.models.layers import ResidualBlock
 
 
@@ -91,14 +92,21 @@ def _narrower(conv: nn.Conv2d, inputs: list[int], filters: list[int]) -> nn.Conv
     """A convolution of the same kind with some of the inputs and filters."""
     weight = conv.weight[filters][:, inputs]
     gain = math.sqrt(conv.weight.shape[1] / max(1, len(inputs)))
-    smaller = nn.Conv2d(len(inputs), len(filters), **_options(conv)).to(conv.weight)
+    smaller = _same_kind(conv, inputs, len(filters)).to(conv.weight)
     smaller.weight.copy_(weight * gain)
     if conv.bias is not None and smaller.bias is not None:
         smaller.bias.copy_(conv.bias[filters])
     return smaller
 
 
-def _options(conv: nn.Conv2d) -> dict[str, object]:
+def _same_kind(conv: nn.Conv2d, inputs: list[int], outputs: int) -> nn.Conv2d:
+    if isinstance(conv, DeformableConv2d):
+        groups = [conv.channel_groups[channel] for channel in inputs]
+        return DeformableConv2d(len(inputs), outputs, conv.kernel_size[0], conv.deformable_groups, groups)
+    return nn.Conv2d(len(inputs), outputs, **_options(conv))
+
+
+def _options(conv: nn.Conv2d) -> dict[str, Any]:
     return {
         "kernel_size": conv.kernel_size,
         "stride": conv.stride,

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Self
 
 from torch import Tensor, nn
 
-from vsrprune.channels import RULES, ChannelLayout, PrunePlan
+from vsrprune.channels import RULES, ChannelLayout, ConvLayer, PrunePlan
+from vsrprune.models.deformable import DeformableConv2d, GatedDeformableConv2d
 from vsrprune.models.layers import GatedConv2d
 from vsrprune.models.narrowing import narrow, replace_module
 
@@ -40,9 +41,13 @@ class Network(nn.Module):
 
     arguments: Any
     plan: PrunePlan | None = None
-    flow_net: nn.Module | None = None
+    flow_net: nn.Module | None
     reach: int | None = None
     checkpoint_frames: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flow_net = None  # of the class it would hide the module
 
     def forward(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> VSROutput:
         """Restore clips: (N, T, 3, H, W), RGB in [0, 1], to (N, T, 3, scale*H, scale*W), not clipped.
@@ -82,7 +87,7 @@ class Network(nn.Module):
 
     def gate_parameters(self) -> list[nn.Parameter]:
         """Every gate (scaling factor) of the network, whatever the rule; none if it is compact."""
-        layers = [module for module in self.modules() if isinstance(module, GatedConv2d)]
+        layers = [module for module in self.modules() if isinstance(module, GatedConv2d | GatedDeformableConv2d)]
         gates = [gate for layer in layers for gate in (layer.gate, layer.input_gate)]
         return [gate for gate in gates if gate is not None]
 
@@ -90,14 +95,23 @@ class Network(nn.Module):
         """The weights of the flow net; none without one."""
         return list(self.flow_net.parameters()) if self.flow_net is not None else []
 
+    def train_flow(self, trained: bool) -> None:
+        """Let the flow net train, or keep it as it is."""
+        for parameter in self.flow_parameters():
+            parameter.requires_grad_(trained)
+
     def add_gates(self) -> None:
         """Give every convolution the gates that it has under any rule: one pretraining serves all of them."""
         layouts = [self.channel_layout(rule) for rule in RULES]
         gates = {gate for layout in layouts for group in layout.groups for gate in group.gates}
         for conv in layouts[0].convs:
             sides = {gate.side for gate in gates if gate.conv == conv.name}
-            module = self.get_submodule(conv.name)
-            if sides and not isinstance(module, GatedConv2d):
-                assert isinstance(module, nn.Conv2d)
-                gated = GatedConv2d.from_conv(module, conv.filters_per_unit, gated_inputs="input" in sides)
-                replace_module(self, conv.name, gated)
+            if sides:
+                replace_module(self, conv.name, _gated(self.get_submodule(conv.name), conv, "input" in sides))
+
+
+def _gated(module: nn.Module, conv: ConvLayer, gated_inputs: bool) -> nn.Module:
+    if isinstance(module, DeformableConv2d):
+        return GatedDeformableConv2d(module)
+    assert isinstance(module, nn.Conv2d), f"{conv.name} is no convolution"
+    return GatedConv2d.from_conv(module, conv.filters_per_unit, gated_inputs)

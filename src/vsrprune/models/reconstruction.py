@@ -1,29 +1,15 @@
-"""What BasicVSR++ and EDVR have in common: runs of residual blocks, and the upsampler that ends the network."""
+"""What networks have in common: runs of residual blocks, and the upsampler that ends the network."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrprune.models.basicvsr_channels import RGB
-from vsrprune.models.layers import ResidualBlock, plain_conv, small_init
-
-
-class UpsamplerArguments(Protocol):
-    """The arguments of a network that its upsampler needs."""
-
-    @property
-    def channels(self) -> int: ...  # noqa: D102
-    @property
-    def upsampler_channels(self) -> int: ...  # noqa: D102
-    @property
-    def upscale_factors(self) -> tuple[int, ...]: ...  # noqa: D102
-    @property
-    def scale(self) -> int: ...  # noqa: D102
-    @property
-    def slope(self) -> float: ...  # noqa: D102
+from vsrprune.models.layers import ResidualBlock, enlarge, plain_conv, small_init
+from vsrprune.models.network import Network
 
 
 def residual_blocks(channels: int, count: int) -> nn.Sequential:
@@ -51,41 +37,36 @@ class ResidualTrunk(nn.Module):
         return output_NCHW
 
 
-class Upsampler(nn.Module):
+class Upsampler(Network):
     """Base of networks that end in pixel shuffles and two convolutions, and add the bilinearly enlarged frame.
 
     The convolutions are members of the network itself, as in BasicSR: upconv1, upconv2, conv_hr, conv_last.
     """
 
-    def __init__(self, arguments: UpsamplerArguments) -> None:
+    def __init__(self, arguments: Any) -> None:
         super().__init__()
-        self._upsampler = arguments
+        self.arguments = arguments
 
     def add_upsampler(self) -> None:
         """Append its convolutions, which read `channels` features: last, so that modules stand in network order."""
-        width = self._upsampler.channels
-        for index, factor in enumerate(self._upsampler.upscale_factors, start=1):
-            last = index == len(self._upsampler.upscale_factors)
-            shuffled = self._upsampler.upsampler_channels if last else width
+        arguments = self.arguments
+        width = arguments.channels
+        for index, factor in enumerate(arguments.upscale_factors, start=1):
+            last = index == len(arguments.upscale_factors)
+            shuffled = arguments.upsampler_channels if last else width
             self.add_module(f"upconv{index}", plain_conv(width, shuffled, 3, filters_per_unit=factor**2))
             width = shuffled
-        self.conv_hr = plain_conv(width, self._upsampler.upsampler_channels, 3)
-        self.conv_last = plain_conv(self._upsampler.upsampler_channels, RGB, 3)
+        self.conv_hr = plain_conv(width, arguments.upsampler_channels, 3)
+        self.conv_last = plain_conv(arguments.upsampler_channels, RGB, 3)
 
     def enlarge(self, features_NCHW: Tensor, frame_NCHW: Tensor) -> Tensor:
         """The output frame (N, 3, scale*H, scale*W), from the features (N, C, H, W) and the input frame."""
         x_NCHW = features_NCHW
-        for index, factor in enumerate(self._upsampler.upscale_factors, start=1):
+        for index, factor in enumerate(self.arguments.upscale_factors, start=1):
             x_NCHW = self.activate(F.pixel_shuffle(self.get_submodule(f"upconv{index}")(x_NCHW), factor))
         detail_NCHW: Tensor = self.conv_last(self.activate(self.conv_hr(x_NCHW)))
-        return detail_NCHW.add_(self._base(frame_NCHW))
+        return detail_NCHW.add_(enlarge(frame_NCHW, self.arguments.scale))
 
     def activate(self, x: Tensor) -> Tensor:
         """Leaky ReLU, in place."""
-        return F.leaky_relu_(x, self._upsampler.slope)
-
-    def _base(self, frame_NCHW: Tensor) -> Tensor:
-        if not self._upsampler.upscale_factors:
-            return frame_NCHW
-        scale = float(self._upsampler.scale)
-        return F.interpolate(frame_NCHW, scale_factor=scale, mode="bilinear", align_corners=False)
+        return F.leaky_relu_(x, self.arguments.slope)

@@ -102,10 +102,9 @@ def part_convs(layout: ChannelLayout, part: str) -> list[ConvLayer]:
     return [conv for conv in layout.convs if part_of(conv) == part]
 
 
-def conv_amount(conv: ConvLayer, counts: Mapping[str, int], amount: str) -> int:
+def conv_amount(conv: ConvLayer, counts: Mapping[str, int], amount: str) -> float:
     """MACs per low-resolution pixel, or parameters, of a convolution."""
-    weights = conv.weights(counts)
-    return conv.scale**2 * weights if amount == "macs" else weights + conv.filters(counts)
+    return conv.macs(counts) if amount == "macs" else conv.weights(counts) + conv.filters(counts)
 
 
 def timed_operations(layout: ChannelLayout, min_kept: int = 1) -> list[Operation]:

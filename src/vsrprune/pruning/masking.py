@@ -22,7 +22,7 @@ def mask_smallest(network: PrunableNetwork, layout: ChannelLayout, ratio: float,
     magnitudes = torch.cat([module.weight.abs().flatten() for module in modules])
     costs = torch.cat(
         [
-            torch.full((module.weight.numel(),), conv.scale**2 if target == "macs" else 1)
+            torch.full((module.weight.numel(),), conv.pixels if target == "macs" else 1)
             for module, conv in zip(modules, layout.convs, strict=True)
         ]
     )
@@ -36,11 +36,11 @@ def mask_smallest(network: PrunableNetwork, layout: ChannelLayout, ratio: float,
         part = magnitudes[start : start + module.weight.numel()]
         module.weight.mul_((part != 0).view_as(module.weight))
         start += module.weight.numel()
-    return Budget(target, dense, dense * (1 - ratio), dense - (int(removed[cut - 1]) if cut else 0))
+    return Budget(target, dense, dense * (1 - ratio), dense - (removed[cut - 1].item() if cut else 0))
 
 
 @torch.no_grad()
-def zero_costs(network: PrunableNetwork, layout: ChannelLayout) -> tuple[int, int]:
+def zero_costs(network: PrunableNetwork, layout: ChannelLayout) -> tuple[float, int]:
     """How many MACs per low-resolution pixel, and parameters, are products with zero weights."""
     zeros = [int((module.weight == 0).sum()) for module in convolutions(network, layout.convs)]
-    return sum(conv.scale**2 * count for conv, count in zip(layout.convs, zeros, strict=True)), sum(zeros)
+    return sum(conv.pixels * count for conv, count in zip(layout.convs, zeros, strict=True)), sum(zeros)

@@ -147,7 +147,7 @@ def select(
     return PrunePlan.cutting(rule, layout, cut)
 
 
-def amount(layout: ChannelLayout, kept: Mapping[str, int], target: str) -> int:
+def amount(layout: ChannelLayout, kept: Mapping[str, int], target: str) -> float:
     """What a target counts, kept: units, MACs per low-resolution pixel, or parameters."""
     if target == "macs":
         return layout.macs_per_pixel(kept)
@@ -163,7 +163,7 @@ def budget(layout: ChannelLayout, plan: PrunePlan, ratio: float, target: str) ->
     return Budget(target, dense, wanted, reached)
 
 
-def _whole(layout: ChannelLayout, target: str) -> int:
+def _whole(layout: ChannelLayout, target: str) -> float:
     return amount(layout, {group.name: group.size for group in layout.groups}, target)
 
 

@@ -14,7 +14,7 @@ from vsrprune.channels import ChannelLayout, PrunePlan
 from vsrprune.data.clips import Clip
 from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
 from vsrprune.errors import UserError
-from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.network import Network
 from vsrprune.protocols import Comparison
 from vsrprune.pruning.gates import zero_cut_gates
 from vsrprune.pruning.selection import select
@@ -44,7 +44,7 @@ class Proof:
     score_clips: clips that trials are scored on, and not fine-tuned on. compared: what of them the PSNR is of.
     """
 
-    dense: BasicVSR
+    dense: Network
     layout: ChannelLayout
     scores: Mapping[str, NDArray[np.float64]]
     rule: str
@@ -104,7 +104,7 @@ class Proof:
             if step in rungs:
                 yield self._psnr(module.network)
 
-    def _psnr(self, network: BasicVSR) -> float:
+    def _psnr(self, network: Network) -> float:
         network, meter = network.to(self.device).eval(), QualityMeter(self.compared)
         for clip in self.score_clips:
             meter.add(clip, super_resolve(network, clip, self.device, mirrored=self.compared.centre)[0])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vsrprune.channels import ChannelLayout
 from vsrprune.data.sampling import Batch
-from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.network import Network
 from vsrprune.models.layers import GatedConv2d
 from vsrprune.pruning.alignment import agreement, alignment_loss, shared_gates
 from vsrprune.pruning.losses import charbonnier
@@ -27,7 +27,7 @@ class Align(TrainingStage):
 
     def __init__(
         self,
-        network: BasicVSR,
+        network: Network,
         layout: ChannelLayout,
         kept: Mapping[str, int],
         *,
@@ -37,7 +37,7 @@ class Align(TrainingStage):
         weight: float,
     ) -> None:
         super().__init__(network, steps, lr, shape="constant")
-        network.flow_net.requires_grad_(False)
+        network.train_flow(False)
         for module in network.modules():
             if isinstance(module, GatedConv2d) and module.input_gate is not None:
                 module.input_gate.requires_grad_(False)

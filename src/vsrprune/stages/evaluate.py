@@ -17,7 +17,7 @@ from vsrprune.data.clips import Clip
 from vsrprune.data.degradation import bicubic_uint8, to_uint8
 from vsrprune.metrics.quality import FrameQuality, frame_quality
 from vsrprune.metrics.temporal import TemporalQuality, TruthMotion, temporal_quality
-from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.network import Network
 from vsrprune.protocols import Comparison
 
 CROP_SIDE = 96  # of the pictures, in high-resolution pixels
@@ -83,10 +83,10 @@ def quality_of(scores: dict[str, FrameQuality]) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def super_resolve(network: BasicVSR, clip: Clip, device: torch.device, mirrored: bool = False) -> tuple[Tensor, Hidden]:
+def super_resolve(network: Network, clip: Clip, device: torch.device, mirrored: bool = False) -> tuple[Tensor, Hidden]:
     """The clip's uint8 output frames and the network's hidden states; the whole sequence at once.
 
-    mirrored: the network sees the clip forth and back, and both outputs of a frame are averaged, as BasicVSR does with
+    mirrored: the network sees the clip forth and back, and both outputs of a frame are averaged, as Network does with
     the seven frames of Vimeo-90K; hidden states are those of the way forth.
     """
     low_TCHW = torch.cat((clip.low_TCHW, clip.low_TCHW.flip(0))) if mirrored else clip.low_TCHW
@@ -100,7 +100,7 @@ def super_resolve(network: BasicVSR, clip: Clip, device: torch.device, mirrored:
 
 
 def bicubic(clip: Clip, scale: int) -> Tensor:
-    """MATLAB's bicubic enlargement, the baseline of every table."""
+    """MATLAB's bicubic enlargement, the baseline of every table; at scale 1 the input itself, bit for bit."""
     return bicubic_uint8(clip.low_TCHW, float(scale))
 
 
@@ -110,7 +110,7 @@ class HiddenError:
     def __init__(self) -> None:
         self._difference: dict[str, dict[int, list[float]]] = {}
 
-    def add(self, pruned: Hidden, dense: Hidden, network: BasicVSR) -> None:
+    def add(self, pruned: Hidden, dense: Hidden, network: Network) -> None:
         """Take in one clip's states; only the channels that the pruned network has are compared."""
         for branch, states in pruned.items():
             kept = network.stream_channels(branch)
@@ -154,9 +154,12 @@ def save_png(frame_CHW: Tensor, path: Path) -> None:
     Image.fromarray(frame_CHW.permute(1, 2, 0).contiguous().numpy()).save(path)
 
 
-def enlarge_nearest(clip: Clip, scale: int) -> Tensor:
-    """The low-resolution frames with every pixel drawn `scale` times as large."""
-    return clip.low_TCHW.repeat_interleave(scale, dim=-1).repeat_interleave(scale, dim=-2)
+def inputs_shown(clip: Clip, scale: int, bicubic_TCHW: Tensor) -> dict[str, Tensor]:
+    """The input beside outputs, by kind: `lr`, every pixel drawn `scale` times as large, and `bicubic`; or `input`."""
+    if scale == 1:
+        return {"input": clip.low_TCHW}
+    nearest_TCHW = clip.low_TCHW.repeat_interleave(scale, dim=-1).repeat_interleave(scale, dim=-2)
+    return {"lr": nearest_TCHW, "bicubic": bicubic_TCHW}
 
 
 def place_json(place: CropPlace) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from vsrprune.data.sampling import Batch
-from vsrprune.models.basicvsr import BasicVSR, Flows
+from vsrprune.models.network import Flows, Network
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.stages.teacher import Teacher
 from vsrprune.stages.training import TrainingStage
@@ -20,10 +20,10 @@ class Finetune(TrainingStage):
     stage = "finetune"
 
     def __init__(
-        self, network: BasicVSR, teacher: Teacher | None, *, train_flow: bool, steps: int, lr: float, shape: str
+        self, network: Network, teacher: Teacher | None, *, train_flow: bool, steps: int, lr: float, shape: str
     ) -> None:
         super().__init__(network, steps, lr, shape)
-        self.network.flow_net.requires_grad_(train_flow)
+        self.network.train_flow(train_flow)
         self._train_flow, self._teacher = train_flow, teacher
 
     def on_fit_start(self) -> None:

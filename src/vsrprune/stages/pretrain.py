@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from vsrprune.data.sampling import Batch
-from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.network import Network
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.stages.training import TrainingStage
 
@@ -28,7 +28,7 @@ class Pretrain(TrainingStage):
     stage = "pretrain"
 
     def __init__(
-        self, network: BasicVSR, steps: int, lr: float, shape: str, trained_flow: TrainedFlow | None = None
+        self, network: Network, steps: int, lr: float, shape: str, trained_flow: TrainedFlow | None = None
     ) -> None:
         super().__init__(network, steps, lr, shape)
         self._trained_flow = trained_flow
@@ -41,7 +41,7 @@ class Pretrain(TrainingStage):
         """The flow net apart, if it is trained already."""
         if self._trained_flow is None:
             return super().parameter_groups()
-        flow = list(self.network.flow_net.parameters())
+        flow = self.network.flow_parameters()
         known = {id(parameter) for parameter in flow}
         rest = [parameter for parameter in self.network.parameters() if id(parameter) not in known]
         return [{"params": rest}, {"params": flow, "lr": self._lr * self._trained_flow.lr_share}]
@@ -52,5 +52,5 @@ class Pretrain(TrainingStage):
         Not requires_grad: it would have to change under way, which data-parallel training does not follow.
         """
         if self._trained_flow is not None and self.global_step < self._trained_flow.frozen_steps:
-            for parameter in self.network.flow_net.parameters():
+            for parameter in self.network.flow_parameters():
                 parameter.grad = None

@@ -7,8 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vsrprune.data.sampling import Batch
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import trunk
+from vsrprune.models.network import Network
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.stages.pretrain import Pretrain, TrainedFlow
 from vsrprune.stages.teacher import Teacher
@@ -25,7 +24,7 @@ class Scratch(Pretrain):
 
     def __init__(
         self,
-        network: BasicVSR,
+        network: Network,
         teacher: Teacher | None,
         *,
         steps: int,
@@ -38,7 +37,7 @@ class Scratch(Pretrain):
         full, taught = network.arguments.channels, network.arguments.branches if teacher and teacher.tf_weight else ()
         widths = {branch: network.stream_channels(branch) for branch in taught}
         self.adaptors = nn.ModuleDict(
-            {trunk(branch): nn.Conv2d(len(kept or range(full)), full, 1) for branch, kept in widths.items()}
+            {_key(branch): nn.Conv2d(len(kept or range(full)), full, 1) for branch, kept in widths.items()}
         )
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -59,5 +58,10 @@ class Scratch(Pretrain):
         return losses
 
     def _adapted(self, branch: str, state_NCHW: Tensor) -> Tensor:
-        adapted: Tensor = self.adaptors[trunk(branch)](state_NCHW)
+        adapted: Tensor = self.adaptors[_key(branch)](state_NCHW)
         return adapted
+
+
+def _key(branch: str) -> str:
+    """A branch's name among modules, where a plain `forward` would hide a method."""
+    return f"{branch}_adaptor"

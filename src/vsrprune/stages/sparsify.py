@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vsrprune.channels import PrunePlan
 from vsrprune.data.sampling import Batch
-from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.network import Network
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.pruning.penalty import Target, penalty_weight
 from vsrprune.stages.training import TrainingStage
@@ -25,7 +25,7 @@ class Sparsify(TrainingStage):
 
     def __init__(
         self,
-        network: BasicVSR,
+        network: Network,
         plan: PrunePlan,
         target: Target,
         *,
@@ -37,7 +37,7 @@ class Sparsify(TrainingStage):
         maximum: float,
     ) -> None:
         super().__init__(network, steps, lr, shape="constant")
-        self.network.flow_net.requires_grad_(False)
+        self.network.train_flow(False)
         self._plan, self._target, self._gate_lr = plan, target, gate_lr
         self._growth, self._interval, self._maximum = growth, growth_interval, maximum
 
@@ -64,7 +64,7 @@ class Sparsify(TrainingStage):
         return {"lambda": self.penalty_weight, **cut_summary(self.network, self._plan, self._target), **by_layer}
 
 
-def gates_apart(network: BasicVSR, gate_lr: float) -> list[dict[str, Any]]:
+def gates_apart(network: Network, gate_lr: float) -> list[dict[str, Any]]:
     """Adam's groups: what asks for a gradient at the stage's rate, and gates at one of their own."""
     gates = network.gate_parameters()
     known = {id(gate) for gate in gates}
@@ -72,7 +72,7 @@ def gates_apart(network: BasicVSR, gate_lr: float) -> list[dict[str, Any]]:
     return [{"params": weights}, {"params": [gate for gate in gates if gate.requires_grad], "lr": gate_lr}]
 
 
-def cut_summary(network: BasicVSR, plan: PrunePlan, target: Target) -> dict[str, float]:
+def cut_summary(network: Network, plan: PrunePlan, target: Target) -> dict[str, float]:
     """Max and mean of what `target` drives to zero, over the cut units; zeros if the plan cuts nothing."""
     values = list(target.magnitudes(network, plan).values())
     if not values:

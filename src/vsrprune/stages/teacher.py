@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vsrprune.models.basicvsr import BasicVSR, Flows, VSROutput
+from vsrprune.models.network import Flows, Network, VSROutput
 from vsrprune.pruning.losses import charbonnier, temporal_loss
 
 Adapt = Callable[[str, Tensor], Tensor]  # branch, hidden state of the student -> in the teacher's channels
@@ -19,7 +19,7 @@ class Teacher:
     alone.
     """
 
-    def __init__(self, network: BasicVSR, tf_weight: float, output_weight: float) -> None:
+    def __init__(self, network: Network, tf_weight: float, output_weight: float) -> None:
         # No module of the student's stage: it stays out of checkpoints and of the optimiser.
         self._network = network.eval().requires_grad_(False)
         self.tf_weight, self._output_weight = tf_weight, output_weight
@@ -32,7 +32,7 @@ class Teacher:
         self,
         frames_NTCHW: Tensor,
         flows: Flows | None,
-        student: BasicVSR,
+        student: Network,
         output: VSROutput,
         adapt: Adapt | None = None,
     ) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vsrprune.data.sampling import Batch
 from vsrprune.errors import TrainingDivergedError
-from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.network import Network
 
 BETAS = (0.9, 0.99)  # one-cycle swings the first between 0.85 and 0.95, PyTorch's default
 FINAL_LR = 1e-7  # of the cosine
@@ -25,7 +25,7 @@ class TrainingStage(pl.LightningModule):
     stage: ClassVar[str]
     log_every: int = 1  # `fit` sets it
 
-    def __init__(self, network: BasicVSR, steps: int, lr: float, shape: str) -> None:
+    def __init__(self, network: Network, steps: int, lr: float, shape: str) -> None:
         super().__init__()
         self.network = network
         self.steps, self._lr, self._shape = steps, lr, shape

@@ -75,6 +75,13 @@ def findings(train: Sequence[ClipSource], test: Sequence[ClipSource], **changes:
     return all_findings(facts, wanted)
 
 
+def test_at_scale_1_nothing_is_said_of_low_resolution(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, test = (clip(tmp_path, f"walk{seed}", scene(seed)) for seed in (0, 7))
+    wanted = wishes(scale=1, patch=HEIGHT)
+    assert check_data([train], [test], wanted, [], Console(width=200)) == 0
+    assert "low-resolution" not in capsys.readouterr().out
+
+
 def the_one(found: Sequence[Finding]) -> Finding:
     assert len(found) == 1, found
     return found[0]
@@ -194,7 +201,7 @@ def test_clips_that_training_cannot_take_are_told(tmp_path: Path) -> None:
     assert [finding.advice.split(", or ")[1] for finding in found] == ["schedule.frames=6", "schedule.patch=12"]
     assert {finding.severity for finding in found} == {"error"}
     halved = the_one(findings([clip(tmp_path / "b", "walk", scene(0))], [], patch=8, halve=True))
-    assert "6 pixels at low resolution" in halved.what
+    assert "its input has 6 pixels a side" in halved.what
 
 
 def test_exit_codes_are_those_of_the_worst() -> None:

@@ -391,6 +391,6 @@ def test_check_clips_names_the_first_clip_that_is_too_short():
 
 @pytest.mark.parametrize(("height", "width"), [(8, 12), (12, 8)])
 def test_check_clips_names_a_clip_that_is_too_small(height, width):
-    expected = rf"clip run is {width}x{height} at low resolution.*patches of 10x10.*schedule\.patch=8 or less"
+    expected = rf"the input of clip run is {width}x{height}, .*patches of 10x10.*schedule\.patch=8 or less"
     with pytest.raises(UserError, match=expected):
         check_clips([low_clip("walk", 5, 12, 12), low_clip("run", 5, height, width)], frames=5, patch=10)

@@ -184,6 +184,17 @@ def test_reds4_alone(tmp_path: Path, layout: str) -> None:
     assert len(low_folders(found)) == 4
 
 
+@pytest.mark.parametrize("layout", ["sharp_bicubic", "BIx4"])
+def test_at_scale_1_the_truth_alone_is_read(tmp_path: Path, layout: str) -> None:
+    """A folder of low-resolution frames that names no scale is not taken for one of full-size inputs."""
+    found = find_set("reds4", "data.path", str(tree_of(tmp_path, REDS4, low=layout)), "bi", 1)
+    assert names(found) == ([], list(REDS4))
+    assert not any(clip.low_files for clip in found.val)
+    assert found.notes == ()
+    for clip in read_clips([], found.val, Reading(scale=1)).val:
+        assert torch.equal(clip.low_TCHW, clip.high_TCHW)
+
+
 # Vimeo-90K
 
 

@@ -299,6 +299,30 @@ def test_other_scales(factors: tuple[int, ...]) -> None:
     assert output.frames_NTCHW.shape == (1, 2, 3, 5 * scale, 6 * scale)
 
 
+@both_directions
+def test_at_scale_1_detail_is_added_to_the_frame_itself(bidirectional: bool) -> None:
+    network = random_network(bidirectional, upscale_factors=())
+    assert network.arguments.scale == 1
+    assert not [name for name in network.state_dict() if "upconv" in name]
+    frames_NTCHW = random_clip(3, 5, 6)
+    with torch.no_grad():
+        for parameter in network.conv_last.parameters():
+            parameter.zero_()
+        assert torch.equal(network(frames_NTCHW).frames_NTCHW, frames_NTCHW)
+
+
+@both_directions
+@every_rule
+def test_at_scale_1_there_are_no_shuffle_groups(rule: str, bidirectional: bool) -> None:
+    layout = basicvsr_layout(small_arguments(bidirectional=bidirectional, upscale_factors=()), rule)
+    kinds = [group.kind for group in layout.groups if group.part == "upsampler"]
+    assert kinds == (["fusion", "reconstruction"] if bidirectional else ["reconstruction"])
+    (conv_hr,) = [conv for conv in layout.convs if conv.name == "conv_hr"]
+    stream = "forward_trunk.stream" if rule == "aligned" else None
+    assert conv_hr.inputs[0].group == ("fusion" if bidirectional else stream)
+    assert conv_hr.scale == 1
+
+
 def test_unidirectional_has_no_backward_and_no_fusion() -> None:
     network = BasicVSR(small_arguments(bidirectional=False))
     assert network.arguments.branches == ("forward",)
@@ -544,8 +568,10 @@ def test_residual_convolutions_start_small() -> None:
     [
         ({"channels": 0}, r"model\.channels must be at least 1; got 0"),
         ({"flow_kernel": 4}, r"model\.flow_kernel must be odd; got 4"),
-        ({"upscale_factors": (2, 1)}, r"model\.upscale_factors must be one or more factors >= 2"),
-        ({"upscale_factors": ()}, r"model\.upscale_factors"),
+        (
+            {"upscale_factors": (2, 1)},
+            r"model\.upscale_factors must be factors >= 2, or none for scale 1; got \(2, 1\)",
+        ),
         ({"flow_widths": ()}, r"model\.flow_widths"),
         ({"slope": 1.0}, r"model\.slope must be in \[0, 1\); got 1\.0"),
     ],

@@ -72,6 +72,18 @@ def test_every_scale_and_share(factors: tuple[int, ...], share: float) -> None:
     torch.testing.assert_close(FrozenBasicVSR(network, lambda shape: Form())(clip_NTCHW), expected)
 
 
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("rule", RULES)
+def test_scale_1(rule: str, bidirectional: bool) -> None:
+    network = compact_network(rule, bidirectional, upscale_factors=())
+    clip_NTCHW = torch.rand(2, 3, 3, 9, 7, dtype=torch.float64)
+    with torch.no_grad():
+        expected = network(clip_NTCHW).frames_NTCHW
+    assert expected.shape == clip_NTCHW.shape
+    frozen = FrozenBasicVSR(network, lambda shape: Form())
+    torch.testing.assert_close(frozen(clip_NTCHW), expected, rtol=1e-11, atol=1e-11)
+
+
 def test_the_network_that_is_frozen_stays_as_it_was() -> None:
     network = compact_network("rsc")
     before = {name: value.clone() for name, value in network.state_dict().items()}

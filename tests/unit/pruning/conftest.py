@@ -16,6 +16,7 @@ def _random_network(
     channels: int = 4,
     blocks: int = 2,
     upsampler_channels: int = 5,
+    upscale_factors: tuple[int, ...] = (2, 2),
     slope: float = 0.1,
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
@@ -25,6 +26,7 @@ def _random_network(
         blocks=blocks,
         upsampler_channels=upsampler_channels,
         bidirectional=bidirectional,
+        upscale_factors=upscale_factors,
         slope=slope,
         **FLOW,
     )

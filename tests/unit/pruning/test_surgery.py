@@ -86,6 +86,15 @@ def test_every_activation_slope(slope: float, rule: str, random_network, random_
 
 
 @every_rule
+@both_directions
+@pytest.mark.parametrize("make_plan", [one_channel_plan, half_plan])
+def test_scale_1(make_plan, bidirectional, rule, random_network, random_clip) -> None:
+    network = random_network(bidirectional, upscale_factors=())
+    error = equivalence_error(network, make_plan(network, rule), random_clip(3, 7, 9), torch.float64)
+    assert error <= TOLERANCE
+
+
+@every_rule
 def test_float32_error_is_rounding_only(rule: str, random_network, random_clip) -> None:
     network = random_network(dtype=torch.float32)
     plan = half_plan(network, rule)

@@ -25,11 +25,16 @@ SETS: dict[str, Callable[[Path, str, int], Found]] = {
 
 
 def find_set(name: str, knob: str, path: str, low: str, scale: int) -> Found:
-    """The clips of a set under the folder that `knob` names."""
+    """The clips of a set under the folder that `knob` names; at scale 1 their full-size frames alone."""
     root = Path(path).expanduser()
     if not path or not root.is_dir():
         raise UserError(f"{knob} must be the folder of {name}; got {path!r}")
-    return SETS[name](root, low, scale)
+    found = SETS[name](root, low, scale)
+    if scale > 1:
+        return found
+    # Nothing of the size of the truth is on disk; a set whose low-resolution folder names no scale has found that.
+    train, val = ([ClipSource(clip.name, clip.files) for clip in clips] for clips in (found.train, found.val))
+    return Found(train, val)
 
 
 def narrowed(knob: str, clips: Sequence[ClipSource], names: Sequence[str]) -> list[ClipSource]:

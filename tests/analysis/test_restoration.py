@@ -1,0 +1,76 @@
+"""Runs of tasks at scale 1 beside those of super-resolution: what outputs are compared with has its own name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from comparisons import difference_table, published_table, seed_table
+from drawings import quality
+from figures import FIGURES, chosen_run
+from report import build
+from report_data import MEASURES, crop_table, measure_label, reference_table, run_table
+from runs import Runs, load_runs
+from tables import build_table
+
+MakeRun = Callable[..., Path]
+SCALE_1 = {"model__upscale_factors": [], "task": {"name": "denoise", "sigma": 25.0}}
+
+
+@pytest.fixture
+def restoring(tmp_path: Path, make_run: MakeRun) -> Runs:
+    for ratio in (0.3, 0.5):
+        crops = make_run(tmp_path, f"denoise{ratio}", ratio=ratio, psnr=31 - ratio, **SCALE_1) / "crops"
+        (crops / "the_walk_bicubic.png").rename(crops / "the_walk_input.png")
+        (crops / "the_walk_lr.png").unlink()
+    return load_runs([str(tmp_path)])
+
+
+def test_no_label_says_bicubic(restoring: Runs, tmp_path: Path) -> None:
+    assert {run.result.baseline for run in restoring.finished} == {"input"}
+    labels = [measure_label(item, restoring) for item in MEASURES]
+    assert "PSNR input" in labels
+    assert "gain over input" in labels
+    table = seed_table(restoring)
+    (axes,) = quality(table, table, table.iloc[:0], "macs_kept", "MACs").axes
+    assert [line.get_label() for line in axes.get_lines()][-1] == "input"
+    assert list(crop_table(restoring.finished[0], most=1)["kind"]) == ["input", "dense", "pruned", "truth"]
+    crops = FIGURES["qualitative"](restoring, chosen_run(restoring, "")).axes
+    assert [axes.get_xlabel().split("\n")[0] for axes in crops][1:3] == ["input", "dense"]
+    page = build([str(tmp_path)])
+    assert "dashed line input" in page
+    assert "gain over input" in page
+    data = json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[0])
+    assert [(row["name"], row["baseline"]) for row in data["references"]] == [("tiny, demo, denoise", "input")]
+    assert "(task=denoise, task.sigma=25)" in build_table(restoring, "main").note
+
+
+def test_tasks_are_settings_of_their_own_and_no_ablation(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "sr")
+    make_run(tmp_path, "denoise", **SCALE_1)
+    make_run(tmp_path, "strong", **{**SCALE_1, "task": {"name": "denoise", "sigma": 50.0}})
+    make_run(tmp_path, "deblur", model__upscale_factors=[], task={"name": "deblur", "blur_frames": 7})
+    runs = load_runs([str(tmp_path)])
+    assert runs.varying == ["task", "task.sigma"]
+    assert [runs.label(run, without=["task.sigma"]) for run in runs.finished] == ["sr", "denoise", "denoise", "deblur"]
+    assert difference_table(runs).empty
+    assert list(reference_table(run_table(runs))["baseline"]) == ["bicubic", "input", "input"]
+
+
+def test_results_from_before_there_were_tasks_are_of_super_resolution(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "old", seed=0)
+    make_run(tmp_path, "new", seed=1, task={"name": "sr"})
+    runs = load_runs([str(tmp_path)])
+    assert runs.varying == []
+    assert list(seed_table(runs)["seeds"]) == [2]
+
+
+@pytest.mark.parametrize(("factors", "shown"), [([2, 2], True), ([4], True), ([2], False), ([], False)])
+def test_published_rows_are_of_a_scale_of_four(
+    factors: list[int], shown: bool, tmp_path: Path, make_run: MakeRun
+) -> None:
+    make_run(tmp_path, "job", model__upscale_factors=factors, data__name="vid4")
+    assert published_table(load_runs([str(tmp_path)])).empty != shown

@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from vsrprune.channels import PARTS
 from vsrprune.errors import UserError
 from vsrprune.failures import CARD, STATE, FailureCard
 from vsrprune.jobs import read_measured
@@ -24,6 +23,9 @@ KNOBS = ("model", "data", "task", "schedule", "method", "rule", "scope", "score"
          "round_to", "min_kept", "rounds", "parts", "ratio")  # fmt: skip
 
 IMPLIED_BY = {"model.upscale_factors": "task"}  # values inside a group that another one sets
+ALL_PARTS = "all parts"
+ALL_PARTS_BEFORE = "backward+forward+upsampler"  # how results named them before other networks came
+
 IMPLIED = ("rule", "scope", "score", "tf_weight")  # knobs that methods set in conf/method
 
 # The order of values in figures and tables; the first is an ablation's reference. Others follow in ascending order.
@@ -32,7 +34,7 @@ VALUES = {
     "scope": ("global", "local", "per_layer"),
     "score": ("l1", "l1_first", "gate", "random"),
     "method": ("ssl", "ssl_distill", "assl", "srp", "l1", "random", "lite", "distill", "unstructured"),
-    "parts": ("+".join(PARTS), *PARTS),
+    "parts": (ALL_PARTS,),
     "task": ("sr", "denoise", "deblur"),
     "order": ("min", "max"),
 }
@@ -53,7 +55,8 @@ class Run:
         values = {**self.result.knobs, "task": self.result.task}
         groups = {name: values[name]["name"] for name in ("model", "data", "task", "schedule", "method")}
         flat = {name: values[name] for name in (*KNOBS, *SEEDS) if name in values and name not in groups}
-        parts = "+".join(values.get("parts", PARTS))
+        parts = "+".join(values.get("parts", ()))
+        parts = ALL_PARTS if parts in ("", ALL_PARTS_BEFORE) else parts
         return {"rounds": 1, **dict(_flattened(values)), **flat, **groups, "rule": self.result.rule, "parts": parts}
 
     @cached_property

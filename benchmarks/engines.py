@@ -32,7 +32,7 @@ from vsrprune.metrics.latency import fastest_milliseconds, milliseconds
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import BasicVSRArguments
 from vsrprune.models.files import save_network
-from vsrprune.models.frozen import freeze
+from vsrprune.models.freezing import freeze
 from vsrprune.pruning.selection import select
 from vsrprune.pruning.surgery import compact
 

@@ -42,7 +42,8 @@ from vsrprune.metrics.memory import peak_memory
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import RGB, BasicVSRArguments, trunk
 from vsrprune.models.device_operations import FORMATS, time_tables
-from vsrprune.models.frozen import Form, FrozenBasicVSR, freeze
+from vsrprune.models.freezing import freeze
+from vsrprune.models.frozen import Form, FrozenBasicVSR
 from vsrprune.models.layers import warp
 from vsrprune.operations import TimeTable
 from vsrprune.progress import StageProgress
@@ -150,13 +151,13 @@ def tables_of(layout: ChannelLayout, size: tuple[int, int], device: torch.device
 
 def frozen(arguments: BasicVSRArguments, plan: PrunePlan, clip: Tensor) -> FrozenBasicVSR:
     """A network of this plan in its fastest form."""
-    network = BasicVSR(arguments, plan).to(clip.device).eval()
+    network = BasicVSR(arguments).with_plan(plan).to(clip.device).eval()
     return freeze(network, clip, partial(fastest_milliseconds, device=clip.device))[0]
 
 
 def gathering(arguments: BasicVSRArguments, plan: PrunePlan, clip: Tensor) -> FrozenBasicVSR:
     """A network of this plan with gather and index-add in every block, in the better memory format."""
-    network = BasicVSR(arguments, plan).to(clip.device).eval()
+    network = BasicVSR(arguments).with_plan(plan).to(clip.device).eval()
     candidates = [
         FrozenBasicVSR(network, lambda shape: Form()).to(memory_format=memory_format)  # type: ignore[call-overload]
         for memory_format in FORMATS.values()

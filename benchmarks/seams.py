@@ -19,7 +19,8 @@ from vsrprune.data.clips import make_clip
 from vsrprune.data.reading import read_frames
 from vsrprune.data.sources import ClipSource
 from vsrprune.metrics.latency import fastest_milliseconds
-from vsrprune.models.frozen import FrozenBasicVSR, freeze
+from vsrprune.models.freezing import freeze
+from vsrprune.models.frozen import FrozenBasicVSR
 from vsrprune.streaming import Pieces, super_resolve
 from vsrprune.trained import load_trained
 

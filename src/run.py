@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from vsrprune.config import Config, validate
+from vsrprune.config import Config, ModelConfig, validate
 from vsrprune.door import explained, open_door, register_resolvers
 from vsrprune.errors import PreemptedError, UserError
 from vsrprune.failures import card_of_error, retry_command
@@ -27,7 +27,7 @@ from vsrprune.protocols import BICUBIC, BLUR
 from vsrprune.runner import open_store, run_job
 from vsrprune.sweep_table import Row, print_layers, print_plan, print_results
 
-ConfigStore.instance().store(name="schema", node=Config)
+ConfigStore.instance().store(name="schema", node=Config(model=ModelConfig()))
 register_resolvers()
 
 

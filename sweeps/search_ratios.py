@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # as for src/run.py:
 from vsrprune.door import explained, open_door, register_resolvers
 from vsrprune.search.config import SearchJobConfig, validate_search
 
-ConfigStore.instance().store(name="schema", node=SearchJobConfig)
+ConfigStore.instance().store(name="schema", node=SearchJobConfig(model=ModelConfig()))
 register_resolvers()
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import yaml
 
-from vsrprune.channels import PARTS
 from vsrprune.errors import UserError, one_of
 from vsrprune.methods.table import METHODS
 from vsrprune.protocols import BICUBIC, BLUR, OWN, PROTOCOLS, Comparison, comparison
@@ -43,18 +42,56 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 @dataclass
 class ModelConfig:
-    """Arguments of the network; see vsrprune.models.basicvsr_channels."""
+    """An architecture (a name in models.architectures) and its arguments; None are those that it does not read.
 
-    name: str = "basicvsr_tiny"
-    channels: int = 16
-    blocks: int = 3
-    upsampler_channels: int = 16
-    bidirectional: bool = True
+    name: of the preset.
+    """
+
+    name: str = ""
+    network: str = "basicvsr"
     upscale_factors: list[int] = field(default_factory=lambda: [2, 2])
-    slope: float = 0.1
-    flow_levels: int = 3
-    flow_kernel: int = 3
-    flow_widths: list[int] = field(default_factory=lambda: [16, 16])
+    channels: int | None = None
+    blocks: int | None = None
+    upsampler_channels: int | None = None
+    bidirectional: bool | None = None
+    slope: float | None = None
+    flow_levels: int | None = None
+    flow_kernel: int | None = None
+    flow_widths: list[int] | None = None
+    extract_blocks: int | None = None
+    reconstruction_blocks: int | None = None
+    deformable_groups: int | None = None
+    max_residue: float | None = None
+    window: int | None = None
+    groups: int | None = None
+    reduction: int | None = None
+    residual_scale: float | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The arguments that have a value."""
+        values = {name: value for name, value in asdict(self).items() if name not in ("name", "network")}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells a network from others; the first architecture goes without saying, as it did before others came."""
+        return ({} if self.network == "basicvsr" else {"network": self.network}) | self.given
+
+
+def tiny_model() -> ModelConfig:
+    """The model of conf/config.yaml's defaults."""
+    return ModelConfig(
+        name="basicvsr_tiny",
+        channels=16,
+        blocks=3,
+        upsampler_channels=16,
+        bidirectional=True,
+        slope=0.1,
+        flow_levels=3,
+        flow_kernel=3,
+        flow_widths=[16, 16],
+    )
 
 
 @dataclass
@@ -301,7 +338,7 @@ class Config:
     order: str = "min"
     tf_weight: float = 1.0
     min_kept: int = 1
-    parts: list[str] = field(default_factory=lambda: list(PARTS))
+    parts: list[str] = field(default_factory=list)
     round_to: Any = 1
     rounds: int = 1
     seed: int = 0
@@ -313,7 +350,7 @@ class Config:
     pretrained_flow: str = ""
     store_dir: str = "store"
     runs_dir: str = "runs"
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(default_factory=tiny_model)
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -331,9 +368,8 @@ class Config:
 
     @property
     def parts_cut(self) -> list[str] | None:
-        """The parts of the network that may be cut, in its order; None for all."""
-        parts = [part for part in PARTS if part in self.parts]
-        return None if len(parts) == len(PARTS) else parts
+        """The parts of the network that may be cut; None for all."""
+        return list(self.parts) or None
 
     def in_round(self, cut_round: int) -> Config:
         """The same with what is to be cut by the end of a round, 1 to `rounds`: equal steps towards `ratio`."""
@@ -353,6 +389,7 @@ class Config:
         """All values, nested; without what differs between machines, and with what the protocol decides."""
         values = asdict(self)
         values["task"] = {"name": self.task.name, **self.task.options}
+        values["model"] = {"name": self.model.name, **self.model.identity}
         values["data"] |= {"channel": self.comparison.channel, "crop": self.comparison.crop}
         for name in ("store_dir", "runs_dir", "dry_run", "doctor", "launcher", "tracking", "store"):
             del values[name]
@@ -381,10 +418,8 @@ def _check_choices(config: Config) -> None:
     one_of("score", config.score, ("l1", "l1_first", "gate", "random"))
     one_of("order", config.order, ("min", "max"))
     one_of("until", config.until, STAGES)
-    for part in config.parts:
-        one_of("parts", part, PARTS)
-    if not config.parts or len(set(config.parts)) < len(config.parts):
-        raise UserError(f"parts must name one or more of {', '.join(PARTS)}, each once; got {list(config.parts)}")
+    if len(set(config.parts)) < len(config.parts):
+        raise UserError(f"parts must name each part once, or none for all; got {list(config.parts)}")
     one_of("task.name", config.task.name, TASKS)
     one_of("method.name", config.method.name, METHODS)
     one_of("data.degradation", config.data.degradation, DEGRADATIONS)

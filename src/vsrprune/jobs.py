@@ -26,9 +26,9 @@ from vsrprune.data.sources import (
     sizes_identity,
     split_clips,
 )
-from vsrprune.errors import UserError
+from vsrprune.errors import UserError, one_of
 from vsrprune.keys import DataIdentity, StagePlan, plan_stages
-from vsrprune.models.basicvsr_channels import BasicVSRArguments, basicvsr_layout
+from vsrprune.models.architectures import ARCHITECTURES
 from vsrprune.protocols import PROTOCOLS
 from vsrprune.pruning.selection import LATENCY_TOLERANCE, TOLERANCE, check_reachable
 from vsrprune.results import CROP_PLACES, MEASURED, METRICS, Layer, Quality, Result
@@ -40,11 +40,11 @@ from vsrprune.store import Artifact, Store, content_key, write_atomically, write
 class Job:
     """A configuration that passed every check, and the stages it runs.
 
-    sources: clips on disk; None for the demo data.
+    arguments: of the network, as its architecture has them. sources: clips on disk; None for the demo data.
     """
 
     config: Config
-    arguments: BasicVSRArguments
+    arguments: Any
     layout: ChannelLayout
     stages: list[StagePlan]
     sources: Found | None
@@ -58,17 +58,42 @@ class Job:
         return any(stage.name == name for stage in self.stages)
 
 
-def model_arguments(model: ModelConfig) -> BasicVSRArguments:
-    """The network's arguments without the name of the preset."""
-    names = {item.name for item in fields(BasicVSRArguments)}
-    return BasicVSRArguments(**{name: getattr(model, name) for name in names})
+def model_arguments(model: ModelConfig) -> Any:
+    """The network's arguments. Raises UserError for values that the architecture does not read, and wrong ones."""
+    one_of("model.network", model.network, ARCHITECTURES)
+    kind = ARCHITECTURES[model.network].arguments
+    names = [item.name for item in fields(kind)]
+    for name, value in model.given.items():
+        if name not in names:
+            raise UserError(
+                f"model.{name}={value} is given, but model={model.name} does not read it; it reads {', '.join(names)}"
+            )
+    return kind(**model.given)
+
+
+def _check_network(config: Config, arguments: Any, layout: ChannelLayout) -> None:
+    """Knobs that not every network has something for; brings `config.parts` into the network's order, none for all."""
+    name = config.model.name
+    if config.tf_weight and not arguments.branches:
+        raise UserError(
+            f"tf_weight={config.tf_weight:g} holds hidden states to the dense network's, and model={name} has none;"
+            " use tf_weight=0"
+        )
+    if config.pretrained_flow and not hasattr(arguments, "flow_levels"):
+        raise UserError(f"pretrained_flow={config.pretrained_flow} is given, but model={name} has no flow net")
+    for part in config.parts:
+        one_of("parts", part, layout.parts)
+    config.parts = [part for part in layout.parts if part in config.parts]
+    if len(config.parts) == len(layout.parts):
+        config.parts = []
 
 
 def plan_job(config: Config) -> Job:
     """Check everything that can be known before work starts; raises UserError."""
     validate(config)
     arguments = model_arguments(config.model)
-    layout = basicvsr_layout(arguments, config.rule)
+    layout = ARCHITECTURES[config.model.network].layout(arguments, config.rule)
+    _check_network(config, arguments, layout)
     check_reachable(
         layout,
         ratio=0.0 if config.target == "latency" else config.ratio,  # times are known when they are measured

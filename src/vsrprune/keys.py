@@ -70,7 +70,7 @@ def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "", f
         return plan.key
 
     training, seed = _training(config, data), {"seed": config.seed}
-    model = {key: value for key, value in asdict(config.model).items() if key != "name"}
+    model = config.model.identity
     if pretrained_hash:
         pretrain = add("pretrain", model=model, file=pretrained_hash)
     else:

@@ -39,12 +39,14 @@ from vsrprune.metrics.cost import NetworkCost, network_cost
 from vsrprune.metrics.latency import compare_latency, fastest_milliseconds
 from vsrprune.metrics.memory import peak_memory
 from vsrprune.metrics.temporal import TruthMotion, truth_motion
-from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import RGB
 from vsrprune.models.checkpoints import load_dense, load_flow
 from vsrprune.models.device_operations import FORMATS, time_tables
 from vsrprune.models.files import load_network, save_network
-from vsrprune.models.frozen import PRECISIONS, CompiledBasicVSR, FrozenBasicVSR, freeze
+from vsrprune.models.freezing import Compiled, Frozen, freeze
+from vsrprune.models.frozen import PRECISIONS
+from vsrprune.models.network import Network
+from vsrprune.models.networks import build
 from vsrprune.operations import TimeTable
 from vsrprune.progress import StageProgress
 from vsrprune.pruning.frontier import timed_operations
@@ -216,7 +218,17 @@ class _Run:
     def _device(self) -> torch.device:
         return job_device(self._job)
 
-    def _network(self, stage: str) -> BasicVSR:
+    def _built(self) -> Network:
+        """A new dense network."""
+        return build(self._job.arguments)
+
+    @property
+    def _pretrained(self) -> Network:
+        """The network of the file that takes the place of pretraining."""
+        file = Path(self._config.pretrained).expanduser()
+        return load_dense(file, self._job.arguments, self._note)
+
+    def _network(self, stage: str) -> Network:
         return load_network(self._artifacts[stage].folder)
 
     @property
@@ -251,10 +263,10 @@ class _Run:
     def _pretrain(self, folder: Path, work: Path) -> None:
         config = self._config
         if config.pretrained:
-            save_network(load_dense(Path(config.pretrained).expanduser(), self._job.arguments, self._note), folder)
+            save_network(self._pretrained, folder)
             return
         torch.manual_seed(config.pretrain_seed)
-        network, schedule = BasicVSR(self._job.arguments), config.schedule.pretrain
+        network, schedule = self._built(), config.schedule.pretrain
         if config.pretrained_flow:
             load_flow(Path(config.pretrained_flow).expanduser(), network, self._note)
         module = Pretrain(network, schedule.steps, schedule.lr, schedule.shape, self._trained_flow)
@@ -299,10 +311,10 @@ class _Run:
             },
         )
 
-    def _super_resolve(self, network: BasicVSR, clip: Clip) -> tuple[Tensor, Hidden]:
+    def _super_resolve(self, network: Network, clip: Clip) -> tuple[Tensor, Hidden]:
         return super_resolve(network, clip, self._device, mirrored=self._config.comparison.centre)
 
-    def _quality(self, network: BasicVSR) -> dict[str, Any]:
+    def _quality(self, network: Network) -> dict[str, Any]:
         """Quality on the held-out clips, without temporal consistency."""
         network, meter = network.to(self._device).eval(), QualityMeter(self._config.comparison)
         for clip in self._clips.val:
@@ -331,7 +343,7 @@ class _Run:
         self._fit(module, self._config.seed, folder, work)
         write_json(folder / "agreement.json", module.monitors())
 
-    def _uncut(self) -> BasicVSR:
+    def _uncut(self) -> Network:
         """The dense network as the last stage that trained it left it."""
         trained = next(stage for stage in ("sparsify", "align", "pretrain") if stage in self._artifacts)
         return self._network(trained)
@@ -361,7 +373,7 @@ class _Run:
         plan = PrunePlan.keep_all(self._config.rule, self._job.layout)
         return plan, self._masked(plan)[1]
 
-    def _masked(self, plan: PrunePlan) -> tuple[BasicVSR, Budget]:
+    def _masked(self, plan: PrunePlan) -> tuple[Network, Budget]:
         network = compact(self._network("pretrain"), plan)
         return network, mask_smallest(network, self._job.layout, self._config.ratio, self._config.target)
 
@@ -427,7 +439,7 @@ class _Run:
         """Measured milliseconds per frame of a plan's network, flow net included; weights do not matter for it."""
         evaluate = self._config.evaluate
         with self._timed_precision:
-            frozen, _ = self._frozen(BasicVSR(self._job.arguments).with_plan(plan))
+            frozen, _ = self._frozen(self._built().with_plan(plan))
             latency = compare_latency({"": frozen}, self._latency_clip, evaluate.latency_repeats)[""].ms
         self._say(f"  select     a plan with {plan.units_cut} units cut takes {latency:.1f} ms per frame")
         return latency
@@ -442,7 +454,7 @@ class _Run:
         precision = self._config.evaluate.precision
         return torch.autocast(self._device.type, PRECISIONS[precision], enabled=precision != "32")
 
-    def _frozen(self, network: BasicVSR) -> tuple[FrozenBasicVSR, str]:
+    def _frozen(self, network: Network) -> tuple[Frozen, str]:
         return freeze(network.to(self._device), self._latency_clip, partial(fastest_milliseconds, device=self._device))
 
     def _sparsify(self, folder: Path, work: Path) -> None:
@@ -473,7 +485,7 @@ class _Run:
             folder / "prune.json", {"before_cut": before or after, "after_cut": after, "equivalence": equivalence}
         )
 
-    def _cut(self) -> tuple[BasicVSR, dict[str, Any], dict[str, float]]:
+    def _cut(self) -> tuple[Network, dict[str, Any], dict[str, float]]:
         """Cut, and prove on a real clip that the compact network equals the masked one."""
         network = self._uncut()
         equivalence = self._equivalence(network)
@@ -481,7 +493,7 @@ class _Run:
         zero_cut_gates(network, self._plan)
         return compact(network.cpu(), self._plan), before, equivalence
 
-    def _equivalence(self, network: BasicVSR) -> dict[str, float]:
+    def _equivalence(self, network: Network) -> dict[str, float]:
         equivalence = {
             name: max(equivalence_error(network, self._plan, frames, dtype) for frames in self._real_frames())
             for name, dtype in (("float64", torch.float64), ("float32", torch.float32))
@@ -493,15 +505,15 @@ class _Run:
             )
         return equivalence
 
-    def _new(self) -> tuple[BasicVSR, dict[str, Any], dict[str, float]]:
+    def _new(self) -> tuple[Network, dict[str, Any], dict[str, float]]:
         """New weights in the plan's shape; there is nothing that they could equal."""
         torch.manual_seed(self._config.seed)
-        network = BasicVSR(self._job.arguments, self._plan)
+        network = self._built().with_plan(self._plan)
         if self._config.pretrained_flow:
             load_flow(Path(self._config.pretrained_flow).expanduser(), network, self._note)
         return network, {}, {}
 
-    def _zeroed(self) -> tuple[BasicVSR, dict[str, Any], dict[str, float]]:
+    def _zeroed(self) -> tuple[Network, dict[str, Any], dict[str, float]]:
         """The dense network without its smallest weights."""
         dense = self._network("pretrain")
         return self._masked(self._plan)[0], self._quality(dense), self._equivalence(dense.cpu())
@@ -564,7 +576,7 @@ class _Run:
             },
         )
 
-    def _cost(self, network: BasicVSR) -> NetworkCost:
+    def _cost(self, network: Network) -> NetworkCost:
         """Products with zeros that are held count for nothing, though a dense convolution computes them."""
         cost = network_cost(network, COST_SIZE)
         if self._method.start != "masked":
@@ -583,9 +595,9 @@ class _Run:
         clip_NTCHW = self._latency_clip
         with self._timed_precision:
             frozen = {name: self._frozen(network) for name, network in networks.items()}
-            timed: dict[str, FrozenBasicVSR | CompiledBasicVSR] = {name: pair[0] for name, pair in frozen.items()}
+            timed: dict[str, Frozen | Compiled] = {name: pair[0] for name, pair in frozen.items()}
             if evaluate.compile:
-                timed = {name: CompiledBasicVSR(network) for name, (network, _) in frozen.items()}
+                timed = {name: Compiled(network) for name, (network, _) in frozen.items()}
             latency = compare_latency(timed, clip_NTCHW, evaluate.latency_repeats)
             memory = {name: peak_memory(partial(network, clip_NTCHW), self._device) for name, network in timed.items()}
         write_json(

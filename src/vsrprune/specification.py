@@ -66,8 +66,8 @@ class Specification:
         slot = Slot(size)
         if self.rule == "aligned":
             gates = [Gate(writer, "output") for writer in writers]
-            self._groups.append(_Group(name, part, "stream", size, gates=gates))
-            slot = Slot(size, name)
+            self._groups.append(_Group(f"{name}.stream", part, "stream", size, gates=gates))
+            slot = Slot(size, f"{name}.stream")
         self._streams[name] = slot
         return slot
 

@@ -2,7 +2,7 @@
 
 The forward branch is carried from frame to frame, so it is exact at any length. The backward branch, of bidirectional
 networks, would have to begin at the last frame: it begins `overlap` frames after the window that it serves, and what it
-says about those is thrown away. Tiles are super-resolved one after the other, each with branches of its own.
+says about those is thrown away. Networks that are not BasicVSR's kind read frames on both sides of a window. Tiles are super-resolved one after the other, each with branches of its own.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from torch import Tensor
 
+from vsrprune.models.freezing import Frozen, FrozenNetwork, FrozenOnline
 from vsrprune.models.frozen import FrozenBasicVSR, Moment
 
-Span = tuple[int, int]  # from, up to and without
+Range = tuple[int, int]  # from, up to and without
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class Pieces:
 class Tile:
     """kept: the rows and columns of the low-resolution frame that a tile fills. read: those that it sees."""
 
-    kept: tuple[Span, Span]
-    read: tuple[Span, Span]
+    kept: tuple[Range, Range]
+    read: tuple[Range, Range]
 
     def crop(self, frame_NCHW: Tensor) -> Tensor:
         """What the tile reads of a frame."""
@@ -60,7 +63,7 @@ def tiles(height: int, width: int, tile: int, overlap: int) -> list[Tile]:
     return [Tile((rows, columns), (read_rows, read_columns)) for (rows, read_rows), (columns, read_columns) in grid]
 
 
-def _spans(length: int, tile: int, overlap: int) -> list[tuple[Span, Span]]:
+def _spans(length: int, tile: int, overlap: int) -> list[tuple[Range, Range]]:
     count = -(-length // tile) if tile else 1
     edges = [length * index // count for index in range(count + 1)]
     return [
@@ -70,7 +73,7 @@ def _spans(length: int, tile: int, overlap: int) -> list[tuple[Span, Span]]:
 
 
 def super_resolve(
-    network: FrozenBasicVSR,
+    network: Frozen,
     frames: Iterable[Tensor],
     pieces: Pieces,
     finish: Callable[[Tensor], Tensor] = lambda high_NCHW: high_NCHW,
@@ -80,15 +83,13 @@ def super_resolve(
     finish: what becomes of a super-resolved tile (1, 3, h, w) before its window is put together, rounding to 8 bits for
     instance; its result has the same shape, and is what is held of a window.
     """
-    bidirectional, scale = network.arguments.bidirectional, network.arguments.scale
-    # Nothing looks ahead in a unidirectional network: windows would only delay its frames.
-    window, overlap = (pieces.window, pieces.overlap) if bidirectional else (1, 0)
+    scale, span = network.arguments.scale, span_of(network, pieces)
     carried: dict[Tile, Moment] = {}
-    for frames_read, length in _windows(frames, window, overlap):
+    for frames_read, first, length in _windows(frames, span):
         height, width = frames_read[0].shape[-2:]
         layout = tiles(height, width, pieces.tile, pieces.tile_overlap)
         parts = [
-            _window(network, [tile.crop(frame) for frame in frames_read], length, carried, tile, finish)
+            _finished(network, [tile.crop(frame) for frame in frames_read], first, length, carried, tile, finish)
             for tile in layout
         ]
         if len(parts) == 1:
@@ -98,30 +99,78 @@ def super_resolve(
             yield _together(high, layout, scale)
 
 
-def _windows(frames: Iterable[Tensor], window: int, overlap: int) -> Iterator[tuple[list[Tensor], int]]:
-    """Frames of a window with those that follow it, and how many of them are the window's own."""
+@dataclass(frozen=True)
+class Span:
+    """window: frames that are restored at a time. before, after: frames around them that are read too."""
+
+    window: int
+    before: int
+    after: int
+
+
+def span_of(network: Frozen, pieces: Pieces) -> Span:
+    """How a network goes through a video.
+
+    Nothing looks ahead in an online network: windows would only delay its frames. A network of known reach reads just
+    that far, which is exact; others read the overlap.
+    """
+    if isinstance(network, FrozenOnline):
+        return Span(1, 0, 0)
+    if isinstance(network, FrozenBasicVSR):
+        return Span(pieces.window, 0, pieces.overlap) if network.arguments.bidirectional else Span(1, 0, 0)
+    assert isinstance(network, FrozenNetwork)
+    around = pieces.overlap if network.reach is None else network.reach
+    return Span(1 if around == 0 and network.reach == 0 else pieces.window, around, around)
+
+
+def _windows(frames: Iterable[Tensor], span: Span) -> Iterator[tuple[list[Tensor], int, int]]:
+    """Frames of a window with those around it, the place of the first that is the window's own, and their number."""
     held: deque[Tensor] = deque()
+    past = 0
+
+    def done(length: int) -> int:
+        """Forget what no later window reads; how many frames before the next one are left."""
+        left = min(span.before, past + length)
+        for _ in range(past + length - left):
+            held.popleft()
+        return left
+
     for frame in frames:
         held.append(frame)
-        if len(held) == window + overlap:
-            yield list(held), window
-            for _ in range(window):
-                held.popleft()
-    while held:
-        yield list(held), min(window, len(held))
-        for _ in range(min(window, len(held))):
-            held.popleft()
+        if len(held) == past + span.window + span.after:
+            yield list(held), past, span.window
+            past = done(span.window)
+    while len(held) > past:
+        length = min(span.window, len(held) - past)
+        yield list(held), past, length
+        past = done(length)
 
 
-def _window(
-    network: FrozenBasicVSR,
+def _finished(
+    network: Frozen,
     frames: Sequence[Tensor],
+    first: int,
     length: int,
     carried: dict[Tile, Moment],
     tile: Tile,
     finish: Callable[[Tensor], Tensor],
 ) -> Iterator[Tensor]:
-    """A tile's first `length` frames super-resolved; where its forward branch stands after them is put in `carried`."""
+    """A tile's own frames of a window restored; where its forward branch stands after them is put in `carried`."""
+    restored: Iterable[Tensor]
+    if isinstance(network, FrozenBasicVSR):
+        restored = _propagated(network, frames, length, carried, tile)
+    elif isinstance(network, FrozenOnline):
+        restored = _handed_on(network, frames, carried, tile)
+    else:
+        restored = network(torch.stack(list(frames), dim=1))[:, first : first + length].unbind(1)
+    for high_NCHW in restored:
+        yield finish(tile.own(high_NCHW, network.arguments.scale)).contiguous()
+
+
+def _propagated(
+    network: FrozenBasicVSR, frames: Sequence[Tensor], length: int, carried: dict[Tile, Moment], tile: Tile
+) -> Iterator[Tensor]:
+    """The first `length` frames by BasicVSR."""
     backward: list[Tensor] = []
     if network.arguments.bidirectional:
         behind: Moment | None = None
@@ -134,8 +183,19 @@ def _window(
         states = [carried[tile].state_NCHW]
         if backward:
             states.insert(0, backward.pop())
-        high_NCHW = network.upsample(states, frame_NCHW)
-        yield finish(tile.own(high_NCHW, network.arguments.scale)).contiguous()
+        yield network.upsample(states, frame_NCHW)
+
+
+def _handed_on(
+    network: FrozenOnline, frames: Sequence[Tensor], carried: dict[Tile, Moment], tile: Tile
+) -> Iterator[Tensor]:
+    """The frames by a network that hands a state from each to the next."""
+    for frame_NCHW in frames:
+        zeros = partial(frame_NCHW.new_zeros, len(frame_NCHW), network.state_width, *frame_NCHW.shape[-2:])
+        before = carried.get(tile) or Moment(frame_NCHW, zeros())
+        high_NCHW, state_NCHW = network.step(frame_NCHW, before.frame_NCHW, before.state_NCHW)
+        carried[tile] = Moment(frame_NCHW, state_NCHW)
+        yield high_NCHW
 
 
 def _together(parts: Sequence[Tensor], layout: Sequence[Tile], scale: int) -> Tensor:

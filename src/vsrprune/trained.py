@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vsrprune.channels import PrunePlan
 from vsrprune.errors import UserError
-from vsrprune.models.network import Network
 from vsrprune.models.files import DESCRIPTION, WEIGHTS, load_network
+from vsrprune.models.network import Network
 from vsrprune.pruning.surgery import compact
 from vsrprune.results import RESULT, Result
 from vsrprune.store import Store

@@ -20,10 +20,11 @@ from vsrprune.data.sources import FRAME_SUFFIX
 from vsrprune.data.writing import choose_encoding, open_writer
 from vsrprune.errors import UserError, one_of
 from vsrprune.metrics.latency import fastest_milliseconds
-from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import RGB
 from vsrprune.models.device_operations import TIMED_PIXELS
-from vsrprune.models.frozen import PRECISIONS, FrozenBasicVSR, freeze
+from vsrprune.models.freezing import Frozen, freeze
+from vsrprune.models.frozen import PRECISIONS
+from vsrprune.models.network import Network
 from vsrprune.progress import StageProgress
 from vsrprune.streaming import Pieces, super_resolve
 from vsrprune.trained import STAGES, load_trained
@@ -125,7 +126,7 @@ def _check_target(request: Request) -> None:
         raise UserError(f"{target}: exists; give another name, or --overwrite to replace it")
 
 
-def _fastest(network: BasicVSR, footage: Footage, pieces: Pieces, device: torch.device) -> FrozenBasicVSR:
+def _fastest(network: Network, footage: Footage, pieces: Pieces, device: torch.device) -> Frozen:
     """The form that is fastest on frames of the footage's shape, of as many pixels as it takes to tell."""
     sides = [side if not pieces.tile else min(side, pieces.tile) for side in (footage.height, footage.width)]
     shrink = min(1.0, math.sqrt(TIMED_PIXELS / math.prod(sides)))
@@ -134,7 +135,7 @@ def _fastest(network: BasicVSR, footage: Footage, pieces: Pieces, device: torch.
     return freeze(network, frame_NTCHW, partial(fastest_milliseconds, device=device))[0]
 
 
-def _frames(network: FrozenBasicVSR, footage: Footage, pieces: Pieces, device: torch.device) -> Iterator[TimedFrame]:
+def _frames(network: Frozen, footage: Footage, pieces: Pieces, device: torch.device) -> Iterator[TimedFrame]:
     times: deque[int] = deque()  # of frames that were read and are not yet super-resolved
 
     def read() -> Iterator[Tensor]:

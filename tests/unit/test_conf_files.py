@@ -14,7 +14,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 import run  # noqa: F401  registers the schema and the resolvers
-from vsrprune.config import STAGES, Config, validate
+from vsrprune.config import STAGES, Config, ModelConfig, validate
 from vsrprune.jobs import model_arguments, plan_job
 from vsrprune.search.config import SearchConfig, SearchJobConfig, validate_search
 from vsrprune.search.samplers import SAMPLERS
@@ -69,7 +69,7 @@ def _search_schema() -> Iterator[None]:
     """As sweeps/search_ratios.py registers it, in place of a job's."""
     store = ConfigStore.instance()
     before = dict(store.repo)
-    store.store(name="schema", node=SearchJobConfig)
+    store.store(name="schema", node=SearchJobConfig(model=ModelConfig()))
     yield
     store.repo.clear()
     store.repo.update(before)

@@ -24,7 +24,7 @@ from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import fastest_milliseconds, milliseconds
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.files import DESCRIPTION, WEIGHTS, load_network, save_network
-from vsrprune.models.frozen import freeze
+from vsrprune.models.freezing import freeze
 from vsrprune.progress import StageProgress
 from vsrprune.store import write_json
 from vsrprune.trained import load_trained

@@ -35,6 +35,14 @@ class Architecture:
     names: dict[str, Callable[[Any], dict[str, str]]]
 
 
+def architecture_of(arguments: Any) -> str:
+    """The name of the architecture that these arguments shape. Raises ValueError if there is none."""
+    for name, architecture in ARCHITECTURES.items():
+        if type(arguments) is architecture.arguments:
+            return name
+    raise ValueError(f"{type(arguments).__name__} shapes none of {', '.join(ARCHITECTURES)}")
+
+
 ARCHITECTURES: dict[str, Architecture] = {
     "basicvsr": Architecture(BasicVSRArguments, basicvsr_layout, {}),  # several; see models.checkpoint_layouts
     "basicvsr_pp": Architecture(

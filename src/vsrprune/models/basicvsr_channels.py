@@ -85,10 +85,10 @@ def basicvsr_layout(arguments: BasicVSRArguments, rule: str) -> ChannelLayout:
 def _branch(spec: Specification, arguments: BasicVSRArguments, branch: str) -> Slot:
     """State one branch; returns the slot of its hidden state."""
     name = trunk(branch)
-    stream = spec.stream(f"{name}.stream", arguments.channels, part=branch, writers=[f"{name}.first"])
+    stream = spec.stream(name, arguments.channels, part=branch, writers=[f"{name}.first"])
     spec.conv(f"{name}.first", 3, [RGB_SLOT, stream], stream)
     for index in range(arguments.blocks):
-        spec.block(f"{name}.blocks.{index}", f"{name}.stream", part=branch)
+        spec.block(f"{name}.blocks.{index}", name, part=branch)
     return stream
 
 

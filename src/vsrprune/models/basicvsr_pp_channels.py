@@ -97,13 +97,19 @@ def basicvsr_pp_layout(arguments: BasicVSRPPArguments, rule: str) -> ChannelLayo
 
 
 def _state_trunk(
-    spec: Specification, name: str, part: str, channels: int, blocks: int, inputs: list[Slot], writers: tuple[str, ...] = ()
+    spec: Specification,
+    name: str,
+    part: str,
+    channels: int,
+    blocks: int,
+    inputs: list[Slot],
+    writers: tuple[str, ...] = (),
 ) -> Slot:
     """State a convolution and residual blocks; returns the slot of the stream. writers: who else starts it."""
-    stream = spec.stream(f"{name}.stream", channels, part=part, writers=[*writers, f"{name}.first"])
+    stream = spec.stream(name, channels, part=part, writers=[*writers, f"{name}.first"])
     spec.conv(f"{name}.first", 3, [*inputs, *([stream] if writers else [])], stream)
     for block in range(blocks):
-        spec.block(f"{name}.blocks.{block}", f"{name}.stream", part=part)
+        spec.block(f"{name}.blocks.{block}", name, part=part)
     return stream
 
 

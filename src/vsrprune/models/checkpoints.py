@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from vsrprune.errors import UserError
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import BasicVSRArguments
+from vsrprune.models.architectures import ARCHITECTURES, architecture_of
 from vsrprune.models.checkpoint_layouts import (
     FLOW_CONSTANTS,
     FLOW_LAYOUTS,
@@ -27,28 +26,32 @@ from vsrprune.models.checkpoint_layouts import (
     tensor_names,
 )
 from vsrprune.models.files import load_exactly, read_weights
+from vsrprune.models.network import Network
+from vsrprune.models.networks import build
 
+OWN = "vsrprune"
+SPYNET_CONSTANTS = ("spynet.mean", "spynet.std")
 TORCH_SUFFIXES = (".pth", ".pt")
 
 
-def load_dense(file: Path, arguments: BasicVSRArguments, say: Callable[[str], None] = lambda text: None) -> BasicVSR:
-    """A dense, gated network from a checkpoint in one of the `LAYOUTS`; gates that it lacks are 1.
+def load_dense(file: Path, arguments: Any, say: Callable[[str], None] = lambda text: None) -> Network:
+    """A dense, gated network from a checkpoint of a project that publishes such; gates that it lacks are 1.
 
     say: told which layout, and which of several sets of weights, was read. Raises UserError naming the first missing
     and unexpected weights and shapes, by the file's own names, if the file holds another architecture.
     """
     weights, part = read_checkpoint(file)
-    tables = {name: tensor_names(layout, arguments) for name, layout in LAYOUTS.items()}
+    architecture, network = architecture_of(arguments), build(arguments)
+    tables = _tables(network, architecture)
     layout = likeliest(tables, weights.keys())
     if layout == "SSL" and arguments.slope != 0:
         raise UserError(
             f"{file}: SSL's released networks have ReLU outside their blocks, and model.slope is {arguments.slope:g};"
             " add model.slope=0"
         )
-    network = BasicVSR(arguments)
     gates = {name: value for name, value in network.state_dict().items() if name.endswith(("gate", "input_gate"))}
     table = tables[layout] | {name: name for name in gates if name not in tables[layout].values()}
-    given = {name: value for name, value in weights.items() if name not in LAYOUTS[layout].constants}
+    given = {name: value for name, value in weights.items() if name not in _constants(architecture, layout)}
     given |= {name: given[name].flatten() for name, ours in table.items() if name in given and ours in gates}
     ones = {name: gates[ours] for name, ours in table.items() if ours in gates}
     load_exactly(network, {**ones, **given}, file, table)
@@ -56,12 +59,26 @@ def load_dense(file: Path, arguments: BasicVSRArguments, say: Callable[[str], No
     return network
 
 
-def load_flow(file: Path, network: BasicVSR, say: Callable[[str], None] = lambda text: None) -> None:
+def _tables(network: Network, architecture: str) -> dict[str, dict[str, str]]:
+    """By project its names of a network's tensors -> ours."""
+    if architecture == "basicvsr":
+        return {name: tensor_names(layout, network.arguments) for name, layout in LAYOUTS.items()}
+    theirs = {name: names(network.arguments) for name, names in ARCHITECTURES[architecture].names.items()}
+    return {OWN: {name: name for name in network.state_dict()}, **theirs}
+
+
+def _constants(architecture: str, layout: str) -> tuple[str, ...]:
+    """Tensors of a checkpoint that are no weights."""
+    return LAYOUTS[layout].constants if architecture == "basicvsr" or layout == OWN else SPYNET_CONSTANTS
+
+
+def load_flow(file: Path, network: Network, say: Callable[[str], None] = lambda text: None) -> None:
     """Replace a network's flow net by a SPyNet checkpoint in one of the `FLOW_LAYOUTS`; errors as `load_dense`."""
     weights, part = read_checkpoint(file)
     tables = {name: flow_tensor_names(template, network.arguments) for name, template in FLOW_LAYOUTS.items()}
     layout = likeliest(tables, weights.keys())
     known = {name: value for name, value in weights.items() if name not in FLOW_CONSTANTS}
+    assert network.flow_net is not None, "a network without a flow net was refused before"
     load_exactly(network.flow_net, known, file, tables[layout])
     say(f"{file}: flow net in {layout}'s layout{part}")
 

@@ -66,20 +66,20 @@ def edvr_layout(arguments: EDVRArguments, rule: str) -> ChannelLayout:
     """
     spec, channels = Specification(rule), arguments.channels
     whole, part = Slot(channels), "features"
-    features = spec.stream("feature_extraction.stream", channels, part=part, writers=["conv_first"])
+    features = spec.stream("feature_extraction", channels, part=part, writers=["conv_first"])
     spec.conv("conv_first", 3, [RGB], features)
     for block in range(arguments.extract_blocks):
-        spec.block(f"feature_extraction.{block}", "feature_extraction.stream", part=part)
+        spec.block(f"feature_extraction.{block}", "feature_extraction", part=part)
     for level, read in ((2, features), (3, whole)):
         side = 1 / 2 ** (level - 1)
         spec.conv(f"conv_l{level}_1", 3, [read], whole, scale=side)
         spec.conv(f"conv_l{level}_2", 3, [whole], whole, scale=side)
     _state_alignment(spec, arguments, features)
     _state_fusion(spec, arguments)
-    stream = spec.stream("reconstruction.stream", channels, part="reconstruction", writers=FUSED)
+    stream = spec.stream("reconstruction", channels, part="reconstruction", writers=FUSED)
     _state_places(spec, arguments, stream)
     for block in range(arguments.reconstruction_blocks):
-        spec.block(f"reconstruction.{block}", "reconstruction.stream", part="reconstruction")
+        spec.block(f"reconstruction.{block}", "reconstruction", part="reconstruction")
     upsample(spec, stream, channels, arguments.upsampler_channels, arguments.upscale_factors)
     return spec.layout()
 

@@ -14,30 +14,32 @@ from torch import Tensor, nn
 
 from vsrprune.channels import PrunePlan
 from vsrprune.errors import UserError
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import BasicVSRArguments
+from vsrprune.models.architectures import ARCHITECTURES, architecture_of
+from vsrprune.models.network import Network
+from vsrprune.models.networks import build
 from vsrprune.store import write_json
 
 WEIGHTS, DESCRIPTION = "network.safetensors", "network.json"
 
 
-def save_network(network: BasicVSR, folder: Path) -> None:
+def save_network(network: Network, folder: Path) -> None:
     """Write network.safetensors and network.json; the latter names the arguments and, if pruned, the kept channels."""
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     # Not save_file: it hides a full disk in an error of its own, and others may not read what it writes.
     (folder / WEIGHTS).write_bytes(save(weights))
     plan = None if network.plan is None else network.plan.to_json()
-    write_json(folder / DESCRIPTION, {"network": "basicvsr", "arguments": asdict(network.arguments), "plan": plan})
+    described = {"network": architecture_of(network.arguments), "arguments": asdict(network.arguments), "plan": plan}
+    write_json(folder / DESCRIPTION, described)
 
 
-def load_network(folder: Path) -> BasicVSR:
+def load_network(folder: Path) -> Network:
     """The network that `save_network` wrote into `folder`."""
     description = _read_description(folder / DESCRIPTION)
     try:
-        plan = description["plan"]
-        network = BasicVSR(
-            BasicVSRArguments(**description["arguments"]), None if plan is None else PrunePlan.from_json(plan)
-        )
+        name, plan = description["network"], description["plan"]
+        network = build(ARCHITECTURES[name].arguments(**description["arguments"]))
+        if plan is not None:
+            network = network.with_plan(PrunePlan.from_json(plan))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / DESCRIPTION}: this does not describe a network ({error!r})") from error
     load_exactly(network, read_weights(folder / WEIGHTS), folder / WEIGHTS)
@@ -83,6 +85,6 @@ def _read_description(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot read the network's description ({error})") from error
     name = description.get("network") if isinstance(description, dict) else None
-    if name != "basicvsr":
-        raise UserError(f"{path}: unknown network {name!r}; known: basicvsr")
+    if name not in ARCHITECTURES:
+        raise UserError(f"{path}: unknown network {name!r}; known: {', '.join(ARCHITECTURES)}")
     return description

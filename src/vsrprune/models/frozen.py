@@ -1,4 +1,4 @@
-"""A compact network made ready for inference: the same function, in the form that runs fastest where it runs.
+"""A compact BasicVSR made ready for inference: the same function, in the form that runs fastest where it runs.
 
 Three things are chosen, none of them changes the result beyond rounding:
 
@@ -23,10 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrprune.models.basicvsr import BasicVSR, Flows
+from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import RGB, trunk
-from vsrprune.models.device_operations import FORMATS, gather, scatter_
+from vsrprune.models.device_operations import gather, scatter_
 from vsrprune.models.layers import ResidualBlock, enlarge, warp
+from vsrprune.models.network import Flows
 from vsrprune.operations import grid
 
 READS = ("gather", "whole")
@@ -60,8 +61,8 @@ class Form:
     write: str = "scatter"
 
 
-class _Block(nn.Module):
-    """x += conv2(relu(conv1(x))) in one form, in place."""
+class FrozenBlock(nn.Module):
+    """x += scale * conv2(relu(conv1(x))) in one form, in place."""
 
     weight1: Tensor
     bias1: Tensor
@@ -77,6 +78,7 @@ class _Block(nn.Module):
         written = _positions(block.written, position)
         conv1, conv2 = block.conv1, block.conv2
         weight1, weight2, bias2 = conv1.weight.detach(), conv2.weight.detach(), conv2.bias.detach()  # type: ignore[union-attr]
+        weight2, bias2 = weight2 * block.scale, bias2 * block.scale
         if form.read == "whole" or read == list(range(active)):
             weight1 = _spread(weight1, read, active, dim=1)
             read = list(range(active))
@@ -130,30 +132,19 @@ def block_shape(block: ResidualBlock, active: int) -> BlockShape:
     return BlockShape(active, block.conv1.in_channels, block.conv1.out_channels, block.conv2.out_channels)
 
 
-def freeze(network: BasicVSR, clip_NTCHW: Tensor, time: Timer) -> tuple[FrozenBasicVSR, str]:
-    """The fastest form of a compact network for clips like this one, and the name of its memory format.
-
-    Blocks of one shape are timed once, in every form and memory format, on frames of the clip's size.
-    """
-    candidates = {}
-    for name, memory_format in FORMATS.items():
-        forms = _fastest_forms(network, clip_NTCHW[:, 0], memory_format, time)
-        candidates[name] = FrozenBasicVSR(network, forms.__getitem__).to(memory_format=memory_format)  # type: ignore[call-overload]
-    frame_NTCHW = clip_NTCHW[:, :1]
-    times = {name: time(partial(frozen, frame_NTCHW)) for name, frozen in candidates.items()}
-    fastest = min(times, key=lambda name: times[name])
-    return candidates[fastest], fastest
-
-
 @torch.inference_mode()
-def _fastest_forms(
-    network: BasicVSR, frame_NCHW: Tensor, memory_format: torch.memory_format, time: Timer
+def fastest_forms(
+    chains: Sequence[tuple[Sequence[ResidualBlock], Sequence[int]]],
+    frame_NCHW: Tensor,
+    memory_format: torch.memory_format,
+    time: Timer,
 ) -> dict[BlockShape, Form]:
+    """By shape the form in which a block is fastest on features of a frame's size; each shape is timed once.
+
+    chains: runs of residual blocks, each with the channels of its stream that are active.
+    """
     forms: dict[BlockShape, Form] = {}
-    for branch in network.arguments.branches:
-        source = network.get_submodule(trunk(branch))
-        blocks = cast(list[ResidualBlock], list(cast(nn.Sequential, source.blocks)))
-        active = active_channels(blocks, cast(int, source.width))
+    for blocks, active in chains:
         position = {channel: place for place, channel in enumerate(active)}
         stream_NCHW = frame_NCHW.new_zeros(len(frame_NCHW), max(1, len(active)), *frame_NCHW.shape[-2:])
         stream_NCHW = stream_NCHW.to(_computed_dtype(frame_NCHW), memory_format=memory_format)
@@ -161,11 +152,21 @@ def _fastest_forms(
             shape = block_shape(block, len(active))
             if shape not in forms:
                 tried = {
-                    form: time(partial(_Block(block, position, form).to(memory_format=memory_format), stream_NCHW))  # type: ignore[call-overload]
+                    form: time(partial(FrozenBlock(block, position, form).to(memory_format=memory_format), stream_NCHW))  # type: ignore[call-overload]
                     for form in _possible(shape)
                 }
                 forms[shape] = min(tried, key=lambda form: tried[form])
     return forms
+
+
+def branch_chains(network: BasicVSR) -> list[tuple[list[ResidualBlock], list[int]]]:
+    """The residual blocks of every branch, and the channels of its stream that are active."""
+    chains = []
+    for branch in network.arguments.branches:
+        source = network.get_submodule(trunk(branch))
+        blocks = cast(list[ResidualBlock], list(cast(nn.Sequential, source.blocks)))
+        chains.append((blocks, active_channels(blocks, cast(int, source.width))))
+    return chains
 
 
 def _computed_dtype(x: Tensor) -> torch.dtype:
@@ -189,7 +190,7 @@ class Moment(NamedTuple):
 
 
 class FrozenBasicVSR(nn.Module):
-    """What `freeze` makes. Maps frames (N, T, 3, H, W) to frames (N, T, 3, scale*H, scale*W), as the network does."""
+    """What `freeze` makes of BasicVSR. Maps frames (N, T, 3, H, W) to frames (N, T, 3, scale*H, scale*W), as the network does."""
 
     head_weight: Tensor
     head_bias: Tensor
@@ -268,24 +269,6 @@ class FrozenBasicVSR(nn.Module):
         return detail_NCHW.add_(enlarge(frame_NCHW, self.arguments.scale))
 
 
-class CompiledBasicVSR:
-    """A frozen network through torch.compile, which cannot work in inference mode. Compiles anew for each clip size."""
-
-    def __init__(self, network: FrozenBasicVSR) -> None:
-        self._network, self._compute = network, torch.compile(network.compute)
-
-    def __call__(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Tensor:
-        """As the network's."""
-        with torch.inference_mode(False), torch.no_grad():
-            high_NTCHW: Tensor = self._compute(frames_NTCHW, flows)
-        return high_NTCHW
-
-    def flows(self, frames_NTCHW: Tensor) -> Flows:
-        """As the network's."""
-        with torch.inference_mode(False), torch.no_grad():
-            return self._network.flows(frames_NTCHW)
-
-
 class _Trunk(nn.Module):
     """A branch whose state is permuted: active channels first, in `order`."""
 
@@ -308,7 +291,7 @@ class _Trunk(nn.Module):
         self.register_buffer("bias", first.bias.detach()[self.order])
         position = {channel: place for place, channel in enumerate(active)}
         self.blocks = nn.Sequential(
-            *(_Block(block, position, forms(block_shape(block, self.active))) for block in blocks)
+            *(FrozenBlock(block, position, forms(block_shape(block, self.active))) for block in blocks)
         )
 
     def forward(self, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool) -> list[Tensor]:

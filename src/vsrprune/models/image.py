@@ -61,7 +61,9 @@ class EDSR(ImageNetwork):
 
     def __init__(self, arguments: EDSRArguments) -> None:
         super().__init__(arguments)
-        self.body.extend(ScaledBlock(arguments.channels, arguments.residual_scale) for _ in range(arguments.blocks))
+        self.body.extend(
+            ResidualBlock(*_convs(arguments.channels), scale=arguments.residual_scale) for _ in range(arguments.blocks)
+        )
         self.add_end()
 
     def channel_layout(self, rule: str) -> ChannelLayout:
@@ -80,18 +82,6 @@ class RCAN(ImageNetwork):
     def channel_layout(self, rule: str) -> ChannelLayout:
         """Channel groups and convolutions under a residual rule (rsc, aligned, inner)."""
         return rcan_layout(self.arguments, rule)
-
-
-class ScaledBlock(ResidualBlock):
-    """x + scale * conv2(relu(conv1(x)))."""
-
-    def __init__(self, channels: int, scale: float) -> None:
-        super().__init__(*(small_init(plain_conv(channels, channels, 3)) for _ in range(2)))
-        self.scale = scale
-
-    def refine(self, update_NCHW: Tensor) -> Tensor:
-        """The update at its scale."""
-        return update_NCHW if self.scale == 1 else update_NCHW * self.scale
 
 
 class ResidualGroup(nn.Module):
@@ -114,10 +104,14 @@ class AttentiveBlock(ResidualBlock):
     """A residual block whose update's channels are weighed by their means over the frame (RCAN, section 3.3)."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
-        super().__init__(*(small_init(plain_conv(channels, channels, 3)) for _ in range(2)))
+        super().__init__(*_convs(channels))
         self.squeeze, self.excite = plain_conv(channels, squeezed, 1), plain_conv(squeezed, channels, 1)
 
     def refine(self, update_NCHW: Tensor) -> Tensor:
         """The update times its channels' weights in (0, 1)."""
         mean_NC11 = update_NCHW.mean(dim=(-2, -1), keepdim=True)
         return update_NCHW * self.excite(F.relu_(self.squeeze(mean_NC11))).sigmoid()
+
+
+def _convs(channels: int) -> tuple[nn.Conv2d, nn.Conv2d]:
+    return small_init(plain_conv(channels, channels, 3)), small_init(plain_conv(channels, channels, 3))

@@ -87,7 +87,7 @@ def edsr_layout(arguments: EDSRArguments, rule: str) -> ChannelLayout:
     """Groups and convolutions of EDSR under a residual rule. The whole trunk is one stream."""
     spec, stream = _started(arguments.channels, rule)
     for block in range(arguments.blocks):
-        spec.block(f"body.{block}", "body.stream", part="trunk")
+        spec.block(f"body.{block}", "body", part="trunk")
     _ended(spec, stream, arguments.channels, arguments.upscale_factors)
     return spec.layout()
 
@@ -102,7 +102,7 @@ def rcan_layout(arguments: RCANArguments, rule: str) -> ChannelLayout:
     for group in range(arguments.groups):
         for index in range(arguments.blocks):
             name = f"body.{group}.blocks.{index}"
-            added = spec.block(name, "body.stream", part="trunk")
+            added = spec.block(name, "body", part="trunk")
             update = Slot(added.size, added.group)
             squeezed = spec.filters(
                 f"{name}.squeeze",
@@ -116,14 +116,14 @@ def rcan_layout(arguments: RCANArguments, rule: str) -> ChannelLayout:
             )
             spec.conv(f"{name}.excite", 1, [squeezed], update, scale=0)
         conv = f"body.{group}.conv"
-        spec.conv(conv, 3, [stream], spec.add(conv, "body.stream", part="trunk"))
+        spec.conv(conv, 3, [stream], spec.add(conv, "body", part="trunk"))
     _ended(spec, stream, arguments.channels, arguments.upscale_factors)
     return spec.layout()
 
 
 def _started(channels: int, rule: str) -> tuple[Specification, Slot]:
     spec = Specification(rule)
-    stream = spec.stream("body.stream", channels, part="trunk", writers=["conv_first"])
+    stream = spec.stream("body", channels, part="trunk", writers=["conv_first"])
     spec.conv("conv_first", 3, [RGB], stream)
     return spec, stream
 
@@ -131,7 +131,7 @@ def _started(channels: int, rule: str) -> tuple[Specification, Slot]:
 def _ended(spec: Specification, stream: Slot, channels: int, factors: Sequence[int]) -> None:
     """State the convolution after the body, the pixel shuffles and the last convolution."""
     after = "conv_after_body"
-    spec.conv(after, 3, [stream], spec.add(after, "body.stream", part="trunk"))
+    spec.conv(after, 3, [stream], spec.add(after, "body", part="trunk"))
     slot, scale = stream, 1
     for index, factor in enumerate(factors, start=1):
         slot = spec.filters(

@@ -73,10 +73,10 @@ def small_init(conv: nn.Conv2d) -> nn.Conv2d:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv2(relu(conv1(x))), where conv1 may read, and conv2 may write, only some channels of the stream.
+    """x + scale * conv2(relu(conv1(x))); conv1 may read, and conv2 may write, only some channels of the stream.
 
     read, written: positions in the stream, or None for all of them. With both given this is the Residual Sparsity
-    Connection: nothing has to align, because the stream keeps all its channels.
+    Connection: nothing has to align, because the stream keeps all its channels. width: channels of the stream.
     """
 
     read: Tensor | None
@@ -88,9 +88,10 @@ class ResidualBlock(nn.Module):
         conv2: nn.Conv2d,
         read: Sequence[int] | None = None,
         written: Sequence[int] | None = None,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.conv1, self.conv2 = conv1, conv2
+        self.conv1, self.conv2, self.scale, self.width = conv1, conv2, scale, conv1.in_channels
         # The plan is stored beside the weights, so the indices are derived and stay out of the state dict.
         self.register_buffer("read", None, persistent=False)
         self.register_buffer("written", None, persistent=False)
@@ -112,8 +113,8 @@ class ResidualBlock(nn.Module):
         return stream_NCHW.index_add(1, self.written, update_NCHW)
 
     def refine(self, update_NCHW: Tensor) -> Tensor:
-        """What a kind of block does to its update before it is added; nothing here."""
-        return update_NCHW
+        """What a kind of block does to its update before it is added."""
+        return update_NCHW if self.scale == 1 else update_NCHW * self.scale
 
 
 def enlarge(frame_NCHW: Tensor, scale: int) -> Tensor:

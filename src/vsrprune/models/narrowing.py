@@ -61,6 +61,8 @@ def narrow(network: nn.Module, layout: ChannelLayout, plan: PrunePlan) -> None:
         block = network.get_submodule(conv.name.rpartition(".")[0])
         if isinstance(block, ResidualBlock):
             block.restrict(read=_unless_all(read, conv.inputs[0]), written=_unless_all(written, conv.output))
+            if module is block.conv1:
+                block.width = len(inputs) if read is None else conv.inputs[0].size
         elif (read or written) is not None:
             widths = (conv.inputs[0].size if read else len(inputs), conv.output.size if written else len(filters))
             narrower = PartialConv2d(narrower, read, written, widths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vsrprune.models.architectures import architecture_of
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_pp import BasicVSRPlusPlus
 from vsrprune.models.edvr import EDVR
@@ -21,14 +22,6 @@ NETWORKS: dict[str, type[Network]] = {
 }
 
 
-def build(architecture: str, arguments: Any) -> Network:
-    """A dense network with gates, newly initialised."""
-    return NETWORKS[architecture](arguments)  # type: ignore[call-arg]
-
-
-def architecture_of(network: Network) -> str:
-    """The name that `build` takes. Raises ValueError for a network that is not among them."""
-    for name, kind in NETWORKS.items():
-        if type(network) is kind:
-            return name
-    raise ValueError(f"{type(network).__name__} is none of {', '.join(NETWORKS)}")
+def build(arguments: Any) -> Network:
+    """A dense network with gates, newly initialised, of the architecture that the arguments are of."""
+    return NETWORKS[architecture_of(arguments)](arguments)  # type: ignore[call-arg]

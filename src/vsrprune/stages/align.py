@@ -9,8 +9,8 @@ from torch import Tensor
 
 from vsrprune.channels import ChannelLayout
 from vsrprune.data.sampling import Batch
-from vsrprune.models.network import Network
 from vsrprune.models.layers import GatedConv2d
+from vsrprune.models.network import Network
 from vsrprune.pruning.alignment import agreement, alignment_loss, shared_gates
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.stages.sparsify import gates_apart

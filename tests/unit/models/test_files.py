@@ -247,7 +247,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("{ not json", "cannot read the network's description"), ('{"network": "edvr"}', "unknown network 'edvr'")],
+    [("{ not json", "cannot read the network's description"), ('{"network": "swinir"}', "unknown network 'swinir'")],
 )
 def test_damaged_description_is_named(content: str, words: str, tmp_path: Path) -> None:
     save_network(random_network(), tmp_path)

@@ -13,17 +13,16 @@ from vsrprune.channels import PrunePlan
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import BasicVSRArguments
 from vsrprune.models.device_operations import FORMATS
+from vsrprune.models.freezing import Compiled, freeze
 from vsrprune.models.frozen import (
     PRECISIONS,
     READS,
     WRITES,
     BlockShape,
-    CompiledBasicVSR,
     Form,
     FrozenBasicVSR,
-    _Block,
+    FrozenBlock,
     active_channels,
-    freeze,
 )
 
 RULES = ("rsc", "aligned", "inner")
@@ -119,7 +118,7 @@ def test_the_fastest_form_and_format_are_chosen() -> None:
 
     def timer(call: Callable[[], object]) -> float:
         module = call.func  # type: ignore[attr-defined]
-        if isinstance(module, _Block):
+        if isinstance(module, FrozenBlock):
             read = "whole" if module.read is None else "gather"
             write = "whole" if module.written is None else "scatter"
             return 1.0 if (read, write) == wanted else 2.0
@@ -160,5 +159,5 @@ def test_compiled_equals_frozen() -> None:
     frozen = FrozenBasicVSR(compact_network("rsc").float(), lambda shape: Form())
     clip_NTCHW = torch.rand(1, 2, 3, 12, 16)
     with torch.inference_mode():
-        compiled_NTCHW = CompiledBasicVSR(frozen)(clip_NTCHW)
+        compiled_NTCHW = Compiled(frozen)(clip_NTCHW)
     torch.testing.assert_close(compiled_NTCHW, frozen(clip_NTCHW), rtol=1e-4, atol=1e-5)

@@ -84,12 +84,12 @@ def test_the_teacher_is_no_part_of_its_student(dense: BasicVSR, batch: Batch) ->
 
 
 def test_states_of_another_width_are_compared_through_adaptors(dense: BasicVSR, batch: Batch) -> None:
-    student = BasicVSR(ARGUMENTS, plan_of(dense, "aligned", cut=1))
+    student = BasicVSR(ARGUMENTS).with_plan(plan_of(dense, "aligned", cut=1))
     module = Scratch(student, Teacher(dense, 2.0, 0.5), trained_flow=None, **RUN)
     losses = module.losses(batch)
     output, target = student(batch.low_NTCHW), dense(batch.low_NTCHW)
     adapted = {
-        branch: [module.adaptors[f"{branch}_trunk"](state) for state in states]
+        branch: [module.adaptors[f"{branch}_adaptor"](state) for state in states]
         for branch, states in output.hidden.items()
     }
     expected = 2 * temporal_loss(adapted, target.hidden, dict.fromkeys(adapted))
@@ -103,6 +103,6 @@ def test_states_of_another_width_are_compared_through_adaptors(dense: BasicVSR, 
 
 
 def test_a_narrow_network_alone_learns_from_the_truth(dense: BasicVSR, batch: Batch) -> None:
-    module = Scratch(BasicVSR(ARGUMENTS, plan_of(dense, "aligned")), None, trained_flow=None, **RUN)
+    module = Scratch(BasicVSR(ARGUMENTS).with_plan(plan_of(dense, "aligned")), None, trained_flow=None, **RUN)
     assert set(module.losses(batch)) == {"reconstruction"}
     assert len(module.adaptors) == 0

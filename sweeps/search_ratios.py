@@ -17,6 +17,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # as for src/run.py: the launcher plugin is found there
 
+from vsrprune.config import ModelConfig
 from vsrprune.door import explained, open_door, register_resolvers
 from vsrprune.search.config import SearchJobConfig, validate_search
 

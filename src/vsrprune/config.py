@@ -75,7 +75,7 @@ class ModelConfig:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells a network from others; the first architecture goes without saying, as it did before others came."""
+        """What tells a network from others; basicvsr goes without saying, as it did before there were others."""
         return ({} if self.network == "basicvsr" else {"network": self.network}) | self.given
 
 

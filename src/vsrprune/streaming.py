@@ -2,7 +2,8 @@
 
 The forward branch is carried from frame to frame, so it is exact at any length. The backward branch, of bidirectional
 networks, would have to begin at the last frame: it begins `overlap` frames after the window that it serves, and what it
-says about those is thrown away. Networks that are not BasicVSR's kind read frames on both sides of a window. Tiles are super-resolved one after the other, each with branches of its own.
+says about those is thrown away. Networks of other kinds read frames on both sides of a window. Tiles are
+super-resolved one after the other, each with branches of its own.
 """
 
 from __future__ import annotations

@@ -26,13 +26,13 @@ class NetworkCost:
     macs_with_flow: int
     size: tuple[int, int]
 
-    def without(self, macs: int, parameters: int) -> NetworkCost:
+    def without(self, macs: float, parameters: int) -> NetworkCost:
         """The cost less so many MACs per frame and parameters."""
         return NetworkCost(
             self.parameters - parameters,
             self.parameters_with_flow - parameters,
-            self.macs - macs,
-            self.macs_with_flow - macs,
+            round(self.macs - macs),
+            round(self.macs_with_flow - macs),
             self.size,
         )
 

@@ -25,6 +25,8 @@ class BasicVSR(Upsampler):
     when its gradients are due: long clips need less memory, and a step 1.2 to 1.4 times the time.
     """
 
+    flow_net: SPyNet
+
     def __init__(self, arguments: BasicVSRArguments) -> None:
         super().__init__(arguments)
         self.flow_net = SPyNet(arguments.flow_levels, arguments.flow_kernel, arguments.flow_widths)

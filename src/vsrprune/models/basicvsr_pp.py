@@ -27,6 +27,8 @@ from vsrprune.models.reconstruction import ResidualTrunk, Upsampler
 class BasicVSRPlusPlus(Upsampler):
     """Recurrent video super-resolution; every branch reads the features of a frame and all branches before it."""
 
+    flow_net: SPyNet
+
     def __init__(self, arguments: BasicVSRPPArguments) -> None:
         super().__init__(arguments)
         channels, slope = arguments.channels, arguments.slope

@@ -138,6 +138,7 @@ class _Run(nn.Module):
         )
 
     def forward(self, stream_NCHW: Tensor) -> Tensor:
+        """Map the stream (N, C, H, W) to a new one; the input is left as it was."""
         refined_NCHW: Tensor = self.blocks(stream_NCHW.clone(memory_format=torch.preserve_format))
         return refined_NCHW
 

@@ -96,6 +96,7 @@ class FrozenBlock(nn.Module):
         )
 
     def forward(self, stream_NCHW: Tensor) -> Tensor:
+        """Change the active channels of a stream (N, C, H, W), in place; returns them."""
         read_NCHW = stream_NCHW if self.read is None else gather(stream_NCHW, self.read)
         middle_NCHW = F.relu_(F.conv2d(read_NCHW, self.weight1, self.bias1, padding=1))
         update_NCHW = F.conv2d(middle_NCHW, self.weight2, self.bias2, padding=1)
@@ -190,7 +191,7 @@ class Moment(NamedTuple):
 
 
 class FrozenBasicVSR(nn.Module):
-    """What `freeze` makes of BasicVSR. Maps frames (N, T, 3, H, W) to frames (N, T, 3, scale*H, scale*W), as the network does."""
+    """What `freeze` makes of BasicVSR; maps frames (N, T, 3, H, W) to frames (N, T, 3, scale*H, scale*W)."""
 
     head_weight: Tensor
     head_bias: Tensor

@@ -110,7 +110,8 @@ class AttentiveBlock(ResidualBlock):
     def refine(self, update_NCHW: Tensor) -> Tensor:
         """The update times its channels' weights in (0, 1)."""
         mean_NC11 = update_NCHW.mean(dim=(-2, -1), keepdim=True)
-        return update_NCHW * self.excite(F.relu_(self.squeeze(mean_NC11))).sigmoid()
+        weighed_NCHW: Tensor = update_NCHW * self.excite(F.relu_(self.squeeze(mean_NC11))).sigmoid()
+        return weighed_NCHW
 
 
 def _convs(channels: int) -> tuple[nn.Conv2d, nn.Conv2d]:

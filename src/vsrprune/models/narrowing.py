@@ -36,11 +36,12 @@ class PartialConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, in, H, W) to (N, out, H, W)."""
         x_NCHW = input if self.read is None else input.index_select(1, self.read)
-        some_NCHW = self._conv_forward(x_NCHW, self.weight, self.bias)
+        some_NCHW: Tensor = self._conv_forward(x_NCHW, self.weight, self.bias)
         if self.written is None:
             return some_NCHW
         whole_NCHW = some_NCHW.new_zeros(len(some_NCHW), self.out_channels, *some_NCHW.shape[-2:])
-        return whole_NCHW.index_copy(1, self.written, some_NCHW)
+        copied_NCHW: Tensor = whole_NCHW.index_copy(1, self.written, some_NCHW)
+        return copied_NCHW
 
 
 def narrow(network: nn.Module, layout: ChannelLayout, plan: PrunePlan) -> None:

@@ -302,7 +302,7 @@ def _global(layout: ChannelLayout, ranked: Sequence[_Chunk], ratio: float, targe
         cut = [0, *accumulate(len(chunk.units) for chunk in ranked)]
         return ranked[: _nearest(lambda n: cut[n], len(ranked), _half_up(layout.units * ratio))]
 
-    def removed(chunks: Sequence[_Chunk]) -> int:
+    def removed(chunks: Sequence[_Chunk]) -> float:
         kept = {group.name: group.size for group in layout.groups}
         for chunk in chunks:
             kept[chunk.group] -= len(chunk.units)

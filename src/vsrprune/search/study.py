@@ -154,7 +154,7 @@ def work(
             _start_clocks(study, noticed)
             time.sleep(1)  # the last ones are under way elsewhere, or their worker is dead and will be found
         else:
-            study.optimize(objective, n_trials=1, callbacks=[on_trial], catch=(_Surplus,))
+            study.optimize(objective, n_trials=1, callbacks=[on_trial], catch=(_SurplusError,))
 
 
 def _start_clocks(study: optuna.Study, noticed: set[int]) -> None:
@@ -171,12 +171,12 @@ def _start_clocks(study: optuna.Study, noticed: set[int]) -> None:
             storage.record_heartbeat(trial._trial_id)
 
 
-class _Surplus(Exception):
+class _SurplusError(Exception):
     """Several workers began the last trial at once; this one is left to the others and counts as failed."""
 
 
 def _refuse_surplus(trial: optuna.Trial, trials: int) -> None:
-    """Raise _Surplus unless `trial` is among the first `trials` that have not failed.
+    """Raise _SurplusError unless `trial` is among the first `trials` that have not failed.
 
     Counting before a trial is drawn cannot tell, for others count at the same time; numbers are given out one by one.
     """
@@ -187,7 +187,7 @@ def _refuse_surplus(trial: optuna.Trial, trials: int) -> None:
     ]
     if len(earlier) >= trials:
         trial.set_user_attr("surplus", True)
-        raise _Surplus
+        raise _SurplusError
 
 
 class _Objective:

@@ -1,6 +1,6 @@
 """Export a trained network: weights, ONNX or torch.export; what is written is verified against PyTorch.
 
-python src/export.py runs/demo/JOB --format onnx              clip.onnx and one recurrent step
+python src/export.py runs/demo/JOB --format onnx              clip.onnx, and one recurrent step where there is one
 python src/export.py NETWORK_FOLDER --format torch_export     .pt2 files for C++
 python src/export.py runs/demo/JOB --format safetensors       weights and their description
 """
@@ -25,7 +25,10 @@ def parse(arguments: Sequence[str] | None) -> Request:
     add("--store", type=Path, default=Request.store, help="the store that holds the job's networks (store)")
     add("--which", default=Request.which, help="of a job: pruned (default) or dense")
     add("--size", type=int, nargs=2, metavar=("H", "W"), default=Request.size, help="of the timed frames (180 320)")
-    add("--frames", type=int, default=Request.frames, help="of a torch_export clip, and of the timed clip (5)")
+    frames_help = (
+        "length of the timed clip, of clip.pt2, and of clip.onnx of edvr and basicvsr_pp, which are unrolled (5)"
+    )
+    add("--frames", type=int, default=Request.frames, help=frames_help)
     add("--repeats", type=int, default=Request.repeats, help="of the timing; 0 for none (3)")
     add("--openvino", action="store_true", help="verify and time clip.onnx in OpenVINO too")
     add("--overwrite", action="store_true", help="replace files that are there")

@@ -17,14 +17,15 @@ import torch
 from torch import Tensor
 
 from vsrprune.errors import UserError
-from vsrprune.exporting.graphs import Graph, clip_graph, random_clip, smallest_side, step_graphs
+from vsrprune.exporting.graphs import ANY_LENGTH, Graph, divide, random_clip, smallest_side
 from vsrprune.exporting.request import EXTRAS, Request
 from vsrprune.machine import measuring
 from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import fastest_milliseconds, milliseconds
-from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.models.architectures import architecture_of
 from vsrprune.models.files import DESCRIPTION, WEIGHTS, load_network, save_network
 from vsrprune.models.freezing import freeze
+from vsrprune.models.network import Network
 from vsrprune.progress import StageProgress
 from vsrprune.store import write_json
 from vsrprune.trained import load_trained
@@ -47,10 +48,8 @@ def export(request: Request, say: Say) -> Path:
     network = load_trained(request.source, request.store, say, request.which)
     least = smallest_side(network)
     if min(request.size) < least:
-        raise UserError(
-            f"--size must be at least {least} {least} for this network's flow net; got {_words(request.size)}"
-        )
-    names = file_names(network, request.format)
+        raise UserError(f"--size must be at least {least} {least} for this network; got {_words(request.size)}")
+    names = file_names(network, request)
     there = [name for name in names if (request.folder / name).exists()]
     if there and not request.overwrite:
         raise UserError(
@@ -65,12 +64,12 @@ def export(request: Request, say: Say) -> Path:
     return request.folder
 
 
-def file_names(network: BasicVSR, format: str) -> list[str]:
+def file_names(network: Network, request: Request) -> list[str]:
     """The files of an export, its description last."""
-    if format == "safetensors":
+    if request.format == "safetensors":
         return [WEIGHTS, DESCRIPTION, DESCRIBED]
-    suffix = {"onnx": ".onnx", "torch_export": ".pt2"}[format]
-    return [*(f"{name}{suffix}" for name in ("clip", *step_graphs(network))), DESCRIBED]
+    suffix = {"onnx": ".onnx", "torch_export": ".pt2"}[request.format]
+    return [*(f"{name}{suffix}" for name in ("clip", *divide(network, request.frames).steps)), DESCRIBED]
 
 
 @contextmanager
@@ -86,14 +85,14 @@ def _unfinished(folder: Path) -> Iterator[Path]:
             folder.rmdir()
 
 
-def _described(network: BasicVSR, request: Request) -> dict[str, Any]:
-    cost = network_cost(network, request.size)
+def _described(network: Network, request: Request) -> dict[str, Any]:
+    cost, branches = network_cost(network, request.size), network.arguments.branches
     libraries = ["torch", *(EXTRAS["deploy"] if request.format == "onnx" else []), *["openvino"] * request.openvino]
     return {
-        "network": "basicvsr",
+        "network": architecture_of(network.arguments),
         "format": request.format,
         "rule": None if network.plan is None else network.plan.rule,
-        "bidirectional": network.arguments.bidirectional,
+        **({"bidirectional": any(branch.startswith("backward") for branch in branches)} if branches else {}),
         "scale": network.arguments.scale,
         "colours": COLOURS,
         "smallest_side": smallest_side(network),
@@ -106,7 +105,7 @@ def _described(network: BasicVSR, request: Request) -> dict[str, Any]:
 COLOURS = "RGB in [0, 1], float32; outputs are not clipped"
 
 
-def _write_safetensors(network: BasicVSR, request: Request, folder: Path, say: Say) -> dict[str, Any]:
+def _write_safetensors(network: Network, request: Request, folder: Path, say: Say) -> dict[str, Any]:
     save_network(network, folder)
     again = load_network(folder).state_dict()
     for name, value in network.state_dict().items():
@@ -114,22 +113,25 @@ def _write_safetensors(network: BasicVSR, request: Request, folder: Path, say: S
     return {"files": {WEIGHTS: {"max_abs_error": 0.0}}}
 
 
-def _write_onnx(network: BasicVSR, request: Request, folder: Path, say: Say) -> dict[str, Any]:
+def _write_onnx(network: Network, request: Request, folder: Path, say: Say) -> dict[str, Any]:
     from vsrprune.exporting import onnx_files, scan
 
-    graphs, clip = step_graphs(network), clip_graph(network, "frames")
+    divided, least = divide(network, request.frames), smallest_side(network)
+    traced = divided.steps or {"clip": divided.clip}
+    clip = divided.looped if divided.steps else divided.clip
     models = {}
-    with StageProgress("export", len(graphs)) as progress:
-        for name, graph in graphs.items():
-            models[name] = onnx_files.step_model(graph, smallest_side(network))
+    with StageProgress("export", len(traced)) as progress:
+        for name, graph in traced.items():
+            models[name] = onnx_files.model(graph, least)
             progress.update(len(models), name)
-    models["clip"] = scan.clip_model(models, clip, network.arguments.branches)
-    metadata = {"scale": str(network.arguments.scale), "colours": COLOURS, "smallest_side": str(smallest_side(network))}
+    if divided.steps:
+        models["clip"] = scan.clip_model(models, clip, network.arguments.branches)
+    metadata = {"scale": str(network.arguments.scale), "colours": COLOURS, "smallest_side": str(least)}
     for name, model in models.items():
         onnx_files.save(model, folder / f"{name}.onnx", metadata)
     threads = torch.get_num_threads()
     files, engines = {}, {}
-    for name, graph in {"clip": clip, **graphs}.items():
+    for name, graph in {"clip": clip, **divided.steps}.items():
         file = folder / f"{name}.onnx"
         run = _on_tensors(onnx_files.onnxruntime_runner(file, threads))
         files[file.name] = verified(graph, run, network, file.name, say)
@@ -140,11 +142,12 @@ def _write_onnx(network: BasicVSR, request: Request, folder: Path, say: Say) -> 
         engines["openvino"] = run
         files["clip.onnx"]["max_abs_error_openvino"] = errors(clip, run, network)
         say(f"clip.onnx in OpenVINO: max |error| {_largest(files['clip.onnx']['max_abs_error_openvino'].values()):.1e}")
-    return {"files": files, "milliseconds_per_frame": _timed(network, engines, request, say)}
+    return {**_length(clip), "files": files, "milliseconds_per_frame": _timed(network, engines, request, say)}
 
 
-def _write_torch_export(network: BasicVSR, request: Request, folder: Path, say: Say) -> dict[str, Any]:
-    graphs = {"clip": clip_graph(network, request.frames), **step_graphs(network)}
+def _write_torch_export(network: Network, request: Request, folder: Path, say: Say) -> dict[str, Any]:
+    divided = divide(network, request.frames)
+    graphs = {"clip": divided.clip, **divided.steps}
     files, engines = {}, {}
     with StageProgress("export", len(graphs)) as progress:
         for number, (name, graph) in enumerate(graphs.items(), start=1):
@@ -155,7 +158,13 @@ def _write_torch_export(network: BasicVSR, request: Request, folder: Path, say: 
             if name == "clip":
                 engines["torch_export"] = loaded
             progress.update(number, name)
-    return {"files": files, "milliseconds_per_frame": _timed(network, engines, request, say)}
+    return {**_length(divided.clip), "files": files, "milliseconds_per_frame": _timed(network, engines, request, say)}
+
+
+def _length(clip: Graph) -> dict[str, int | str]:
+    """Of the clips that the file serves: a number, or any."""
+    frames = clip.inputs["frames"][1]
+    return {"frames": "any" if frames == ANY_LENGTH else frames}
 
 
 WRITERS = {"safetensors": _write_safetensors, "onnx": _write_onnx, "torch_export": _write_torch_export}
@@ -165,7 +174,7 @@ def _on_tensors(run: Callable[[list[Any]], list[Any]]) -> Compute:
     return lambda *inputs: tuple(torch.from_numpy(array) for array in run([tensor.numpy() for tensor in inputs]))
 
 
-def verified(graph: Graph, compute: Compute, network: BasicVSR, name: str, say: Say) -> dict[str, Any]:
+def verified(graph: Graph, compute: Compute, network: Network, name: str, say: Say) -> dict[str, Any]:
     """What export.json says of a file; UserError if `compute` differs from the graph's module."""
     found = errors(graph, compute, network)
     worst = _largest(found.values())
@@ -181,7 +190,7 @@ def verified(graph: Graph, compute: Compute, network: BasicVSR, name: str, say: 
 
 
 @torch.no_grad()
-def errors(graph: Graph, compute: Compute, network: BasicVSR) -> dict[str, float]:
+def errors(graph: Graph, compute: Compute, network: Network) -> dict[str, float]:
     """Largest |difference| to the graph's module, by size of the input: two sizes, one odd, and two lengths."""
     least = smallest_side(network)
     found = {}
@@ -203,7 +212,7 @@ def _tensors(outputs: Tensor | Iterable[Tensor]) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def _timed(network: BasicVSR, engines: Mapping[str, Compute], request: Request, say: Say) -> dict[str, Any]:
+def _timed(network: Network, engines: Mapping[str, Compute], request: Request, say: Say) -> dict[str, Any]:
     """Median milliseconds per frame of the network's fastest form in PyTorch and of the engines, in turns."""
     if request.repeats == 0:
         return {}

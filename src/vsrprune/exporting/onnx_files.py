@@ -21,7 +21,7 @@ Arrays = list[NDArray[np.float32]]
 Runner = Callable[[Arrays], Arrays]  # inputs in the graph's order -> outputs
 
 
-def step_model(graph: Graph, smallest: int) -> ModelProto:
+def model(graph: Graph, smallest: int) -> ModelProto:
     """The graph as ONNX, for frames of every size from `smallest` on."""
     program = graph.traced(smallest)
     with warnings.catch_warnings():
@@ -31,13 +31,13 @@ def step_model(graph: Graph, smallest: int) -> ModelProto:
             program, dynamo=True, verbose=False, input_names=list(graph.inputs), output_names=list(graph.outputs)
         )
     assert exported is not None
-    model = exported.model_proto
-    for values, shapes in ((model.graph.input, graph.inputs), (model.graph.output, graph.outputs)):
+    proto = exported.model_proto
+    for values, shapes in ((proto.graph.input, graph.inputs), (proto.graph.output, graph.outputs)):
         del values[:]  # the exporter calls the axes s44 and s48
         values.extend(value_infos(shapes))
-    del model.graph.value_info[:]  # which name them too; every reader infers these again
-    onnx.checker.check_model(model)
-    return model
+    del proto.graph.value_info[:]  # which name them too; every reader infers these again
+    onnx.checker.check_model(proto)
+    return proto
 
 
 def save(model: ModelProto, file: Path, metadata: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ TIME_FIRST = [1, 0, 2, 3, 4]  # its own inverse
 def clip_model(steps: Mapping[str, ModelProto], clip: Graph, branches: Sequence[str]) -> ModelProto:
     """Maps frames (1, T, 3, H, W) to (1, T, 3, scale*H, scale*W).
 
-    steps: the models of `step_graphs`, by name.
+    steps: the models of a division's steps, by name.
     """
     nodes = [helper.make_node("Transpose", ["frames"], ["pictures"], perm=TIME_FIRST)]
     constants: list[TensorProto] = []

@@ -39,7 +39,7 @@ class PartialConv2d(nn.Conv2d):
         some_NCHW: Tensor = self._conv_forward(x_NCHW, self.weight, self.bias)
         if self.written is None:
             return some_NCHW
-        whole_NCHW = some_NCHW.new_zeros(len(some_NCHW), self.out_channels, *some_NCHW.shape[-2:])
+        whole_NCHW = some_NCHW.new_zeros(some_NCHW.shape[0], self.out_channels, *some_NCHW.shape[-2:])
         copied_NCHW: Tensor = whole_NCHW.index_copy(1, self.written, some_NCHW)
         return copied_NCHW
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import trunk
+from vsrprune.models.network import Network
+from vsrprune.models.rrn import RRN
 
 
 class Step(nn.Module):
@@ -54,10 +56,24 @@ class OnlineStep(nn.Module):
         return self.upsampler(frame_NCHW, state_NCHW), state_NCHW
 
 
+class RRNStep(nn.Module):
+    """An RRN's whole work on a frame: its own step, in which the state holds the last output too."""
+
+    def __init__(self, network: RRN) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, frame_NCHW: Tensor, previous_frame_NCHW: Tensor, previous_state_NCHW: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The super-resolved frame (N, 3, scale*H, scale*W), not clipped, and the new state (N, state_width, H, W)."""
+        return self.network.step(frame_NCHW, previous_frame_NCHW, previous_state_NCHW)
+
+
 class Clip(nn.Module):
     """A network that returns the frames alone."""
 
-    def __init__(self, network: BasicVSR) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 

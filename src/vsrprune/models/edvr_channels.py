@@ -85,7 +85,7 @@ def edvr_layout(arguments: EDVRArguments, rule: str) -> ChannelLayout:
 
 def _side(level: int) -> float:
     """Side of a level of the pyramid relative to the frame."""
-    return 1 / 2 ** (level - 1)
+    return 0.5 ** (level - 1)
 
 
 def _state_alignment(spec: Specification, arguments: EDVRArguments, pyramid: list[Slot]) -> Slot:

@@ -155,7 +155,7 @@ def test_the_hidden_state_of_a_stream_loses_its_channels() -> None:
 
 def test_a_chain_needs_no_declaration() -> None:
     network = Image().prepare()
-    assert {rule: group_sizes(network, rule) for rule in RULES} == dict.fromkeys(RULES, {"a": 6, "b": 6})
+    assert {rule: group_sizes(network, rule) for rule in RULES} == {rule: {"a": 6, "b": 6} for rule in RULES}
     assert "c: 3 channels, never cut" in network.explain("rsc")
 
 

@@ -74,8 +74,11 @@ def quality(table: pd.DataFrame, front: pd.DataFrame, published: pd.DataFrame, c
             band[cost], band["psnr"] - band["half_width"], band["psnr"] + band["half_width"],
             color=colour[name], alpha=0.18, linewidth=0,
         )  # fmt: skip
-    dense_cost = 1.0 if cost == "macs_kept" else float(table[f"{cost}_dense"].median())
-    axes.plot([dense_cost], [table["psnr_dense"].mean()], "k*", markersize=7, label="dense")
+    for number, (name, rows) in enumerate(_dense_networks(table)):
+        place = 1.0 if cost == "macs_kept" else float(rows[f"{cost}_dense"].median())
+        shade = colour[name] if name else "black"
+        label_once = "dense" if number == 0 else None
+        axes.plot([place], [rows["psnr_dense"].mean()], "*", color=shade, markersize=7, label=label_once)
     for baseline, rows in table.groupby("baseline", sort=False):
         axes.axhline(float(rows["psnr_bicubic"].mean()), color=GREY, linewidth=0.8, linestyle="--", label=baseline)
     if cost == "macs_kept" and not published.empty:
@@ -88,6 +91,13 @@ def quality(table: pd.DataFrame, front: pd.DataFrame, published: pd.DataFrame, c
     axes.set_ylabel("PSNR (dB)")
     legend_below(figure, axes)
     return figure
+
+
+def _dense_networks(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The series of each dense network with its rows; no name where all series share one (or its seeds)."""
+    if table["model"].nunique() == 1:
+        return [("", table)]
+    return [(str(name), rows) for name, rows in table.groupby("series", sort=False)]
 
 
 def legend_below(figure: Figure, axes: Axes) -> None:

@@ -22,11 +22,14 @@ SEEDS = ("seed", "pretrain_seed")
 KNOBS = ("model", "data", "task", "schedule", "method", "rule", "scope", "score", "order", "tf_weight", "target",
          "round_to", "min_kept", "rounds", "parts", "ratio")  # fmt: skip
 
-IMPLIED_BY = {"model.upscale_factors": "task"}  # values inside a group that another one sets
+# Knobs that the files of other groups set: they tell jobs apart only where these are the same.
+IMPLIED_BY = {
+    **dict.fromkeys(("rule", "scope", "score"), ("method",)),
+    "tf_weight": ("method", "model"),
+    "model.upscale_factors": ("model", "task"),
+}
 ALL_PARTS = "all parts"
 ALL_PARTS_BEFORE = "backward+forward+upsampler"  # how results named them before other networks came
-
-IMPLIED = ("rule", "scope", "score", "tf_weight")  # knobs that methods set in conf/method
 
 # The order of values in figures and tables; the first is an ablation's reference. Others follow in ascending order.
 VALUES = {
@@ -93,23 +96,19 @@ class Runs:
     def varying(self) -> list[str]:
         """The knobs in which the finished jobs differ, seeds excepted.
 
-        Those inside a group only among jobs whose group has the same name; those that methods imply only among jobs of
-        one method: the method's name says them.
+        Those inside a group only among jobs whose group has the same name, and those that a method or network implies
+        only among jobs of one: its name says them.
         """
-        knobs = [
-            knob
-            for knob in KNOBS
-            if (self._differ_within("method", knob) if knob in IMPLIED else self._differ(self.finished, knob))
-        ]
         inside = dict.fromkeys(name for run in self.finished for name in run.knobs if "." in name)
-        return knobs + [name for name in inside if self._differ_within(IMPLIED_BY.get(name, name.split(".")[0]), name)]
+        implied = {**{name: (name.split(".")[0],) for name in inside}, **IMPLIED_BY}
+        return [knob for knob in (*KNOBS, *inside) if self._differ_within(implied.get(knob, ()), knob)]
 
-    def _differ_within(self, group: str, knob: str) -> bool:
-        """Whether jobs that have the same `group` differ in a knob."""
-        named: dict[str, list[Run]] = {}
+    def _differ_within(self, groups: Sequence[str], knob: str) -> bool:
+        """Whether jobs that agree in these groups differ in a knob."""
+        alike: dict[tuple[str, ...], list[Run]] = {}
         for run in self.finished:
-            named.setdefault(str(run.knobs.get(group)), []).append(run)
-        return any(self._differ(jobs, knob) for jobs in named.values())
+            alike.setdefault(tuple(str(run.knobs.get(group)) for group in groups), []).append(run)
+        return any(self._differ(jobs, knob) for jobs in alike.values())
 
     def _differ(self, jobs: Sequence[Run], knob: str) -> bool:
         """Jobs that were run before there was such a knob say nothing of it."""
@@ -126,7 +125,7 @@ def _flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
         if isinstance(value, Mapping):
             yield from _flattened(value, f"{prefix}{name}.")
         elif prefix:
-            yield f"{prefix}{name}", value
+            yield f"{prefix}{name}", str(value) if isinstance(value, list) else value
 
 
 def _word(knob: str, value: Any) -> str:

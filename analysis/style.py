@@ -19,7 +19,7 @@ COLOURS = {
     "distill": "#56B4E9",
 }
 # Parts of a network and weights of the temporal loss have colours of their own, so that none looks like a rule.
-PARTS = ("#56B4E9", "#CC79A7", "#E69F00", "#009E73", "#999999")
+PARTS = ("#56B4E9", "#CC79A7", "#E69F00", "#009E73", "#999999", "#0072B2", "#D55E00", "#F0E442")
 SPARE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 MARKERS = "os^Dvp<>Xh"
 LINES = ("-", "--", ":", "-.")

@@ -99,10 +99,10 @@ class Specification:
         self.conv(conv2, kernel, [middle], added)
         return added
 
-    def group(self, conv: str, size: int, *, part: str, kind: str, block: str = "") -> Slot:
-        """The output channels of a convolution, cut by themselves; the caller states the convolution."""
-        self._groups.append(_Group(conv, part, kind, size, block, [Gate(conv, "output")]))
-        return Slot(size, conv)
+    def group(self, convs: Sequence[str], size: int, *, part: str, kind: str, block: str = "") -> Slot:
+        """The output channels of some convolutions, cut together; the caller states the convolutions."""
+        self._groups.append(_Group(convs[0], part, kind, size, block, [Gate(conv, "output") for conv in convs]))
+        return Slot(size, convs[0])
 
     def filters(
         self,
@@ -115,11 +115,12 @@ class Specification:
         kind: str,
         scale: float = 1,
         filters_per_unit: int = 1,
+        times: int = 1,
         block: str = "",
     ) -> Slot:
         """A convolution whose output channels are a group of their own; returns their slot."""
-        slot = self.group(conv, size, part=part, kind=kind, block=block)
-        self.conv(conv, kernel, inputs, slot, scale=scale, filters_per_unit=filters_per_unit)
+        slot = self.group([conv], size, part=part, kind=kind, block=block)
+        self.conv(conv, kernel, inputs, slot, scale=scale, filters_per_unit=filters_per_unit, times=times)
         return slot
 
     def conv(

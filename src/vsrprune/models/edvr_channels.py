@@ -61,79 +61,89 @@ class EDVRArguments:
 def edvr_layout(arguments: EDVRArguments, rule: str) -> ChannelLayout:
     """Groups and convolutions of EDVR under a residual rule.
 
-    Residual blocks and the upsampler are cut. Alignment (PCD) and attention (TSA) are not, except where the streams
-    pass through them: what makes offsets and weights is small, and wrong offsets cost more than channels.
+    Offsets and masks themselves are never cut, nor which deformable group a channel belongs to. Embeddings whose
+    products are summed lose the same channels, and so do maps that are added.
     """
-    spec, channels = Specification(rule), arguments.channels
-    whole, part = Slot(channels), "features"
+    spec, channels, part = Specification(rule), arguments.channels, "features"
     features = spec.stream("feature_extraction", channels, part=part, writers=["conv_first"])
     spec.conv("conv_first", 3, [RGB], features)
     for block in range(arguments.extract_blocks):
         spec.block(f"feature_extraction.{block}", "feature_extraction", part=part)
-    for level, read in ((2, features), (3, whole)):
-        side = 1 / 2 ** (level - 1)
-        spec.conv(f"conv_l{level}_1", 3, [read], whole, scale=side)
-        spec.conv(f"conv_l{level}_2", 3, [whole], whole, scale=side)
-    _state_alignment(spec, arguments, features)
-    _state_fusion(spec, arguments)
-    stream = spec.stream("reconstruction", channels, part="reconstruction", writers=FUSED)
-    _state_places(spec, arguments, stream)
+    pyramid = [features]
+    for level in LEVELS[1:]:
+        slot = pyramid[-1]
+        for name in (f"conv_l{level}_1", f"conv_l{level}_2"):
+            slot = spec.filters(name, 3, [slot], channels, part=part, kind="pyramid", scale=_side(level))
+        pyramid.append(slot)
+    aligned = _state_alignment(spec, arguments, pyramid)
+    stream = _state_fusion(spec, arguments, aligned)
     for block in range(arguments.reconstruction_blocks):
         spec.block(f"reconstruction.{block}", "reconstruction", part="reconstruction")
     upsample(spec, stream, channels, arguments.upsampler_channels, arguments.upscale_factors)
     return spec.layout()
 
 
-# What the reconstruction's stream starts from: fused features times attention, plus what attention adds.
-FUSED = ("fusion.feat_fusion", "fusion.spatial_attn5", "fusion.spatial_attn_add2")
+def _side(level: int) -> float:
+    """Side of a level of the pyramid relative to the frame."""
+    return 0.5 ** (level - 1)
 
 
-def _state_alignment(spec: Specification, arguments: EDVRArguments, features: Slot) -> None:
-    """PCD, which runs once for every frame of a window."""
-    times, whole = arguments.window, Slot(arguments.channels)
-    offsets = Slot(3 * arguments.deformable_groups * 3**2)
+def _state_alignment(spec: Specification, arguments: EDVRArguments, pyramid: list[Slot]) -> Slot:
+    """PCD, which runs once for every frame of a window; returns the slot of the aligned features."""
+    masks = Slot(3 * arguments.deformable_groups * 3**2)
+
+    def filters(name: str, inputs: list[Slot], level: int, kind: str) -> Slot:
+        name, scale = f"pcd_align.{name}", _side(level)
+        channels, times = arguments.channels, arguments.window
+        return spec.filters(name, 3, inputs, channels, part="alignment", kind=kind, scale=scale, times=times)
+
+    def deformed(name: str, inputs: list[Slot], guide: Slot, level: int) -> Slot:
+        spec.conv(f"pcd_align.{name}.conv_offset", 3, [guide], masks, scale=_side(level), times=arguments.window)
+        return filters(f"{name}.deform", inputs, level, "aligned")
+
+    coarse: list[Slot] = []  # the guide and the aligned features of the level below
     for level in reversed(LEVELS):
-        read = features if level == LEVELS[0] else whole
-        side, coarsest = 1 / 2 ** (level - 1), level == LEVELS[-1]
-        guides = [whole] if coarsest else [whole, whole]
-        pack = f"pcd_align.dcn_pack.l{level}"
-        for name, inputs, output in (
-            (f"pcd_align.offset_conv1.l{level}", [read, read], whole),
-            (f"pcd_align.offset_conv2.l{level}", guides, whole),
-            *(() if coarsest else ((f"pcd_align.offset_conv3.l{level}", [whole], whole),)),
-            (f"{pack}.conv_offset", [whole], offsets),
-            (f"{pack}.deform", [read], whole),
-            *(() if coarsest else ((f"pcd_align.feat_conv.l{level}", [whole, whole], whole),)),
-        ):
-            spec.conv(name, 3, inputs, output, scale=side, times=times)
-    spec.conv("pcd_align.cas_offset_conv1", 3, [whole, features], whole, times=times)
-    spec.conv("pcd_align.cas_offset_conv2", 3, [whole], whole, times=times)
-    spec.conv("pcd_align.cas_dcnpack.conv_offset", 3, [whole], offsets, times=times)
-    spec.conv("pcd_align.cas_dcnpack.deform", 3, [whole], whole, times=times)
+        read = pyramid[level - 1]
+        guide = filters(f"offset_conv1.l{level}", [read, read], level, "offset")
+        guide = filters(f"offset_conv2.l{level}", [guide, *coarse[:1]], level, "offset")
+        if coarse:
+            guide = filters(f"offset_conv3.l{level}", [guide], level, "offset")
+        aligned = deformed(f"dcn_pack.l{level}", [read], guide, level)
+        if coarse:
+            aligned = filters(f"feat_conv.l{level}", [aligned, *coarse[1:]], level, "aligned")
+        coarse = [guide, aligned]
+    guide = filters("cas_offset_conv1", [aligned, pyramid[0]], LEVELS[0], "offset")
+    guide = filters("cas_offset_conv2", [guide], LEVELS[0], "offset")
+    return deformed("cas_dcnpack", [aligned], guide, LEVELS[0])
 
 
-def _state_fusion(spec: Specification, arguments: EDVRArguments) -> None:
-    """TSA up to the attention over places, at half and a quarter of the side."""
-    whole, window = Slot(arguments.channels), [Slot(arguments.channels)] * arguments.window
-    both = [whole, whole]
-    spec.conv("fusion.temporal_attn1", 3, [whole], whole)
-    spec.conv("fusion.temporal_attn2", 3, [whole], whole, times=arguments.window)
-    spec.conv("fusion.spatial_attn1", 1, window, whole)
-    spec.conv("fusion.spatial_attn2", 1, both, whole, scale=1 / 2)
-    spec.conv("fusion.spatial_attn3", 3, [whole], whole, scale=1 / 2)
-    spec.conv("fusion.spatial_attn4", 1, [whole], whole, scale=1 / 2)
-    spec.conv("fusion.spatial_attn_l1", 1, [whole], whole, scale=1 / 2)
-    spec.conv("fusion.spatial_attn_l2", 3, both, whole, scale=1 / 4)
-    spec.conv("fusion.spatial_attn_l3", 3, [whole], whole, scale=1 / 4)
+def _state_fusion(spec: Specification, arguments: EDVRArguments, aligned: Slot) -> Slot:
+    """TSA; returns the slot of its output, the stream of the reconstruction."""
+    channels, part, window = arguments.channels, "fusion", [aligned] * arguments.window
 
+    def filters(name: str, kernel: int, inputs: list[Slot], level: int) -> Slot:
+        name, scale = f"fusion.{name}", _side(level)
+        return spec.filters(name, kernel, inputs, channels, part=part, kind="attention", scale=scale)
 
-def _state_places(spec: Specification, arguments: EDVRArguments, stream: Slot) -> None:
-    """The end of TSA, whose output is the stream of the reconstruction."""
-    whole, window = Slot(arguments.channels), [Slot(arguments.channels)] * arguments.window
+    embedded = spec.group(["fusion.temporal_attn1", "fusion.temporal_attn2"], channels, part=part, kind="embedding")
+    spec.conv("fusion.temporal_attn1", 3, [aligned], embedded)
+    spec.conv("fusion.temporal_attn2", 3, [aligned], embedded, times=arguments.window)
+    first = filters("spatial_attn1", 1, window, 1)
+    half = filters("spatial_attn2", 1, [first, first], 2)
+    quarter = filters("spatial_attn_l1", 1, [half], 2)
+    quarter = filters("spatial_attn_l2", 3, [quarter, quarter], 3)
+    added = spec.group(["fusion.spatial_attn3", "fusion.spatial_attn_l3"], channels, part=part, kind="attention")
+    spec.conv("fusion.spatial_attn3", 3, [half], added, scale=_side(2))
+    spec.conv("fusion.spatial_attn_l3", 3, [quarter], added, scale=_side(3))
+    attention = filters("spatial_attn4", 1, [added], 2)
+    # The stream starts from fused features times attention, plus what attention adds.
+    starts = [f"fusion.{name}" for name in ("feat_fusion", "spatial_attn5", "spatial_attn_add2")]
+    stream = spec.stream("reconstruction", channels, part="reconstruction", writers=starts)
     spec.conv("fusion.feat_fusion", 1, window, stream)
-    spec.conv("fusion.spatial_attn5", 3, [whole], stream)
-    spec.conv("fusion.spatial_attn_add1", 1, [stream], whole)
-    spec.conv("fusion.spatial_attn_add2", 1, [whole], stream)
+    spec.conv("fusion.spatial_attn5", 3, [attention], stream)
+    between = filters("spatial_attn_add1", 1, [stream], 1)
+    spec.conv("fusion.spatial_attn_add2", 1, [between], stream)
+    return stream
 
 
 def window_indices(center: int, length: int, window: int) -> list[int]:

@@ -24,12 +24,17 @@ WEIGHTS, DESCRIPTION = "network.safetensors", "network.json"
 
 def save_network(network: Network, folder: Path) -> None:
     """Write network.safetensors and network.json; the latter names the arguments and, if pruned, the kept channels."""
-    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    # Not save_file: it hides a full disk in an error of its own, and others may not read what it writes.
-    (folder / WEIGHTS).write_bytes(save(weights))
+    write_weights(network, folder)
     plan = None if network.plan is None else network.plan.to_json()
     described = {"network": architecture_of(network.arguments), "arguments": asdict(network.arguments), "plan": plan}
     write_json(folder / DESCRIPTION, described)
+
+
+def write_weights(network: nn.Module, folder: Path) -> None:
+    """Write network.safetensors alone."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    # Not save_file: it hides a full disk in an error of its own, and others may not read what it writes.
+    (folder / WEIGHTS).write_bytes(save(weights))
 
 
 def load_network(folder: Path) -> Network:

@@ -61,7 +61,7 @@ def rrn_layout(arguments: RRNArguments, rule: str) -> ChannelLayout:
     spec, channels, part = Specification(rule), arguments.channels, "forward"
     detail = Slot(arguments.detail_channels)
     stream = spec.stream("trunk", channels, part=part, writers=["conv_1"])
-    hidden = spec.group("conv_h", channels, part=part, kind="hidden")
+    hidden = spec.group(["conv_h"], channels, part=part, kind="hidden")
     spec.conv("conv_1", 3, [Slot(FRAMES_READ * RGB), hidden, detail], stream)
     for block in range(arguments.blocks):
         spec.block(f"recon_trunk.{block}", "trunk", part=part)

@@ -74,6 +74,7 @@ def fit(
     Goes on from the newest sound checkpoint in `workdir`, to the same end as without the break. Raises
     TrainingDivergedError if the loss is not finite.
     """
+    workdir.mkdir(parents=True, exist_ok=True)
     module.log_every = log_every
     # A training step of the tiny network on a CPU is a fifth faster so.
     module.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

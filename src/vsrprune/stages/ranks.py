@@ -43,7 +43,8 @@ def ranks(count: int, follow: Callable[[Any], None], task: Any) -> Iterator[None
     }
     context = multiprocessing.get_context("spawn")
     others = [
-        context.Process(target=_rank, args=({**variables, "LOCAL_RANK": str(rank)}, share, follow, task), daemon=True)
+        # No daemons: these may not start the processes that load data. They die with this one all the same.
+        context.Process(target=_rank, args=({**variables, "LOCAL_RANK": str(rank)}, share, follow, task))
         for rank in range(1, count)
     ]
     with _environment({**variables, "LOCAL_RANK": "0"}):

@@ -29,6 +29,7 @@ def train(
     workdir: Path,
     *,
     devices: int = 1,
+    workers: int = 0,
     lr: float = 1e-3,
     log_every: int = 1,
     on_row: Any = lambda row: None,
@@ -43,7 +44,7 @@ def train(
         CLIPS,
         Sampling(batch=2, patch=8, frames=3, seed=0),
         workdir=workdir,
-        hardware=Hardware(devices=devices),
+        hardware=Hardware(devices=devices, workers=workers),
         log_every=log_every,
         checkpoint_every=2,
         on_row=on_row,
@@ -86,10 +87,11 @@ def test_handlers_of_signals_are_put_back(tmp_path: Path) -> None:
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
-def test_two_processes_train_as_one(tmp_path: Path, undisturbed: Any) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_two_processes_train_as_one(workers: int, tmp_path: Path, undisturbed: Any) -> None:
     threads = torch.get_num_threads()
     environment = dict(os.environ)
-    rows, weights = train(tmp_path, devices=2)
+    rows, weights = train(tmp_path, devices=2, workers=workers)
     for name, value in weights.items():
         torch.testing.assert_close(value, undisturbed[1][name], rtol=1e-4, atol=1e-6)
     assert [row["step"] for row in rows] == list(range(STEPS))

@@ -14,7 +14,7 @@ import torch
 from vsrprune.channels import RULES
 from vsrprune.errors import UserError
 from vsrprune.exporting.export import export, verified
-from vsrprune.exporting.graphs import clip_graph, random_clip, smallest_side, step_graphs
+from vsrprune.exporting.graphs import divide, random_clip, smallest_side
 from vsrprune.exporting.request import Request
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import BasicVSRArguments
@@ -145,8 +145,8 @@ def test_files_that_are_there_are_replaced_only_when_asked(tmp_path: Path) -> No
 @both_directions
 def test_what_computes_something_else_is_refused(bidirectional: bool) -> None:
     network = pruned_network(bidirectional=bidirectional)
-    graphs = {"clip": clip_graph(network, "frames"), **step_graphs(network)}
-    for name, graph in graphs.items():
+    divided = divide(network, 2)
+    for name, graph in {"clip": divided.looped, **divided.steps}.items():
         said: list[str] = []
         found = verified(graph, graph.module, network, name, said.append)
         assert set(found["max_abs_error"].values()) == {0.0}
@@ -164,7 +164,8 @@ def test_what_computes_something_else_is_refused(bidirectional: bool) -> None:
 
 def test_verification_uses_two_sizes_one_odd_and_two_lengths() -> None:
     network = pruned_network()
-    cases = verified(clip_graph(network, "frames"), clip_graph(network, 2).module, network, "clip", quiet)
+    clip = divide(network, 2).looped
+    cases = verified(clip, clip.module, network, "clip", quiet)
     assert list(cases["max_abs_error"]) == ["1x2x3x3x21", "1x5x3x34x17"]
 
 
@@ -206,7 +207,7 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path: Path, monkeypatch: 
         ({"frames": 1}, "--frames must be at least 2; got 1"),
         ({"repeats": -1}, "--repeats must be at least 0; got -1"),
         ({"openvino": True}, "--openvino times ONNX files; got --format safetensors"),
-        ({"size": (2, 40)}, "--size must be at least 3 3 for this network's flow net; got 2x40"),
+        ({"size": (2, 40)}, "--size must be at least 3 3 for this network; got 2x40"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

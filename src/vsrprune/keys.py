@@ -101,7 +101,9 @@ def plan_stages(config: Config, data: DataIdentity, pretrained_hash: str = "", f
         if config.method.sparsify:
             how = {"schedule": asdict(config.schedule.sparsify), **_penalty(method), **seed}
             ranked = parent = add("sparsify", cut_round, parent=parent, **training, **how)
-    start = {} if method.start == "cut" else {"start": method.start}
+    start: dict[str, Any] = {} if method.start == "cut" else {"start": method.start}
+    if method.start == "scratch":
+        start["weights"] = "narrowed"  # once they were drawn for the narrow shape
     parent = add("prune", parent=parent, **start, **comparison, **(seed if method.start == "scratch" else {}))
     parent = add("finetune", parent=parent, **training, **_finetuning(config, method, pretrain, flow_hash), **seed)
     add("evaluate", parent=parent, reference=reference, crops=config.evaluate.crops)

@@ -59,6 +59,7 @@ class Declaration:
         self._streams: dict[str, _Stream] = {}
         self._reads: dict[str, tuple[int | str, ...]] = {}
         self._blocks: dict[str, str] = {}  # conv1 -> stream
+        self._block_of: dict[str, str] = {}  # convolution -> its block, which bears the name of its conv1
         self._together: list[list[str]] = []
         self._whole: list[str] = []
 
@@ -88,6 +89,7 @@ class Declaration:
         if conv1 in self._blocks:
             raise UserError(f"{conv1!r} stands in two blocks")
         self._blocks[conv1] = stream
+        self._block_of |= {conv1: conv1, conv2: conv1}
         self.adds(stream, conv2)
 
     def together(self, *convs: str) -> None:
@@ -187,14 +189,14 @@ class _Composer:
         return self._spec.layout()
 
     def _write(self, conv: TracedConv) -> None:
-        said, part = self._said, _part(conv)
+        said, part, block = self._said, _part(conv), self._said._block_of.get(conv.name, "")
         if conv.name in said._blocks:
-            self._read[conv.name] = self._spec.read(conv.name, said._blocks[conv.name], part="trunk", block=conv.name)
+            self._read[conv.name] = self._spec.read(conv.name, said._blocks[conv.name], part="trunk", block=block)
         if conv.name in self._slots or conv.name in said._whole:
             return
         stream = next((name for name, stream in said._streams.items() if conv.name in stream.adds), None)
         if stream is not None:
-            self._added[conv.name] = self._spec.add(conv.name, stream, part="trunk")
+            self._added[conv.name] = self._spec.add(conv.name, stream, part="trunk", block=block)
             self._slots[conv.name] = self._slots[stream]
             return
         together = next((convs for convs in said._together if conv.name in convs), [])
@@ -203,7 +205,7 @@ class _Composer:
             self._slots |= dict.fromkeys(together, slot)
         elif conv.gated and (not conv.opaque or conv.name in self._mentioned):
             kind = "shuffle" if conv.filters_per_unit > 1 else "filters"
-            self._slots[conv.name] = self._spec.group([conv.name], conv.units, part=part, kind=kind)
+            self._slots[conv.name] = self._spec.group([conv.name], conv.units, part=part, kind=kind, block=block)
 
     def _output(self, conv: TracedConv) -> Slot:
         return self._added.get(conv.name) or self._slots.get(conv.name) or Slot(conv.units)

@@ -102,6 +102,16 @@ def test_groups_by_hand(rule: str, groups: dict[str, int]) -> None:
     assert group_sizes(Recurrent().prepare(), rule) == groups
 
 
+def test_the_groups_of_a_block_share_its_name() -> None:
+    layout = Recurrent().prepare().channel_layout("rsc")
+    blocks = {group.name: group.block for group in layout.groups if group.block}
+    assert blocks == {
+        f"{name}.{index}{end}": f"conv1.{index}"
+        for index in range(2)
+        for name, end in (("conv1", ".input"), ("conv1", ""), ("conv2", ""))
+    }
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_macs_and_parameters_are_those_of_the_network(rule: str) -> None:
     network = Recurrent().prepare()

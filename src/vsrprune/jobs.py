@@ -28,6 +28,7 @@ from vsrprune.data.sources import (
 )
 from vsrprune.errors import UserError, one_of
 from vsrprune.keys import DataIdentity, StagePlan, plan_stages
+from vsrprune.methods.table import METHODS
 from vsrprune.models.architectures import ARCHITECTURES
 from vsrprune.protocols import PROTOCOLS
 from vsrprune.pruning.selection import LATENCY_TOLERANCE, TOLERANCE, check_reachable
@@ -94,9 +95,11 @@ def plan_job(config: Config) -> Job:
     arguments = model_arguments(config.model)
     layout = ARCHITECTURES[config.model.network].layout(arguments, config.rule)
     _check_network(config, arguments, layout)
+    # Times are known when they are measured; single weights are cut in every convolution, whatever units it has.
+    unlimited = config.target == "latency" or METHODS[config.method.name].plan == "whole"
     check_reachable(
         layout,
-        ratio=0.0 if config.target == "latency" else config.ratio,  # times are known when they are measured
+        ratio=0.0 if unlimited else config.ratio,
         target="units" if config.target == "latency" else config.target,
         scope=config.scope,
         min_kept=config.min_kept,

@@ -7,7 +7,7 @@ convolutions read a residual stream and which add to it:
     body = spec.stream("body", 64, part="trunk", writers=["conv_first"])
     spec.conv("conv_first", 3, [RGB], body)
     for name in blocks:
-        spec.block(name, "body")
+        spec.block(name, "body", part="trunk")
     high = spec.filters("upconv", 3, [body], 64, part="upsampler", kind="shuffle", filters_per_unit=4)
     spec.conv("conv_last", 3, [high], RGB, scale=2)
     layout = spec.layout()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from vsrprune.models.basicvsr_channels import BasicVSRArguments
 from vsrprune.models.basicvsr_pp import BasicVSRPlusPlus, SecondOrderAlignment
 from vsrprune.models.basicvsr_pp_channels import BasicVSRPPArguments, basicsr_names
 from vsrprune.models.layers import warp
+from vsrprune.pruning.gates import folded
 
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
 SMALL_FLOW = {"flow_levels": 2, "flow_kernel": 3, "flow_widths": (4,)}
@@ -29,7 +31,7 @@ def small_arguments(**changes) -> BasicVSRPPArguments:
 
 
 def random_network(**changes) -> BasicVSRPlusPlus:
-    """Float64, every parameter at random: no bias, offset or flow is at its idle value."""
+    """Float64, every parameter at random: no bias, gate, offset or flow is at its idle value."""
     network = BasicVSRPlusPlus(small_arguments(**changes)).double()
     randomise(network)
     return network.eval()
@@ -38,9 +40,19 @@ def random_network(**changes) -> BasicVSRPlusPlus:
 def randomise(module: torch.nn.Module) -> None:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in module.parameters():
+        for name, parameter in module.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.copy_(noise / max(parameter[0].numel(), 4) ** 0.5)
+            idle = 1 if name.endswith("gate") else 0
+            parameter.copy_(idle + noise / max(parameter[0].numel(), 4) ** 0.5)
+
+
+def ungated(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Parameters, or a state dict, without gates: published networks have none."""
+    return {name: value for name, value in named if not name.endswith("gate")}
+
+
+def size(module: torch.nn.Module) -> int:
+    return sum(value.numel() for value in ungated(module.named_parameters()).values())
 
 
 def random_clip(length: int, height: int = 9, width: int = 11, batch: int = 1) -> Tensor:
@@ -82,8 +94,8 @@ def test_published_size() -> None:
         "conv_hr": conv_size(64, 64),
         "conv_last": conv_size(64, 3),
     }
-    assert {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()} == parts
-    assert sum(p.numel() for p in network.parameters()) == 7_322_927
+    assert {name: size(part) for name, part in network.named_children()} == parts
+    assert size(network) == 7_322_927
 
 
 def test_published_cost() -> None:
@@ -136,7 +148,7 @@ def basicsr_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def test_names_of_basicsr_lead_to_tensors_of_their_shapes() -> None:
-    state = random_network().state_dict()
+    state = ungated(random_network().state_dict().items())
     names = basicsr_names(small_arguments())
     expected = {f"{name}.weight": shape for name, shape in basicsr_shapes().items()}
     expected |= {f"{name}.bias": shape[:1] for name, shape in basicsr_shapes().items()}
@@ -148,7 +160,7 @@ def test_names_of_the_published_network_are_all_and_differ() -> None:
     with torch.device("meta"):
         network = BasicVSRPlusPlus(BasicVSRPPArguments())
     names = basicsr_names(BasicVSRPPArguments())
-    assert sorted(names.values()) == sorted(network.state_dict())
+    assert sorted(names.values()) == sorted(ungated(network.state_dict().items()))
     assert {
         "deform_align.forward_2.weight": "deform_align.forward_2.deform.weight",
         "deform_align.backward_1.conv_offset.6.bias": "deform_align.backward_1.conv_offset.6.bias",
@@ -304,8 +316,7 @@ def test_trunk_and_upsampler_by_hand() -> None:
     frame_NCHW = random_clip(1, 3, 4)[:, 0]
 
     def conv(name: str, x_NCHW: Tensor) -> Tensor:
-        layer = network.get_submodule(name)
-        return F.conv2d(x_NCHW, layer.weight, layer.bias, padding=1)
+        return F.conv2d(x_NCHW, *folded(network.get_submodule(name)), padding=1)
 
     with torch.no_grad():
         x_NCHW = F.leaky_relu(conv("reconstruction.first", torch.cat(states, dim=1)), 0.2)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -14,6 +15,7 @@ from vsrprune.errors import UserError
 from vsrprune.models.deformable import DeformableConv2d
 from vsrprune.models.edvr import EDVR
 from vsrprune.models.edvr_channels import EDVRArguments, basicsr_names, window_indices
+from vsrprune.pruning.gates import folded
 
 C, HIGH = 4, 5
 
@@ -24,14 +26,24 @@ def small_arguments(**changes) -> EDVRArguments:
 
 
 def random_network(**changes) -> EDVR:
-    """Float64, every parameter at random: no bias or offset is at its idle value."""
+    """Float64, every parameter at random: no bias, gate or offset is at its idle value."""
     network = EDVR(small_arguments(**changes)).double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in network.parameters():
+        for name, parameter in network.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.copy_(noise / max(parameter[0].numel(), 4) ** 0.5)
+            idle = 1 if name.endswith("gate") else 0
+            parameter.copy_(idle + noise / max(parameter[0].numel(), 4) ** 0.5)
     return network.eval()
+
+
+def ungated(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Parameters, or a state dict, without gates: published networks have none."""
+    return {name: value for name, value in named if not name.endswith("gate")}
+
+
+def size(module: nn.Module) -> int:
+    return sum(value.numel() for value in ungated(module.named_parameters()).values())
 
 
 def random_clip(length: int, height: int = 9, width: int = 11, batch: int = 1) -> Tensor:
@@ -64,8 +76,8 @@ def test_published_size() -> None:
         "conv_hr": one,
         "conv_last": conv_size(64, 3),
     }
-    assert {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()} == parts
-    assert sum(p.numel() for p in network.parameters()) == 3_300_131
+    assert {name: size(part) for name, part in network.named_children()} == parts
+    assert size(network) == 3_300_131
 
 
 def test_published_cost() -> None:
@@ -112,7 +124,7 @@ def basicsr_shapes() -> dict[str, tuple[int, int, int]]:
 
 
 def test_names_of_basicsr_lead_to_tensors_of_their_shapes() -> None:
-    state = random_network().state_dict()
+    state = ungated(random_network().state_dict().items())
     names = basicsr_names(small_arguments())
     expected = {f"{name}.weight": (*shape, shape[-1]) for name, shape in basicsr_shapes().items()}
     expected |= {f"{name}.bias": shape[:1] for name, shape in basicsr_shapes().items()}
@@ -123,7 +135,7 @@ def test_names_of_basicsr_lead_to_tensors_of_their_shapes() -> None:
 def test_names_of_the_published_network_are_all_and_differ() -> None:
     with torch.device("meta"):
         network = EDVR(EDVRArguments())
-    assert sorted(basicsr_names(EDVRArguments()).values()) == sorted(network.state_dict())
+    assert sorted(basicsr_names(EDVRArguments()).values()) == sorted(ungated(network.state_dict().items()))
 
 
 # The network once more, for one window of frames with sides that halve twice, under BasicSR's names
@@ -134,6 +146,9 @@ class Again:
 
     def __init__(self, network: EDVR) -> None:
         state = network.state_dict()
+        for name, module in network.named_modules():
+            if isinstance(module, nn.Conv2d):  # their networks have no gates: weights with the gates multiplied in
+                state[f"{name}.weight"], state[f"{name}.bias"] = folded(module)
         self.weights = {theirs: state[ours] for theirs, ours in basicsr_names(network.arguments).items()}
         self.groups = network.arguments.deformable_groups
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from vsrprune.channels import PrunePlan
+from vsrprune.channels import ChannelLayout, PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.models.basicvsr import BasicVSR
 from vsrprune.models.basicvsr_channels import BasicVSRArguments, basicvsr_layout
+from vsrprune.models.image_channels import EDSRArguments, RCANArguments, edsr_layout, rcan_layout
+from vsrprune.models.rrn_channels import RRNArguments, rrn_layout
 from vsrprune.pruning.alignment import agreement, alignment_loss, shared_gates
 from vsrprune.pruning.masking import mask_smallest, zero_costs
 from vsrprune.pruning.narrow import narrow_plan
@@ -256,6 +258,28 @@ def test_a_width_below_min_kept_is_refused() -> None:
     layout = basicvsr_layout(BasicVSRArguments(channels=8, blocks=1, upsampler_channels=4), "aligned")
     with pytest.raises(UserError, match="min_kept=5 is more than the 4 channels"):
         narrow_plan(layout, rule="aligned", ratio=0.5, target="macs", min_kept=5)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [rrn_layout(RRNArguments(32, 2), "aligned"), edsr_layout(EDSRArguments(32, 2, upscale_factors=()), "aligned")],
+    ids=["rrn", "edsr at scale 1"],
+)
+def test_without_groups_in_the_upsampler_there_is_one_width(layout: ChannelLayout) -> None:
+    assert "upsampler" not in layout.parts
+    plan = narrow_plan(layout, rule="aligned", ratio=0.5, target="macs", min_kept=1)
+    assert len(set(plan.kept_counts.values())) == 1
+    by_width = [layout.macs_per_pixel({g.name: width for g in layout.groups}) for width in range(1, 33)]
+    nearest = min(by_width, key=lambda macs: abs(macs - layout.macs_per_pixel() / 2))
+    assert layout.macs_per_pixel(plan.kept_counts) == nearest
+
+
+def test_min_kept_holds_in_the_narrowest_layers_too() -> None:
+    """RCAN's attention has a few channels, of which a small share is none."""
+    layout = rcan_layout(RCANArguments(channels=16, groups=1, blocks=1, reduction=4), "aligned")
+    for min_kept in (1, 2, 3):
+        plan = narrow_plan(layout, rule="aligned", ratio=0.97, target="macs", min_kept=min_kept)
+        assert min(plan.kept_counts.values()) == plan.kept_counts["body.0.blocks.0.squeeze"] == min_kept
 
 
 # Only some parts

@@ -86,13 +86,13 @@ def _unfinished(folder: Path) -> Iterator[Path]:
 
 
 def _described(network: Network, request: Request) -> dict[str, Any]:
-    cost, branches = network_cost(network, request.size), network.arguments.branches
+    cost, arguments = network_cost(network, request.size), network.arguments
     libraries = ["torch", *(EXTRAS["deploy"] if request.format == "onnx" else []), *["openvino"] * request.openvino]
     return {
         "network": architecture_of(network.arguments),
         "format": request.format,
         "rule": None if network.plan is None else network.plan.rule,
-        **({"bidirectional": any(branch.startswith("backward") for branch in branches)} if branches else {}),
+        **({"bidirectional": arguments.bidirectional} if arguments.branches else {}),
         "scale": network.arguments.scale,
         "colours": COLOURS,
         "smallest_side": smallest_side(network),

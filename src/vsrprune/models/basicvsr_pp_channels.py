@@ -75,6 +75,11 @@ class BasicVSRPPArguments:
         return tuple(DIRECTIONS)
 
     @property
+    def bidirectional(self) -> bool:
+        """Half of the branches go back."""
+        return True
+
+    @property
     def directions(self) -> tuple[str, ...]:
         """Directions of the flows; two branches share each."""
         return tuple(dict.fromkeys(DIRECTIONS.values()))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsrprune.channels import ChannelLayout
-from vsrprune.models.layers import enlarge, plain_conv
+from vsrprune.models.layers import enlarge, plain_conv, small_init
 from vsrprune.models.network import Flows, Network, VSROutput
 from vsrprune.models.reconstruction import residual_blocks
 from vsrprune.models.rrn_channels import FRAMES_READ, RGB, RRNArguments, rrn_layout
@@ -23,10 +23,12 @@ class RRN(Network):
         super().__init__()
         self.arguments = arguments
         channels, detail = arguments.channels, arguments.detail_channels
-        self.conv_1 = plain_conv(FRAMES_READ * RGB + channels + detail, channels, 3)
+        # All at a tenth of the usual initialisation, as the authors' are: outputs are read again, and what begins far
+        # from the enlarged frame drives the first activations to zero for good.
+        self.conv_1 = small_init(plain_conv(FRAMES_READ * RGB + channels + detail, channels, 3))
         self.recon_trunk = residual_blocks(channels, arguments.blocks)
-        self.conv_h = plain_conv(channels, channels, 3)
-        self.conv_o = plain_conv(channels, detail, 3)
+        self.conv_h = small_init(plain_conv(channels, channels, 3))
+        self.conv_o = small_init(plain_conv(channels, detail, 3))
         self.add_gates()
 
     def channel_layout(self, rule: str) -> ChannelLayout:

@@ -87,6 +87,12 @@ def _check_network(config: Config, arguments: Any, layout: ChannelLayout) -> Non
     config.parts = [part for part in layout.parts if part in config.parts]
     if len(config.parts) == len(layout.parts):
         config.parts = []
+    method = METHODS[config.method.name]
+    if config.parts and method.plan != "ranked":
+        raise UserError(
+            f"parts={config.parts} are given, but method={method.name} ranks no units and does not read them; take"
+            " parts out of the command"
+        )
 
 
 def plan_job(config: Config) -> Job:

@@ -31,7 +31,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.machine": (),
     "vsrprune.processes": (),
     "vsrprune.store": ("vsrprune.lease",),
-    "vsrprune.specification": ("vsrprune.channels", "vsrprune.errors"),
     "vsrprune.protocols": ("vsrprune.errors",),
     "vsrprune.methods": ("vsrprune.methods",),
     "vsrprune.config": ("vsrprune.channels", "vsrprune.errors", "vsrprune.methods", "vsrprune.protocols"),

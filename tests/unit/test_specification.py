@@ -152,7 +152,7 @@ def test_a_convolution_may_add_to_a_stream_by_itself(rule: str) -> None:
 def test_a_group_may_be_read_before_its_convolution_is_stated(rule: str) -> None:
     """A recurrent state is read by what comes first."""
     spec = Specification(rule)
-    state = spec.group("late", 3, part="forward", kind="hidden")
+    state = spec.group(["late"], 3, part="forward", kind="hidden")
     first = spec.filters("early", 3, [RGB, state], 4, part="forward", kind="middle")
     spec.conv("late", 3, [first], state)
     layout = spec.layout()

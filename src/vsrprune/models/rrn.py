@@ -45,7 +45,10 @@ class RRN(Network):
         return self.conv_h.out_channels + self.arguments.detail_channels  # type: ignore[no-any-return]
 
     def forward(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> VSROutput:
-        """Super-resolve clips; see Network. The first frame is its own predecessor."""
+        """Super-resolve clips; see Network.
+
+        The first frame is its own predecessor; the authors' code takes the second for it, which a stream does not have.
+        """
         batch, length, _, height, width = frames_NTCHW.shape
         state_NCHW = frames_NTCHW.new_zeros(batch, self.state_width, height, width)
         frames, hidden = [], []

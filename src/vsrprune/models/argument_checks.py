@@ -18,7 +18,7 @@ def check_counts(arguments: Any, *names: str) -> None:
 def check_upscale_factors(factors: Sequence[int]) -> None:
     """One pixel shuffle each; none at all keeps the size of the input."""
     if any(factor < 2 for factor in factors):
-        raise UserError(f"model.upscale_factors must be factors >= 2, or none for the input's size; got {factors}")
+        raise UserError(f"model.upscale_factors must be factors >= 2, or none for scale 1; got {factors}")
 
 
 def check_slope(slope: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vsrprune.channels import ChannelLayout, Slot
-from vsrprune.errors import UserError
+from vsrprune.models.argument_checks import check_counts, check_flow_net, check_slope, check_upscale_factors
 from vsrprune.specification import RGB as RGB_SLOT
 from vsrprune.specification import Specification
 
@@ -39,19 +39,10 @@ class BasicVSRArguments:
     def __post_init__(self) -> None:
         object.__setattr__(self, "upscale_factors", tuple(self.upscale_factors))
         object.__setattr__(self, "flow_widths", tuple(self.flow_widths))
-        for name in ("channels", "blocks", "upsampler_channels", "flow_levels", "flow_kernel"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model.{name} must be at least 1; got {getattr(self, name)}")
-        if self.flow_kernel % 2 == 0:
-            raise UserError(f"model.flow_kernel must be odd; got {self.flow_kernel}")
-        if min(self.upscale_factors, default=2) < 2:
-            raise UserError(
-                f"model.upscale_factors must be factors >= 2, or none for scale 1; got {self.upscale_factors}"
-            )
-        if not self.flow_widths or min(self.flow_widths) < 1:
-            raise UserError(f"model.flow_widths must be one or more widths >= 1; got {self.flow_widths}")
-        if not 0 <= self.slope < 1:
-            raise UserError(f"model.slope must be in [0, 1); got {self.slope}")
+        check_counts(self, "channels", "blocks", "upsampler_channels", "flow_levels", "flow_kernel")
+        check_flow_net(self.flow_kernel, self.flow_widths)
+        check_upscale_factors(self.upscale_factors)
+        check_slope(self.slope)
 
     @property
     def scale(self) -> int:

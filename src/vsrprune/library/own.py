@@ -88,14 +88,14 @@ class OwnNetwork(Network):
     def explain(self, rule: str) -> str:
         """A line per convolution: what may be cut of it, and why not."""
         assert self._trace is not None, "call prepare() first"
-        layout = self.channel_layout(rule)
+        layout, declared = self.channel_layout(rule), self.channel_groups(rule).writers()
         lines = []
         for conv in layout.convs:
             traced = self._trace.convs[conv.name]
             if conv.output.group:
                 words = f"{traced.units} channels in group {conv.output.group}"
             else:
-                reason = traced.opaque or ("its kind" if not traced.gated else "the rule, or whole()")
+                reason = f"it writes {declared[conv.name]}" if conv.name in declared else traced.opaque or "its kind"
                 words = f"{traced.units} channels, never cut: {reason}"
             lines.append(f"{conv.name}: {words}")
         return "\n".join(lines)

@@ -102,6 +102,12 @@ def test_groups_by_hand(rule: str, groups: dict[str, int]) -> None:
     assert group_sizes(Recurrent().prepare(), rule) == groups
 
 
+def test_a_stream_that_the_rule_keeps_is_explained() -> None:
+    network = Recurrent().prepare()
+    assert "first: 6 channels, never cut: it writes stream 'state'" in network.explain("rsc")
+    assert "first: 6 channels in group state.stream" in network.explain("aligned")
+
+
 def test_the_groups_of_a_block_share_its_name() -> None:
     layout = Recurrent().prepare().channel_layout("rsc")
     blocks = {group.name: group.block for group in layout.groups if group.block}

@@ -121,7 +121,7 @@ def span_of(network: Frozen, pieces: Pieces) -> Span:
         return Span(pieces.window, 0, pieces.overlap) if network.arguments.bidirectional else Span(1, 0, 0)
     assert isinstance(network, FrozenNetwork)
     around = pieces.overlap if network.reach is None else network.reach
-    return Span(1 if around == 0 and network.reach == 0 else pieces.window, around, around)
+    return Span(1 if network.reach == 0 else pieces.window, around, around)
 
 
 def _windows(frames: Iterable[Tensor], span: Span) -> Iterator[tuple[list[Tensor], int, int]]:

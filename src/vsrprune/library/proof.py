@@ -31,7 +31,7 @@ def prove(network: Network, frames_NTCHW: Tensor) -> None:
     clips = [frames_NTCHW[:1, : min(length, frames_NTCHW.shape[1])].double().cpu() for length in LENGTHS]
     for rule in RULES:
         layout = probe.channel_layout(rule)
-        _check_mentioned_once(layout)
+        _check_prunable(layout)
         for group in layout.groups:
             _prove_group(probe, rule, layout, group, clips)
         everything = {group.name: _half(group) for group in layout.groups}
@@ -43,7 +43,7 @@ def prove(network: Network, frames_NTCHW: Tensor) -> None:
                 raise UserError(f"rule {rule}: all groups together differ by {error:.1e}, though each alone does not")
 
 
-def _check_mentioned_once(layout: ChannelLayout) -> None:
+def _check_prunable(layout: ChannelLayout) -> None:
     if not layout.groups:
         raise UserError("nothing can be cut: no convolution's channels are read plainly, and none are declared")
 

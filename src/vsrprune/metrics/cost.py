@@ -49,16 +49,16 @@ def network_cost(network: Any, size: tuple[int, int]) -> NetworkCost:
     of_clips, of_flows = [], []
     for frames in (COUNTED_FRAMES - 1, COUNTED_FRAMES):
         clip = torch.empty(1, frames, 3, *size, device="meta")
-        with torch.no_grad():
-            flows = shadow.flows(clip)
-        of_flows.append(_macs(shadow.flows, clip))
-        of_clips.append(_macs(shadow, clip, flows))
+        flow_macs, flows = _counted(shadow.flows, clip)
+        of_flows.append(flow_macs)
+        of_clips.append(_counted(shadow, clip, flows)[0])
     macs, flow_macs = of_clips[1] - of_clips[0], of_flows[1] - of_flows[0]
     return NetworkCost(everything - flow, everything, macs, macs + flow_macs, size)
 
 
-def _macs(call: Callable[..., object], *inputs: Any) -> int:
+def _counted(call: Callable[..., Any], *inputs: Any) -> tuple[int, Any]:
+    """The MACs of a call, and what it returns."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        call(*inputs)
-    return int(counter.get_total_flops()) // 2
+        result = call(*inputs)
+    return int(counter.get_total_flops()) // 2, result

@@ -1,11 +1,28 @@
-"""Checks that the networks' arguments share, without torch. Each raises UserError naming the option and its value."""
+"""What the networks' arguments share, without torch. Each check raises UserError naming the option and its value."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from vsrprune.errors import UserError
+
+
+class Enlarging:
+    """Arguments with `upscale_factors`; networks with hidden states say which."""
+
+    upscale_factors: tuple[int, ...]
+
+    @property
+    def scale(self) -> int:
+        """Side of the output relative to the input."""
+        return math.prod(self.upscale_factors)
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Names of the hidden states: there are none."""
+        return ()
 
 
 def check_counts(arguments: Any, *names: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vsrprune.channels import ChannelLayout, Slot
-from vsrprune.models.argument_checks import check_counts, check_flow_net, check_slope, check_upscale_factors
+from vsrprune.models.argument_checks import Enlarging, check_counts, check_flow_net, check_slope, check_upscale_factors
 from vsrprune.specification import RGB as RGB_SLOT
 from vsrprune.specification import Specification
 
@@ -15,7 +14,7 @@ RGB = 3
 
 
 @dataclass(frozen=True)
-class BasicVSRArguments:
+class BasicVSRArguments(Enlarging):
     """Everything that shapes a BasicVSR network (Chan et al., CVPR 2021). Defaults are the published network.
 
     channels, blocks: width of the hidden state, residual blocks per branch.
@@ -43,11 +42,6 @@ class BasicVSRArguments:
         check_flow_net(self.flow_kernel, self.flow_widths)
         check_upscale_factors(self.upscale_factors)
         check_slope(self.slope)
-
-    @property
-    def scale(self) -> int:
-        """Side of the output relative to the input."""
-        return math.prod(self.upscale_factors)
 
     @property
     def branches(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from vsrprune.channels import ChannelLayout, Slot
 from vsrprune.errors import UserError
 from vsrprune.models.argument_checks import (
+    Enlarging,
     check_counts,
     check_deformable_groups,
     check_flow_net,
@@ -24,7 +25,7 @@ OFFSET_CONVS = (0, 2, 4, 6)  # places of the convolutions in an alignment's `con
 
 
 @dataclass(frozen=True)
-class BasicVSRPPArguments:
+class BasicVSRPPArguments(Enlarging):
     """Everything that shapes a BasicVSR++ network (Chan et al., CVPR 2022). Defaults are the published network.
 
     channels: width of the features of a frame and of every branch's hidden state.
@@ -63,11 +64,6 @@ class BasicVSRPPArguments:
         check_deformable_groups(self.deformable_groups, 2 * self.channels, "twice model.channels")
         if not 0 < self.max_residue < math.inf:
             raise UserError(f"model.max_residue must be a positive number of pixels; got {self.max_residue}")
-
-    @property
-    def scale(self) -> int:
-        """Side of the output relative to the input."""
-        return math.prod(self.upscale_factors)
 
     @property
     def branches(self) -> tuple[str, ...]:

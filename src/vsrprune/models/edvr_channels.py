@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vsrprune.channels import ChannelLayout, Slot
 from vsrprune.errors import UserError
-from vsrprune.models.argument_checks import check_counts, check_deformable_groups, check_slope, check_upscale_factors
+from vsrprune.models.argument_checks import (
+    Enlarging,
+    check_counts,
+    check_deformable_groups,
+    check_slope,
+    check_upscale_factors,
+)
 from vsrprune.models.basicvsr_channels import upsample
 from vsrprune.specification import RGB, Specification
 
@@ -16,7 +21,7 @@ LEVELS = (1, 2, 3)  # of the feature pyramid; level n has 1/2**(n-1) of the side
 
 
 @dataclass(frozen=True)
-class EDVRArguments:
+class EDVRArguments(Enlarging):
     """Everything that shapes an EDVR network (Wang et al., CVPRW 2019). Defaults are the published EDVR-M.
 
     channels: width of the features on every level.
@@ -46,16 +51,6 @@ class EDVRArguments:
         if self.window % 2 == 0:
             raise UserError(f"model.window must be odd; got {self.window}")
         check_deformable_groups(self.deformable_groups, self.channels, "model.channels")
-
-    @property
-    def scale(self) -> int:
-        """Side of the output relative to the input."""
-        return math.prod(self.upscale_factors)
-
-    @property
-    def branches(self) -> tuple[str, ...]:
-        """Propagation branches: there are none."""
-        return ()
 
 
 def edvr_layout(arguments: EDVRArguments, rule: str) -> ChannelLayout:

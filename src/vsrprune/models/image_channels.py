@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vsrprune.channels import ChannelLayout, Slot
 from vsrprune.errors import UserError
-from vsrprune.models.argument_checks import check_counts, check_upscale_factors
+from vsrprune.models.argument_checks import Enlarging, check_counts, check_upscale_factors
 from vsrprune.specification import RGB, Specification
 
 
 @dataclass(frozen=True)
-class EDSRArguments:
+class EDSRArguments(Enlarging):
     """Everything that shapes an EDSR network (Lim et al., CVPRW 2017). Defaults are the published baseline.
 
     channels, blocks: width of the trunk, and its residual blocks.
@@ -34,19 +33,9 @@ class EDSRArguments:
         if not 0 < self.residual_scale <= 1:
             raise UserError(f"model.residual_scale must be in (0, 1]; got {self.residual_scale:g}")
 
-    @property
-    def scale(self) -> int:
-        """Side of the output relative to the input."""
-        return math.prod(self.upscale_factors)
-
-    @property
-    def branches(self) -> tuple[str, ...]:
-        """Hidden states: an image has none."""
-        return ()
-
 
 @dataclass(frozen=True)
-class RCANArguments:
+class RCANArguments(Enlarging):
     """Everything that shapes an RCAN network (Zhang et al., ECCV 2018). Defaults are the published network.
 
     channels: width of the trunk. groups, blocks: residual groups, and residual blocks in each.
@@ -71,16 +60,6 @@ class RCANArguments:
     def squeezed(self) -> int:
         """Channels between the two convolutions of an attention."""
         return self.channels // self.reduction
-
-    @property
-    def scale(self) -> int:
-        """Side of the output relative to the input."""
-        return math.prod(self.upscale_factors)
-
-    @property
-    def branches(self) -> tuple[str, ...]:
-        """Hidden states: an image has none."""
-        return ()
 
 
 def edsr_layout(arguments: EDSRArguments, rule: str) -> ChannelLayout:

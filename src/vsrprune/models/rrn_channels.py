@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from vsrprune.channels import ChannelLayout, Slot
-from vsrprune.models.argument_checks import check_counts, check_upscale_factors
+from vsrprune.models.argument_checks import Enlarging, check_counts, check_upscale_factors
 from vsrprune.specification import Specification
 
 RGB = 3
@@ -14,7 +13,7 @@ FRAMES_READ = 2  # the present one and the one before
 
 
 @dataclass(frozen=True)
-class RRNArguments:
+class RRNArguments(Enlarging):
     """Everything that shapes an RRN (Isobe et al., "Revisiting Temporal Modeling", 2020). Defaults: RRN-L.
 
     channels, blocks: width of hidden state and trunk, and residual blocks (5 in RRN-S, 10 in RRN-L).
@@ -29,11 +28,6 @@ class RRNArguments:
         object.__setattr__(self, "upscale_factors", tuple(self.upscale_factors))
         check_counts(self, "channels", "blocks")
         check_upscale_factors(self.upscale_factors)
-
-    @property
-    def scale(self) -> int:
-        """Side of the output relative to the input."""
-        return math.prod(self.upscale_factors)
 
     @property
     def detail_channels(self) -> int:

@@ -9,8 +9,8 @@ from importlib.resources import files
 import pandas as pd
 from runs import KNOBS, SEEDS, Run, Runs, job_table
 
-from vsrprune.intervals import Interval, interval, paired_difference
-from vsrprune.protocols import BLUR
+from vsrprune.results.intervals import Interval, interval, paired_difference
+from vsrprune.results.protocols import BLUR
 
 PUBLISHED_SCALE = 4
 # Column of published.csv that a held-out set, channel and kind of low-resolution frames can be compared with.

@@ -12,7 +12,7 @@ from comparisons import published_table
 from runs import SEEDS, Run, Runs
 
 from vsrprune.errors import UserError
-from vsrprune.intervals import Interval, PairedTest, interval, paired_difference, paired_test
+from vsrprune.results.intervals import Interval, PairedTest, interval, paired_difference, paired_test
 
 Cells = Mapping[tuple[str, str], Mapping[str, Sequence[Run]]]  # group and name of a setting, column, jobs of its seeds
 

@@ -27,7 +27,7 @@ from runs import Run, Runs, frame_table, gate_table, load_runs, ratio_table, sco
 from style import RC
 
 from vsrprune.errors import UserError
-from vsrprune.results import CROP_PLACES
+from vsrprune.results.result import CROP_PLACES
 
 CROP_SETTINGS = 4  # pruned networks beside each other in the figure of crops
 

@@ -18,8 +18,8 @@ import pandas as pd
 from PIL import Image
 from runs import SEEDS, Run, Runs, job_table
 
-from vsrprune.intervals import interval, paired_difference
-from vsrprune.results import CROP_PLACES, network_order
+from vsrprune.results.intervals import interval, paired_difference
+from vsrprune.results.result import CROP_PLACES, network_order
 
 POINTS = 300  # of one training curve
 CROP_KINDS = ("lr", "bicubic", "input", "dense", "pruned", "truth")

@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 from vsrprune.errors import UserError
-from vsrprune.failures import CARD, STATE, FailureCard
-from vsrprune.jobs import read_measured
-from vsrprune.results import METRICS, RESULT, Result, network_order
+from vsrprune.host.failures import CARD, STATE, FailureCard
+from vsrprune.jobs.collect import read_measured
+from vsrprune.results.result import METRICS, RESULT, Result, network_order
 
 SEEDS = ("seed", "pretrain_seed")
 # Knobs that tell settings apart in figures and tables, in the order in which labels name them.

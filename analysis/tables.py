@@ -26,7 +26,7 @@ from evidence import evidence_rows
 from runs import KNOBS, SEEDS, Run, Runs, load_runs
 
 from vsrprune.errors import UserError
-from vsrprune.intervals import Interval, interval, paired_difference
+from vsrprune.results.intervals import Interval, interval, paired_difference
 
 # What each table compares: the knob of its rows. `main` compares whole settings.
 TABLES = {

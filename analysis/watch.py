@@ -28,9 +28,9 @@ from rich.table import Table
 from rich.text import Text
 
 from vsrprune.errors import UserError
-from vsrprune.failures import CARD, START, STATE, FailureCard
-from vsrprune.lease import Holder
-from vsrprune.results import METRICS, RESULT, Result
+from vsrprune.host.failures import CARD, START, STATE, FailureCard
+from vsrprune.results.result import METRICS, RESULT, Result
+from vsrprune.store.lease import Holder
 
 RUNNING, WAITING, DONE, FAILED, STOPPED = "running", "waiting", "done", "failed", "stopped"
 STATES = {RUNNING: "cyan", WAITING: "dim", DONE: "green", FAILED: "bold red", STOPPED: "yellow"}

@@ -29,7 +29,7 @@ from vsrprune.data.clips import Clip, make_clip
 from vsrprune.data.reading import Reading, read_clips, read_frames
 from vsrprune.data.sampling import PatchDataset
 from vsrprune.data.sources import ClipSource
-from vsrprune.machine import measuring
+from vsrprune.host.machine import measuring
 
 SCALE = 4
 

@@ -25,7 +25,7 @@ from vsrprune.data.degradation import DEGRADATIONS, degrade
 from vsrprune.data.demo_photos import TRAIN_PHOTOS
 from vsrprune.data.reading import read_frames
 from vsrprune.data.sources import ClipSource, demo_photo
-from vsrprune.machine import measuring
+from vsrprune.host.machine import measuring
 from vsrprune.metrics.latency import milliseconds
 
 

@@ -21,20 +21,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vsrprune.channels import PrunePlan
-from vsrprune.exporting.export import export
-from vsrprune.exporting.graphs import random_clip
-from vsrprune.exporting.onnx_files import Runner, onnxruntime_runner, openvino_runner
-from vsrprune.exporting.request import Request
-from vsrprune.machine import measuring
+from vsrprune.channels.plan import PrunePlan
+from vsrprune.host.machine import measuring
 from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import fastest_milliseconds, milliseconds
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import BasicVSRArguments
-from vsrprune.models.files import save_network
-from vsrprune.models.freezing import freeze
-from vsrprune.pruning.selection import select
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments
+from vsrprune.networks.fast.freezing import freeze
+from vsrprune.networks.files import save_network
 from vsrprune.pruning.surgery import compact
+from vsrprune.selection.units import select
+from vsrprune.use.export.export import export
+from vsrprune.use.export.graphs import random_clip
+from vsrprune.use.export.onnx_files import Runner, onnxruntime_runner, openvino_runner
+from vsrprune.use.export.request import Request
 
 CPU = torch.device("cpu")
 RUNNERS = {"onnxruntime": onnxruntime_runner, "openvino": openvino_runner}

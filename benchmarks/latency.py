@@ -34,22 +34,23 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from vsrprune.channels import ChannelLayout, PrunePlan
+from vsrprune.channels.layout import ChannelLayout
+from vsrprune.channels.operations import TimeTable
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
-from vsrprune.machine import measuring
+from vsrprune.host.machine import measuring
+from vsrprune.host.progress import StageProgress
 from vsrprune.metrics.latency import fastest_milliseconds, milliseconds
 from vsrprune.metrics.memory import peak_memory
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import RGB, BasicVSRArguments, trunk
-from vsrprune.models.device_operations import FORMATS, time_tables
-from vsrprune.models.freezing import freeze
-from vsrprune.models.frozen import Form, FrozenBasicVSR
-from vsrprune.models.layers import warp
-from vsrprune.operations import TimeTable
-from vsrprune.progress import StageProgress
-from vsrprune.pruning.frontier import timed_operations
-from vsrprune.pruning.selection import select
-from vsrprune.pruning.timed_selection import TimedSelection
+from vsrprune.networks.basicvsr.frozen import Form, FrozenBasicVSR
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import RGB, BasicVSRArguments, trunk
+from vsrprune.networks.fast.device_operations import FORMATS, time_tables
+from vsrprune.networks.fast.freezing import freeze
+from vsrprune.networks.parts.layers import warp
+from vsrprune.selection.frontier import timed_operations
+from vsrprune.selection.timed import TimedSelection
+from vsrprune.selection.units import select
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
 DEFAULTS = {

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 from vsrprune.metrics.latency import compare_latency, fastest_milliseconds
-from vsrprune.models.freezing import freeze
-from vsrprune.results import RESULT, Result
-from vsrprune.trained import load_trained
+from vsrprune.networks.fast.freezing import freeze
+from vsrprune.results.result import RESULT, Result
+from vsrprune.use.load import load_trained
 
 FRAMES = 3
 

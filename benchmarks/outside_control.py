@@ -22,13 +22,13 @@ from torch.nn import functional as F
 
 from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import compare_latency
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import RGB, trunk
-from vsrprune.models.layers import warp
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import RGB, trunk
+from vsrprune.networks.parts.layers import warp
 from vsrprune.pruning.scoring import score_units
-from vsrprune.pruning.selection import select
 from vsrprune.pruning.surgery import compact
-from vsrprune.trained import load_trained
+from vsrprune.selection.units import select
+from vsrprune.use.load import load_trained
 
 SIZE = (64, 64)
 

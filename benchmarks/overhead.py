@@ -22,14 +22,14 @@ from rich.table import Table
 
 from vsrprune.data.demo import demo_clips
 from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
-from vsrprune.failures import JobState
-from vsrprune.machine import working
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import BasicVSRArguments
+from vsrprune.host.failures import JobState
+from vsrprune.host.machine import working
+from vsrprune.host.tracking import tracked
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.stages.fit import Hardware, Sampling, fit
 from vsrprune.stages.pretrain import Pretrain
-from vsrprune.tracking import tracked
 
 RUN = Path(__file__).parents[1] / "src" / "run.py"
 STEP_MS = 20  # the step at which the overhead is judged

@@ -21,17 +21,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vsrprune.channels import ConvLayer, PrunePlan
+from vsrprune.channels.layout import ConvLayer
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.data.clips import Clip, make_clip
 from vsrprune.data.reading import read_frames
 from vsrprune.data.sampling import PatchDataset
 from vsrprune.data.sources import ClipSource
 from vsrprune.metrics.quality import frame_quality
-from vsrprune.models.basicvsr import BasicVSR
+from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.pruning.surgery import compact
 from vsrprune.stages.evaluate import super_resolve
-from vsrprune.trained import load_trained
+from vsrprune.use.load import load_trained
 
 CPU = torch.device("cpu")
 

@@ -19,10 +19,10 @@ from vsrprune.data.clips import make_clip
 from vsrprune.data.reading import read_frames
 from vsrprune.data.sources import ClipSource
 from vsrprune.metrics.latency import fastest_milliseconds
-from vsrprune.models.freezing import freeze
-from vsrprune.models.frozen import FrozenBasicVSR
-from vsrprune.streaming import Pieces, super_resolve
-from vsrprune.trained import load_trained
+from vsrprune.networks.basicvsr.frozen import FrozenBasicVSR
+from vsrprune.networks.fast.freezing import freeze
+from vsrprune.use.load import load_trained
+from vsrprune.use.streaming import Pieces, super_resolve
 
 WHOLE = Pieces(window=1_000_000, overlap=0)
 

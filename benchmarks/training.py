@@ -24,16 +24,16 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from vsrprune.data.sampling import Batch
-from vsrprune.machine import measuring
+from vsrprune.host.machine import measuring
 from vsrprune.metrics.latency import milliseconds
 from vsrprune.metrics.memory import peak_memory
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import RGB, BasicVSRArguments
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import RGB, BasicVSRArguments
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.pruning.penalty import gate_penalty
 from vsrprune.pruning.scoring import score_units
-from vsrprune.pruning.selection import select
 from vsrprune.pruning.surgery import compact
+from vsrprune.selection.units import select
 from vsrprune.stages.finetune import Finetune
 from vsrprune.stages.teacher import Teacher
 

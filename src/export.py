@@ -11,8 +11,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vsrprune.door import explained
-from vsrprune.exporting.request import FORMATS, Request
+from vsrprune.cli import explained
+from vsrprune.use.export.request import FORMATS, Request
 
 
 def parse(arguments: Sequence[str] | None) -> Request:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     request = parse(arguments)
     with explained():
         request.check()
-        from vsrprune.exporting.export import export  # after the check: importing torch takes seconds
+        from vsrprune.use.export.export import export  # after the check: importing torch takes seconds
 
         export(request, lambda text: print(text, flush=True))
 

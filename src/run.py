@@ -17,15 +17,17 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from vsrprune.config import Config, ModelConfig, validate
-from vsrprune.door import explained, open_door, register_resolvers
+from vsrprune.cli import explained, open_door, register_resolvers
+from vsrprune.config.job import Config, ModelConfig, validate
 from vsrprune.errors import PreemptedError, UserError
-from vsrprune.failures import card_of_error, retry_command
-from vsrprune.housekeeping import keep_house
-from vsrprune.jobs import find_sources, model_arguments, plan_job, read_measured
-from vsrprune.protocols import BICUBIC, BLUR
-from vsrprune.runner import open_store, run_job
-from vsrprune.sweep_table import Row, print_layers, print_plan, print_results
+from vsrprune.host.failures import card_of_error, retry_command
+from vsrprune.jobs.collect import read_measured
+from vsrprune.jobs.dry_run import print_plan
+from vsrprune.jobs.housekeeping import keep_house
+from vsrprune.jobs.planning import find_sources, model_arguments, plan_job
+from vsrprune.jobs.runner import open_store, run_job
+from vsrprune.results.protocols import BICUBIC, BLUR
+from vsrprune.results.terminal import Row, print_layers, print_results
 
 ConfigStore.instance().store(name="schema", node=Config(model=ModelConfig()))
 register_resolvers()
@@ -80,8 +82,8 @@ def examine(config: Config, console: Console) -> int:
         raise UserError(
             "doctor=true looks at clips on disk, and data=demo has none; use data=folder or a published set"
         )
-    from vsrprune.data.doctor import Finding, Wishes
-    from vsrprune.data.doctor_report import check_data, print_findings
+    from vsrprune.data.doctor.doctor import Finding, Wishes
+    from vsrprune.data.doctor.report import check_data, print_findings
 
     scale, data = model_arguments(config.model).scale, config.data
     try:

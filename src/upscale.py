@@ -56,8 +56,8 @@ def _rate(text: str) -> Fraction:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Upscale as the command line asks; 0, or 2 after one line about what was wrong."""
     given = parse(arguments)
-    from vsrprune.streaming import Pieces  # after parsing: importing torch takes seconds
-    from vsrprune.upscaling import Request, upscale
+    from vsrprune.use.streaming import Pieces  # after parsing: importing torch takes seconds
+    from vsrprune.use.upscaling import Request, upscale
 
     values = vars(given)
     names = ("window", "overlap", "tile", "tile_overlap")

@@ -17,8 +17,8 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # as for src/run.py: the launcher plugin is found there
 
-from vsrprune.config import ModelConfig
-from vsrprune.door import explained, open_door, register_resolvers
+from vsrprune.cli import explained, open_door, register_resolvers
+from vsrprune.config.job import ModelConfig
 from vsrprune.search.config import SearchJobConfig, validate_search
 
 ConfigStore.instance().store(name="schema", node=SearchJobConfig(model=ModelConfig()))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vsrprune.results import CROP_PLACES, MEASURED, METRICS, Cost, Layer, Quality, Result
+from vsrprune.results.result import CROP_PLACES, MEASURED, METRICS, Cost, Layer, Quality, Result
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
 

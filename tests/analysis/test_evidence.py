@@ -14,7 +14,7 @@ from runs import load_runs
 from tables import _escaped, main, settings_compared
 
 from vsrprune.errors import UserError
-from vsrprune.results import RESULT
+from vsrprune.results.result import RESULT
 
 MakeRun = Callable[..., Path]
 

@@ -42,8 +42,8 @@ from report_data import (
 )
 from runs import load_runs
 
-from vsrprune.failures import FailureCard
-from vsrprune.results import METRICS
+from vsrprune.host.failures import FailureCard
+from vsrprune.results.result import METRICS
 
 SCRIPT = Path(__file__).parents[2] / "analysis" / "report.py"
 HOSTILE = "<img src=x onerror=hacked()>&,ratio=0.5"

@@ -11,8 +11,8 @@ from comparisons import difference_table, pareto_front, published_table, seed_ta
 from runs import frame_table, gate_table, job_table, load_runs, ratio_table, score_table
 
 from vsrprune.errors import UserError
-from vsrprune.failures import FailureCard
-from vsrprune.results import RESULT
+from vsrprune.host.failures import FailureCard
+from vsrprune.results.result import RESULT
 
 MakeRun = Callable[..., Path]
 T_975 = {2: 4.302652729911275, 1: 12.706204736432095}  # Student's t by degrees of freedom

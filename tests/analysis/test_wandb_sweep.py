@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from wandb import wandb_agent
 
 import run  # noqa: F401  registers the schema and the resolvers
-from vsrprune.config import Config, validate
-from vsrprune.naming import run_name
+from vsrprune.config.job import Config, validate
+from vsrprune.host.naming import run_name
 
 ROOT = Path(__file__).parents[2]
 SWEEP: dict[str, Any] = yaml.safe_load((ROOT / "analysis" / "wandb_sweep.yaml").read_text())

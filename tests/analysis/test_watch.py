@@ -34,7 +34,7 @@ from watch import (
     summary,
 )
 
-from vsrprune.failures import STATE, FailureCard, JobState, read_state
+from vsrprune.host.failures import STATE, FailureCard, JobState, read_state
 
 ROOT = Path(__file__).parents[2]
 Finish = Callable[[Path], Path]
@@ -63,7 +63,9 @@ def train(folder: Path, step: int, steps: int = 100, stage: str = "finetune") ->
 
 def from_dead_process(code: str, folder: Path) -> None:
     """Run `code` with a job's `folder` in a process that is gone afterwards."""
-    text = f"from pathlib import Path\nfrom vsrprune.failures import JobState\nfolder = Path({str(folder)!r})\n{code}"
+    text = (
+        f"from pathlib import Path\nfrom vsrprune.host.failures import JobState\nfolder = Path({str(folder)!r})\n{code}"
+    )
     subprocess.run([sys.executable, "-c", text], check=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from vsrprune.config import Config
+from vsrprune.config.job import Config
 
 ROOT = Path(__file__).parents[2]
 MINIMAL = {

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import minimal_overrides, run_py
 
-from vsrprune.failures import read_state
-from vsrprune.store import MANIFEST, Store
+from vsrprune.host.failures import read_state
+from vsrprune.store.store import MANIFEST, Store
 
 DISK = "4m"  # a finished job takes a tenth of it
 STAGES = ("pretrain", "reference", "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure")

@@ -13,10 +13,10 @@ import pytest
 import torch
 from conftest import ROOT
 
-from vsrprune.channels import PrunePlan
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import BasicVSRArguments
-from vsrprune.models.files import load_network, save_network
+from vsrprune.channels.plan import PrunePlan
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments
+from vsrprune.networks.files import load_network, save_network
 from vsrprune.pruning.surgery import compact
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, minimal_overrides, run_py
 
-from vsrprune.failures import FailureCard
+from vsrprune.host.failures import FailureCard
 
 STEPS = 30
 LONGER = [

@@ -12,12 +12,12 @@ import torch
 from conftest import minimal_overrides, run_py
 
 from vsrprune.metrics.cost import network_cost
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import BasicVSRArguments
-from vsrprune.models.files import load_network, save_network
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments
+from vsrprune.networks.files import load_network, save_network
 from vsrprune.pruning.scoring import score_units
-from vsrprune.pruning.selection import select
 from vsrprune.pruning.surgery import compact, equivalence_error
+from vsrprune.selection.units import select
 
 
 @pytest.mark.slow

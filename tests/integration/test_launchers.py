@@ -23,7 +23,7 @@ import pytest
 from conftest import minimal_overrides, run_py
 from test_faults import start, until
 
-from vsrprune.failures import FailureCard
+from vsrprune.host.failures import FailureCard
 
 PATIENCE = 120
 SIX = ("rsc=true,false", "ratio=0.3,0.5,0.7")

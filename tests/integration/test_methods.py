@@ -13,14 +13,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import run  # noqa: F401  registers the schema
-from vsrprune.config import Config, validate
+from vsrprune.config.job import Config, validate
 from vsrprune.errors import UserError
-from vsrprune.jobs import plan_job
-from vsrprune.keys import DataIdentity, plan_stages
+from vsrprune.jobs.keys import DataIdentity, plan_stages
+from vsrprune.jobs.planning import plan_job
+from vsrprune.jobs.runner import open_store, run_job
 from vsrprune.methods.table import METHODS
-from vsrprune.models.files import load_network
-from vsrprune.results import METRICS
-from vsrprune.runner import open_store, run_job
+from vsrprune.networks.files import load_network
+from vsrprune.results.result import METRICS
 from vsrprune.stages.finetune import Finetune
 from vsrprune.stages.scratch import Scratch
 from vsrprune.stages.sparsify import Sparsify

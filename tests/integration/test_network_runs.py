@@ -12,17 +12,17 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import run  # noqa: F401  registers the schema
-from vsrprune.channels import RULES
-from vsrprune.config import Config
+from vsrprune.channels.layout import RULES
+from vsrprune.config.job import Config
 from vsrprune.errors import UserError
-from vsrprune.jobs import plan_job
+from vsrprune.jobs.planning import plan_job
+from vsrprune.jobs.runner import run_job
 from vsrprune.methods.table import METHODS
-from vsrprune.models.architectures import ARCHITECTURES
-from vsrprune.models.basicvsr_channels import BasicVSRArguments
-from vsrprune.models.files import load_network
-from vsrprune.models.networks import NETWORKS, build
-from vsrprune.results import Result
-from vsrprune.runner import run_job
+from vsrprune.networks.architectures import ARCHITECTURES
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments
+from vsrprune.networks.files import load_network
+from vsrprune.networks.table import NETWORKS, build
+from vsrprune.results.result import Result
 
 # What makes the presets smaller still; channels stay 8 where counts are rounded.
 SHAPES = {

@@ -15,16 +15,17 @@ from PIL import Image
 
 from vsrprune.data.demo import demo_clips
 from vsrprune.errors import TrainingDivergedError, UserError
-from vsrprune.failures import JobState
-from vsrprune.jobs import collect, plan_job
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.files import load_network, save_network
-from vsrprune.pipeline import run_stages
-from vsrprune.results import Result
-from vsrprune.runner import open_store, run_job
+from vsrprune.host.failures import JobState
+from vsrprune.host.tracking import NoTracker
+from vsrprune.jobs.collect import collect
+from vsrprune.jobs.planning import plan_job
+from vsrprune.jobs.runner import open_store, run_job
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.files import load_network, save_network
+from vsrprune.results.result import Result
 from vsrprune.stages.fit import Hardware, Sampling, fit
+from vsrprune.stages.pipeline import run_stages
 from vsrprune.stages.pretrain import Pretrain
-from vsrprune.tracking import NoTracker
 
 
 def run(folder: Path, **changes: Any) -> Result:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, minimal_overrides, run_py
 
-from vsrprune.failures import LESS_MEMORY, FailureCard
+from vsrprune.host.failures import LESS_MEMORY, FailureCard
 
 SEEDS = "seed=0,1"
 STAGES = ("pretrain", "reference", "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure")
@@ -30,10 +30,10 @@ STAGES = ("pretrain", "reference", "score", "select", "sparsify", "prune", "fine
 
 
 class PatchPipeline:
-    """Patches vsrprune.pipeline right after it was imported."""
+    """Patches vsrprune.stages.pipeline right after it was imported."""
 
     def find_spec(self, name, path=None, target=None):
-        if name != "vsrprune.pipeline":
+        if name != "vsrprune.stages.pipeline":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from conftest import ROOT, minimal_overrides
 
-from vsrprune.results import Result
+from vsrprune.results.result import Result
 
 SMALL = ["search.rungs=[0,1,2]", "search.clips=1", "search.frames=3", "ratio=0.4"]
 

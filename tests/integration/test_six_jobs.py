@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, minimal_overrides, run_py
 from PIL import Image
 
-from vsrprune.results import Result
+from vsrprune.results.result import Result
 
 COMMAND = ("-m", "rsc=true,false", "ratio=0.3,0.5,0.7")
 LAYERS_RSC, LAYERS_ALIGNED = 2 * 3 + 4, 2 * 2 + 4  # of the one-block network

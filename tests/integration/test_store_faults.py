@@ -19,8 +19,9 @@ import pytest
 from conftest import minimal_overrides, run_py
 from rich.console import Console
 
-from vsrprune.housekeeping import clean_store, verify_store
-from vsrprune.store import MANIFEST, Store, write_atomically
+from vsrprune.jobs.housekeeping import clean_store, verify_store
+from vsrprune.store.atomic import write_atomically
+from vsrprune.store.store import MANIFEST, Store
 
 STAGE, KEY = "score", "0123456789abcdef"
 PATIENCE = 60  # seconds until a process that should be long done counts as stuck

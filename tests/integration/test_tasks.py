@@ -13,13 +13,13 @@ import torch
 from conftest import ROOT, minimal_config, minimal_overrides, run_py
 from PIL import Image
 
-from vsrprune.config import Config, TaskConfig
+from vsrprune.config.job import Config, TaskConfig
 from vsrprune.data.cache import LOW
-from vsrprune.jobs import plan_job
-from vsrprune.pipeline import job_clips
-from vsrprune.results import Result
-from vsrprune.runner import run_job
+from vsrprune.jobs.planning import plan_job
+from vsrprune.jobs.runner import run_job
+from vsrprune.results.result import Result
 from vsrprune.stages.finetune import Finetune
+from vsrprune.stages.pipeline import job_clips
 
 
 def restoring(folder: Path, task: str, **changes: object) -> Config:

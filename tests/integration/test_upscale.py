@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 from videos import make_video, packets, pictures, times
 
-from vsrprune.data.footage import look_over
+from vsrprune.data.video.footage import look_over
 from vsrprune.errors import UserError
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import BasicVSRArguments
-from vsrprune.models.files import save_network
-from vsrprune.streaming import Pieces
-from vsrprune.trained import load_trained
-from vsrprune.upscaling import Request, upscale
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments
+from vsrprune.networks.files import save_network
+from vsrprune.use.load import load_trained
+from vsrprune.use.streaming import Pieces
+from vsrprune.use.upscaling import Request, upscale
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "src" / "upscale.py"

@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT, minimal_overrides
 from PIL import Image
 
-from vsrprune.results import Result
+from vsrprune.results.result import Result
 
 sys.path.insert(0, str(ROOT / "analysis"))
 

@@ -14,8 +14,8 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 import run  # noqa: F401  registers the schema and the resolvers
-from vsrprune.config import STAGES, Config, ModelConfig, validate
-from vsrprune.jobs import model_arguments, plan_job
+from vsrprune.config.job import STAGES, Config, ModelConfig, validate
+from vsrprune.jobs.planning import model_arguments, plan_job
 from vsrprune.search.config import SearchConfig, SearchJobConfig, validate_search
 from vsrprune.search.samplers import SAMPLERS
 

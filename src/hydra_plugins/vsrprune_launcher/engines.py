@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vsrprune.config import BATCH_SYSTEMS, LauncherConfig
+from vsrprune.config.job import BATCH_SYSTEMS, LauncherConfig
 from vsrprune.errors import UserError
-from vsrprune.processes import run_child
+from vsrprune.host.processes import run_child
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 START_SECONDS = 30  # until a scheduler that is named must have answered
@@ -101,7 +101,7 @@ def dask(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
         import cloudpickle
         from distributed import Client
 
-        from vsrprune import processes
+        from vsrprune.host import processes
     cloudpickle.register_pickle_by_value(processes)  # a worker needs nothing of ours to start a process
     with contextlib.ExitStack() as stack:
         target = settings.address or stack.enter_context(_dask_cluster(settings))

@@ -25,9 +25,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from hydra_plugins.vsrprune_launcher.engines import ENGINES, Call, Submit
-from vsrprune.config import Config
+from vsrprune.config.job import Config
 from vsrprune.errors import UserError
-from vsrprune.failures import (
+from vsrprune.host.failures import (
     CARD,
     STATE,
     FailureCard,
@@ -37,15 +37,18 @@ from vsrprune.failures import (
     read_state,
     retry_command,
 )
-from vsrprune.housekeeping import readable_time
-from vsrprune.jobs import Job, collect, missing_stages, plan_job, read_measured
-from vsrprune.machine import is_measuring
-from vsrprune.naming import job_names, sweep_name
-from vsrprune.processes import POLL_SECONDS, PREEMPTED, ask_to_stop
-from vsrprune.results import RESULT, Result
-from vsrprune.runner import needs_no_process, open_store
-from vsrprune.store import Store, explain_os_error
-from vsrprune.sweep_table import Row, print_layers, print_plan, print_results, print_seeds
+from vsrprune.host.machine import is_measuring
+from vsrprune.host.naming import job_names, sweep_name
+from vsrprune.host.processes import POLL_SECONDS, PREEMPTED, ask_to_stop
+from vsrprune.jobs.collect import collect, read_measured
+from vsrprune.jobs.dry_run import print_plan
+from vsrprune.jobs.housekeeping import readable_time
+from vsrprune.jobs.planning import Job, missing_stages, plan_job
+from vsrprune.jobs.runner import needs_no_process, open_store
+from vsrprune.results.result import RESULT, Result
+from vsrprune.results.terminal import Row, print_layers, print_results, print_seeds
+from vsrprune.store.atomic import explain_os_error
+from vsrprune.store.store import Store
 
 DONE, REUSED, FAILED, STOPPED = "done", "reused", "failed", "stopped"
 OUTPUT = "output.log"

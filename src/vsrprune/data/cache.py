@@ -26,8 +26,9 @@ from vsrprune.data.clips import Clip, ClipSet
 from vsrprune.data.reading import Notes, Reading, read_clip, scenes
 from vsrprune.data.sources import VIDEO_DECODING, ClipSource
 from vsrprune.errors import UserError
-from vsrprune.progress import StageProgress
-from vsrprune.store import content_key, write_json
+from vsrprune.host.progress import StageProgress
+from vsrprune.store.atomic import write_json
+from vsrprune.store.store import content_key
 
 HIGH, LOW, ABOUT = "high.npy", "low.npy", "clip.json"
 GB, RGB = 1e9, 3

@@ -13,10 +13,10 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from vsrprune.data.clips import Clip, ClipSet, make_clip, pair_clip
-from vsrprune.data.colour import RgbFrame, to_rgb
-from vsrprune.data.scenes import scene_starts
 from vsrprune.data.sources import ClipSource
-from vsrprune.data.video import decoded
+from vsrprune.data.video.colour import RgbFrame, to_rgb
+from vsrprune.data.video.decoding import decoded
+from vsrprune.data.video.scenes import scene_starts
 from vsrprune.errors import UserError
 
 

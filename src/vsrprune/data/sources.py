@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsrprune.errors import UserError
-from vsrprune.store import write_atomically
+from vsrprune.store.atomic import write_atomically
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".y4m", ".avi", ".webm")
 FRAME_SUFFIX = ".png"

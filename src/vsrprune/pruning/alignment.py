@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vsrprune.channels import ChannelLayout
+from vsrprune.channels.layout import ChannelLayout
 from vsrprune.pruning.gates import PrunableNetwork
 
 

@@ -8,7 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from vsrprune.channels import ChannelGroup, ChannelLayout, PrunePlan
+from vsrprune.channels.layout import ChannelGroup, ChannelLayout
+from vsrprune.channels.plan import PrunePlan
 
 
 @runtime_checkable

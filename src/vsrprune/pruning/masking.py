@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from vsrprune.channels import ChannelLayout
+from vsrprune.channels.layout import ChannelLayout
 from vsrprune.pruning.gates import PrunableNetwork
 from vsrprune.pruning.reparametrisation import convolutions
-from vsrprune.pruning.selection import Budget
+from vsrprune.selection.units import Budget
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vsrprune.channels import PrunePlan
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.pruning.gates import PrunableNetwork, cut_gates, cut_magnitudes
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from vsrprune.channels import ChannelLayout, ConvLayer
+from vsrprune.channels.layout import ChannelLayout, ConvLayer
 from vsrprune.pruning.gates import PrunableNetwork, folded
 
 

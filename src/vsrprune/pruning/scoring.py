@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vsrprune.channels import ChannelLayout, Gate
+from vsrprune.channels.layout import ChannelLayout, Gate
 from vsrprune.errors import UserError, one_of
 from vsrprune.pruning.gates import PrunableNetwork, folded, group_gates
 

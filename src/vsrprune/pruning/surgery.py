@@ -8,7 +8,8 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from vsrprune.channels import ConvLayer, PrunePlan, Slot
+from vsrprune.channels.layout import ConvLayer, Slot
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.pruning.gates import PrunableNetwork, folded, zero_cut_gates
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from vsrprune.config import Config
+from vsrprune.config.job import Config
 from vsrprune.errors import UserError, one_of
 from vsrprune.search.samplers import PRUNERS, SAMPLERS, check_pair
 from vsrprune.search.space import GROUPS

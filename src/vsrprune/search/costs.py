@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from vsrprune.channels import ChannelLayout, PrunePlan
-from vsrprune.operations import TimeTable, grid
-from vsrprune.pruning.frontier import plan_milliseconds
-from vsrprune.pruning.projection import Bounds, project, scaled_widths
+from vsrprune.channels.layout import ChannelLayout
+from vsrprune.channels.operations import TimeTable, grid
+from vsrprune.channels.plan import PrunePlan
+from vsrprune.selection.frontier import plan_milliseconds
+from vsrprune.selection.projection import Bounds, project, scaled_widths
 
 
 class MacsCost:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vsrprune.tracking import one_line, start_run
+from vsrprune.host.tracking import one_line, start_run
 
 
 class StudyMirror:

@@ -17,19 +17,17 @@ import optuna
 import torch
 import yaml
 
-from vsrprune.channels import ChannelLayout
-from vsrprune.config import Config
+from vsrprune.channels.layout import ChannelLayout
+from vsrprune.channels.operations import TimeTable
+from vsrprune.config.job import Config
 from vsrprune.errors import UserError
-from vsrprune.jobs import plan_job
-from vsrprune.machine import working
-from vsrprune.models.files import load_network
-from vsrprune.operations import TimeTable
-from vsrprune.pipeline import job_clips, job_device
-from vsrprune.progress import StageProgress
-from vsrprune.pruning.projection import Bounds, check_projectable, count_bounds
-from vsrprune.pruning.selection import select
-from vsrprune.results import Result
-from vsrprune.runner import open_store, run_job
+from vsrprune.host.machine import working
+from vsrprune.host.progress import StageProgress
+from vsrprune.host.tracking import is_tracked
+from vsrprune.jobs.planning import plan_job
+from vsrprune.jobs.runner import open_store, run_job
+from vsrprune.networks.files import load_network
+from vsrprune.results.result import Result
 from vsrprune.search.config import SearchJobConfig, validate_search
 from vsrprune.search.costs import LatencyCost, MacsCost
 from vsrprune.search.mirror import StudyMirror, mirrored
@@ -48,8 +46,11 @@ from vsrprune.search.study import (
     work,
 )
 from vsrprune.search.trials import Proof, Training, split_for_scoring
-from vsrprune.store import Artifact, content_key, write_atomically, write_json
-from vsrprune.tracking import is_tracked
+from vsrprune.selection.projection import Bounds, check_projectable, count_bounds
+from vsrprune.selection.units import select
+from vsrprune.stages.pipeline import job_clips, job_device
+from vsrprune.store.atomic import write_atomically, write_json
+from vsrprune.store.store import Artifact, content_key
 
 SEARCH, PLAN = "search.json", "plan.yaml"
 POLL_S = 0.5

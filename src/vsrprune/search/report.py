@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vsrprune.intervals import interval, paired_difference
+from vsrprune.results.intervals import interval, paired_difference
 
 FEWEST = 4  # trials for a rank correlation
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from vsrprune.channels import ChannelGroup, ChannelLayout
+from vsrprune.channels.layout import ChannelGroup, ChannelLayout
 from vsrprune.errors import one_of
 
 # What the layers of one ratio have in common. Outside the residual blocks, a layer is a block of its own.

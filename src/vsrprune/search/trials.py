@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vsrprune.channels import ChannelLayout, PrunePlan
+from vsrprune.channels.layout import ChannelLayout
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.data.clips import Clip
 from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
 from vsrprune.errors import UserError
-from vsrprune.models.network import Network
-from vsrprune.protocols import Comparison
+from vsrprune.networks.network import Network
 from vsrprune.pruning.gates import zero_cut_gates
-from vsrprune.pruning.selection import select
 from vsrprune.pruning.surgery import compact
+from vsrprune.results.protocols import Comparison
+from vsrprune.selection.units import select
 from vsrprune.stages.evaluate import QualityMeter, super_resolve
 from vsrprune.stages.finetune import Finetune
 from vsrprune.stages.teacher import Teacher

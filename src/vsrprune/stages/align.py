@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from vsrprune.channels import ChannelLayout
+from vsrprune.channels.layout import ChannelLayout
 from vsrprune.data.sampling import Batch
-from vsrprune.models.layers import GatedConv2d
-from vsrprune.models.network import Network
+from vsrprune.networks.network import Network
+from vsrprune.networks.parts.layers import GatedConv2d
 from vsrprune.pruning.alignment import agreement, alignment_loss, shared_gates
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.stages.sparsify import gates_apart

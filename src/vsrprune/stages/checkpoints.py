@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
-from vsrprune.store import sha256, write_atomically
+from vsrprune.store.atomic import write_atomically
+from vsrprune.store.store import sha256
 
 KEPT = 2  # the newest, and the one to fall back on
 

@@ -17,8 +17,8 @@ from vsrprune.data.clips import Clip
 from vsrprune.data.degradation import bicubic_uint8, to_uint8
 from vsrprune.metrics.quality import FrameQuality, frame_quality
 from vsrprune.metrics.temporal import TemporalQuality, TruthMotion, temporal_quality
-from vsrprune.models.network import Network
-from vsrprune.protocols import Comparison
+from vsrprune.networks.network import Network
+from vsrprune.results.protocols import Comparison
 
 CROP_SIDE = 96  # of the pictures, in high-resolution pixels
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from vsrprune.data.sampling import Batch
-from vsrprune.models.network import Flows, Network
+from vsrprune.networks.network import Flows, Network
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.stages.teacher import Teacher
 from vsrprune.stages.training import TrainingStage

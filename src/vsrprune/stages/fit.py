@@ -25,11 +25,11 @@ from pytorch_lightning.loggers.logger import Logger
 from vsrprune.data.clips import Clip
 from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
 from vsrprune.errors import PreemptedError, TrainingDivergedError
-from vsrprune.progress import StageProgress
+from vsrprune.host.progress import StageProgress
 from vsrprune.stages.checkpoints import Checkpoints
 from vsrprune.stages.ranks import ranks
 from vsrprune.stages.training import TrainingStage
-from vsrprune.store import write_atomically
+from vsrprune.store.atomic import write_atomically
 
 ROWS = "metrics.jsonl"
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from vsrprune.data.sampling import Batch
-from vsrprune.models.network import Network
+from vsrprune.networks.network import Network
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.stages.training import TrainingStage
 

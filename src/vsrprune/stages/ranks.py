@@ -18,7 +18,7 @@ import torch
 from torch import distributed
 
 from vsrprune.errors import LostRankError
-from vsrprune.processes import die_with_parent
+from vsrprune.host.processes import die_with_parent
 
 JOIN_SECONDS = 20  # for the others to leave after this rank has
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vsrprune.data.sampling import Batch
-from vsrprune.models.network import Network
+from vsrprune.networks.network import Network
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.stages.pretrain import Pretrain, TrainedFlow
 from vsrprune.stages.teacher import Teacher

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vsrprune.channels import PrunePlan
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.data.sampling import Batch
-from vsrprune.models.network import Network
+from vsrprune.networks.network import Network
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.pruning.penalty import Target, penalty_weight
 from vsrprune.stages.training import TrainingStage

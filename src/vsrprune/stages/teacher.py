@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vsrprune.models.network import Flows, Network, VSROutput
+from vsrprune.networks.network import Flows, Network, VSROutput
 from vsrprune.pruning.losses import charbonnier, temporal_loss
 
 Adapt = Callable[[str, Tensor], Tensor]  # branch, hidden state of the student -> in the teacher's channels

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vsrprune.data.sampling import Batch
 from vsrprune.errors import TrainingDivergedError
-from vsrprune.models.network import Network
+from vsrprune.networks.network import Network
 
 BETAS = (0.9, 0.99)  # one-cycle swings the first between 0.85 and 0.95, PyTorch's default
 FINAL_LR = 1e-7  # of the cosine

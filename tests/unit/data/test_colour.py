@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from vsrprune.data.colour import BT470BG, BT709, BT2020, SMPTE170M, conventional_matrix, from_rgb, to_rgb
+from vsrprune.data.video.colour import BT470BG, BT709, BT2020, SMPTE170M, conventional_matrix, from_rgb, to_rgb
 
 RED_BLUE = {BT709: (0.2126, 0.0722), BT470BG: (0.299, 0.114), SMPTE170M: (0.299, 0.114), BT2020: (0.2627, 0.0593)}
 UNSPECIFIED, LIMITED, FULL = 2, 1, 2

@@ -15,8 +15,8 @@ from rich.console import Console
 from videos import make_video
 
 from vsrprune.data.degradation import DEGRADATIONS, degrade
-from vsrprune.data.doctor import Finding, Wishes, all_findings, examine_clip, exit_code, perceptual_hash
-from vsrprune.data.doctor_report import check_data
+from vsrprune.data.doctor.doctor import Finding, Wishes, all_findings, examine_clip, exit_code, perceptual_hash
+from vsrprune.data.doctor.report import check_data
 from vsrprune.data.sources import ClipSource
 
 HEIGHT, WIDTH, SCALE = 48, 64, 4

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from videos import make_video, pictures, times
 
-from vsrprune.data.footage import look_over
+from vsrprune.data.video.footage import look_over
 from vsrprune.errors import UserError
 
 RATE = Fraction(25)

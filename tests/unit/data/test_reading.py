@@ -13,11 +13,11 @@ from PIL import Image
 from videos import make_video, pictures
 
 from vsrprune.data.clips import Clip, check_clips, make_clip
-from vsrprune.data.colour import to_rgb
 from vsrprune.data.degradation import bicubic_uint8
 from vsrprune.data.reading import Reading, read_clips, read_frames
 from vsrprune.data.sources import ClipSource
-from vsrprune.data.video import decoded
+from vsrprune.data.video.colour import to_rgb
+from vsrprune.data.video.decoding import decoded
 from vsrprune.errors import UserError
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vsrprune.data.demo import demo_clips
 from vsrprune.data.reading import Reading, read_clips
-from vsrprune.data.scenes import histogram_changes, scene_starts
 from vsrprune.data.sources import ClipSource
+from vsrprune.data.video.scenes import histogram_changes, scene_starts
 
 SCENES = [clip.high_TCHW for clip in demo_clips(4, 0, 1, 1, 8).train[:4]]  # pans over four photographs
 

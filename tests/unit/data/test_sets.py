@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vsrprune.config import Config
+from vsrprune.config.job import Config
 from vsrprune.data.degradation import degrade
 from vsrprune.data.reading import Notes, Reading, read_clip, read_clips
 from vsrprune.data.sets.layout import Found
@@ -19,7 +19,7 @@ from vsrprune.data.sets.reds import REDS4
 from vsrprune.data.sets.table import SETS, find_set
 from vsrprune.data.sources import sizes_identity
 from vsrprune.errors import UserError
-from vsrprune.jobs import plan_job
+from vsrprune.jobs.planning import plan_job
 
 HIGH, LOW, SCALE = (16, 24), (4, 6), 4
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from videos import make_video, packets, pictures, times
 
-from vsrprune.data.colour import BT709, SMPTE170M
-from vsrprune.data.footage import TimedFrame, look_over
-from vsrprune.data.writing import ENCODERS, choose_encoding, open_writer
+from vsrprune.data.video.colour import BT709, SMPTE170M
+from vsrprune.data.video.footage import TimedFrame, look_over
+from vsrprune.data.video.writing import ENCODERS, choose_encoding, open_writer
 from vsrprune.errors import UserError
 
 LIMITED = 1

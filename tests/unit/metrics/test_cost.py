@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from vsrprune.channels import RULES, ChannelLayout, PrunePlan
+from vsrprune.channels.layout import RULES, ChannelLayout
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.metrics.cost import network_cost
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import BasicVSRArguments
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.pruning.surgery import compact
 
 SIZE = (12, 20)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import BasicVSRArguments
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 
 FLOW = {"flow_levels": 2, "flow_kernel": 3, "flow_widths": (4,)}
 

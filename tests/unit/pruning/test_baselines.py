@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from vsrprune.channels import ChannelLayout, PrunePlan
+from vsrprune.channels.layout import ChannelLayout
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import BasicVSRArguments, basicvsr_layout
-from vsrprune.models.image_channels import EDSRArguments, RCANArguments, edsr_layout, rcan_layout
-from vsrprune.models.rrn_channels import RRNArguments, rrn_layout
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments, basicvsr_layout
+from vsrprune.networks.edsr_rcan.spec import EDSRArguments, RCANArguments, edsr_layout, rcan_layout
+from vsrprune.networks.rrn.spec import RRNArguments, rrn_layout
 from vsrprune.pruning.alignment import agreement, alignment_loss, shared_gates
 from vsrprune.pruning.masking import mask_smallest, zero_costs
-from vsrprune.pruning.narrow import narrow_plan
 from vsrprune.pruning.penalty import cut_filter_norms, filter_penalty
 from vsrprune.pruning.reparametrisation import bake, hold_zeros, normalise_filters
 from vsrprune.pruning.scoring import score_units
-from vsrprune.pruning.selection import amount, select
 from vsrprune.pruning.surgery import compact, equivalence_error
+from vsrprune.selection.units import amount, select
+from vsrprune.selection.widths import narrow_plan
 
 # ASSL
 

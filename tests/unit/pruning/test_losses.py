@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vsrprune.channels import PrunePlan
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.pruning.gates import zero_cut_gates
 from vsrprune.pruning.losses import charbonnier, temporal_loss
 from vsrprune.pruning.surgery import compact

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from vsrprune.channels import RULES, PrunePlan
+from vsrprune.channels.layout import RULES
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.pruning.gates import cut_gates, cut_magnitudes, zero_cut_gates
 from vsrprune.pruning.penalty import gate_penalty, penalty_weight
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vsrprune.channels import RULES
+from vsrprune.channels.layout import RULES
 from vsrprune.errors import UserError
 from vsrprune.pruning.scoring import SCORES, score_units
 

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsrprune.channels import RULES, PrunePlan
+from vsrprune.channels.layout import RULES
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
-from vsrprune.models.layers import GatedConv2d
+from vsrprune.networks.parts.layers import GatedConv2d
 from vsrprune.pruning import surgery
 from vsrprune.pruning.gates import group_gates, zero_cut_gates
 from vsrprune.pruning.surgery import compact, equivalence_error

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from vsrprune.errors import UserError
-from vsrprune.models.basicvsr_channels import BasicVSRArguments, basicvsr_layout
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments, basicvsr_layout
 from vsrprune.search.space import GROUPS, Range, make_space, refined
 
 LAYOUT = basicvsr_layout(BasicVSRArguments(channels=8, blocks=2, upsampler_channels=8), "rsc")

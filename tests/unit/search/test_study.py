@@ -16,8 +16,7 @@ import pytest
 from optuna.trial import TrialState
 
 from vsrprune.errors import UserError
-from vsrprune.models.basicvsr_channels import BasicVSRArguments, basicvsr_layout
-from vsrprune.pruning.projection import count_bounds
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments, basicvsr_layout
 from vsrprune.search.costs import MacsCost
 from vsrprune.search.samplers import SAMPLERS, check_pair
 from vsrprune.search.space import Range, make_space
@@ -32,6 +31,7 @@ from vsrprune.search.study import (
     quiet,
     work,
 )
+from vsrprune.selection.projection import count_bounds
 
 LAYOUT = basicvsr_layout(BasicVSRArguments(channels=32, blocks=2, upsampler_channels=32), "inner")
 BOUNDS = count_bounds(LAYOUT, 0.0, 0.95, 1)

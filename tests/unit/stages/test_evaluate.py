@@ -10,9 +10,9 @@ from vsrprune.data.clips import Clip, make_clip
 from vsrprune.data.degradation import to_uint8
 from vsrprune.data.demo import demo_clips
 from vsrprune.metrics.temporal import temporal_quality, truth_motion
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import BasicVSRArguments
-from vsrprune.protocols import Comparison
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments
+from vsrprune.results.protocols import Comparison
 from vsrprune.stages.evaluate import QualityMeter, super_resolve
 
 CPU = torch.device("cpu")

@@ -12,8 +12,8 @@ import torch
 
 from vsrprune.data.demo import demo_clips
 from vsrprune.errors import LostRankError, PreemptedError, TrainingDivergedError
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import BasicVSRArguments
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.stages.fit import Hardware, Sampling, fit
 from vsrprune.stages.pretrain import Pretrain, TrainedFlow
 

@@ -7,10 +7,10 @@ import copy
 import pytest
 import torch
 
-from vsrprune.channels import PrunePlan
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.data.sampling import Batch
-from vsrprune.models.basicvsr import BasicVSR
-from vsrprune.models.basicvsr_channels import BasicVSRArguments
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.pruning.losses import charbonnier, temporal_loss
 from vsrprune.pruning.surgery import compact
 from vsrprune.stages.finetune import Finetune

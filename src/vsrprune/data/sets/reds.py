@@ -9,14 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vsrprune.data.sets.layout import (
-    Found,
-    check_all_there,
-    check_equal_lengths,
-    first_folder,
-    low_root,
-    png_clip,
-)
+from vsrprune.data.sets.layout import Found, check_all_there, check_equal_lengths, first_folder, low_root, png_clip
 from vsrprune.errors import UserError
 
 REDS4 = ("000", "011", "015", "020")

@@ -1,0 +1,1 @@
+"""Which channels live and die together, without torch."""

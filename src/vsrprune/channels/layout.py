@@ -1,0 +1,148 @@
+"""Which channels live and die together, what a plan keeps of them, and what the rest costs.
+
+A *unit* is what is kept or cut as a whole; a `ChannelGroup` is a layer of units: unit u of the group stands for
+channel u of every gate (scaling factor) of the group. Models declare groups and convolutions as a
+`ChannelLayout`; selection and surgery read nothing else, so neither knows any network or residual rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+RULES = ("rsc", "aligned", "inner")
+Side = Literal["output", "input"]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One vector of scaling factors: on the outputs of a convolution, or on its inputs."""
+
+    conv: str
+    side: Side
+
+    @property
+    def parameter(self) -> str:
+        """Name of the gate among the network's parameters."""
+        return f"{self.conv}.{'gate' if self.side == 'output' else 'input_gate'}"
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """`size` units; unit u is channel u of each of `gates`.
+
+    kind: what the units are (input, middle, output, stream, fusion, shuffle, reconstruction).
+    part: where they stand in the network (backward, forward, trunk, upsampler).
+    block: the residual block that they belong to; empty outside of one.
+    """
+
+    name: str
+    part: str
+    kind: str
+    size: int
+    gates: tuple[Gate, ...]
+    block: str = ""
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or not self.gates:
+            raise ValueError(f"group {self.name!r} needs at least one channel and one gate")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A run of `size` channels that enter or leave a convolution; `group` may cut them, None never does.
+
+    stream: the residual stream that they are read from or added to; empty where there is none.
+    partial: the stream keeps its channels whatever the group loses: kept ones are gathered from it or added to it.
+    """
+
+    size: int
+    group: str | None = None
+    stream: str = ""
+    partial: bool = False
+
+
+@dataclass(frozen=True)
+class ConvLayer:
+    """A convolution as cost and surgery see it.
+
+    inputs: the slots concatenated to its input, in order.
+    filters_per_unit: consecutive filters that one output channel stands for (r*r before a pixel shuffle, else 1).
+    scale: side of its output relative to the low-resolution frame: 1/2 after a stride of 2, 0 where a frame's mean is
+    convolved, which costs next to nothing.
+    times: how often it runs for one frame of output (once for every frame of a window, for instance).
+    """
+
+    name: str
+    kernel: int
+    inputs: tuple[Slot, ...]
+    output: Slot
+    scale: float = 1
+    filters_per_unit: int = 1
+    times: int = 1
+
+    def filters(self, kept: Mapping[str, int]) -> int:
+        """Number of filters when groups keep so many channels; groups left out are whole."""
+        return _width(self.output, kept) * self.filters_per_unit
+
+    def weights(self, kept: Mapping[str, int]) -> int:
+        """Number of weights, which is also the multiply-accumulates per pixel of the output before a pixel shuffle."""
+        return self.kernel**2 * sum(_width(slot, kept) for slot in self.inputs) * self.filters(kept)
+
+    def macs(self, kept: Mapping[str, int]) -> float:
+        """Multiply-accumulates per low-resolution pixel of one frame of output."""
+        return self.pixels * self.weights(kept)
+
+    @property
+    def pixels(self) -> float:
+        """Output pixels that it computes for each low-resolution pixel of one frame of output."""
+        return self.times * self.scale**2
+
+
+def _width(slot: Slot, kept: Mapping[str, int]) -> int:
+    return slot.size if slot.group is None else kept.get(slot.group, slot.size)
+
+
+@dataclass(frozen=True)
+class ChannelLayout:
+    """All prunable groups in network order, and every convolution they reach."""
+
+    groups: tuple[ChannelGroup, ...]
+    convs: tuple[ConvLayer, ...]
+
+    def __post_init__(self) -> None:
+        sizes: dict[str, int] = {}
+        for group in self.groups:
+            if group.name in sizes:
+                raise ValueError(f"channel group {group.name!r} is declared twice")
+            sizes[group.name] = group.size
+        gates = [gate for group in self.groups for gate in group.gates]
+        if len(set(gates)) != len(gates):
+            raise ValueError("a gate stands in two channel groups")
+        for conv in self.convs:
+            for slot in (*conv.inputs, conv.output):
+                if slot.group is not None and sizes.get(slot.group) != slot.size:
+                    raise ValueError(f"{conv.name}: slot {slot} does not match a declared group")
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the network that have groups, in its order."""
+        return tuple(dict.fromkeys(group.part for group in self.groups))
+
+    @property
+    def units(self) -> int:
+        """Number of prunable units."""
+        return sum(group.size for group in self.groups)
+
+    def macs_per_pixel(self, kept: Mapping[str, int] | None = None) -> float:
+        """Multiply-accumulates per low-resolution pixel of one frame, flow net excluded; a whole number at full scale.
+
+        kept: number of kept channels by group; groups left out are whole.
+        """
+        return sum(conv.macs(kept or {}) for conv in self.convs)
+
+    def parameters(self, kept: Mapping[str, int] | None = None) -> int:
+        """Weights and biases, flow net excluded; gates fold into them. `kept` as for the MACs."""
+        counts = kept or {}
+        return sum(conv.weights(counts) + conv.filters(counts) for conv in self.convs)

@@ -1,0 +1,1 @@
+"""Videos: decoding, colours, sound and subtitles, writing."""

@@ -1,0 +1,214 @@
+"""Write frames as a video with the sound of its source, or as a folder of PNGs; under a temporary name until done."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange
+from PIL import Image
+
+from vsrprune.data.sources import FRAME_SUFFIX
+from vsrprune.data.video.colour import RgbFrame, from_rgb
+from vsrprune.data.video.footage import Footage, TimedFrame
+from vsrprune.data.video.tracks import Companions
+from vsrprune.errors import UserError, one_of
+
+PIXEL_FORMAT = "yuv420p"  # every player shows it
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """crf: the usual constant quality, None for a lossless codec. best, worst: its range. even: whether it takes only
+    even sides. options: what else it is told.
+    """
+
+    containers: tuple[str, ...]
+    crf: int | None = None
+    worst: int = 51
+    even: bool = False
+    options: tuple[tuple[str, str], ...] = ()
+
+
+ENCODERS = {
+    "libx264": Encoder((".mp4", ".mkv", ".mov"), 17, even=True),
+    "libx265": Encoder((".mp4", ".mkv", ".mov"), 19, even=True, options=(("x265-params", "log-level=error"),)),
+    "libvpx-vp9": Encoder((".webm", ".mkv", ".mp4"), 20, 63, options=(("row-mt", "1"), ("cpu-used", "4"))),
+    "libsvtav1": Encoder((".webm", ".mkv", ".mp4"), 20, 63),
+    "ffv1": Encoder((".mkv",)),
+}
+USUAL_ENCODER = {".mp4": "libx264", ".mkv": "libx264", ".mov": "libx264", ".webm": "libvpx-vp9"}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """An encoder of ENCODERS and its constant quality, lower is better."""
+
+    codec: str
+    crf: int | None
+
+
+def choose_encoding(target: Path, codec: str | None, crf: int | None) -> Encoding | None:
+    """What writes `target`: None for a folder of PNGs, which has no suffix.
+
+    Raises UserError for a suffix, codec or quality that there is not, and a codec that the container does not take.
+    """
+    suffix = target.suffix.lower()
+    if not suffix:
+        for knob, value in (("--codec", codec), ("--crf", crf)):
+            if value is not None:
+                raise UserError(f"{knob} {value} is for videos, but {target} is a folder of PNG frames; leave it out")
+        return None
+    if suffix not in USUAL_ENCODER:
+        raise UserError(
+            f"{target}: cannot write {suffix}; give one of {', '.join(USUAL_ENCODER)}, or a name without suffix for a"
+            " folder of PNG frames"
+        )
+    codec = codec or USUAL_ENCODER[suffix]
+    one_of("--codec", codec, ENCODERS)
+    encoder = ENCODERS[codec]
+    if suffix not in encoder.containers:
+        able = [name for name, other in ENCODERS.items() if suffix in other.containers]
+        raise UserError(f"{target}: {suffix} does not take --codec {codec}; give one of {', '.join(able)}")
+    if crf is None or encoder.crf is None:
+        if crf is not None:
+            raise UserError(f"--crf {crf} does not go with {codec}, which is lossless; leave it out")
+        return Encoding(codec, encoder.crf)
+    if not 0 <= crf <= encoder.worst:
+        raise UserError(f"--crf must be from 0 (best) to {encoder.worst} for {codec}; got {crf}")
+    return Encoding(codec, crf)
+
+
+class FrameWriter(Protocol):
+    """Takes frames in order of time; `close` ends the file."""
+
+    def write(self, frame: TimedFrame) -> None:
+        """Write one frame: RGB of 8 bits, and when it is shown."""
+
+
+@contextmanager
+def open_writer(
+    target: Path, encoding: Encoding | None, footage: Footage, size: tuple[int, int], say: Callable[[str], None]
+) -> Iterator[FrameWriter]:
+    """Write frames of `size` (height, width) that replace those of `footage`.
+
+    Without an error `target` is there at the end, whole; with one it is as it was before. Raises UserError where FFmpeg
+    cannot write. say: told what could not be kept as it was.
+    """
+    with _replacing(target) as unfinished:
+        if encoding is None:
+            unfinished.mkdir()
+            yield _PngWriter(unfinished, footage)
+            return
+        try:
+            with _VideoWriter(unfinished, encoding, footage, size, say) as writer:
+                yield writer
+        except av.error.FFmpegError as error:
+            raise UserError(f"{target}: cannot write this video ({error})") from error
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A path beside `target` that takes its name once all went well."""
+    mark = uuid.uuid4().hex[:12]
+    unfinished, former = (target.with_name(f".{target.stem}-{mark}{end}{target.suffix}") for end in ("", "-former"))
+    try:
+        yield unfinished
+        if target.is_dir():  # a folder cannot be replaced in one step
+            target.rename(former)
+        unfinished.rename(target)
+        shutil.rmtree(former, ignore_errors=True)
+    finally:
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished, ignore_errors=True)
+        else:
+            unfinished.unlink(missing_ok=True)
+
+
+class _PngWriter:
+    """Frames as PNG files, named as those that they were made from, or by number."""
+
+    def __init__(self, folder: Path, footage: Footage) -> None:
+        self._folder = folder
+        self._names = [] if footage.is_video else [file.stem for file in footage.files]
+        self._written = 0
+
+    def write(self, frame: TimedFrame) -> None:
+        name = self._names[self._written] if self._names else f"{self._written:08d}"
+        Image.fromarray(frame.pixels_HW3).save(self._folder / f"{name}{FRAME_SUFFIX}", compress_level=1)
+        self._written += 1
+
+
+class _VideoWriter:
+    """Frames as a video, with the sound and subtitles of their source."""
+
+    def __init__(
+        self,
+        file: Path,
+        encoding: Encoding,
+        footage: Footage,
+        size: tuple[int, int],
+        say: Callable[[str], None],
+    ) -> None:
+        self._footage, self._matrix = footage, footage.matrix(*size)
+        height, width = size
+        encoder = ENCODERS[encoding.codec]
+        self._padding = (height % 2, width % 2) if encoder.even else (0, 0)
+        if any(self._padding):
+            say(f"note: {encoding.codec} takes even sizes only: the last row or column of {width}x{height} is repeated")
+        with ExitStack() as stack:
+            self._container = stack.enter_context(av.open(str(file), "w"))
+            self._stream = self._new_stream(encoding, encoder, height + self._padding[0], width + self._padding[1])
+            self._companions: Companions | None = None
+            if footage.is_video:
+                source = footage.files[0]
+                self._companions = Companions(source, footage.start, self._container, file.suffix.lower())
+                stack.enter_context(self._companions)
+                for note in self._companions.notes:
+                    say(f"note: {note}")
+            self._open = stack.pop_all()
+
+    def _new_stream(self, encoding: Encoding, encoder: Encoder, height: int, width: int) -> Any:
+        footage = self._footage
+        options = dict(encoder.options) | ({} if encoding.crf is None else {"crf": str(encoding.crf)})
+        stream = self._container.add_stream(encoding.codec, rate=footage.rate, options=options)
+        stream.height, stream.width, stream.pix_fmt = height, width, PIXEL_FORMAT
+        stream.codec_context.time_base = footage.time_base
+        stream.codec_context.sample_aspect_ratio = footage.aspect
+        stream.codec_context.colorspace = self._matrix
+        stream.codec_context.color_range = ColorRange.MPEG
+        stream.codec_context.color_primaries = footage.primaries
+        stream.codec_context.color_trc = footage.transfer
+        return stream
+
+    def write(self, frame: TimedFrame) -> None:
+        bottom, right = self._padding
+        pixels_HW3: RgbFrame = np.pad(frame.pixels_HW3, ((0, bottom), (0, right), (0, 0)), mode="edge")
+        picture = from_rgb(pixels_HW3, PIXEL_FORMAT, self._matrix)
+        picture.pts, picture.time_base = frame.pts, self._footage.time_base
+        self._container.mux(self._stream.encode(picture))
+        if self._companions is not None:
+            self._companions.write_until(frame.pts * self._footage.time_base)
+
+    def __enter__(self) -> _VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            with suppress(av.error.FFmpegError):  # the first error counts
+                self._open.close()
+            return
+        with self._open:
+            self._container.mux(self._stream.encode(None))
+            if self._companions is not None:
+                self._companions.write_until(None)

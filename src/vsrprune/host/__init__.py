@@ -1,0 +1,1 @@
+"""The machine at hand: its processes, times, names, failure cards, and W&B."""

@@ -1,0 +1,162 @@
+"""Failure cards: why a job failed, where, what to change, and the command that retries it alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import signal
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vsrprune.errors import LostRankError, UserError
+from vsrprune.store.atomic import explain_os_error, write_json
+from vsrprune.store.lease import Holder
+
+CARD, STATE = "failure.json", "state.json"
+START = "start"  # what state.json names before the first stage
+STATE_EVERY_S = 1.0
+OUT_OF_MEMORY = (  # in the words of CUDA, of PyTorch, of C++ and of oneDNN
+    "out of memory",
+    "can't allocate memory",
+    "bad_alloc",
+    "could not create a primitive",
+)
+LESS_MEMORY = "give it less to hold: a smaller schedule.batch, schedule.patch or schedule.frames, or fewer jobs at once"
+
+
+@dataclass(frozen=True)
+class FailureCard:
+    """stage, step: how far the job came. advice: the setting to change. command: retries this job alone."""
+
+    stage: str
+    step: int
+    cause: str
+    advice: str
+    command: str
+    trace: str = ""
+
+    def save(self, folder: Path) -> None:
+        """Write failure.json into the job's folder."""
+        write_json(folder / CARD, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> FailureCard | None:
+        """The card in a job's folder, if there is one."""
+        path = folder / CARD
+        return cls(**json.loads(path.read_text())) if path.is_file() else None
+
+
+class JobState:
+    """How far a job is, on disk: all that is left of a job that was killed.
+
+    state.json: stage and step; where a stage trains, its number of steps, the latest loss, and since when (seconds of
+    the clock) and from which step on this process has trained it; the process itself, as in a lease. `waiting` stands
+    there until the job has a process of its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._written = folder / STATE, 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CARD).unlink(missing_ok=True)
+        self.stage(START)
+
+    @staticmethod
+    def waiting(folder: Path) -> None:
+        """Tell that this process will start the job in `folder` later; how far it came before is kept."""
+        with contextlib.suppress(OSError):  # a sign for those who watch; the job itself says if it cannot write
+            folder.mkdir(parents=True, exist_ok=True)
+            _replace(folder / STATE, {**_reached(*read_state(folder)), "waiting": True})
+
+    def stage(self, stage: str, steps: int = 0) -> None:
+        """A stage begins; `steps` is its length where it trains."""
+        self._state = _reached(stage, 0) | ({"steps": steps} if steps else {})
+        self._write()
+
+    def step(self, stage: str, step: int, loss: float | None = None) -> None:
+        """A step is done; written once a second at most."""
+        self._state.setdefault("since", time.time())
+        self._state.setdefault("since_step", step)
+        self._state.update(stage=stage, step=step, loss=loss)
+        if time.monotonic() - self._written >= STATE_EVERY_S:
+            self._write()
+
+    def finished(self) -> None:
+        """The job is done; its result says the rest."""
+        self._path.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        _replace(self._path, self._state)
+        self._written = time.monotonic()
+
+
+def _replace(path: Path, state: dict[str, Any]) -> None:
+    """Write a state so that a kill in the middle leaves the one before."""
+    coming = path.with_suffix(".coming")
+    coming.write_text(json.dumps(state))
+    coming.replace(path)
+
+
+def _reached(stage: str, step: int) -> dict[str, Any]:
+    return {"stage": stage, "step": step, "process": asdict(Holder.this_process())}
+
+
+def card_of_error(error: BaseException, folder: Path, command: str) -> FailureCard:
+    """The card of an exception that ended a job."""
+    stage, step = read_state(folder)
+    cause, advice = _explain(error)
+    trace = "" if isinstance(error, UserError) else "".join(traceback.format_exception(error))
+    return FailureCard(stage, step, cause, advice, command, trace)
+
+
+def card_of_exit(code: int, folder: Path, command: str) -> FailureCard:
+    """The card of a process that ended without leaving one; `code` as subprocess gives it."""
+    stage, step = read_state(folder)
+    if code == -signal.SIGKILL:
+        return FailureCard(stage, step, "killed (SIGKILL), usually for want of memory", LESS_MEMORY, command)
+    if code < 0:
+        name = signal.Signals(-code).name
+        return FailureCard(stage, step, f"died of {name}", "run it again; it goes on from its checkpoint", command)
+    return FailureCard(stage, step, f"ended with exit code {code}", "see what it printed above", command)
+
+
+def card_of_lost_worker(error: BaseException, folder: Path, command: str) -> FailureCard:
+    """The card of a job whose worker, on a cluster, was lost with it."""
+    stage, step = read_state(folder)
+    cause = f"its worker was lost ({type(error).__name__})"
+    return FailureCard(
+        stage, step, cause, "see the cluster's logs; run it again, it goes on from its checkpoint", command
+    )
+
+
+def retry_command(arguments: Sequence[str]) -> str:
+    """A shell command that runs one job alone, from its `sys.argv`."""
+    return shlex.join(["python", *arguments])
+
+
+def read_state(folder: Path) -> tuple[str, int]:
+    """Stage and step that the job in `folder` reached."""
+    try:
+        state = json.loads((folder / STATE).read_text())
+        return str(state["stage"]), int(state["step"])
+    except (OSError, ValueError, KeyError):
+        return START, 0
+
+
+def _explain(error: BaseException) -> tuple[str, str]:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, LostRankError):
+        return text, LESS_MEMORY
+    if isinstance(error, UserError):
+        return str(error), "mend what it names"
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in OUT_OF_MEMORY):
+        return f"out of memory: {text}", LESS_MEMORY
+    if isinstance(error, OSError):
+        explanation = explain_os_error(error)
+        if explanation:
+            return explanation, "free some space, or choose another store_dir"
+    return f"{type(error).__name__}: {text}", "this looks like a defect; `trace` in failure.json says where"

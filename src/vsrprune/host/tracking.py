@@ -1,0 +1,288 @@
+"""The only file that knows wandb. Files are the truth, Weights & Biases a mirror: it never fails or stalls a job."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from vsrprune.results.result import CROP_PLACES, MEASURED, METRICS, Result
+
+ONLINE_TIMEOUT_S = 8  # without it a missing network costs half a minute
+LONGEST_TAG = 64  # W&B refuses a run with a longer one
+CROP_KINDS = ("lr", "bicubic", "input", "dense", "pruned", "truth")
+CLIPS_SHOWN = 4
+
+
+class Tracker(Protocol):
+    """Where a job's curves and results are mirrored."""
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """One row of metrics.jsonl, as soon as it is written."""
+
+    def finished(self, result: Result, folder: Path) -> None:
+        """The job's result; `folder` holds what was written beside it."""
+
+
+class NoTracker:
+    """tracking=none."""
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def finished(self, result: Result, folder: Path) -> None:
+        """Nothing."""
+
+
+class WandbTracker:
+    """One wandb run: curves prefixed by stage, the configuration, a summary, layers as table and picture, crops.
+
+    Whatever goes wrong inside wandb is said once; the job goes on without it.
+    """
+
+    def __init__(self, run: Any, warn: Callable[[str], None]) -> None:
+        self._run, self._warn = run, warn
+        self._stages: set[str] = set()
+        self._broken = False
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Log a row under its stage's name, against that stage's own steps."""
+        self._mirror(lambda: self._log_row(row))
+
+    def finished(self, result: Result, folder: Path) -> None:
+        """Write the summary, PSNR against MACs, the layers, the crops, and the curves of stages that were reused."""
+        for part in (self._log_reused, self._log_summary, self._log_tradeoff, self._log_pictures):
+            self._mirror(partial(part, result, folder))
+
+    def close(self, failed: bool) -> None:
+        """End the run."""
+        self._mirror(lambda: self._run.finish(exit_code=int(failed)))
+
+    def _mirror(self, call: Callable[[], None]) -> None:
+        if self._broken:
+            return
+        try:
+            call()
+        except Exception as error:  # wandb raises many kinds; none is worth a job
+            self._broken = True
+            self._warn(f"tracking: wandb stopped working ({one_line(error)}); going on without it")
+
+    def _log_row(self, row: Mapping[str, Any]) -> None:
+        stage = row["stage"]
+        if stage not in self._stages:
+            self._run.define_metric(f"{stage}/step")
+            self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+            self._stages.add(stage)
+        self._run.log({f"{stage}/{name}": value for name, value in row.items() if name != "stage"})
+
+    def _log_reused(self, result: Result, folder: Path) -> None:
+        """The curves of stages that another job trained, so that every run has all of its own."""
+        live = frozenset(self._stages)
+        path = folder / METRICS
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            row = json.loads(line)
+            if row["stage"] not in live:
+                self._log_row(row)
+
+    def _log_summary(self, result: Result, folder: Path) -> None:
+        path = folder / MEASURED
+        self._run.summary.update(summary_of(result, json.loads(path.read_text()) if path.is_file() else {}))
+
+    def _log_tradeoff(self, result: Result, folder: Path) -> None:
+        """Two points, pruned and dense, of a curve of PSNR against the share of the MACs."""
+        self._run.define_metric("tradeoff/macs_kept", summary="none")
+        self._run.define_metric("tradeoff/psnr", step_metric="tradeoff/macs_kept", summary="none")
+        for macs_kept, name in ((result.macs_kept, "finetuned"), (1.0, "dense")):
+            self._run.log({"tradeoff/macs_kept": macs_kept, "tradeoff/psnr": result.quality[name].psnr})
+
+    def _log_pictures(self, result: Result, folder: Path) -> None:
+        import wandb
+
+        rows: list[Iterable[Any]] = [
+            [layer.name, layer.part, layer.kind, layer.kept, layer.total, 1 - layer.kept / layer.total]
+            for layer in result.layers
+        ]
+        columns: list[str | int] = ["layer", "part", "kind", "kept", "total", "ratio"]
+        crops = [wandb.Image(str(path), caption=caption) for caption, path in crop_files(folder / "crops").items()]
+        self._run.log(
+            {
+                "layers": wandb.Table(columns=columns, data=rows),
+                "layers/heatmap": wandb.Image(layer_heatmap(result), caption="units by importance; red: cut"),
+                **({"crops": crops} if crops else {}),
+            }
+        )
+
+
+def summary_of(result: Result, measured: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers that dashboards sort, filter and plot runs by; latencies only if they were measured."""
+    dense, pruned = result.cost["dense"], result.cost["pruned"]
+    named = {result.baseline if name == "bicubic" else name: quality for name, quality in result.quality.items()}
+    values = {
+        **{f"psnr/{name}": quality.psnr for name, quality in named.items()},
+        **{f"ssim/{name}": quality.ssim for name, quality in named.items()},
+        **{f"tof/{name}": quality.tof for name, quality in named.items() if quality.tof is not None},
+        **{
+            f"warping_error/{name}": quality.warping_error
+            for name, quality in named.items()
+            if quality.warping_error is not None
+        },
+        "psnr/lost": result.quality["dense"].psnr - result.quality["finetuned"].psnr,
+        "macs_kept": result.macs_kept,
+        "units_cut": result.units_cut,
+        "macs": pruned.macs,
+        "parameters": pruned.parameters,
+        "parameters_kept": pruned.parameters / dense.parameters,
+        **({"equivalence/float64": result.equivalence["float64"]} if result.equivalence else {}),
+    }
+    latency = measured.get("latency_ms", {})
+    if {"dense", "pruned"} <= set(latency):
+        dense_ms, pruned_ms = latency["dense"]["ms"], latency["pruned"]["ms"]
+        values |= {"latency_ms": pruned_ms, "latency_ms_dense": dense_ms, "speed_up": dense_ms / pruned_ms}
+    return values
+
+
+def crop_files(folder: Path) -> dict[str, Path]:
+    """Pictures of a few clips, those of one clip side by side, by caption."""
+    path = folder / CROP_PLACES
+    clips = [place["clip"] for place in json.loads(path.read_text())] if path.is_file() else []
+    pictures = {f"{clip}: {kind}": folder / f"{clip}_{kind}.png" for clip in clips[:CLIPS_SHOWN] for kind in CROP_KINDS}
+    return {caption: picture for caption, picture in pictures.items() if picture.is_file()}
+
+
+CUT, BRIGHT, DARK = (213, 94, 0), (240, 244, 250), (20, 50, 110)  # red for the colour-blind too; blues
+CELL_HEIGHT, LABEL_GAP = 12, 4  # pixels
+
+
+def layer_heatmap(result: Result) -> Image.Image:
+    """A row per layer in network order: its name, and a cell per unit, the darker the more important; red if cut."""
+    width = max(layer.total for layer in result.layers)
+    cells_YXC = np.full((len(result.layers), width, 3), 255, np.uint8)
+    for row, layer in enumerate(result.layers):
+        scores = np.asarray(result.scores[layer.name], float)
+        share_X1 = (scores / max(scores.max(), 1e-12)).clip(0, 1)[:, None]
+        cells_YXC[row, : layer.total] = np.asarray(BRIGHT) + share_X1 * (np.asarray(DARK) - np.asarray(BRIGHT))
+        cut = np.setdiff1d(np.arange(layer.total), result.plan["groups"][layer.name]["kept"])
+        cells_YXC[row, cut] = CUT
+    cell_width = max(2, min(CELL_HEIGHT, 640 // width))
+    cells_YXC = cells_YXC.repeat(CELL_HEIGHT, axis=0).repeat(cell_width, axis=1)
+    font = ImageFont.load_default()
+    labels = [f"{layer.name}  {layer.kept}/{layer.total}" for layer in result.layers]
+    margin = round(max(map(font.getlength, labels))) + 2 * LABEL_GAP
+    image = Image.new("RGB", (margin + cells_YXC.shape[1], cells_YXC.shape[0]), "white")
+    image.paste(Image.fromarray(cells_YXC), (margin, 0))
+    draw = ImageDraw.Draw(image)
+    for row, label in enumerate(labels):
+        draw.text((LABEL_GAP, row * CELL_HEIGHT), label, fill="black", font=font)
+    return image
+
+
+@contextlib.contextmanager
+def tracked(
+    mode: str,
+    *,
+    project: str,
+    entity: str,
+    name: str,
+    group: str,
+    method: str,
+    tags: Sequence[str] = (),
+    config: Mapping[str, Any],
+    folder: Path,
+    warn: Callable[[str], None],
+) -> Iterator[Tracker]:
+    """A tracker for one job. `online` falls back to offline, and says so, where W&B cannot be reached."""
+    run = start_run(
+        mode,
+        project=project,
+        entity=entity,
+        name=name,
+        group=group,
+        job_type=method,
+        tags=tags,
+        config=config,
+        folder=folder,
+        warn=warn,
+    )
+    if run is None:
+        yield NoTracker()
+        return
+    tracker, failed = WandbTracker(run, warn), True
+    try:
+        yield tracker
+        failed = False
+    finally:
+        tracker.close(failed)
+
+
+def start_run(
+    mode: str,
+    *,
+    project: str,
+    entity: str,
+    name: str,
+    group: str,
+    job_type: str,
+    tags: Sequence[str] = (),
+    config: Mapping[str, Any],
+    folder: Path,
+    warn: Callable[[str], None],
+) -> Any:
+    """A wandb run in `folder`; None for mode `none`, or where wandb cannot start, which is said."""
+    if mode == "none":
+        return None
+    os.environ.setdefault("WANDB_SILENT", "true")
+    logging.raiseExceptions = False  # wandb's own log would print tracebacks on a full disk
+    import wandb
+
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def start(mode: str) -> Any:
+        return wandb.init(
+            mode=mode,  # type: ignore[arg-type]
+            project=project,
+            entity=entity or None,
+            name=name,
+            group=group,
+            job_type=job_type,
+            tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys(tags) if tag],
+            config=dict(_flattened(config)),
+            dir=str(folder),
+            reinit="create_new",  # a search's run stays open while its full runs have theirs
+            settings=wandb.Settings(init_timeout=ONLINE_TIMEOUT_S, console="off", x_disable_meta=False),
+        )
+
+    try:
+        return start(mode)
+    except (wandb.errors.Error, OSError) as error:
+        if mode != "online":
+            warn(f"tracking: wandb could not start ({one_line(error)}); going on without it")
+            return None
+        warn(f"tracking=online: W&B cannot be reached ({one_line(error)}); this run is kept offline in {folder}/wandb")
+        return start("offline")
+
+
+def is_tracked(folder: Path) -> bool:
+    """Whether a wandb run was written for the job in `folder`."""
+    return any((folder / "wandb").glob("*run-*"))
+
+
+def _flattened(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """model.channels: 16 instead of model: {channels: 16}, so that a dashboard can filter and group by it."""
+    for name, value in config.items():
+        if isinstance(value, Mapping) and name != "ratios":
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,1 @@
+"""From a checked configuration to stages, and from their artifacts to a result."""

@@ -1,0 +1,175 @@
+"""`store.action=list|verify|clean`: what the store holds, whether it is sound, and what no result needs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from vsrprune.config.job import SparsifySchedule
+from vsrprune.errors import UserError
+from vsrprune.jobs.keys import VERSIONS, StagePlan
+from vsrprune.results.result import RESULT
+from vsrprune.store.store import MANIFEST, Store
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A published artifact: its size in bytes, its age in seconds."""
+
+    stage: str
+    key: str
+    folder: Path
+    size: int
+    age: float
+
+
+def entries(store: Store) -> Iterator[Entry]:
+    """All published artifacts, stage by stage."""
+    now = time.time()
+    for stage in VERSIONS:
+        for folder in sorted((store.root / stage).glob("[!.]*/")):  # one without a manifest too: it is damaged
+            yield Entry(stage, folder.name, folder, _size(folder), now - folder.stat().st_mtime)
+
+
+def list_store(store: Store, runs: Path, console: Console) -> None:
+    """Print a line per artifact and the totals."""
+    needed = _needed(runs)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("stage", "key", "size", "age", "needed"):
+        table.add_column(heading, justify="right" if heading in ("size", "age") else "left")
+    total = 0
+    for entry in entries(store):
+        total += entry.size
+        used = "by a result" if entry.key in needed else ""
+        table.add_row(entry.stage, entry.key, readable_size(entry.size), readable_time(entry.age), used)
+    console.print(table)
+    console.print(f"{table.row_count} artifacts, {readable_size(total)} in {store.root}", highlight=False)
+
+
+def verify_store(store: Store, console: Console) -> bool:
+    """Check every checksum; damaged artifacts are set aside and named. Whether all are sound."""
+    checked = [(entry, store.find(entry.stage, entry.key)) for entry in entries(store)]
+    damaged = [entry for entry, artifact in checked if artifact is None]
+    console.print(f"{len(checked)} artifacts checked, {len(damaged)} damaged", highlight=False)
+    return not damaged
+
+
+def clean_store(store: Store, runs: Path, sure: bool, console: Console) -> None:
+    """Delete what no result below `runs` needs, damaged artifacts and work that nobody goes on with.
+
+    Without `sure` it only shows what would go. Raises UserError where `runs` holds no result (a mistyped folder would
+    cost everything) and while any stage is being computed (its job has no result yet).
+    """
+    needed = _needed(runs)
+    if not needed:
+        raise UserError(f"runs_dir={runs} holds no result, so everything would go; name the folder of your runs")
+    busy = [path.stem for path in (store.root / "leases").glob("*.json") if store.is_held(path.stem)]
+    if busy:
+        raise UserError(f"{busy[0]} is being computed right now; clean the store when no job is running")
+    gone = [entry.folder for entry in entries(store) if entry.key not in needed]
+    gone += [path for stage in VERSIONS for path in sorted((store.root / stage).glob(".*"))]  # half-made
+    gone += sorted((store.root / "damaged").glob("*"))
+    gone += sorted((store.root / "unfinished").glob("*"))
+    size = sum(map(_size, gone))
+    for path in gone:
+        console.print(f"{readable_size(_size(path)):>9}  {path.relative_to(store.root)}", highlight=False)
+    if not sure:
+        console.print(
+            f"{len(gone)} folders, {readable_size(size)}, needed by no result in {runs}. Nothing was deleted: add"
+            " store.yes=true",
+            highlight=False,
+        )
+        return
+    for path in gone:
+        aside = path.rename(path.with_name(f".{path.name}-deleted"))  # at once, for whoever reads meanwhile
+        shutil.rmtree(aside)
+    console.print(f"{len(gone)} folders deleted, {readable_size(size)} freed", highlight=False)
+
+
+def estimated_cost(store: Store, plans: Sequence[StagePlan]) -> tuple[float, float] | None:
+    """Seconds and bytes of stages yet to come, from those of their kind that the store has; None if it has none.
+
+    Training is scaled by steps and pixels per step; the size of the network is not known here, so a store that holds
+    other networks misleads.
+    """
+    seconds = size = 0.0
+    for plan in plans:
+        manifests = (store.root / plan.stage).glob(f"[!.]*/{MANIFEST}")
+        recorded = [known for path in manifests if (known := _recorded(path)) is not None]
+        if not recorded:
+            return None
+        seconds += statistics.median(rate for rate, _ in recorded) * _work(plan.settings)
+        size += statistics.median(size for _, size in recorded)
+    return seconds, size
+
+
+def _recorded(path: Path) -> tuple[float, float] | None:
+    """Seconds per unit of work, and bytes, of one artifact; None if its manifest is damaged."""
+    try:
+        manifest = json.loads(path.read_text())
+        size = sum(file["bytes"] for file in manifest["files"].values())
+        return manifest["seconds"] / _work(manifest["settings"]), size
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _work(settings: Mapping[str, Any]) -> float:
+    """Low-resolution pixels that a training stage goes through; 1 for any other stage."""
+    schedule = settings.get("schedule")
+    if not schedule:
+        return 1.0
+    steps = schedule["steps"] if "steps" in schedule else SparsifySchedule(**schedule).steps
+    return float(steps * settings["batch"] * settings["frames"] * settings["patch"] ** 2)
+
+
+def keep_house(action: str, store: Store, runs: Path, sure: bool, console: Console) -> bool:
+    """Do what `store.action` names; whether the store is sound as far as it was looked at."""
+    if action == "verify":
+        return verify_store(store, console)
+    if action == "list":
+        list_store(store, runs, console)
+    else:
+        clean_store(store, runs, sure, console)
+    return True
+
+
+def readable_size(size: float) -> str:
+    """Bytes with a unit, three digits at most before it."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def readable_time(seconds: float) -> str:
+    """A duration with the unit that suits it."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _needed(runs: Path) -> set[str]:
+    """Keys of all stages that some result.json names."""
+    keys: set[str] = set()
+    for path in runs.rglob(RESULT):
+        try:
+            keys |= set(json.loads(path.read_text())["stages"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is damaged ({error}); delete it or run its job again") from error
+    return keys
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,210 @@
+"""A job: a checked configuration, the keys of its stages, and its result put together from their artifacts.
+
+Imports no torch: a sweep's parent process plans, checks and collects jobs with it, and a finished job costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from vsrprune.channels.layout import ChannelLayout
+from vsrprune.config.job import PUBLISHED_SETS, Config, DataConfig, ModelConfig, validate
+from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
+from vsrprune.data.sets.layout import Found
+from vsrprune.data.sets.table import find_set, narrowed
+from vsrprune.data.sources import check_crop, clips_identity, find_clips, photos_identity, sizes_identity, split_clips
+from vsrprune.errors import UserError, one_of
+from vsrprune.jobs.keys import DataIdentity, StagePlan, plan_stages
+from vsrprune.methods.table import METHODS
+from vsrprune.networks.architectures import ARCHITECTURES
+from vsrprune.results.protocols import PROTOCOLS
+from vsrprune.selection.units import check_reachable
+from vsrprune.store.store import Store, content_key
+
+
+@dataclass(frozen=True)
+class Job:
+    """A configuration that passed every check, and the stages it runs.
+
+    arguments: of the network, as its architecture has them. sources: clips on disk; None for the demo data.
+    """
+
+    config: Config
+    arguments: Any
+    layout: ChannelLayout
+    stages: list[StagePlan]
+    sources: Found | None
+
+    def stage(self, name: str) -> StagePlan:
+        """The stage of that name."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def has(self, name: str) -> bool:
+        """Whether the job runs that stage."""
+        return any(stage.name == name for stage in self.stages)
+
+
+def model_arguments(model: ModelConfig) -> Any:
+    """The network's arguments. Raises UserError for values that the architecture does not read, and wrong ones."""
+    one_of("model.network", model.network, ARCHITECTURES)
+    kind = ARCHITECTURES[model.network].arguments
+    names = [item.name for item in fields(kind)]
+    for name, value in model.given.items():
+        if name not in names:
+            raise UserError(
+                f"model.{name}={value} is given, but model={model.name} does not read it; it reads {', '.join(names)}"
+            )
+    return kind(**model.given)
+
+
+def _check_network(config: Config, arguments: Any, layout: ChannelLayout) -> None:
+    """Knobs that not every network has something for; brings `config.parts` into the network's order, none for all."""
+    name = config.model.name
+    if config.tf_weight and not arguments.branches:
+        raise UserError(
+            f"tf_weight={config.tf_weight:g} holds hidden states to the dense network's, and model={name} has none;"
+            " use tf_weight=0"
+        )
+    if config.pretrained_flow and not hasattr(arguments, "flow_levels"):
+        raise UserError(f"pretrained_flow={config.pretrained_flow} is given, but model={name} has no flow net")
+    for part in config.parts:
+        one_of("parts", part, layout.parts)
+    config.parts = [part for part in layout.parts if part in config.parts]
+    if len(config.parts) == len(layout.parts):
+        config.parts = []
+    method = METHODS[config.method.name]
+    if config.parts and method.plan != "ranked":
+        raise UserError(
+            f"parts={config.parts} are given, but method={method.name} ranks no units and does not read them; take"
+            " parts out of the command"
+        )
+
+
+def plan_job(config: Config) -> Job:
+    """Check everything that can be known before work starts; raises UserError."""
+    validate(config)
+    arguments = model_arguments(config.model)
+    layout = ARCHITECTURES[config.model.network].layout(arguments, config.rule)
+    _check_network(config, arguments, layout)
+    # Times are known when they are measured; single weights are cut in every convolution, whatever units it has.
+    unlimited = config.target == "latency" or METHODS[config.method.name].plan == "whole"
+    check_reachable(
+        layout,
+        ratio=0.0 if unlimited else config.ratio,
+        target="units" if config.target == "latency" else config.target,
+        scope=config.scope,
+        min_kept=config.min_kept,
+        round_to=config.round_to,
+        ratios=config.ratios,
+        parts=config.parts_cut,
+    )
+    sources, identity = _data(config, arguments.scale)
+    stages = plan_stages(config, identity, _file_hash(config.pretrained), _file_hash(config.pretrained_flow))
+    return Job(config, arguments, layout, stages, sources)
+
+
+def _data(config: Config, scale: int) -> tuple[Found | None, DataIdentity]:
+    data = config.data
+    # The default is left out, so that what was stored before there was a choice is found again.
+    shrunk: dict[str, Any] = {} if data.shrinking == DataConfig().shrinking else {"degradation": data.shrinking}
+    if config.task.name != "sr":
+        shrunk["task"] = config.knobs()["task"]
+    if data.name == "demo":
+        if min(FRAME) // scale < config.schedule.patch:
+            raise UserError(
+                f"schedule.patch={config.schedule.patch} is larger than the input that the demo's frames make,"
+                f" {FRAME[1] // scale}x{FRAME[0] // scale}; use data of your own or a smaller patch"
+            )
+        check_crop("the demo's frames", (FRAME[0] // scale * scale, FRAME[1] // scale * scale), config.comparison.crop)
+        common = {"demo": data.demo_seed, "frames": data.demo_frames, "scale": scale, **shrunk}
+        return None, DataIdentity(
+            content_key({**common, "photos": photos_identity(TRAIN_PHOTOS), "clips": data.demo_train_per_photo}),
+            content_key({**common, "photos": photos_identity(VAL_PHOTOS), "clips": data.demo_val_per_photo}),
+        )
+    cache = Path(config.store_dir).expanduser() / "data_hashes.json"
+    common = {"max_frames": data.max_frames, "halve": data.halve, "scale": scale, **shrunk, **_unusual(config)}
+    sources = find_sources(config, scale)
+    identities = [
+        sizes_identity(clips) if name in PUBLISHED_SETS else clips_identity(clips, cache)
+        for name, clips in ((data.train_set or data.name, sources.train), (data.name, sources.val))
+    ]
+    mirror = {"mirror": True} if data.mirror else {}
+    return sources, DataIdentity(
+        content_key({**common, **mirror, "files": identities[0]}), content_key({**common, "files": identities[1]})
+    )
+
+
+def find_sources(config: Config, scale: int) -> Found:
+    """Clips on disk; training clips of another set never share a name's files with the held-out ones."""
+    data = config.data
+    if data.name == "folder":
+        train, val = split_clips(find_clips(data.path), data.train, data.val, data.val_share, data.split_seed)
+        return Found(train, val)
+    found = find_set(data.name, "data.path", data.path, data.low, scale)
+    val = narrowed("data.val", found.val, data.val)
+    trains = not (config.pretrained and config.until in ("pretrain", "score", "select"))
+    if trains and not found.train and not data.train_set:
+        raise UserError(
+            f"data={data.name} has test clips alone; add data.train_set=reds, vimeo90k or folder, and"
+            " data.train_path=FOLDER of it, to train on"
+        )
+    if not data.train_set:
+        return Found(narrowed("data.train", found.train, data.train), val, found.notes)
+    if data.train_set == "folder":
+        other = Found(find_clips(data.train_path, "data.train_path"), [])
+        held_out = {clip.files[0].resolve() for clip in val}
+        for clip in other.train:
+            if clip.files[0].resolve() in held_out:
+                raise UserError(f"data.train_path={data.train_path}: {clip.name} is held out by data={data.name}")
+    else:
+        other = find_set(data.train_set, "data.train_path", data.train_path, data.low, scale)
+    return Found(narrowed("data.train", other.train, data.train), val, (*found.notes, *other.notes))
+
+
+def _unusual(config: Config) -> dict[str, Any]:
+    """What changes clips only where it is asked for; left out else, so that stored stages keep their keys."""
+    data = config.data
+    cuts = {"scene_cut": data.scene_cut, "shortest": config.schedule.frames} if data.scene_cut else {}
+    return {**cuts, **({"on_error": data.on_error} if data.on_error != "fail" else {})}
+
+
+def _file_hash(path: str) -> str:
+    if not path:
+        return ""
+    with Path(path).expanduser().open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def missing_stages(job: Job, store: Store) -> list[str]:
+    """Keys of the stages that are not published, in the order in which the job makes them."""
+    return [stage.key for stage in job.stages if not store.exists(stage.stage, stage.key)]
+
+
+def is_finished(job: Job, store: Store) -> bool:
+    """Whether every stage of the job is published."""
+    return not missing_stages(job, store)
+
+
+def config_warnings(config: Config) -> list[str]:
+    """What a reader of the numbers must know about the configuration."""
+    warnings = []
+    if not config.model.upscale_factors:
+        warnings.append(
+            f"task={config.task.name} works at scale 1: the network has no pixel shuffles, so there are no shuffle"
+            " groups to prune"
+        )
+    if config.schedule.name == "demo" and config.data.name != "demo":
+        warnings.append(
+            f"schedule=demo with data={config.data.name}: a few hundred steps show that everything runs, not what a"
+            " method can do; use schedule=short or schedule=paper"
+        )
+    protocol = PROTOCOLS.get(config.evaluate.protocol)
+    if protocol and config.data.shrinking not in protocol.degradations:
+        warnings.append(
+            f"evaluate.protocol={config.evaluate.protocol} with data.degradation={config.data.shrinking}: published"
+            f" numbers on this set are of {' or '.join(protocol.degradations)}"
+        )
+    return warnings

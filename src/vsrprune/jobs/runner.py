@@ -1,0 +1,77 @@
+"""Run one job into its folder: stages that are missing, then the result, mirrored to the tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+from vsrprune.config.job import Config
+from vsrprune.errors import UserError
+from vsrprune.host.failures import JobState
+from vsrprune.host.machine import working
+from vsrprune.host.tracking import Tracker, is_tracked, tracked
+from vsrprune.jobs.collect import collect
+from vsrprune.jobs.planning import Job, config_warnings, is_finished
+from vsrprune.results.result import RESULT, Result
+from vsrprune.store.store import Store
+
+
+def open_store(job: Job, say: Callable[[str], None]) -> Store:
+    """The store of a job's configuration."""
+    config = job.config
+    root = Path(config.store_dir).expanduser()
+    return Store(root, lambda text: say(f"warning: {text}"), say, config.store.lease_seconds)
+
+
+def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None:
+    """Run a job; None if `until` stops it before its evaluation. torch is imported only if a stage is missing."""
+    config = job.config
+    store = open_store(job, say)
+    state = JobState(folder)
+    for warning in config_warnings(config):
+        say(f"warning: {warning}")
+    if needs_no_process(job, store, folder):
+        result = collect(job, store, folder)
+        if result is not None:
+            state.finished()
+            return result
+    with ExitStack() as stack:
+        with working():  # imports take seconds, and would be in the way of a measurement
+            tracker = stack.enter_context(_tracker(config, folder, say))
+        for _ in range(2):  # again only if an artifact turned out to be damaged after the stages ran
+            if not is_finished(job, store):
+                with working():
+                    from vsrprune.stages.pipeline import run_stages
+
+                run_stages(job, store, tracker, state, say)
+            result = collect(job, store, folder)
+            if result is not None:
+                tracker.finished(result, folder)
+                state.finished()
+                return result
+            if config.until != "evaluate":
+                state.finished()
+                return None
+    raise UserError(f"the artifacts in {store.root} keep failing their checksums; check the disk")
+
+
+def _tracker(config: Config, folder: Path, say: Callable[[str], None]) -> AbstractContextManager[Tracker]:
+    return tracked(
+        config.tracking.mode,
+        project=config.tracking.project,
+        entity=config.tracking.entity,
+        name=folder.name,
+        group=config.tracking.group or "single runs",
+        method=config.method.name,
+        tags=(config.method.name, config.rule, config.model.name, config.data.name),
+        config={**config.knobs(), "rule": config.rule},
+        folder=folder,
+        warn=lambda text: say(f"warning: {text}"),
+    )
+
+
+def needs_no_process(job: Job, store: Store, folder: Path) -> bool:
+    """Whether `collect` alone brings the job's folder up to date."""
+    tracked_already = job.config.tracking.mode == "none" or is_tracked(folder)
+    return is_finished(job, store) and (tracked_already or (folder / RESULT).is_file())

@@ -1,0 +1,119 @@
+"""BasicVSR (Chan et al., CVPR 2021), bidirectional or unidirectional, gated for pruning or compact after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from vsrprune.channels.layout import ChannelLayout
+from vsrprune.networks.basicvsr.spec import RGB, BasicVSRArguments, basicvsr_layout, trunk
+from vsrprune.networks.network import Flows, VSROutput
+from vsrprune.networks.parts.flow import SPyNet, clip_flows
+from vsrprune.networks.parts.layers import plain_conv, warp
+from vsrprune.networks.parts.reconstruction import Upsampler, residual_blocks
+
+
+class BasicVSR(Upsampler):
+    """Recurrent video super-resolution.
+
+    checkpoint_frames: while it trains, keep only what passes from frame to frame, and compute the rest of a frame again
+    when its gradients are due: long clips need less memory, and a step 1.2 to 1.4 times the time.
+    """
+
+    flow_net: SPyNet
+
+    def __init__(self, arguments: BasicVSRArguments) -> None:
+        super().__init__(arguments)
+        self.flow_net = SPyNet(arguments.flow_levels, arguments.flow_kernel, arguments.flow_widths)
+        for name in arguments.branches:
+            self.add_module(trunk(name), _Trunk(arguments))
+        if arguments.bidirectional:
+            self.fusion = plain_conv(2 * arguments.channels, arguments.channels, 1)
+        self.add_upsampler()
+        self.add_gates()
+
+    def channel_layout(self, rule: str) -> ChannelLayout:
+        """Channel groups and convolutions under a residual rule (rsc, aligned, inner)."""
+        return basicvsr_layout(self.arguments, rule)
+
+    def stream_channels(self, branch: str) -> tuple[int, ...] | None:
+        """The channels of the dense hidden state that this network still has; None for all of them."""
+        return None if self.plan is None else self.plan.kept.get(f"{trunk(branch)}.stream")
+
+    def flows(self, frames_NTCHW: Tensor) -> Flows:
+        """Flow of each branch: from frame t to the neighbour whose hidden state is warped to t."""
+        return clip_flows(self.flow_net, frames_NTCHW, self.arguments.branches)
+
+    def forward(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> VSROutput:
+        """Super-resolve clips; see Network."""
+        hidden = self.hidden_states(frames_NTCHW, flows)
+        frames = [
+            self._remembered(self.upsample, [states[t] for states in hidden.values()], frames_NTCHW[:, t])
+            for t in range(frames_NTCHW.shape[1])
+        ]
+        return VSROutput(torch.stack(frames, dim=1), hidden)
+
+    def hidden_states(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> dict[str, list[Tensor]]:
+        """The propagation alone: what a teacher is asked for, without the upsampler."""
+        if flows is None:
+            flows = self.flows(frames_NTCHW)
+        return {
+            name: self.get_submodule(trunk(name))(frames_NTCHW, flows[name], name == "backward", self._remembered)
+            for name in self.arguments.branches
+        }
+
+    def _remembered(self, step: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """`step(*inputs)`, without what lies between for the gradients if frames are checkpointed."""
+        if not (self.checkpoint_frames and torch.is_grad_enabled()):
+            return step(*inputs)
+        output: Tensor = checkpoint(step, *inputs, use_reentrant=False)
+        return output
+
+    def upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
+        """Fuse the states (N, C, H, W) of a frame, in the order of the branches, and enlarge."""
+        x_NCHW = states[0]
+        if self.arguments.bidirectional:
+            x_NCHW = self.activate(self.fusion(torch.cat(list(states), dim=1)))
+        return self.enlarge(x_NCHW, frame_NCHW)
+
+
+class _Trunk(nn.Module):
+    """One direction of propagation: warp the hidden state, read the frame, refine by residual blocks."""
+
+    def __init__(self, arguments: BasicVSRArguments) -> None:
+        super().__init__()
+        self.slope = arguments.slope
+        self.first = plain_conv(RGB + arguments.channels, arguments.channels, 3)
+        self.blocks = residual_blocks(arguments.channels, arguments.blocks)
+
+    @property
+    def width(self) -> int:
+        """Channels of the hidden state."""
+        return self.first.out_channels
+
+    def forward(
+        self, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool, call: Callable[..., Tensor]
+    ) -> list[Tensor]:
+        """Hidden states (N, C, H, W) of all frames, in frame order; `call` runs the step of a frame."""
+        batch, length, _, height, width = frames_NTCHW.shape
+        order = range(length - 1, -1, -1) if reverse else range(length)
+        states: list[Tensor] = []
+        state_NCHW = frames_NTCHW.new_zeros(batch, self.width, height, width)
+        for step, t in enumerate(order):
+            flow_N2HW = flows_NT2HW[:, t if reverse else t - 1] if step > 0 else None
+            state_NCHW = call(self.step, frames_NTCHW[:, t], state_NCHW, flow_N2HW)
+            states.append(state_NCHW)
+        return states[::-1] if reverse else states
+
+    def step(self, frame_NCHW: Tensor, state_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
+        """The state of a frame from that of the frame before, which is warped by the flow; None at the first frame."""
+        if flow_N2HW is not None:
+            state_NCHW = warp(state_NCHW, flow_N2HW)
+        joined_NCHW = torch.cat((frame_NCHW, state_NCHW), dim=1)
+        refined_NCHW: Tensor = self.blocks(F.leaky_relu_(self.first(joined_NCHW), self.slope))
+        return refined_NCHW

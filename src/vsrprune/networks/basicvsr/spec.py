@@ -1,0 +1,104 @@
+"""BasicVSR's arguments and channel groups, without torch: the sweep's parent process reads them too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vsrprune.channels.layout import ChannelLayout, Slot
+from vsrprune.channels.specification import RGB as RGB_SLOT
+from vsrprune.channels.specification import Specification
+from vsrprune.networks.parts.argument_checks import (
+    Enlarging,
+    check_counts,
+    check_flow_net,
+    check_slope,
+    check_upscale_factors,
+)
+
+RGB = 3
+
+
+@dataclass(frozen=True)
+class BasicVSRArguments(Enlarging):
+    """Everything that shapes a BasicVSR network (Chan et al., CVPR 2021). Defaults are the published network.
+
+    channels, blocks: width of the hidden state, residual blocks per branch.
+    upsampler_channels: width after the last pixel shuffle and of conv_hr.
+    bidirectional: with False the backward branch and the fusion convolution are absent.
+    upscale_factors: one pixel shuffle each; their product is the network's scale. None: scale 1, for restoration.
+    slope: negative slope of the activations outside the residual blocks; 0 is ReLU, as in the SSL authors' code.
+    flow_levels, flow_kernel, flow_widths: the SPyNet pyramid and the hidden widths of its levels.
+    """
+
+    channels: int = 64
+    blocks: int = 30
+    upsampler_channels: int = 64
+    bidirectional: bool = True
+    upscale_factors: tuple[int, ...] = (2, 2)
+    slope: float = 0.1
+    flow_levels: int = 6
+    flow_kernel: int = 7
+    flow_widths: tuple[int, ...] = (32, 64, 32, 16)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "upscale_factors", tuple(self.upscale_factors))
+        object.__setattr__(self, "flow_widths", tuple(self.flow_widths))
+        check_counts(self, "channels", "blocks", "upsampler_channels", "flow_levels", "flow_kernel")
+        check_flow_net(self.flow_kernel, self.flow_widths)
+        check_upscale_factors(self.upscale_factors)
+        check_slope(self.slope)
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Propagation branches in the order in which fusion reads them."""
+        return ("backward", "forward") if self.bidirectional else ("forward",)
+
+
+def trunk(branch: str) -> str:
+    """Name of a branch's module (a plain `forward` would hide the network's own)."""
+    return f"{branch}_trunk"
+
+
+def basicvsr_layout(arguments: BasicVSRArguments, rule: str) -> ChannelLayout:
+    """Groups and convolutions of BasicVSR under a residual rule.
+
+    `rsc` (Residual Sparsity Connection, arXiv 2206.07687 section 3.3): the stream keeps all its channels and every
+    block chooses inputs, middle and outputs freely. `aligned`: one index set per branch, shared by the first
+    convolution, every conv2 and every conv1 input. `inner`: only conv1's filters; the stream is never cut.
+    """
+    spec = Specification(rule)
+    streams = [_branch(spec, arguments, branch) for branch in arguments.branches]
+    _upsampler(spec, arguments, streams)
+    return spec.layout()
+
+
+def _branch(spec: Specification, arguments: BasicVSRArguments, branch: str) -> Slot:
+    """State one branch; returns the slot of its hidden state."""
+    name = trunk(branch)
+    stream = spec.stream(name, arguments.channels, part=branch, writers=[f"{name}.first"])
+    spec.conv(f"{name}.first", 3, [RGB_SLOT, stream], stream)
+    for index in range(arguments.blocks):
+        spec.block(f"{name}.blocks.{index}", name, part=branch)
+    return stream
+
+
+def _upsampler(spec: Specification, arguments: BasicVSRArguments, streams: list[Slot]) -> None:
+    """State fusion, the pixel shuffles and the reconstruction convolutions."""
+    part, slot = "upsampler", streams[-1]
+    if arguments.bidirectional:
+        slot = spec.filters("fusion", 1, streams, arguments.channels, part=part, kind="fusion")
+    upsample(spec, slot, arguments.channels, arguments.upsampler_channels, arguments.upscale_factors)
+
+
+def upsample(spec: Specification, slot: Slot, channels: int, last_channels: int, factors: Sequence[int]) -> None:
+    """State pixel shuffles upconv1, upconv2, ..., the last of `last_channels`, then conv_hr and conv_last."""
+    part, scale = "upsampler", 1
+    for index, factor in enumerate(factors, start=1):
+        width = last_channels if index == len(factors) else channels
+        slot = spec.filters(
+            f"upconv{index}", 3, [slot], width, part=part, kind="shuffle", scale=scale, filters_per_unit=factor**2
+        )
+        scale *= factor
+    high = spec.filters("conv_hr", 3, [slot], last_channels, part=part, kind="reconstruction", scale=scale)
+    spec.conv("conv_last", 3, [high], RGB_SLOT, scale=scale)

@@ -1,0 +1,124 @@
+"""Checkpoints of other projects as dense networks: .safetensors, .pth and .pt.
+
+Pickles are read by PyTorch's reader of plain tensors, which runs no code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vsrprune.errors import UserError
+from vsrprune.networks.architectures import ARCHITECTURES, architecture_of
+from vsrprune.networks.basicvsr.weights import (
+    FLOW_CONSTANTS,
+    FLOW_LAYOUTS,
+    LAYOUTS,
+    PREFIXES,
+    WRAPPERS,
+    flow_tensor_names,
+    likeliest,
+    tensor_names,
+)
+from vsrprune.networks.files import load_exactly, read_weights
+from vsrprune.networks.network import Network
+from vsrprune.networks.table import build
+
+OWN = "vsrprune"
+SPYNET_CONSTANTS = ("spynet.mean", "spynet.std")
+TORCH_SUFFIXES = (".pth", ".pt")
+
+
+def load_dense(file: Path, arguments: Any, say: Callable[[str], None] = lambda text: None) -> Network:
+    """A dense, gated network from a checkpoint of a project that publishes such; gates that it lacks are 1.
+
+    say: told which layout, and which of several sets of weights, was read. Raises UserError naming the first missing
+    and unexpected weights and shapes, by the file's own names, if the file holds another architecture.
+    """
+    weights, part = read_checkpoint(file)
+    architecture, network = architecture_of(arguments), build(arguments)
+    tables = _tables(network, architecture)
+    layout = likeliest(tables, weights.keys())
+    if layout == "SSL" and arguments.slope != 0:
+        raise UserError(
+            f"{file}: SSL's released networks have ReLU outside their blocks, and model.slope is {arguments.slope:g};"
+            " add model.slope=0"
+        )
+    gates = {name: value for name, value in network.state_dict().items() if name.endswith(("gate", "input_gate"))}
+    table = tables[layout] | {name: name for name in gates if name not in tables[layout].values()}
+    given = {name: value for name, value in weights.items() if name not in _constants(architecture, layout)}
+    given |= {name: given[name].flatten() for name, ours in table.items() if name in given and ours in gates}
+    ones = {name: gates[ours] for name, ours in table.items() if ours in gates}
+    load_exactly(network, {**ones, **given}, file, table)
+    say(f"{file}: weights in {layout}'s layout{part}")
+    return network
+
+
+def _tables(network: Network, architecture: str) -> dict[str, dict[str, str]]:
+    """By project its names of a network's tensors -> ours."""
+    if architecture == "basicvsr":
+        return {name: tensor_names(layout, network.arguments) for name, layout in LAYOUTS.items()}
+    theirs = {name: names(network.arguments) for name, names in ARCHITECTURES[architecture].names.items()}
+    return {OWN: {name: name for name in network.state_dict()}, **theirs}
+
+
+def _constants(architecture: str, layout: str) -> tuple[str, ...]:
+    """Tensors of a checkpoint that are no weights."""
+    return LAYOUTS[layout].constants if architecture == "basicvsr" or layout == OWN else SPYNET_CONSTANTS
+
+
+def load_flow(file: Path, network: Network, say: Callable[[str], None] = lambda text: None) -> None:
+    """Replace a network's flow net by a SPyNet checkpoint in one of the `FLOW_LAYOUTS`; errors as `load_dense`."""
+    weights, part = read_checkpoint(file)
+    tables = {name: flow_tensor_names(template, network.arguments) for name, template in FLOW_LAYOUTS.items()}
+    layout = likeliest(tables, weights.keys())
+    known = {name: value for name, value in weights.items() if name not in FLOW_CONSTANTS}
+    assert network.flow_net is not None, "a network without a flow net was refused before"
+    load_exactly(network.flow_net, known, file, tables[layout])
+    say(f"{file}: flow net in {layout}'s layout{part}")
+
+
+def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], str]:
+    """Tensors in float32 without the wrapper and prefixes of their project, and words about which were taken."""
+    if file.suffix in TORCH_SUFFIXES:
+        weights, part = _unwrapped(_read_pickled(file), file)
+    else:
+        weights, part = read_weights(file), ""
+    for prefix in PREFIXES:
+        inside = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        part += f", of {prefix.removesuffix('.')}" if inside else ""
+        weights = inside or weights
+    return weights, part
+
+
+def _read_pickled(file: Path) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise UserError(
+            f"{file}: cannot read these weights as plain tensors ({_first_line(error)}); if you trust the file, load it"
+            " with torch.load(..., weights_only=False) and save its state dict alone, as .safetensors"
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError) as error:
+        raise UserError(f"{file}: cannot read these weights ({_first_line(error)})") from error
+
+
+def _unwrapped(content: Any, file: Path) -> tuple[dict[str, Tensor], str]:
+    wrappers = [name for name in WRAPPERS if isinstance(content, dict) and name in content]
+    values = content[wrappers[0]] if wrappers else content
+    weights = {}
+    if isinstance(values, dict):
+        weights = {str(name): value.float() for name, value in values.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise UserError(f"{file}: no weights in it; tensors by name are expected, or such under {', '.join(WRAPPERS)}")
+    left = f" instead of {', '.join(wrappers[1:])}" if wrappers[1:] else ""
+    return weights, f", under {wrappers[0]}{left}" if wrappers else ""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

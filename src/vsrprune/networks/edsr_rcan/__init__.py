@@ -1,0 +1,1 @@
+"""EDSR and RCAN: networks of single images."""

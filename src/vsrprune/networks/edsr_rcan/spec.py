@@ -1,0 +1,156 @@
+"""EDSR's and RCAN's arguments, channel groups and BasicSR's names of their weights, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from vsrprune.channels.layout import ChannelLayout, Slot
+from vsrprune.channels.specification import RGB, Specification
+from vsrprune.errors import UserError
+from vsrprune.networks.parts.argument_checks import Enlarging, check_counts, check_upscale_factors
+
+
+@dataclass(frozen=True)
+class EDSRArguments(Enlarging):
+    """Everything that shapes an EDSR network (Lim et al., CVPRW 2017). Defaults are the published baseline.
+
+    channels, blocks: width of the trunk, and its residual blocks.
+    residual_scale: what a block's update is multiplied by before it is added; 0.1 in the large network (256 channels,
+    32 blocks).
+    upscale_factors: one pixel shuffle each; their product is the network's scale. None keeps the size of the input.
+    """
+
+    channels: int = 64
+    blocks: int = 16
+    residual_scale: float = 1.0
+    upscale_factors: tuple[int, ...] = (2, 2)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "upscale_factors", tuple(self.upscale_factors))
+        check_counts(self, "channels", "blocks")
+        check_upscale_factors(self.upscale_factors)
+        if not 0 < self.residual_scale <= 1:
+            raise UserError(f"model.residual_scale must be in (0, 1]; got {self.residual_scale:g}")
+
+
+@dataclass(frozen=True)
+class RCANArguments(Enlarging):
+    """Everything that shapes an RCAN network (Zhang et al., ECCV 2018). Defaults are the published network.
+
+    channels: width of the trunk. groups, blocks: residual groups, and residual blocks in each.
+    reduction: the attention of a block squeezes its channels to one in so many.
+    upscale_factors: one pixel shuffle each; their product is the network's scale. None keeps the size of the input.
+    """
+
+    channels: int = 64
+    groups: int = 10
+    blocks: int = 20
+    reduction: int = 16
+    upscale_factors: tuple[int, ...] = (2, 2)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "upscale_factors", tuple(self.upscale_factors))
+        check_counts(self, "channels", "groups", "blocks", "reduction")
+        check_upscale_factors(self.upscale_factors)
+        if self.reduction > self.channels:
+            raise UserError(f"model.reduction must be at most model.channels, {self.channels}; got {self.reduction}")
+
+    @property
+    def squeezed(self) -> int:
+        """Channels between the two convolutions of an attention."""
+        return self.channels // self.reduction
+
+
+def edsr_layout(arguments: EDSRArguments, rule: str) -> ChannelLayout:
+    """Groups and convolutions of EDSR under a residual rule. The whole trunk is one stream."""
+    spec, stream = _started(arguments.channels, rule)
+    for block in range(arguments.blocks):
+        spec.block(f"body.{block}", "body", part="trunk")
+    _ended(spec, stream, arguments.channels, arguments.upscale_factors)
+    return spec.layout()
+
+
+def rcan_layout(arguments: RCANArguments, rule: str) -> ChannelLayout:
+    """Groups and convolutions of RCAN under a residual rule.
+
+    The whole trunk is one stream: groups start from it and add to it. An attention multiplies the channels of its
+    block's update, so its last convolution loses the filters of the channels that the update loses.
+    """
+    spec, stream = _started(arguments.channels, rule)
+    for group in range(arguments.groups):
+        for index in range(arguments.blocks):
+            name = f"body.{group}.blocks.{index}"
+            added = spec.block(name, "body", part="trunk")
+            update = Slot(added.size, added.group)
+            squeezed = spec.filters(
+                f"{name}.squeeze",
+                1,
+                [update],
+                arguments.squeezed,
+                part="trunk",
+                kind="attention",
+                scale=0,
+                block=name,
+            )
+            spec.conv(f"{name}.excite", 1, [squeezed], update, scale=0)
+        conv = f"body.{group}.conv"
+        spec.conv(conv, 3, [stream], spec.add(conv, "body", part="trunk"))
+    _ended(spec, stream, arguments.channels, arguments.upscale_factors)
+    return spec.layout()
+
+
+def _started(channels: int, rule: str) -> tuple[Specification, Slot]:
+    spec = Specification(rule)
+    stream = spec.stream("body", channels, part="trunk", writers=["conv_first"])
+    spec.conv("conv_first", 3, [RGB], stream)
+    return spec, stream
+
+
+def _ended(spec: Specification, stream: Slot, channels: int, factors: Sequence[int]) -> None:
+    """State the convolution after the body, the pixel shuffles and the last convolution."""
+    after = "conv_after_body"
+    spec.conv(after, 3, [stream], spec.add(after, "body", part="trunk"))
+    slot, scale = stream, 1
+    for index, factor in enumerate(factors, start=1):
+        slot = spec.filters(
+            f"upconv{index}",
+            3,
+            [slot],
+            channels,
+            part="upsampler",
+            kind="shuffle",
+            scale=scale,
+            filters_per_unit=factor**2,
+        )
+        scale *= factor
+    spec.conv("conv_last", 3, [slot], RGB, scale=scale)
+
+
+def edsr_names(arguments: EDSRArguments) -> dict[str, str]:
+    """Every tensor of EDSR: its name in BasicSR -> its name here."""
+    blocks = [f"body.{block}.{conv}" for block in range(arguments.blocks) for conv in ("conv1", "conv2")]
+    modules = [(name, name) for name in ("conv_first", *blocks)]
+    return _tensors([*modules, *_last_modules(arguments.upscale_factors)])
+
+
+def rcan_names(arguments: RCANArguments) -> dict[str, str]:
+    """Every tensor of RCAN: its name in BasicSR -> its name here."""
+    modules = [("conv_first", "conv_first")]
+    inside = {"0": "conv1", "2": "conv2", "3.attention.1": "squeeze", "3.attention.3": "excite"}
+    for group in range(arguments.groups):
+        for block in range(arguments.blocks):
+            theirs, ours = f"body.{group}.residual_group.{block}.rcab", f"body.{group}.blocks.{block}"
+            modules += [(f"{theirs}.{place}", f"{ours}.{name}") for place, name in inside.items()]
+        modules.append((f"body.{group}.conv",) * 2)
+    return _tensors([*modules, *_last_modules(arguments.upscale_factors)])
+
+
+def _last_modules(factors: Sequence[int]) -> Iterator[tuple[str, str]]:
+    yield "conv_after_body", "conv_after_body"
+    yield from ((f"upsample.{2 * index}", f"upconv{index + 1}") for index in range(len(factors)))
+    yield "conv_last", "conv_last"
+
+
+def _tensors(modules: Sequence[tuple[str, str]]) -> dict[str, str]:
+    return {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in modules for kind in ("weight", "bias")}

@@ -1,0 +1,1 @@
+"""The form of a compact network that runs fastest where it runs."""

@@ -1,0 +1,95 @@
+"""Networks as files: weights in safetensors, arguments and plan in JSON beside them; never pickles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from vsrprune.channels.plan import PrunePlan
+from vsrprune.errors import UserError
+from vsrprune.networks.architectures import ARCHITECTURES, architecture_of
+from vsrprune.networks.network import Network
+from vsrprune.networks.table import build
+from vsrprune.store.atomic import write_json
+
+WEIGHTS, DESCRIPTION = "network.safetensors", "network.json"
+
+
+def save_network(network: Network, folder: Path) -> None:
+    """Write network.safetensors and network.json; the latter names the arguments and, if pruned, the kept channels."""
+    write_weights(network, folder)
+    plan = None if network.plan is None else network.plan.to_json()
+    described = {"network": architecture_of(network.arguments), "arguments": asdict(network.arguments), "plan": plan}
+    write_json(folder / DESCRIPTION, described)
+
+
+def write_weights(network: nn.Module, folder: Path) -> None:
+    """Write network.safetensors alone."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    # Not save_file: it hides a full disk in an error of its own, and others may not read what it writes.
+    (folder / WEIGHTS).write_bytes(save(weights))
+
+
+def load_network(folder: Path) -> Network:
+    """The network that `save_network` wrote into `folder`."""
+    description = _read_description(folder / DESCRIPTION)
+    try:
+        name, plan = description["network"], description["plan"]
+        network = build(ARCHITECTURES[name].arguments(**description["arguments"]))
+        if plan is not None:
+            network = network.with_plan(PrunePlan.from_json(plan))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / DESCRIPTION}: this does not describe a network ({error!r})") from error
+    load_exactly(network, read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    return network
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, in float32."""
+    try:
+        return {name: value.float() for name, value in load_file(file).items()}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file}: cannot read these weights ({error}); a .safetensors file is expected") from error
+
+
+def load_exactly(
+    network: nn.Module, weights: Mapping[str, Tensor], file: Path, table: Mapping[str, str] | None = None
+) -> None:
+    """Load weights by their names in the file; `table` maps these to the network's, where they differ.
+
+    Raises UserError naming the first missing and unexpected weights and shapes.
+    """
+    own = network.state_dict()
+    expected = {name: own[ours] for name, ours in (table or {name: name for name in own}).items()}
+    complaints = []
+    missing = [name for name in expected if name not in weights]
+    unexpected = [name for name in weights if name not in expected]
+    shapes = [
+        f"{name} is {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    for words, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)):
+        if names:
+            complaints.append(f"{len(names)} {words}: {', '.join(names[:3])}")
+    if complaints:
+        raise UserError(f"{file}: these weights are of another network ({'; '.join(complaints)})")
+    network.load_state_dict({(table or {}).get(name, name): value for name, value in weights.items()})
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot read the network's description ({error})") from error
+    name = description.get("network") if isinstance(description, dict) else None
+    if name not in ARCHITECTURES:
+        raise UserError(f"{path}: unknown network {name!r}; known: {', '.join(ARCHITECTURES)}")
+    return description

@@ -1,0 +1,118 @@
+"""What every network here is: declared channels, convolutions that carry gates, and a compact form for every plan.
+
+A subclass builds its dense form from plain `nn.Conv2d`s, states its channels in `channel_layout`, and calls
+`add_gates` when it is built. The compact form is made from the dense one by `narrow`, which replaces convolutions: the
+forward pass is written once, for any widths.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+from torch import Tensor, nn
+
+from vsrprune.channels.layout import RULES, ChannelLayout, ConvLayer
+from vsrprune.channels.plan import PrunePlan
+from vsrprune.networks.narrowing import narrow, replace_module
+from vsrprune.networks.parts.deformable import DeformableConv2d, GatedDeformableConv2d
+from vsrprune.networks.parts.layers import GatedConv2d
+
+Flows = dict[str, Tensor]  # by branch: (N, T-1, 2, H, W)
+
+
+class VSROutput(NamedTuple):
+    """frames_NTCHW: the restored clip. hidden: by branch, the T hidden states (N, C, H, W), in frame order."""
+
+    frames_NTCHW: Tensor
+    hidden: Mapping[str, list[Tensor]]
+
+
+class Network(nn.Module):
+    """A network that can be pruned.
+
+    arguments: a dataclass with everything that shapes it; `scale`, the side of the output relative to the input, and
+    `branches`, the names of its hidden states (none for networks without memory), are among its attributes.
+    plan: what is kept of the dense network; None for the dense network itself.
+    flow_net: the part that estimates motion and is never pruned, where there is one.
+    reach: the output of a frame depends on so many frames before and after it; None for all of them.
+    checkpoint_frames: while it trains, keep less for the gradients where the network knows how, and compute it again.
+    """
+
+    arguments: Any
+    plan: PrunePlan | None = None
+    flow_net: nn.Module | None
+    reach: int | None = None
+    checkpoint_frames: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flow_net = None  # of the class it would hide the module
+
+    def forward(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> VSROutput:
+        """Restore clips: (N, T, 3, H, W), RGB in [0, 1], to (N, T, 3, scale*H, scale*W), not clipped.
+
+        flows: what `flows(frames_NTCHW)` returns, where it is known already (a frozen flow net's flows serve several
+        networks).
+        """
+        raise NotImplementedError
+
+    def channel_layout(self, rule: str) -> ChannelLayout:
+        """Channel groups and convolutions under a residual rule (rsc, aligned, inner)."""
+        raise NotImplementedError
+
+    def flows(self, frames_NTCHW: Tensor) -> Flows:
+        """What the flow net makes of a clip; nothing without one."""
+        return {}
+
+    def hidden_states(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Mapping[str, Sequence[Tensor]]:
+        """The hidden states alone: what a teacher is asked for."""
+        return self(frames_NTCHW, flows).hidden  # type: ignore[no-any-return]
+
+    def stream_channels(self, branch: str) -> tuple[int, ...] | None:
+        """The channels of the dense hidden state that this network still has; None for all of them."""
+        return None
+
+    def with_plan(self, plan: PrunePlan) -> Self:
+        """A compact network of the plan's shape; its weights are some of this one's. Surgery fills in the right ones.
+
+        Raises UserError if the plan is of another network.
+        """
+        layout = self.channel_layout(plan.rule)
+        plan.check_fits(layout)
+        smaller = copy.deepcopy(self)
+        narrow(smaller, layout, plan)
+        smaller.plan = plan
+        return smaller
+
+    def gate_parameters(self) -> list[nn.Parameter]:
+        """Every gate (scaling factor) of the network, whatever the rule; none if it is compact."""
+        layers = [module for module in self.modules() if isinstance(module, GatedConv2d | GatedDeformableConv2d)]
+        gates = [gate for layer in layers for gate in (layer.gate, layer.input_gate)]
+        return [gate for gate in gates if gate is not None]
+
+    def flow_parameters(self) -> list[nn.Parameter]:
+        """The weights of the flow net; none without one."""
+        return list(self.flow_net.parameters()) if self.flow_net is not None else []
+
+    def train_flow(self, trained: bool) -> None:
+        """Let the flow net train, or keep it as it is."""
+        for parameter in self.flow_parameters():
+            parameter.requires_grad_(trained)
+
+    def add_gates(self) -> None:
+        """Give every convolution the gates that it has under any rule: one pretraining serves all of them."""
+        layouts = [self.channel_layout(rule) for rule in RULES]
+        gates = {gate for layout in layouts for group in layout.groups for gate in group.gates}
+        for conv in layouts[0].convs:
+            sides = {gate.side for gate in gates if gate.conv == conv.name}
+            if sides:
+                replace_module(self, conv.name, _gated(self.get_submodule(conv.name), conv, "input" in sides))
+
+
+def _gated(module: nn.Module, conv: ConvLayer, gated_inputs: bool) -> nn.Module:
+    if isinstance(module, DeformableConv2d):
+        return GatedDeformableConv2d(module)
+    assert isinstance(module, nn.Conv2d), f"{conv.name} is no convolution"
+    return GatedConv2d.from_conv(module, conv.filters_per_unit, gated_inputs)

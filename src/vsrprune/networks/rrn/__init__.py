@@ -1,0 +1,1 @@
+"""RRN (Isobe et al., BMVC 2020)."""

@@ -1,0 +1,83 @@
+"""The recurrence of a compact network, one frame at a time: for whoever keeps the state, as exported graphs do.
+
+The first frame of a clip is its own previous frame, and its previous state is zero: the warp of zeros is zero whatever
+the flow, so no step is special.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import trunk
+from vsrprune.networks.network import Network
+from vsrprune.networks.rrn.network import RRN
+
+
+class Step(nn.Module):
+    """One step of a branch: flow, warp and residual blocks."""
+
+    def __init__(self, network: BasicVSR, branch: str) -> None:
+        super().__init__()
+        self.flow_net, self.trunk = network.flow_net, network.get_submodule(trunk(branch))
+
+    def forward(self, frame_NCHW: Tensor, previous_frame_NCHW: Tensor, previous_state_NCHW: Tensor) -> Tensor:
+        """State (N, C, H, W) of a frame (N, 3, H, W); previous is what the branch saw before: later if it goes back."""
+        flow_N2HW = self.flow_net(frame_NCHW, previous_frame_NCHW)
+        state_NCHW: Tensor = self.trunk.step(frame_NCHW, previous_state_NCHW, flow_N2HW)  # type: ignore[operator]
+        return state_NCHW
+
+
+class Upsampler(nn.Module):
+    """A frame from the states of all branches."""
+
+    def __init__(self, network: BasicVSR) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frame_NCHW: Tensor, *states_NCHW: Tensor) -> Tensor:
+        """Super-resolve a frame (N, 3, H, W) to (N, 3, scale*H, scale*W), not clipped."""
+        return self.network.upsample(states_NCHW, frame_NCHW)
+
+
+class OnlineStep(nn.Module):
+    """A unidirectional network's whole work on a frame."""
+
+    def __init__(self, network: BasicVSR) -> None:
+        super().__init__()
+        (branch,) = network.arguments.branches
+        self.step, self.upsampler = Step(network, branch), Upsampler(network)
+
+    def forward(
+        self, frame_NCHW: Tensor, previous_frame_NCHW: Tensor, previous_state_NCHW: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The super-resolved frame (N, 3, scale*H, scale*W), not clipped, and the new state (N, C, H, W)."""
+        state_NCHW = self.step(frame_NCHW, previous_frame_NCHW, previous_state_NCHW)
+        return self.upsampler(frame_NCHW, state_NCHW), state_NCHW
+
+
+class RRNStep(nn.Module):
+    """An RRN's whole work on a frame: its own step, in which the state holds the last output too."""
+
+    def __init__(self, network: RRN) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, frame_NCHW: Tensor, previous_frame_NCHW: Tensor, previous_state_NCHW: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The super-resolved frame (N, 3, scale*H, scale*W), not clipped, and the new state (N, state_width, H, W)."""
+        return self.network.step(frame_NCHW, previous_frame_NCHW, previous_state_NCHW)
+
+
+class Clip(nn.Module):
+    """A network that returns the frames alone."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames_NTCHW: Tensor) -> Tensor:
+        """Super-resolve a clip (N, T, 3, H, W) to (N, T, 3, scale*H, scale*W), not clipped."""
+        frames: Tensor = self.network(frames_NTCHW).frames_NTCHW
+        return frames

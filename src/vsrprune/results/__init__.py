@@ -1,0 +1,1 @@
+"""What a job found, and how results compare."""

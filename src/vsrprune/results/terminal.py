@@ -1,0 +1,212 @@
+"""What a person reads after a run or a sweep: one table of results, and the per-layer ratios behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from vsrprune.results.intervals import Interval, interval, paired_difference
+from vsrprune.results.result import Layer, Quality, Result, network_order
+
+JOBS_ABREAST = 6  # columns of the table of layers that fit 80 characters
+LAYERS_SHOWN = 32  # more than these are summed up by part and kind
+
+
+@dataclass(frozen=True)
+class Row:
+    """A finished job: its label, result.json and measured.json."""
+
+    label: str
+    result: Result
+    measured: dict[str, Any]
+
+
+def print_results(rows: Sequence[Row], console: Console) -> None:
+    """The jobs beside the dense network and the baseline, with what each costs."""
+    console.print(_results_table(rows))
+    for note in _footnotes(rows):
+        console.print(f"[dim]{note}[/dim]", highlight=False)
+
+
+def _results_table(rows: Sequence[Row]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("")
+    table.add_column("job")
+    for heading in ("PSNR\ncut", "PSNR\ntuned", "gain", "SSIM", "params", "MACs", "MACs\nkept", "ms", "speed\nup"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    seen: set[str] = set()
+    for number, row in enumerate(rows, start=1):
+        reference = row.result.stages["reference"]
+        if reference not in seen:
+            seen.add(reference)
+            _add_references(table, row, rows)
+        _add_job(table, number, row)
+    return table
+
+
+def _add_references(table: Table, row: Row, rows: Sequence[Row]) -> None:
+    """The baseline (bicubic, or the input) and the dense network of the jobs that follow."""
+    result = row.result
+    same = [other for other in rows if other.result.stages["reference"] == result.stages["reference"]]
+    dense_ms = sorted(other.measured["latency_ms"]["dense"]["ms"] for other in same)[len(same) // 2]
+    baseline, dense, cost = result.quality["bicubic"], result.quality["dense"], result.cost["dense"]
+    table.add_row("", result.baseline, "", f"{baseline.psnr:.2f}", "", f"{baseline.ssim:.4f}")
+    table.add_row(
+        "",
+        f"dense {result.knobs['model']['name']}",
+        "",
+        f"{dense.psnr:.2f}",
+        f"{dense.psnr - baseline.psnr:+.2f}",
+        f"{dense.ssim:.4f}",
+        _short(cost.parameters),
+        _short(cost.macs),
+        "100%",
+        _ms(dense_ms),
+        "1.00",
+        end_section=True,
+    )
+
+
+def _add_job(table: Table, number: int, row: Row) -> None:
+    result, cost = row.result, row.result.cost["pruned"]
+    latency = row.measured["latency_ms"]
+    tuned, cut, baseline = (result.quality[name] for name in ("finetuned", "after_cut", "bicubic"))
+    table.add_row(
+        f"#{number}",
+        row.label,
+        f"{cut.psnr:.2f}",
+        f"{tuned.psnr:.2f}",
+        f"{tuned.psnr - baseline.psnr:+.2f}",
+        f"{tuned.ssim:.4f}",
+        _short(cost.parameters),
+        _short(cost.macs),
+        f"{result.macs_kept:.1%}",
+        _ms(latency["pruned"]["ms"]),
+        f"{latency['dense']['ms'] / latency['pruned']['ms']:.2f}",
+    )
+
+
+def _short(number: float) -> str:
+    """Three or four digits with K, M or G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f}{unit}" if number >= 10 * size else f"{number / size:.2f}{unit}"
+    return f"{number:.0f}"
+
+
+def _ms(milliseconds: float) -> str:
+    return f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.1f}"
+
+
+def _footnotes(rows: Sequence[Row]) -> list[str]:
+    first = rows[0]
+    measured, result = first.measured, first.result
+    data = result.knobs["data"]
+    cost = result.cost["dense"]
+    quality: Quality = result.quality["dense"]
+    height, width = measured["frame_size"]
+    baselines = " or ".join(dict.fromkeys(row.result.baseline for row in rows))
+    conventions = " or".join(dict.fromkeys(row.result.convention for row in rows if row.result.convention))
+    size = f"{cost.size[1]}x{cost.size[0]} {'low-resolution' if result.baseline == 'bicubic' else 'input'}"
+    flow = (cost.macs_with_flow - cost.macs) / 1e9
+    notes = [
+        f"PSNR in dB and SSIM on {data['channel'].upper()}, mean over {len(quality.clips)} held-out clips"
+        f"{conventions}; `cut` is before fine-tuning, `tuned` after it, `gain` over {baselines}.",
+        f"params and MACs without the flow net, MACs per {size} frame; the flow net adds {flow:.2f} G.",
+        f"ms: median per {width}x{height} frame, flow net included, {measured['threads']} threads on"
+        f" {measured['device']}; speed-up against the dense network timed in turns with it.",
+    ]
+    if all(row.result.knobs["target"] == "units" for row in rows):
+        notes.append(
+            "Equal ratio is not equal cost: `ratio` is a share of units, and rules remove different shares of the"
+            " MACs with it. Compare rules at equal MACs: target=macs."
+        )
+    return notes + sorted({f"note: {note}" for row in rows for note in row.result.notes})
+
+
+def print_seeds(rows: Sequence[Row], console: Console) -> None:
+    """Where settings were run with several seeds: means with intervals, and paired differences to the first setting."""
+    settings = _by_setting(rows)
+    if all(len(group) == 1 for group in settings):
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Over seeds", title_justify="left")
+    table.add_column("setting")
+    for heading in ("seeds", "PSNR", "deviation", "difference", ""):
+        table.add_column(heading, justify="right" if heading else "left")
+    for group in settings:
+        psnr = interval([row.result.quality["finetuned"].psnr for row in group])
+        difference = paired_difference(_pairs(group), _pairs(settings[0]))
+        compared = (
+            ["", ""]
+            if group is settings[0] or difference is None
+            else [_plus_minus(difference, "+"), difference.verdict]
+        )
+        label = " ".join(word for word in group[0].label.split() if "seed=" not in word) or "default"
+        table.add_row(label, str(psnr.count), _plus_minus(psnr, ""), f"{psnr.deviation:.3f}", *compared)
+    console.print(table)
+    varied = " and ".join(name for name in _SEEDS if len({row.result.knobs[name] for row in rows}) > 1)
+    console.print(
+        f"PSNR (dB) after fine-tuning, mean ± 95 % interval over {varied}; differences to the first setting,"
+        " paired over seeds.",
+        style="dim",
+        highlight=False,
+    )
+
+
+_SEEDS = ("seed", "pretrain_seed")
+
+
+def _by_setting(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows that differ by their seeds alone, together."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        setting = {name: value for name, value in row.result.knobs.items() if name not in _SEEDS}
+        groups.setdefault(json.dumps(setting, sort_keys=True), []).append(row)
+    return list(groups.values())
+
+
+def _pairs(rows: Sequence[Row]) -> dict[object, float]:
+    """PSNR, mean over clips, by seeds: clips of one seed share a network, so they are no independent evidence."""
+    return {tuple(row.result.knobs[name] for name in _SEEDS): row.result.quality["finetuned"].psnr for row in rows}
+
+
+def _plus_minus(values: Interval, sign: str) -> str:
+    return f"{values.mean:{sign}.3f} ± {values.half_width:.3f}"
+
+
+def print_layers(rows: Sequence[Row], console: Console) -> None:
+    """Share of units cut: by layer for a small network, by part and kind for a large one; a few jobs at a time."""
+    for first in range(0, len(rows), JOBS_ABREAST):
+        console.print(_layers_table(rows[first : first + JOBS_ABREAST], first + 1))
+
+
+def _layers_table(rows: Sequence[Row], first_number: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Share of units cut, by layer", title_justify="left")
+    table.add_column("layer", no_wrap=True)
+    detailed = max(len(row.result.layers) for row in rows) <= LAYERS_SHOWN
+    shares = [_shares(row.result, detailed) for row in rows]
+    for number, _ in enumerate(rows, start=first_number):
+        table.add_column(f"#{number}", justify="right")
+    layers = [_layer_label(layer, detailed) for layer in network_order([row.result for row in rows])]
+    for name in dict.fromkeys(layers):
+        table.add_row(name, *(f"{share[name]:.2f}" if name in share else "·" for share in shares))
+    return table
+
+
+def _layer_label(layer: Layer, detailed: bool) -> str:
+    return layer.name if detailed else f"{layer.part} {layer.kind}"
+
+
+def _shares(result: Result, detailed: bool) -> dict[str, float]:
+    totals: dict[str, tuple[int, int]] = {}
+    for layer in result.layers:
+        name = _layer_label(layer, detailed)
+        kept, total = totals.get(name, (0, 0))
+        totals[name] = (kept + layer.kept, total + layer.total)
+    return {name: 1 - kept / total for name, (kept, total) in totals.items()}

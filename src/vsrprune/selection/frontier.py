@@ -1,0 +1,389 @@
+"""The frontier of kept score against measured time in one part of a network, for `round_to=auto`.
+
+Latency is a staircase in the channel counts, and a block that reads or writes an odd set of a stream's channels pays
+for gathering them. So counts come from a grid, blocks of a branch may share the channels they touch, and the counts of
+a part (a branch, the upsampler) are those that maximise
+
+    sum of kept scores - price * milliseconds of the part's convolutions
+
+for some price of a millisecond, the milliseconds read from a table of timed operations. Raising the price walks along
+the frontier from the dense part to the fastest one; the walk stops where the part's budget is met.
+
+The maximum is exact: scores depend on one layer and times on the few layers at a convolution's ends, so that layers
+can be eliminated one after the other (dynamic programming on a graph of small tables).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsrprune.channels.layout import ChannelGroup, ChannelLayout, ConvLayer, Slot
+from vsrprune.channels.operations import Operation, TimeTable, Widths, forms, grid
+from vsrprune.channels.plan import PrunePlan
+from vsrprune.errors import one_of
+
+Array = NDArray[np.float64]
+Counts = dict[str, int]  # by group: kept channels; by free stream: channels that its blocks touch
+AMOUNTS = ("macs", "params")
+
+# What a millisecond costs that MACs do not explain, beside one that they do. At 1 the plan keeps the most score for its
+# time, but spends its MACs slowly; at 3, measured on BasicVSR, the time falls as the MACs do, and the kept score is
+# still above that of the free ranking.
+WASTE = 3.0
+IMPOSSIBLE = -np.inf
+DOUBLINGS = 40  # of the price, up and down from worth per millisecond of the dense network
+BISECTIONS = 40
+REPAIRS = 200  # single changes that bring a plan to its target
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The grid of counts that a plan may have, by variable, largest first, and which streams are free.
+
+    A stream is *free* if blocks choose among its channels (the Residual Sparsity Connection): then the number of
+    channels that they touch at all is a choice of its own.
+    """
+
+    options: Mapping[str, Sequence[int]]
+    free: frozenset[str]
+
+
+def choices(layout: ChannelLayout, min_kept: int = 1) -> Choices:
+    """What can be chosen in this layout."""
+    options: dict[str, Sequence[int]] = {group.name: grid(group.size, min_kept) for group in layout.groups}
+    groups_of: dict[str, set[str | None]] = {}
+    sizes: dict[str, int] = {}
+    for conv in layout.convs:
+        for slot in (*conv.inputs, conv.output):
+            if slot.stream:
+                groups_of.setdefault(slot.stream, set()).add(slot.group)
+                sizes[slot.stream] = slot.size
+    free = frozenset(stream for stream, names in groups_of.items() if len(names) > 1)
+    return Choices({**options, **{stream: grid(sizes[stream], min_kept) for stream in free}}, free)
+
+
+def width_variables(conv: ConvLayer, free: frozenset[str]) -> tuple[str, ...]:
+    """The variables on which the widths of a convolution depend, in a fixed order."""
+    names = []
+    for slot in (*conv.inputs, conv.output):
+        names += [slot.group] if slot.group else []
+        names += [slot.stream] if slot.stream in free else []
+    return tuple(dict.fromkeys(names))
+
+
+def conv_widths(conv: ConvLayer, counts: Mapping[str, int], free: frozenset[str]) -> Widths:
+    """The widths of a convolution under chosen counts."""
+
+    def kept(slot: Slot) -> int:
+        return slot.size if slot.group is None else counts[slot.group]
+
+    def stream(slot: Slot) -> int:
+        if not slot.stream:
+            return 0
+        return counts[slot.stream] if slot.stream in free else kept(slot)
+
+    return Widths(sum(map(kept, conv.inputs)), kept(conv.output), sum(map(stream, conv.inputs)), stream(conv.output))
+
+
+def part_convs(layout: ChannelLayout, part: str) -> list[ConvLayer]:
+    """The convolutions of a part whose width can change: those that write one of its groups, or at least read one."""
+    parts = {group.name: group.part for group in layout.groups}
+
+    def part_of(conv: ConvLayer) -> str | None:
+        if conv.output.group is not None:
+            return parts[conv.output.group]
+        return next((parts[slot.group] for slot in conv.inputs if slot.group is not None), None)
+
+    return [conv for conv in layout.convs if part_of(conv) == part]
+
+
+def conv_amount(conv: ConvLayer, counts: Mapping[str, int], amount: str) -> float:
+    """MACs per low-resolution pixel, or parameters, of a convolution."""
+    return conv.macs(counts) if amount == "macs" else conv.weights(counts) + conv.filters(counts)
+
+
+def timed_operations(layout: ChannelLayout, min_kept: int = 1) -> list[Operation]:
+    """Every operation that some plan on the grid needs, in a fixed order."""
+    chosen = choices(layout, min_kept)
+    operations: dict[Operation, None] = {}
+    for conv in layout.convs:
+        names = width_variables(conv, chosen.free)
+        for counts in itertools.product(*(chosen.options[name] for name in names)):
+            widths = conv_widths(conv, dict(zip(names, counts, strict=True)), chosen.free)
+            if widths.fit():
+                operations.update(dict.fromkeys(itertools.chain(*forms(conv, widths))))
+    return list(operations)
+
+
+def plan_milliseconds(layout: ChannelLayout, plan: PrunePlan, table: TimeTable) -> float:
+    """Time of a plan's convolutions on a low-resolution frame by the table; its counts must lie on the grid."""
+    chosen = choices(layout)
+    counts = plan.kept_counts
+    for stream in chosen.free:
+        slots = [slot for conv in layout.convs for slot in (*conv.inputs, conv.output) if slot.stream == stream]
+        touched = set[int]().union(*(plan.kept[slot.group] for slot in slots if slot.group is not None))
+        counts[stream] = min(count for count in chosen.options[stream] if count >= len(touched))
+    return sum(table.conv_ms(conv, conv_widths(conv, counts, chosen.free)) for conv in layout.convs)
+
+
+@dataclass(frozen=True)
+class _Factor:
+    """What some variables' counts are worth, take and amount to: arrays with one axis per variable."""
+
+    names: tuple[str, ...]
+    worth: Array
+    ms: Array
+    cost: Array
+    amount: Array
+
+    def at(
+        self, counts: Mapping[str, int], index: Mapping[str, Mapping[int, int]], price: float
+    ) -> tuple[float, float]:
+        """Gain (worth less what the time costs) and amount under these counts."""
+        place = tuple(index[name][counts[name]] for name in self.names)
+        return float(self.worth[place] - price * self.cost[place]), float(self.amount[place])
+
+
+class Frontier:
+    """The counts of highest kept score in one part of a network, for every price of a millisecond.
+
+    worth: by group the worth of keeping each unit, >= 0. amount: what the budget counts, macs (per low-resolution
+    pixel) or params. fixed: counts of groups of other parts that this part's convolutions read.
+    """
+
+    def __init__(
+        self,
+        layout: ChannelLayout,
+        part: str,
+        worth: Mapping[str, Array],
+        times: TimeTable,
+        amount: str,
+        *,
+        min_kept: int = 1,
+        fixed: Mapping[str, int] | None = None,
+    ) -> None:
+        one_of("amount", amount, AMOUNTS)
+        self._layout, self._worth, self._times, self._amount = layout, worth, times, amount
+        self._choices = choices(layout, min_kept)
+        self._groups = [group for group in layout.groups if group.part == part]
+        mine = {group.name for group in self._groups} | {self._stream_of(group) for group in self._groups}
+        self.options = {
+            name: counts if name in mine else [(fixed or {}).get(name, counts[0])]
+            for name, counts in self._choices.options.items()
+        }
+        self._convs = part_convs(layout, part)
+        used = [name for conv in self._convs for name in width_variables(conv, self._choices.free)]
+        self.options = {name: self.options[name] for name in dict.fromkeys([*used, *filter(None, mine)])}
+        self._index = {name: {count: at for at, count in enumerate(counts)} for name, counts in self.options.items()}
+        self._ranking = self._stream_rankings()
+        self._factors = [*self._group_factors(), *self._conv_factors()]
+        self._of = {name: [factor for factor in self._factors if name in factor.names] for name in self.options}
+        self._order = _elimination_order([factor.names for factor in self._factors], self.options)
+
+    @property
+    def dense(self) -> float:
+        """The amount of the network as it is."""
+        return self.amount({name: counts[0] for name, counts in self.options.items()})
+
+    def milliseconds(self, counts: Counts) -> float:
+        """Time of the convolutions by the table."""
+        return sum(float(factor.ms[self._place(factor, counts)]) for factor in self._factors)
+
+    def worth(self, counts: Counts) -> float:
+        """Sum of the kept scores."""
+        return sum(float(factor.worth[self._place(factor, counts)]) for factor in self._factors)
+
+    def reach(self, wanted: float, tolerance: float) -> Counts:
+        """Counts on the frontier whose amount is `wanted` within a relative `tolerance`, or else the nearest found."""
+        if wanted >= self.dense:
+            return {name: counts[0] for name, counts in self.options.items()}
+        found = [(self._repaired(start, price, wanted, tolerance), price) for start, price in self._around(wanted)]
+        price = found[0][1]
+
+        def rank(counts: Counts) -> tuple[float, float]:
+            miss = abs(self.amount(counts) - wanted)
+            return -max(miss, tolerance * wanted), self._gain(counts, price)
+
+        return max((counts for counts, _ in found), key=rank)
+
+    def cut(self, counts: Counts) -> dict[str, set[int]]:
+        """By group of the part the units to cut so that the most worthy stay in these counts."""
+        cut = {}
+        for group in self._groups:
+            allowed = set(range(group.size))
+            stream = self._stream_of(group)
+            if stream:
+                allowed = set(self._ranking[stream][: counts[stream]])
+            ranked = [unit for unit in _ranked(self._worth[group.name]) if unit in allowed]
+            cut[group.name] = set(range(group.size)) - set(ranked[: counts[group.name]])
+        return cut
+
+    def _stream_of(self, group: ChannelGroup) -> str:
+        """The free stream whose channels the group's units are; empty if there is none."""
+        for conv in self._layout.convs:
+            for slot in (*conv.inputs, conv.output):
+                if slot.group == group.name and slot.stream in self._choices.free:
+                    return slot.stream
+        return ""
+
+    def _stream_rankings(self) -> dict[str, list[int]]:
+        """By free stream its channels, those first that are worth most to all its blocks together."""
+        total: dict[str, Array] = {}
+        for group in self._groups:
+            stream = self._stream_of(group)
+            if stream:
+                total[stream] = total.get(stream, np.zeros(group.size)) + self._worth[group.name]
+        return {stream: _ranked(worth) for stream, worth in total.items()}
+
+    def _group_factors(self) -> list[_Factor]:
+        factors = []
+        for group in self._groups:
+            stream, worth = self._stream_of(group), self._worth[group.name]
+            counts = np.asarray(self.options[group.name])
+            if not stream:
+                kept = np.concatenate(([0.0], np.cumsum(np.sort(worth)[::-1])))[counts]
+                factors.append(_Factor((group.name,), kept, *(np.zeros(len(counts)) for _ in range(3))))
+                continue
+            rows = []
+            for active in self.options[stream]:
+                within = np.concatenate(([0.0], np.cumsum(np.sort(worth[self._ranking[stream][:active]])[::-1])))
+                rows.append([within[count] if count <= active else IMPOSSIBLE for count in counts])
+            table = np.asarray(rows)
+            factors.append(_Factor((stream, group.name), table, *(np.zeros_like(table) for _ in range(3))))
+        return factors
+
+    def _conv_factors(self) -> list[_Factor]:
+        """Time beyond what its MACs take at the rate of the dense part is waste, and costs WASTE times as much."""
+        timed = [self._conv_times(conv) for conv in self._convs]
+        rate = sum(float(ms.flat[0]) for _, ms, _, _ in timed) / sum(float(macs.flat[0]) for _, _, macs, _ in timed)
+        return [
+            _Factor(names, np.zeros(ms.shape), ms, WASTE * ms - (WASTE - 1) * rate * macs, amount)
+            for names, ms, macs, amount in timed
+        ]
+
+    def _conv_times(self, conv: ConvLayer) -> tuple[tuple[str, ...], Array, Array, Array]:
+        """Variables of a convolution and, for each of their counts, its milliseconds, MACs and amount."""
+        names = width_variables(conv, self._choices.free)
+        shape = tuple(len(self.options[name]) for name in names)
+        ms, macs, amount = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        for place in np.ndindex(shape):
+            counts = {name: self.options[name][at] for name, at in zip(names, place, strict=True)}
+            widths = conv_widths(conv, counts, self._choices.free)
+            if not widths.fit():
+                continue  # the group's factor makes it impossible
+            ms[place] = self._times.conv_ms(conv, widths)
+            macs[place] = conv_amount(conv, counts, "macs")
+            amount[place] = conv_amount(conv, counts, self._amount)
+        return names, ms, macs, amount
+
+    def _place(self, factor: _Factor, counts: Counts) -> tuple[int, ...]:
+        return tuple(self._index[name][counts[name]] for name in factor.names)
+
+    def amount(self, counts: Counts) -> float:
+        """What the part's convolutions amount to."""
+        return sum(float(factor.amount[self._place(factor, counts)]) for factor in self._factors)
+
+    def _gain(self, counts: Counts, price: float) -> float:
+        return sum(factor.at(counts, self._index, price)[0] for factor in self._factors)
+
+    def best(self, price: float) -> Counts:
+        """Counts of the plan with the highest worth less `price` times its milliseconds."""
+        tables = [(factor.names, factor.worth - price * factor.cost) for factor in self._factors]
+        at = _maximum(tables, self._order)
+        return {name: self.options[name][place] for name, place in at.items()}
+
+    def _around(self, wanted: float) -> list[tuple[Counts, float]]:
+        """The plans on the frontier next to `wanted`, above and below, and the price between them."""
+        dense = {name: counts[0] for name, counts in self.options.items()}
+        unit = max(self.worth(dense), 1e-300) / self.milliseconds(dense)
+        low, high = -float(DOUBLINGS), float(DOUBLINGS)
+        above, below = dense, self.best(unit * 2**high)
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            counts = self.best(unit * 2**middle)
+            if self.amount(counts) > wanted:
+                low, above = middle, counts
+            else:
+                high, below = middle, counts
+        price = unit * 2**high
+        return [(below, price), (above, price)]
+
+    def _repaired(self, counts: Counts, price: float, wanted: float, tolerance: float) -> Counts:
+        """Change one count after the other, at the least loss for each step nearer, until the target is met."""
+        for _ in range(REPAIRS):
+            miss = self.amount(counts) - wanted
+            nearer = self._nearer(counts, price, miss, tolerance * wanted) if abs(miss) > tolerance * wanted else None
+            if nearer is None:
+                break
+            counts = nearer
+        return counts
+
+    def _nearer(self, counts: Counts, price: float, miss: float, enough: float) -> Counts | None:
+        """The single change that loses least for each step nearer; one that goes too far only if there is no other."""
+        best, best_rank = None, (False, IMPOSSIBLE)
+        for name, options in self.options.items():
+            factors = self._of[name]
+            before = [factor.at(counts, self._index, price) for factor in factors]
+            for option in options:
+                changed = {**counts, name: option}
+                after = [factor.at(changed, self._index, price) for factor in factors]
+                amount = sum(new[1] - old[1] for new, old in zip(after, before, strict=True))
+                step = abs(miss) - abs(miss + amount)
+                gain = sum(new[0] - old[0] for new, old in zip(after, before, strict=True))
+                if step <= 0 or gain == IMPOSSIBLE:
+                    continue
+                too_far = miss * (miss + amount) < 0 and abs(miss + amount) > enough
+                if (not too_far, gain / step) > best_rank:
+                    best, best_rank = changed, (not too_far, gain / step)
+        return best
+
+
+def _ranked(worth: Array) -> list[int]:
+    """Units from the most to the least worthy; of equal ones the later first, as the ranking cuts the earlier first."""
+    return sorted(range(len(worth)), key=lambda unit: (worth[unit], unit), reverse=True)
+
+
+def _elimination_order(scopes: Sequence[tuple[str, ...]], options: Mapping[str, Sequence[int]]) -> list[str]:
+    """Variables in the order in which `_maximum` takes them away: always that which leaves the smallest table."""
+    neighbours: dict[str, set[str]] = {name: set() for name in options}
+    for names in scopes:
+        for name in names:
+            neighbours[name] |= set(names) - {name}
+    order = []
+    while neighbours:
+        name = min(neighbours, key=lambda name: math.prod(len(options[other]) for other in neighbours[name]))
+        rest = neighbours.pop(name)
+        for other in rest:
+            neighbours[other] = (neighbours[other] | rest) - {name, other}
+        order.append(name)
+    return order
+
+
+def _maximum(tables: Sequence[tuple[tuple[str, ...], Array]], order: Sequence[str]) -> dict[str, int]:
+    """For each variable the place on its axis at which the sum of the tables is greatest, the first of equal ones."""
+    remaining = list(tables)
+    choices_made: list[tuple[str, tuple[str, ...], NDArray[np.intp]]] = []
+    for name in order:
+        touching = [table for table in remaining if name in table[0]]
+        remaining = [table for table in remaining if name not in table[0]]
+        names = tuple(dict.fromkeys(itertools.chain((name,), *(scope for scope, _ in touching))))
+        total = sum(_aligned(scope, values, names) for scope, values in touching)
+        choices_made.append((name, names[1:], np.argmax(total, axis=0)))
+        remaining.append((names[1:], np.max(total, axis=0)))
+    at: dict[str, int] = {}
+    for name, others, best in reversed(choices_made):
+        at[name] = int(best[tuple(at[other] for other in others)])
+    return at
+
+
+def _aligned(scope: tuple[str, ...], values: Array, names: tuple[str, ...]) -> Array:
+    """A table with one axis for each of `names`, of length 1 where it does not depend on a variable."""
+    order = [name for name in names if name in scope]
+    moved = np.transpose(values, [scope.index(name) for name in order])
+    return moved[tuple(slice(None) if name in scope else None for name in names)]

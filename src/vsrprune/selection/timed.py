@@ -1,0 +1,137 @@
+"""`round_to=auto`: counts that are fast on this device, near the plan that scores alone would make.
+
+Scores rank units whatever they cost, and time alone would empty the parts where a unit costs most (the upsampler). So
+each part of the network keeps the budget that the unrounded ranking leaves it, and spends it where it keeps the highest
+score for the time it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsrprune.channels.layout import ChannelLayout
+from vsrprune.channels.operations import TimeTable, grid
+from vsrprune.channels.plan import PrunePlan
+from vsrprune.errors import UserError
+from vsrprune.selection.frontier import Frontier, conv_amount, part_convs
+from vsrprune.selection.units import LATENCY_TOLERANCE, TOLERANCE, Budget, amount, select
+
+Scores = Mapping[str, NDArray[np.float64]]
+LATENCY_AIM = 0.05  # of the wanted milliseconds; nearer than that the search ends
+ATTEMPTS = 6
+HALVINGS = 10  # of the ratio, in search of a predicted time
+
+
+class TimedSelection:
+    """Plans for one network and one device.
+
+    tables: times of operations by memory format. order: `min` keeps the largest scores, `max` the smallest (the
+    ablation).
+    """
+
+    def __init__(
+        self,
+        layout: ChannelLayout,
+        scores: Scores,
+        tables: Mapping[str, TimeTable],
+        *,
+        rule: str,
+        order: str = "min",
+        min_kept: int = 1,
+    ) -> None:
+        highest = max(float(values.max()) for values in scores.values())
+        self._worth = {name: values if order == "min" else highest - values for name, values in scores.items()}
+        self._layout, self._scores, self._tables = layout, scores, tables
+        self._rule, self._order, self._min_kept = rule, order, min_kept
+
+    def for_amount(self, target: str, ratio: float) -> tuple[PrunePlan, Budget]:
+        """The plan without `ratio` of the MACs (target=macs) or parameters (params) that is fastest by the tables."""
+        plan, _ = min((self._plan(table, target, ratio) for table in self._tables.values()), key=lambda pair: pair[1])
+        dense, reached = amount(self._layout, {}, target), amount(self._layout, plan.kept_counts, target)
+        return plan, Budget(target, dense, dense * (1 - ratio), reached)
+
+    def for_latency(
+        self, wanted_ms: float, dense_ms: float, measure: Callable[[PrunePlan], float]
+    ) -> tuple[PrunePlan, Budget]:
+        """The plan of smallest ratio whose network, built and measured, takes `wanted_ms` per frame within a tenth.
+
+        measure: milliseconds per frame of a plan's network. What the table of operations does not hold (flow net,
+        warps, copies) is learned from each measurement, and the next plan aims accordingly. Raises UserError where the
+        target cannot be met.
+        """
+        rest = dense_ms - min(self._plan(table, "macs", 0.0)[1] for table in self._tables.values())
+        tried: list[tuple[float, PrunePlan]] = []
+        for _ in range(ATTEMPTS):
+            plan, predicted_ms = self._within(wanted_ms - rest)
+            if plan in [known for _, known in tried]:
+                break
+            tried.append((measure(plan), plan))
+            if abs(tried[-1][0] / wanted_ms - 1) <= LATENCY_AIM:
+                break
+            rest = tried[-1][0] - predicted_ms
+        reached, plan = min(tried, key=lambda pair: abs(pair[0] - wanted_ms))
+        if abs(reached / wanted_ms - 1) > LATENCY_TOLERANCE:
+            measured = ", ".join(f"{ms:.1f}" for ms, _ in tried)
+            raise UserError(
+                f"no plan takes {wanted_ms:.1f} ms per frame on this device (the dense network takes {dense_ms:.1f});"
+                f" measured plans near it took {measured} ms: ask for one of these with target_ms"
+            )
+        return plan, Budget("latency", dense_ms, wanted_ms, reached)
+
+    def _within(self, aim_ms: float) -> tuple[PrunePlan, float]:
+        """The plan of smallest ratio that takes `aim_ms` by the tables, or the smallest plan, and its time."""
+        low, high = 0.0, self._largest_ratio()
+        best = self._fastest(high)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            plan = self._fastest(middle)
+            if plan[1] > aim_ms:
+                low = middle
+            else:
+                high, best = middle, plan
+        dense = self._fastest(0.0)
+        return dense if dense[1] <= aim_ms else best
+
+    def _fastest(self, ratio: float) -> tuple[PrunePlan, float]:
+        return min((self._plan(table, "macs", ratio) for table in self._tables.values()), key=lambda pair: pair[1])
+
+    def _largest_ratio(self) -> float:
+        least = {group.name: min(self._min_kept, group.size) for group in self._layout.groups}
+        return 1 - self._layout.macs_per_pixel(least) / self._layout.macs_per_pixel()
+
+    def _plan(self, table: TimeTable, target: str, ratio: float) -> tuple[PrunePlan, float]:
+        """The plan in one memory format and the time of its convolutions in milliseconds."""
+        free = select(
+            self._layout,
+            self._scores,
+            rule=self._rule,
+            ratio=ratio,
+            target=target,
+            order=self._order,
+            min_kept=self._min_kept,
+        ).kept_counts
+        parts = dict.fromkeys(group.part for group in self._layout.groups)
+        wanted = {
+            part: sum(conv_amount(conv, free, target) for conv in part_convs(self._layout, part)) for part in parts
+        }
+        cut: dict[str, set[int]] = {}
+        fixed = {
+            group.name: _nearest(grid(group.size, self._min_kept), free[group.name]) for group in self._layout.groups
+        }
+        owed, ms = 0.0, 0.0
+        # What a part keeps too much or too little of is paid for by the next: those with the fewest layers go first.
+        for part in sorted(parts, key=lambda part: sum(group.part == part for group in self._layout.groups)):
+            frontier = Frontier(self._layout, part, self._worth, table, target, min_kept=self._min_kept, fixed=fixed)
+            counts = frontier.reach(wanted[part] + owed, TOLERANCE)
+            owed += wanted[part] - frontier.amount(counts)
+            ms += frontier.milliseconds(counts)
+            cut |= frontier.cut(counts)
+            fixed |= counts
+        return PrunePlan.cutting(self._rule, self._layout, cut), ms
+
+
+def _nearest(counts: list[int], wanted: int) -> int:
+    return min(counts, key=lambda count: abs(count - wanted))

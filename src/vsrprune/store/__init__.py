@@ -1,0 +1,1 @@
+"""Artifacts on disk: the store, its leases, and atomic files."""

@@ -1,0 +1,52 @@
+"""Files that are there whole or not at all, and words for a file system's errors."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old content or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.parent / f".{path.name}-{uuid.uuid4().hex}"  # not mkstemp: others may read what we write
+    try:
+        with beside.open("x") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically; NaN and infinity are refused."""
+    write_atomically(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def explain_os_error(error: OSError) -> str | None:
+    """One line for the errors of a full or read-only disk, else None."""
+    name = error.filename2 or error.filename  # the second is the target where a file is copied
+    where = f" while writing {name}" if name else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full{where}; free some space and run the same command again, finished stages are kept"
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return f"{error.filename} is a file where a folder is needed; look at store_dir and runs_dir"
+    if error.errno in (errno.EROFS, errno.EACCES):
+        return f"no permission for {error.filename}; folders to write into are chosen by store_dir=... runs_dir=..."
+    return None
+
+
+def fsync(path: Path) -> None:
+    """Wait until a file or the entries of a folder are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

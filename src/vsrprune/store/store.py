@@ -1,0 +1,259 @@
+"""Stage artifacts by content key: published whole or not at all, verified when read.
+
+- STORE/<stage>/<key>/: manifest.json and files of a published artifact
+- STORE/unfinished/<stage>-<key>/<token>/: checkpoints of a stage that is not finished
+- STORE/leases/: who computes what right now
+- STORE/damaged/<stage>-<key>-<n>/: an artifact whose checksum failed, set aside
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vsrprune.store.atomic import fsync, write_json
+from vsrprune.store.lease import Holder, Lease, changing, is_held, try_acquire
+
+MANIFEST = "manifest.json"
+WAIT_SECONDS = 0.5  # between looks at a stage that another process computes
+
+
+def content_key(settings: Mapping[str, Any]) -> str:
+    """16 hex digits that depend on the settings' values, not on their order; floats are compared to 9 digits."""
+    text = json.dumps(_canonical(settings), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.9g}")  # range(.3,.8,.2) yields 0.7000000000000001
+    return value
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published, verified stage."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    def path(self, name: str) -> Path:
+        """Path of one of its files."""
+        return self.folder / name
+
+    def json(self, name: str) -> Any:
+        """Content of one of its JSON files."""
+        return json.loads(self.path(name).read_text())
+
+    @property
+    def seconds(self) -> float:
+        """How long it took to make."""
+        return float(self.manifest["seconds"])
+
+
+class Store:
+    """A folder of artifacts, for any number of processes on any number of machines."""
+
+    def __init__(
+        self,
+        root: Path,
+        warn: Callable[[str], None],
+        say: Callable[[str], None] = lambda text: None,
+        lease_seconds: float = 60.0,
+    ) -> None:
+        self.root, self._warn, self._say, self._lease_seconds = root, warn, say, lease_seconds
+
+    def exists(self, stage: str, key: str) -> bool:
+        """Whether the artifact is published; its content is not verified."""
+        return (self._folder(stage, key) / MANIFEST).is_file()
+
+    def is_held(self, name: str) -> bool:
+        """Whether a living process computes the stage `<stage>-<key>` right now."""
+        return is_held(self._leases / f"{name}.json", self._lease_seconds)
+
+    def find(self, stage: str, key: str) -> Artifact | None:
+        """The artifact, or None if there is none; one that fails its checksums is set aside with a warning."""
+        artifact, damage = self._read(stage, key)
+        if damage is None:
+            if artifact is not None:
+                self._tidy(stage, key)
+            return artifact
+        with changing(self._leases):
+            artifact, damage = self._read(stage, key)  # another process may have mended it meanwhile
+            if damage is None:
+                return artifact
+            aside = self._set_aside(stage, key)
+        self._warn(f"{stage} {key} is damaged: {damage}; set aside in {aside}, it will be computed again")
+        return None
+
+    def _tidy(self, stage: str, key: str) -> None:
+        """Remove the lease and the checkpoints of a process that died right after it had published."""
+        lease = self._leases / f"{stage}-{key}.json"
+        if not (lease.exists() or self._workdirs(stage, key).exists()):
+            return
+        with contextlib.suppress(OSError):  # a store that may only be read
+            held = try_acquire(lease, self._lease_seconds)
+            if isinstance(held, Lease):
+                with held:
+                    shutil.rmtree(self._workdirs(stage, key), ignore_errors=True)
+
+    def _read(self, stage: str, key: str) -> tuple[Artifact | None, str | None]:
+        """The artifact, or what is wrong with it; neither if there is none."""
+        folder = self._folder(stage, key)
+        if not folder.is_dir():
+            return None, None
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text())
+            if manifest.pop("manifest_sha256") != _manifest_sha256(manifest):
+                return None, f"{MANIFEST} fails its checksum"
+            damage = _damage(folder, manifest["files"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return None, f"{MANIFEST} cannot be read ({error})"
+        return (None, damage) if damage else (Artifact(folder, manifest), None)
+
+    def produce(
+        self, stage: str, key: str, settings: Mapping[str, Any], make: Callable[[Path, Path], None]
+    ) -> Artifact:
+        """The artifact: computed here by `make(folder, workdir)`, or by whoever does it already.
+
+        `make` fills `folder` with the artifact's files; what it leaves in `workdir` outlives a crash and is there
+        again for the next try. Only one process at a time computes a stage; the others wait for it.
+        """
+        waiting_for = ""
+        while True:
+            artifact = self.find(stage, key)
+            if artifact is not None:
+                return artifact
+            held = try_acquire(self._leases / f"{stage}-{key}.json", self._lease_seconds)
+            if isinstance(held, Holder):
+                if held.token != waiting_for:
+                    waiting_for = held.token
+                    self._say(f"{stage} {key} is being computed by {held}; waiting for it")
+                time.sleep(WAIT_SECONDS)
+                continue
+            with held:
+                artifact = self.find(stage, key) or self._compute(held, stage, key, settings, make)
+            if artifact is not None:
+                return artifact
+
+    def _compute(
+        self, lease: Lease, stage: str, key: str, settings: Mapping[str, Any], make: Callable[[Path, Path], None]
+    ) -> Artifact | None:
+        """Make and publish under the lease; None if the lease went to someone else meanwhile."""
+        started = time.monotonic()
+        parent = self._folder(stage, key).parent
+        parent.mkdir(parents=True, exist_ok=True)
+        for left_over in parent.glob(f".{key}-*"):  # half-made by a holder that is gone
+            shutil.rmtree(left_over, ignore_errors=True)
+        folder = parent / f".{key}-{lease.token}"
+        folder.mkdir()
+        try:
+            make(folder, self._adopt_workdir(stage, key, lease.token))
+            manifest = _write_manifest(folder, stage, key, settings, time.monotonic() - started)
+            with lease.checked() as mine:
+                if mine:
+                    folder.rename(self._folder(stage, key))
+                    fsync(parent)
+        except Exception:
+            with lease.checked() as mine:
+                if mine:
+                    raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # gone after a rename; else half-made
+        if not mine:
+            shutil.rmtree(self._workdirs(stage, key) / lease.token, ignore_errors=True)  # made anew since it woke
+            with contextlib.suppress(OSError):  # in use, or gone
+                self._workdirs(stage, key).rmdir()
+            self._warn(f"{stage} {key} went to another process while this one was stalled; its result is used")
+            return None
+        shutil.rmtree(self._workdirs(stage, key), ignore_errors=True)
+        return Artifact(self._folder(stage, key), manifest)
+
+    def _adopt_workdir(self, stage: str, key: str, token: str) -> Path:
+        """A working folder of this lease's own, with what an earlier holder left in its.
+
+        A stalled holder that wakes no longer finds its folder, so it cannot write into the new holder's work.
+        """
+        base = self._workdirs(stage, key)
+        base.mkdir(parents=True, exist_ok=True)
+        mine = base / token
+        left = sorted(base.iterdir(), key=lambda path: path.stat().st_mtime)
+        if left:
+            left.pop().rename(mine)
+        else:
+            mine.mkdir()
+        for older in left:
+            shutil.rmtree(older, ignore_errors=True)
+        return mine
+
+    @property
+    def _leases(self) -> Path:
+        return self.root / "leases"
+
+    def _workdirs(self, stage: str, key: str) -> Path:
+        return self.root / "unfinished" / f"{stage}-{key}"
+
+    def _folder(self, stage: str, key: str) -> Path:
+        return self.root / stage / key
+
+    def _set_aside(self, stage: str, key: str) -> Path:
+        damaged = self.root / "damaged"
+        damaged.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while (damaged / f"{stage}-{key}-{number}").exists():
+            number += 1
+        return self._folder(stage, key).rename(damaged / f"{stage}-{key}-{number}")
+
+
+def _write_manifest(folder: Path, stage: str, key: str, settings: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """Bring all files of `folder` to disk and list them, with checksums, in manifest.json; return what it says."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            fsync(path)
+            files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    manifest = {
+        "stage": stage,
+        "key": key,
+        "settings": _canonical(settings),
+        "files": files,
+        "seconds": round(seconds, 3),
+        "host": socket.gethostname(),
+    }
+    write_json(folder / MANIFEST, {"manifest_sha256": _manifest_sha256(manifest), **manifest})
+    fsync(folder)
+    return manifest
+
+
+def _manifest_sha256(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _damage(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None:
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != expected["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
+        if sha256(path) != expected["sha256"]:
+            return f"{name} fails its checksum"
+    return None
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,64 @@
+"""ONNX files, and what runs them. The only module with onnxruntime and OpenVINO; they are the extras of their names."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx import ModelProto, helper
+
+from vsrprune.use.export.graphs import Graph
+from vsrprune.use.export.scan import value_infos
+
+Arrays = list[NDArray[np.float32]]
+Runner = Callable[[Arrays], Arrays]  # inputs in the graph's order -> outputs
+
+
+def model(graph: Graph, smallest: int) -> ModelProto:
+    """The graph as ONNX, for frames of every size from `smallest` on."""
+    program = graph.traced(smallest)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about itself
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision, which is not needed, is missing
+        exported = torch.onnx.export(
+            program, dynamo=True, verbose=False, input_names=list(graph.inputs), output_names=list(graph.outputs)
+        )
+    assert exported is not None
+    proto = exported.model_proto
+    for values, shapes in ((proto.graph.input, graph.inputs), (proto.graph.output, graph.outputs)):
+        del values[:]  # the exporter calls the axes s44 and s48
+        values.extend(value_infos(shapes))
+    del proto.graph.value_info[:]  # which name them too; every reader infers these again
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def save(model: ModelProto, file: Path, metadata: Mapping[str, str]) -> None:
+    """Write the model with `metadata` in it."""
+    helper.set_model_props(model, dict(metadata))
+    onnx.save(model, file)
+
+
+def onnxruntime_runner(file: Path, threads: int) -> Runner:
+    """The model on CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    return lambda inputs: list(session.run(None, dict(zip(names, inputs, strict=True))))
+
+
+def openvino_runner(file: Path, threads: int) -> Runner:
+    """The model on CPU, in float32: OpenVINO would choose bfloat16 where the processor has it."""
+    import openvino  # an extra of its own
+
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    model = openvino.Core().compile_model(file, "CPU", settings)
+    return lambda inputs: list(model(inputs).to_tuple())

@@ -1,0 +1,42 @@
+"""A trained network for use: of a job's folder, or of a folder that holds network.safetensors and network.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from vsrprune.channels.plan import PrunePlan
+from vsrprune.errors import UserError
+from vsrprune.networks.files import DESCRIPTION, WEIGHTS, load_network
+from vsrprune.networks.network import Network
+from vsrprune.pruning.surgery import compact
+from vsrprune.results.result import RESULT, Result
+from vsrprune.store.store import Store
+
+STAGES = {"pruned": "finetune", "dense": "pretrain"}
+
+
+def load_trained(source: Path, store: Path, warn: Callable[[str], None], which: str = "pruned") -> Network:
+    """A compact network, gates folded.
+
+    source: a job's folder (its result.json names the network, which lies in `store`), a folder with a network's two
+    files, or one of these files. warn: told of a damaged file in the store. which: of a job,
+    `pruned` or `dense`.
+    Raises UserError where there is no network, or the store no longer has it.
+    """
+    folder = source.parent if source.name in (WEIGHTS, DESCRIPTION) else source
+    if (folder / RESULT).is_file() and not (folder / WEIGHTS).is_file():
+        key = Result.load(folder).stages[STAGES[which]]
+        artifact = Store(store, warn).find(STAGES[which], key)
+        if artifact is None:
+            raise UserError(
+                f"{folder}: its network, {STAGES[which]}/{key}, is not in the store {store}; name the store that the"
+                " job used, or run the job again"
+            )
+        folder = artifact.folder
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(f"{source}: neither the folder of a finished job ({RESULT}) nor of a network ({WEIGHTS})")
+    network = load_network(folder)
+    if network.plan is None:
+        network = compact(network, PrunePlan.keep_all("rsc", network.channel_layout("rsc")))
+    return network.eval()

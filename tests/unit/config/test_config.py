@@ -1,0 +1,579 @@
+"""Defaults of the knobs, and the refusal of every wrong value by name."""
+
+import json
+import math
+
+import pytest
+import yaml
+
+from vsrprune.config.job import STAGES, Config, MethodConfig, SparsifySchedule, validate
+from vsrprune.errors import UserError
+from vsrprune.methods.table import METHODS
+
+DEFAULTS = {
+    "task.name": "sr",
+    "task.sigma": 25.0,
+    "task.blur_frames": 7,
+    "rsc": True,
+    "residual": "aligned",
+    "ratio": 0.5,
+    "target": "units",
+    "scope": "global",
+    "ratios": None,
+    "score": "l1",
+    "order": "min",
+    "tf_weight": 1.0,
+    "min_kept": 1,
+    "round_to": 1,
+    "rounds": 1,
+    "seed": 0,
+    "pretrain_seed": 0,
+    "until": "evaluate",
+    "dry_run": False,
+    "model.name": "basicvsr_tiny",
+    "data.name": "demo",
+    "data.low": "bi",
+    "data.on_error": "fail",
+    "schedule.name": "demo",
+    "trainer.name": "cpu",
+    "tracking.mode": "offline",
+    "method.name": "ssl",
+    "launcher.name": "local",
+}
+
+
+def changed(values=(), **knobs):
+    """A configuration with some values set, by dotted name."""
+    config = Config()
+    for name, value in {**dict(values), **knobs}.items():
+        *groups, last = name.split(".")
+        owner = config
+        for group in groups:
+            owner = getattr(owner, group)
+        assert hasattr(owner, last)
+        setattr(owner, last, value)
+    return config
+
+
+def value_of(config, name):
+    for part in name.split("."):
+        config = getattr(config, part)
+    return config
+
+
+def refusal(config):
+    with pytest.raises(UserError) as caught:
+        validate(config)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_default(name):
+    value = value_of(Config(), name)
+    assert value == DEFAULTS[name]
+    assert type(value) is type(DEFAULTS[name])
+
+
+def test_defaults_are_valid_and_validation_leaves_them_alone():
+    config = Config()
+    validate(config)
+    assert config == Config()
+
+
+def test_configurations_do_not_share_their_groups():
+    one = Config()
+    one.model.upscale_factors.append(3)
+    one.data.val.append("a")
+    one.schedule.sparsify.lr = 1
+    assert Config() != one
+    assert Config().model.upscale_factors == [2, 2]
+    assert Config().data.val == []
+
+
+# Wrong values
+
+CHOICES = {
+    "task.name": ["sr", "denoise", "deblur"],
+    "residual": ["aligned", "inner"],
+    "target": ["units", "macs", "params", "latency"],
+    "scope": ["global", "local", "per_layer"],
+    "score": ["l1", "l1_first", "gate", "random"],
+    "order": ["min", "max"],
+    "until": ["pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate"],
+    "method.name": ["ssl", "l1", "assl", "srp", "random", "lite", "distill", "ssl_distill", "unstructured"],
+    "data.name": ["demo", "folder", "reds", "vimeo90k", "reds4", "vid4", "udm10"],
+    "data.low": ["bi", "bd"],
+    "data.on_error": ["fail", "skip"],
+    "data.degradation": ["bicubic", "bicubic_uint8_passes", "bd_basicvsr", "bd_duf"],
+    "data.channel": ["rgb", "y"],
+    "evaluate.protocol": ["full", "reds4", "vid4", "udm10", "vimeo90k"],
+    "tracking.mode": ["offline", "online", "none"],
+    "schedule.pretrain.shape": ["cosine", "onecycle", "constant"],
+    "schedule.finetune.shape": ["cosine", "onecycle", "constant"],
+    "trainer.accelerator": ["cpu", "gpu", "auto"],
+    "trainer.precision": ["32-true", "16-mixed", "bf16-mixed"],
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("value", ["nonsense", "", "RSC"])
+def test_a_wrong_choice_is_refused_with_the_right_ones(name, value):
+    assert refusal(changed({name: value})) == f"{name} must be one of {', '.join(CHOICES[name])}; got {value!r}"
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in CHOICES for value in CHOICES[name]])
+def test_every_right_choice_is_accepted(name, value):
+    companions = {"per_layer": {"ratios": {"fusion": 0.5}}, "latency": {"round_to": "auto"}}.get(value, {})
+    companions |= {"data.name": "vid4"} if value == "bd" else {}
+    companions |= {"model.upscale_factors": []} if value in ("denoise", "deblur") else {}
+    if name == "method.name":
+        method = METHODS[value]
+        companions = {knob: allowed[0] for knob, allowed in method.requires.items() if knob != "rule"}
+        companions |= {"rsc": "rule" not in method.requires}
+        if method.start != "cut":
+            companions |= {"method.sparsify": False, "tf_weight": 0.0}
+    config = changed({name: value, **companions})
+    validate(config)
+    assert value_of(config, name) == value
+
+
+LEAST = {
+    "min_kept": 1,
+    "seed": 0,
+    "pretrain_seed": 0,
+    "data.max_frames": 0,
+    "data.crop": 0,
+    "data.demo_seed": 0,
+    "data.demo_frames": 1,
+    "data.demo_train_per_photo": 1,
+    "data.demo_val_per_photo": 1,
+    "schedule.batch": 1,
+    "schedule.patch": 4,
+    "schedule.frames": 1,
+    "schedule.log_every": 1,
+    "schedule.checkpoint_every": 1,
+    "schedule.pretrain.steps": 1,
+    "schedule.sparsify.growth_interval": 1,
+    "schedule.sparsify.hold_steps": 0,
+    "schedule.finetune.steps": 1,
+    "evaluate.latency_frames": 1,
+    "evaluate.latency_repeats": 1,
+    "evaluate.crops": 0,
+    "trainer.devices": 1,
+    "trainer.threads": 0,
+    "trainer.workers": 0,
+}
+
+
+@pytest.mark.parametrize("name", LEAST)
+@pytest.mark.parametrize("below", [1, 8])
+def test_a_number_below_its_least_is_refused(name, below):
+    value = LEAST[name] - below
+    assert refusal(changed({name: value})) == f"{name} must be at least {LEAST[name]}; got {value}"
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_the_least_number_is_accepted(name):
+    companions = {"schedule.frames": 1} if name == "data.demo_frames" else {}
+    validate(changed({name: LEAST[name], **companions}))
+
+
+@pytest.mark.parametrize(("value", "shown"), [(1.0, "1"), (1.5, "1.5"), (-0.1, "-0.1"), (math.nan, "nan")])
+def test_a_ratio_out_of_range_is_refused(value, shown):
+    assert refusal(changed(ratio=value)) == f"ratio must be in [0, 1), the share that is removed; got {shown}"
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, 0.999])
+def test_a_ratio_in_range_is_accepted(value):
+    validate(changed(ratio=value))
+
+
+@pytest.mark.parametrize(("value", "shown"), [(-0.1, "-0.1"), (math.inf, "inf"), (math.nan, "nan")])
+def test_a_tf_weight_out_of_range_is_refused(value, shown):
+    assert refusal(changed(tf_weight=value)) == f"tf_weight must be a finite number >= 0; got {shown}"
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.5, math.nan])
+def test_a_val_share_out_of_range_is_refused(value):
+    message = refusal(changed({"data.val_share": value}))
+    assert message == f"data.val_share must be in (0, 1); got {value:g}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "schedule.pretrain.lr",
+        "schedule.sparsify.lr",
+        "schedule.sparsify.gate_lr",
+        "schedule.sparsify.growth",
+        "schedule.sparsify.maximum",
+        "schedule.finetune.lr",
+    ],
+)
+@pytest.mark.parametrize("value", [0.0, -1e-3, math.inf, math.nan])
+def test_a_rate_that_is_not_positive_is_refused(name, value):
+    assert refusal(changed({name: value})) == f"{name} must be a finite number > 0; got {value:g}"
+
+
+@pytest.mark.parametrize("value", ["8", 1.5, None, True, [8], 0, -8])
+def test_round_to_must_be_auto_or_a_whole_number(value):
+    expected = f"round_to must be auto or a whole number >= 1, such as 8 or 16; got {value!r}"
+    assert refusal(changed(round_to=value)) == expected
+
+
+@pytest.mark.parametrize(
+    ("knobs", "expected"),
+    [
+        ({"target": "latency"}, "target=latency needs times of this device: add round_to=auto"),
+        ({"target": "latency", "round_to": 8}, "target=latency needs times of this device: add round_to=auto"),
+        ({"target_ms": 33.0}, "target_ms is given, but target=units does not read it; add target=latency"),
+        (
+            {"target_ms": -1.0, "target": "latency", "round_to": "auto"},
+            "target_ms must be a finite number > 0, milliseconds per frame; got -1",
+        ),
+        (
+            {"round_to": "auto", "scope": "local"},
+            "round_to=auto chooses every layer's count itself; use scope=global instead of local",
+        ),
+    ],
+)
+def test_targets_and_rounding_that_contradict_each_other(knobs, expected):
+    assert refusal(changed(knobs)) == expected
+
+
+@pytest.mark.parametrize("target", ["units", "macs", "params", "latency"])
+def test_every_target_may_be_met_by_timed_counts(target):
+    validate(changed(round_to="auto", target=target))
+
+
+@pytest.mark.parametrize("value", [[], [180], [180, 320, 3], [180, 7], [-8, 320]])
+def test_a_wrong_latency_size_is_refused(value):
+    expected = f"evaluate.latency_size must be [height, width], each >= 8; got {value}"
+    assert refusal(changed({"evaluate.latency_size": value})) == expected
+
+
+# Pairs that contradict each other
+
+
+@pytest.mark.parametrize("ratios", [None, "", {}])
+def test_per_layer_needs_ratios(ratios):
+    assert refusal(changed(scope="per_layer", ratios=ratios)).startswith(
+        "scope=per_layer needs ratios=FILE or ratios={"
+    )
+
+
+def test_per_layer_cannot_meet_macs():
+    message = refusal(changed(scope="per_layer", ratios={"fusion": 0.5}, target="macs"))
+    assert "scope=per_layer fixes every layer's share, so target=macs cannot be met" in message
+
+
+@pytest.mark.parametrize("scope", ["global", "local"])
+@pytest.mark.parametrize("ratios", [{"fusion": 0.5}, "ratios.yaml"])
+def test_ratios_are_refused_where_nothing_reads_them(scope, ratios):
+    expected = f"ratios are given, but scope={scope} does not read them; add scope=per_layer"
+    assert refusal(changed(scope=scope, ratios=ratios)) == expected
+
+
+def test_a_path_is_refused_where_nothing_reads_it():
+    expected = "data.path=clips is given, but data=demo does not read it; add data=folder"
+    assert refusal(changed({"data.path": "clips"})) == expected
+    validate(changed({"data.path": "clips", "data.name": "folder"}))
+
+
+def test_data_that_contradict_the_protocol_are_refused():
+    text = refusal(changed({"evaluate.protocol": "reds4", "data.channel": "y"}))
+    assert "data.channel=y contradicts evaluate.protocol=reds4" in text
+    assert "data.crop=3 contradicts" in refusal(changed({"evaluate.protocol": "vid4", "data.crop": 3}))
+    validate(changed({"evaluate.protocol": "vid4", "data.crop": 8}))
+
+
+def restoring(name, **more):
+    return changed({"task.name": name, "model.upscale_factors": [], **more})
+
+
+@pytest.mark.parametrize("name", ["denoise", "deblur"])
+def test_a_task_of_scale_1_has_no_upscale_factors_and_super_resolution_has(name):
+    validate(restoring(name))
+    assert refusal(changed({"task.name": name})) == (
+        f"task={name} works at scale 1, but model.upscale_factors=[2, 2] is 4; use model.upscale_factors=[], or task=sr"
+    )
+    assert refusal(changed({"model.upscale_factors": []})) == (
+        "model.upscale_factors=[] is scale 1, at which task=sr has nothing to do; give factors such as [2,2], or use"
+        " task=denoise or task=deblur"
+    )
+    validate(changed({"model.upscale_factors": [2]}))
+
+
+@pytest.mark.parametrize(
+    ("task", "option", "value", "reader"),
+    [
+        ("sr", "sigma", 30.0, "denoise"),
+        ("sr", "blur_frames", 5, "deblur"),
+        ("deblur", "sigma", 30.0, "denoise"),
+        ("denoise", "blur_frames", 5, "deblur"),
+    ],
+)
+def test_an_option_of_another_task_is_refused(task, option, value, reader):
+    given = {f"task.{option}": value}
+    config = changed(given) if task == "sr" else restoring(task, **given)
+    assert refusal(config) == (f"task.{option}={value:g} is given, but task={task} does not read it; add task={reader}")
+
+
+@pytest.mark.parametrize("sigma", [0, -1.0, 256.0, math.inf, math.nan])
+def test_noise_has_a_possible_strength(sigma):
+    assert refusal(restoring("denoise", **{"task.sigma": sigma})).endswith(f"in 8-bit steps; got {sigma:g}")
+    validate(restoring("denoise", **{"task.sigma": 255.0}))
+
+
+@pytest.mark.parametrize("frames", [-3, 0, 1, 2, 4])
+def test_a_frame_stands_in_the_middle_of_those_averaged(frames):
+    assert refusal(restoring("deblur", **{"task.blur_frames": frames})) == (
+        f"task.blur_frames must be an odd number >= 3, frames averaged; got {frames}"
+    )
+    validate(restoring("deblur", **{"task.blur_frames": 3}))
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "only"),
+    [
+        ("data.degradation", "bd_duf", "bicubic"),
+        ("data.degradation", "bicubic_uint8_passes", "bicubic"),
+        ("data.low", "bd", "bi"),
+        ("evaluate.protocol", "reds4", "full"),
+    ],
+)
+def test_what_speaks_of_low_resolution_does_not_go_with_scale_1(knob, value, only):
+    text = refusal(restoring("denoise", **{knob: value, "data.name": "udm10"}))
+    assert text.startswith(f"{knob}={value} does not go with task=denoise, which ")
+    assert text.endswith(f"; use {knob}={only}")
+
+
+def test_knobs_hold_a_task_with_its_own_options():
+    assert Config().knobs()["task"] == {"name": "sr"}
+    assert restoring("denoise").knobs()["task"] == {"name": "denoise", "sigma": 25.0}
+    assert restoring("deblur").knobs()["task"] == {"name": "deblur", "blur_frames": 7}
+
+
+@pytest.mark.parametrize("name", ["bd_basicvsr", "bd_duf"])
+@pytest.mark.parametrize("factors", [[2], [3], [2, 2, 2]])
+def test_blur_is_defined_for_a_scale_of_four(name, factors):
+    text = refusal(changed({"data.degradation": name, "model.upscale_factors": factors}))
+    assert text == (
+        f"data.degradation={name} is defined for a scale of 4, but model.upscale_factors={factors} is"
+        f" {math.prod(factors)}; use data.degradation=bicubic"
+    )
+    validate(changed({"data.degradation": "bicubic_uint8_passes", "model.upscale_factors": factors}))
+
+
+@pytest.mark.parametrize(
+    ("name", "knob", "value", "reader"),
+    [
+        ("demo", "mirror", True, "folder"),
+        ("demo", "cache", True, "folder"),
+        ("demo", "scene_cut", 0.2, "folder"),
+        ("reds", "scene_cut", 0.2, "folder"),
+        ("vid4", "halve", True, "folder"),
+    ],
+)
+def test_a_knob_of_other_data_is_refused(name, knob, value, reader):
+    message = refusal(changed({"data.name": name, f"data.{knob}": value}))
+    assert message == f"data.{knob}={value} is given, but data={name} does not read it; add data={reader}"
+
+
+def test_blurred_frames_are_of_published_sets():
+    message = refusal(changed({"data.name": "folder", "data.low": "bd"}))
+    assert message == "data.low=bd is given, but data=folder has none on disk; use data.degradation=bd_basicvsr"
+
+
+def test_a_set_to_train_on_needs_its_folder():
+    for given in ({"data.train_set": "reds"}, {"data.train_path": "REDS"}):
+        assert "data.train_set and data.train_path belong together" in refusal(changed({"data.name": "vid4", **given}))
+    validate(changed({"data.name": "vid4", "data.train_set": "reds", "data.train_path": "REDS"}))
+    assert "data.train_set must be one of" in refusal(changed({"data.name": "reds4", "data.train_set": "vid4"}))
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0])
+def test_a_scene_cut_is_a_share(value):
+    assert "data.scene_cut must be in [0, 1)" in refusal(changed({"data.name": "folder", "data.scene_cut": value}))
+
+
+def test_demo_clips_must_be_as_long_as_a_training_sequence():
+    message = refusal(changed({"schedule.frames": 11, "data.demo_frames": 10}))
+    assert message == "schedule.frames=11 is longer than the demo clips; data.demo_frames is 10"
+    validate(changed({"schedule.frames": 10, "data.demo_frames": 10}))
+    validate(changed({"schedule.frames": 11, "data.demo_frames": 10, "data.name": "folder"}))
+
+
+@pytest.mark.parametrize("knob", ["pretrained", "pretrained_flow"])
+def test_a_pretrained_file_must_exist_and_be_of_a_known_kind(tmp_path, knob):
+    for suffix in (".safetensors", ".pth", ".pt"):
+        missing = str(tmp_path / f"dense{suffix}")
+        assert refusal(changed(**{knob: missing})) == (
+            f"{knob} must be a file of weights (.safetensors, .pth, .pt); got {missing!r}: there is none"
+        )
+        (tmp_path / f"dense{suffix}").write_bytes(b"")
+        validate(changed(**{knob: missing}))
+    (tmp_path / "dense.ckpt").write_bytes(b"")
+    assert "'.ckpt' is another kind" in refusal(changed(**{knob: str(tmp_path / "dense.ckpt")}))
+
+
+def test_a_pretrained_network_has_a_flow_net_already(tmp_path):
+    (tmp_path / "net.pth").write_bytes(b"")
+    file = str(tmp_path / "net.pth")
+    assert "pretrained and pretrained_flow are both given" in refusal(changed(pretrained=file, pretrained_flow=file))
+
+
+# Ratios
+
+RATIOS = {"backward_trunk.blocks.0.conv1": 0.25, "fusion": 12, "upconv1": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "dump"), [(".yaml", yaml.safe_dump), (".yml", yaml.safe_dump), (".json", json.dumps)]
+)
+def test_ratios_are_read_from_files(tmp_path, suffix, dump):
+    path = tmp_path / f"ratios{suffix}"
+    path.write_text(dump(RATIOS))
+    config = changed(scope="per_layer", ratios=str(path))
+    validate(config)
+    assert config.ratios == RATIOS
+    assert [type(value) for value in config.ratios.values()] == [type(value) for value in RATIOS.values()]
+
+
+def test_ratios_are_read_from_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "ratios.yaml").write_text("fusion: 0.5\n")
+    config = changed(scope="per_layer", ratios="~/ratios.yaml")
+    validate(config)
+    assert config.ratios == {"fusion": 0.5}
+
+
+def test_ratios_may_be_a_dict_and_stay_one_when_validated_again():
+    config = changed(scope="per_layer", ratios=dict(RATIOS))
+    for _ in range(2):
+        validate(config)
+        assert config.ratios == RATIOS
+
+
+def test_names_of_layers_become_text():
+    config = changed(scope="per_layer", ratios={1: 0.5})
+    validate(config)
+    assert config.ratios == {"1": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("missing.yaml", None),
+        ("broken.yaml", "fusion: [0.5\n"),
+        ("broken.json", '{"fusion": 0.5'),
+        ("binary.json", b"\xff\xfe"),
+    ],
+)
+def test_a_ratios_file_that_cannot_be_read_is_named(tmp_path, name, content):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    message = refusal(changed(scope="per_layer", ratios=str(path)))
+    assert message.startswith(f"ratios={path}: cannot read this file (")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [("", "NoneType"), ("- 0.5\n", "list"), ("0.5\n", "float"), ("{}", "dict")]
+)
+def test_a_ratios_file_must_hold_a_mapping(tmp_path, content, kind):
+    (tmp_path / "ratios.yaml").write_text(content)
+    message = refusal(changed(scope="per_layer", ratios=str(tmp_path / "ratios.yaml")))
+    assert message == f"ratios must map layers to ratios; got {kind}"
+
+
+def test_ratios_given_directly_must_be_a_mapping():
+    assert refusal(changed(scope="per_layer", ratios=[0.5])) == "ratios must map layers to ratios; got list"
+
+
+# Derived values
+
+
+@pytest.mark.parametrize(
+    ("rsc", "residual", "rule"),
+    [(True, "aligned", "rsc"), (True, "inner", "rsc"), (False, "aligned", "aligned"), (False, "inner", "inner")],
+)
+def test_residual_rule(rsc, residual, rule):
+    assert changed(rsc=rsc, residual=residual).rule == rule
+
+
+@pytest.mark.parametrize(
+    ("growth", "interval", "maximum", "hold", "grows"),
+    [
+        (1e-4, 5, 0.1, 14_000, 5_000),  # the published schedule
+        (2e-3, 1, 0.1, 50, 50),
+        (0.03, 2, 0.1, 0, 8),  # 0.03, 0.06, 0.09, then the maximum
+        (0.06, 1, 0.9, 0, 15),  # 15.000000000000002 in floating point
+        (0.5, 10, 0.1, 3, 10),
+    ],
+)
+def test_length_of_the_sparsify_schedule(growth, interval, maximum, hold, grows):
+    schedule = SparsifySchedule(growth=growth, growth_interval=interval, maximum=maximum, hold_steps=hold)
+    assert schedule.growth_steps == grows
+    assert schedule.steps == grows + hold
+
+
+def test_the_default_sparsify_schedule_is_the_published_one():
+    schedule = SparsifySchedule()
+    assert (schedule.growth_steps, schedule.hold_steps) == (5_000, 14_000)
+
+
+def test_knobs_hold_every_value_but_places_and_loggers():
+    knobs = Config().knobs()
+    assert not {"store_dir", "runs_dir", "dry_run", "launcher", "tracking", "store"} & knobs.keys()
+    for name, value in DEFAULTS.items():
+        group, _, inner = name.partition(".")
+        if group in knobs and name not in ("task.sigma", "task.blur_frames"):  # which super-resolution does not read
+            assert (knobs[group][inner] if inner else knobs[group]) == value
+    assert json.loads(json.dumps(knobs)) == knobs
+
+
+@pytest.mark.parametrize(("values", "channel", "crop"), [
+    ({}, "y", 0),
+    ({"data.channel": "rgb", "data.crop": 4}, "rgb", 4),
+    ({"evaluate.protocol": "reds4"}, "rgb", 0),
+    ({"evaluate.protocol": "udm10", "data.crop": 8}, "y", 8),
+])  # fmt: skip
+def test_knobs_say_what_was_compared(values, channel, crop):
+    knobs = changed(values).knobs()
+    assert (knobs["data"]["channel"], knobs["data"]["crop"]) == (channel, crop)
+    assert knobs["evaluate"]["protocol"] == values.get("evaluate.protocol", "full")
+
+
+def test_stages_come_in_the_order_of_the_method():
+    assert STAGES == ("pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"method": MethodConfig("l1", sparsify=False)}, "method.sparsify=false"),
+        (
+            {"method": MethodConfig("lite", sparsify=False), "rsc": False, "target": "macs", "scope": "local"},
+            "method=lite, which ranks no units",
+        ),
+        ({"scope": "per_layer", "ratios": {"fusion": 0.5}}, "scope=per_layer"),
+        ({"target": "latency", "round_to": "auto"}, "target=latency"),
+        ({"order": "max"}, "order=max"),
+        ({"ratio": 0.0}, "ratio=0"),
+    ],
+)
+def test_rounds_that_cannot_be_are_refused(changes, reason):
+    validate(changed(**{**changes, "rounds": 1}))
+    message = refusal(changed(**changes, rounds=2))
+    assert message.startswith(f"rounds=2 does not go with {reason}")
+    assert message.endswith("use rounds=1")
+
+
+def test_a_random_ranking_has_rounds_whatever_its_idle_order():
+    validate(changed(rounds=2, score="random", order="max"))
+
+
+def test_rounds_are_counted_from_one():
+    assert refusal(changed(rounds=0)) == "rounds must be at least 1; got 0"

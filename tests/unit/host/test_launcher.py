@@ -1,0 +1,377 @@
+"""The launcher's decisions, without a process: threads, GPUs, which job may start, what becomes of a job."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hydra_plugins.vsrprune_launcher import engines, launcher
+from hydra_plugins.vsrprune_launcher.engines import Call, Submit
+from hydra_plugins.vsrprune_launcher.launcher import INTERRUPTED, REQUEUES, Sweep, SweepJob, training_threads
+from vsrprune.config.job import Config, LauncherConfig, validate
+from vsrprune.errors import UserError
+from vsrprune.host.failures import FailureCard, JobState
+from vsrprune.host.processes import PREEMPTED, STOP
+from vsrprune.jobs.planning import plan_job
+
+
+def changed(**knobs: Any) -> Config:
+    """A configuration with some values set; a dot in a name is written as two underscores."""
+    config = Config()
+    for name, value in knobs.items():
+        *groups, last = name.split("__")
+        owner: Any = config
+        for group in groups:
+            owner = getattr(owner, group)
+        assert hasattr(owner, last)
+        setattr(owner, last, value)
+    return config
+
+
+def refusal(**settings: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        validate(changed(**{f"launcher__{name}": value for name, value in settings.items()}))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Settings
+
+PATIENCE = 30
+BATCH_JOB = {"cores": 4, "memory": "16GB"}
+
+
+@pytest.mark.parametrize("name", ["nonsense", "", "joblib"])
+def test_an_unknown_launcher_is_refused_with_those_there_are(name: str) -> None:
+    expected = f"launcher.name must be one of local, dask, ray, slurm, pbs, sge; got {name!r}"
+    assert refusal(name=name) == expected
+
+
+@pytest.mark.parametrize(("name", "least"), [("jobs", 1), ("threads", 0)])
+def test_a_number_below_its_least_is_refused(name: str, least: int) -> None:
+    assert refusal(**{name: least - 1}) == f"launcher.{name} must be at least {least}; got {least - 1}"
+
+
+@pytest.mark.parametrize("name", ["local", "slurm", "pbs", "sge"])
+def test_an_address_is_refused_where_nothing_reads_it(name: str) -> None:
+    expected = f"launcher.address is given, but launcher={name} does not read it; use launcher=dask or ray"
+    assert refusal(name=name, address="tcp://host:8786", options=BATCH_JOB if name != "local" else None) == expected
+
+
+@pytest.mark.parametrize("name", ["local", "dask", "ray"])
+def test_options_are_refused_where_nothing_reads_them(name: str) -> None:
+    expected = f"launcher.options are given, but launcher={name} does not read them; use launcher=slurm, pbs, sge"
+    assert refusal(name=name, options=BATCH_JOB) == expected
+
+
+@pytest.mark.parametrize("name", ["slurm", "pbs", "sge"])
+@pytest.mark.parametrize("options", [None, {}, {"memory": "16GB"}, {"cores": 4}], ids=str)
+def test_a_batch_system_needs_the_size_of_a_job(name: str, options: dict[str, Any] | None) -> None:
+    expected = f"launcher={name} needs launcher.options.cores and launcher.options.memory of one job"
+    assert refusal(name=name, options=options) == expected
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"name": "local", "jobs": 8, "threads": 2},
+        {"name": "dask"},
+        {"name": "dask", "address": "tcp://host:8786"},
+        {"name": "ray", "address": "auto"},
+        *({"name": name, "options": {**BATCH_JOB, "queue": "gpu"}} for name in ("slurm", "pbs", "sge")),
+    ],
+    ids=str,
+)
+def test_right_settings_are_accepted(settings: dict[str, Any]) -> None:
+    config = changed(**{f"launcher__{name}": value for name, value in settings.items()})
+    validate(config)
+    assert config.launcher == LauncherConfig(**settings)
+
+
+# Threads
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets how many cores this process may use."""
+    return lambda number: monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(number)), raising=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "threads"),
+    [
+        ({}, 0),
+        ({"jobs": 2}, 4),
+        ({"jobs": 3}, 2),
+        ({"jobs": 8}, 1),
+        ({"jobs": 20}, 1),
+        ({"name": "dask", "jobs": 2}, 4),
+        ({"name": "ray", "jobs": 4}, 2),
+        ({"jobs": 2, "threads": 7}, 7),
+        ({"name": "dask", "address": "tcp://host:8786", "jobs": 2}, 0),
+        ({"name": "dask", "address": "tcp://host:8786", "threads": 3}, 3),
+        ({"name": "slurm", "jobs": 2, "options": {**BATCH_JOB, "cores": 16}}, 16),
+        ({"name": "slurm", "jobs": 2, "options": {**BATCH_JOB, "cores": 16}, "threads": 5}, 5),
+    ],
+    ids=str,
+)
+def test_threads_of_a_job(cores: Callable[[int], None], settings: dict[str, Any], threads: int) -> None:
+    cores(8)
+    config = changed(**{f"launcher__{name}": value for name, value in settings.items()})
+    validate(config)
+    assert training_threads(config) == threads
+
+
+def test_threads_where_the_system_does_not_say_what_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert training_threads(changed(launcher__jobs=2)) == 3
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert training_threads(changed(launcher__jobs=2)) == 1
+
+
+# GPUs
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus", "slots", "expected"),
+    [
+        ("0,1,2,3", 1, 4, ["0", "1", "2", "3"]),
+        ("0,1,2,3", 2, 2, ["0,1", "2,3"]),
+        ("5,3", 1, 2, ["5", "3"]),
+        ("GPU-a,GPU-b", 1, 2, ["GPU-a", "GPU-b"]),
+        ("0,1,2", 1, 2, ["0", "1"]),
+    ],
+)
+def test_each_slot_has_gpus_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, visible: str, gpus: int, slots: int, expected: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    given = [engines._gpus_of_slot(slot, gpus, slots) for slot in range(slots)]
+    assert given == [{"CUDA_VISIBLE_DEVICES": ids} for ids in expected]
+
+
+@pytest.mark.parametrize(("visible", "gpus", "slots"), [("0,1,2", 2, 2), ("0", 1, 2), ("", 1, 2), ("0,1", 2, 1)])
+def test_one_slot_or_too_few_gpus_are_left_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, visible: str, gpus: int, slots: int
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [engines._gpus_of_slot(slot, gpus, slots) for slot in range(slots)] == [{}] * slots
+
+
+@pytest.mark.parametrize(("visible", "ids"), [("", []), ("0", ["0"]), ("2,0", ["2", "0"]), ("1,", ["1"])])
+def test_visible_gpus_are_those_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, visible: str, ids: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert engines._visible_gpus() == ids
+
+
+@pytest.mark.parametrize(
+    ("script", "ids"), [("echo 0; echo 1", ["0", "1"]), ("echo no driver; exit 9", []), (None, [])], ids=str
+)
+def test_without_the_environment_the_driver_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, ids: list[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if script is not None:
+        command = tmp_path / "nvidia-smi"
+        command.write_text(f"#!/bin/sh\n{script}\n")
+        command.chmod(0o755)
+    assert engines._visible_gpus() == ids
+
+
+# Which job may start
+
+BEFORE_SELECT = ("pretrain", "reference", "score")
+
+
+def sweep_job(folder: Path, name: str, **knobs: Any) -> SweepJob:
+    config = changed(store_dir=str(folder / "store"), tracking__mode="none", **knobs)
+    return SweepJob(name, name, plan_job(config), folder / "runs" / name, ["python", "src/run.py", name])
+
+
+def publish(folder: Path, item: SweepJob, *names: str) -> None:
+    for name in names:
+        target = folder / "store" / name / item.job.stage(name).key
+        target.mkdir(parents=True)
+        (target / "manifest.json").touch()
+
+
+def running(item: SweepJob, *others: SweepJob) -> Sweep:
+    """A sweep in which the first job runs."""
+    sweep = Sweep([item, *others], threads=1)
+    sweep._running[Future()] = item
+    return sweep
+
+
+def test_a_job_is_ready_when_nothing_runs(tmp_path: Path) -> None:
+    first = sweep_job(tmp_path, "first")
+    assert Sweep([first], threads=1)._is_ready(first)
+
+
+def test_a_job_waits_until_its_next_stage_is_published_or_its_own(tmp_path: Path) -> None:
+    first, second = sweep_job(tmp_path, "first", ratio=0.3), sweep_job(tmp_path, "second", ratio=0.5)
+    sweep = running(first, second)
+    for name in BEFORE_SELECT:
+        assert not sweep._is_ready(second)
+        publish(tmp_path, first, name)
+    assert sweep._is_ready(second)
+
+
+def test_a_job_waits_for_a_stage_that_a_running_one_is_only_about_to_make(tmp_path: Path) -> None:
+    """The first makes the reference, and the scores after it; the second needs no reference."""
+    first, second = sweep_job(tmp_path, "first"), sweep_job(tmp_path, "second", until="score")
+    publish(tmp_path, first, "pretrain")
+    assert not running(first, second)._is_ready(second)
+
+
+def test_a_job_with_its_own_first_stage_does_not_wait(tmp_path: Path) -> None:
+    first, second = sweep_job(tmp_path, "first"), sweep_job(tmp_path, "second", pretrain_seed=1)
+    assert running(first, second)._is_ready(second)
+
+
+def test_a_job_waits_for_every_running_one(tmp_path: Path) -> None:
+    first = sweep_job(tmp_path, "first")
+    second, third = (sweep_job(tmp_path, name, pretrain_seed=1, seed=seed) for seed, name in enumerate(["b", "c"]))
+    sweep = running(first, second, third)
+    assert sweep._is_ready(third)
+    sweep._running[Future()] = second
+    assert not sweep._is_ready(third)
+
+
+def test_a_job_that_misses_nothing_is_ready(tmp_path: Path) -> None:
+    first, second = sweep_job(tmp_path, "first"), sweep_job(tmp_path, "second", until="score")
+    publish(tmp_path, second, "pretrain", "score")
+    assert running(first, second)._is_ready(second)
+
+
+# What becomes of a job
+
+
+class Engine:
+    """Gives each call the next of the scripted ends of its job: an exit code, or an exception of its worker."""
+
+    sweep: Sweep  # that it works for
+
+    def __init__(self, **ends: list[int | Exception]) -> None:
+        self.ends = ends
+        self.calls: list[str] = []
+
+    @contextlib.contextmanager
+    def __call__(self, settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
+        yield self.submit
+
+    def submit(self, call: Call) -> Future[int]:
+        name = call.folder.name
+        self.calls.append(name)
+        future: Future[int] = Future()
+        end = self.ends[name].pop(0)
+        if isinstance(end, Exception):
+            future.set_exception(end)
+        else:
+            future.set_result(end)
+        return future
+
+
+@pytest.fixture
+def run_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Engine], Sweep]:
+    """Runs a sweep of the engine's jobs, one at a time, and leaves its outcomes in `_outcomes`."""
+
+    def run(engine: Engine) -> Sweep:
+        monkeypatch.setitem(launcher.ENGINES, "dask", engine)
+        knobs = {"launcher__name": "dask", "launcher__jobs": 1}
+        sweep = Sweep([sweep_job(tmp_path, name, seed=seed, **knobs) for seed, name in enumerate(engine.ends)], 1)
+        engine.sweep = sweep
+        sweep._outcomes = sweep.run()
+        return sweep
+
+    return run
+
+
+def test_every_job_is_run_whatever_became_of_those_before(tmp_path: Path, run_sweep: Callable[[Engine], Sweep]) -> None:
+    engine = Engine(good=[0], bad=[2], killed=[-signal.SIGKILL], lost=[RuntimeError("no worker")], last=[0])
+    sweep = run_sweep(engine)
+    ends = {"good": "done", "bad": "failed", "killed": "failed", "lost": "failed", "last": "done"}
+    assert sweep._outcomes == ends
+    assert engine.calls == list(ends)
+    assert sweep.stopped_by == 0
+    cards = {name: FailureCard.load(tmp_path / "runs" / name) for name in ends}
+    assert {name: card and card.cause for name, card in cards.items()} == {
+        "good": None,
+        "bad": "ended with exit code 2",
+        "killed": "killed (SIGKILL), usually for want of memory",
+        "lost": "its worker was lost (RuntimeError)",
+        "last": None,
+    }
+    assert cards["lost"].command == "python src/run.py lost"
+
+
+def test_a_card_says_how_far_a_killed_job_was(tmp_path: Path, run_sweep: Callable[[Engine], Sweep]) -> None:
+    JobState(tmp_path / "runs" / "killed").stage("sparsify")
+    run_sweep(Engine(killed=[-signal.SIGKILL]))
+    assert FailureCard.load(tmp_path / "runs" / "killed").stage == "sparsify"
+
+
+def test_a_job_that_its_machine_stops_is_queued_again_behind_the_others(run_sweep: Callable[[Engine], Sweep]) -> None:
+    engine = Engine(moved=[PREEMPTED] * REQUEUES + [0], other=[0])
+    assert run_sweep(engine)._outcomes == {"moved": "done", "other": "done"}
+    assert engine.calls == ["moved", "other"] + ["moved"] * REQUEUES
+
+
+def test_a_job_that_its_machine_stops_for_ever_fails(tmp_path: Path, run_sweep: Callable[[Engine], Sweep]) -> None:
+    engine = Engine(moved=[PREEMPTED] * (REQUEUES + 1))
+    assert run_sweep(engine)._outcomes == {"moved": "failed"}
+    assert FailureCard.load(tmp_path / "runs" / "moved").cause == f"ended with exit code {PREEMPTED}"
+
+
+class Interrupted(Engine):
+    """Its first job runs until the sweep, which is sent a signal meanwhile, asks it to stop."""
+
+    def __init__(self, number: int, **ends: list[int | Exception]) -> None:
+        super().__init__(**ends)
+        self._number = number
+
+    def submit(self, call: Call) -> Future[int]:
+        self.calls.append(call.folder.name)
+        future: Future[int] = Future()
+        future.set_running_or_notify_cancel()
+        threading.Thread(target=self._run, args=(call, future)).start()
+        return future
+
+    def _run(self, call: Call, future: Future[int]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not self.sweep._running and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(os.getpid(), self._number)
+        while not (call.folder / STOP).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        future.set_result(PREEMPTED if (call.folder / STOP).exists() else 0)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, PREEMPTED), (signal.SIGINT, INTERRUPTED)])
+def test_a_signal_asks_the_running_job_to_stop_and_starts_nothing_more(
+    tmp_path: Path, run_sweep: Callable[[Engine], Sweep], number: int, code: int
+) -> None:
+    engine = Interrupted(number, first=[], second=[])
+    sweep = run_sweep(engine)
+    assert engine.calls == ["first"]
+    assert sweep._outcomes == {"first": "stopped", "second": "stopped"}
+    assert sweep.stopped_by == code
+    assert not any(tmp_path.glob("runs/*/failure.json"))
+
+
+def test_the_handlers_of_signals_are_put_back(run_sweep: Callable[[Engine], Sweep]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    run_sweep(Engine(good=[0]))
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,127 @@
+"""What the store holds, whether it is sound, and what may go."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from vsrprune.errors import UserError
+from vsrprune.jobs.housekeeping import (
+    clean_store,
+    entries,
+    estimated_cost,
+    keep_house,
+    list_store,
+    readable_size,
+    readable_time,
+    verify_store,
+)
+from vsrprune.jobs.keys import StagePlan
+from vsrprune.store.lease import Lease, try_acquire
+from vsrprune.store.store import Store
+
+TRAINING = {"batch": 2, "frames": 3, "patch": 8, "schedule": {"steps": 10}}
+
+
+def make(folder: Path, work: Path) -> None:
+    (folder / "weights").write_bytes(b"x" * 5000)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "store", lambda text: None)
+    for stage, key in (("pretrain", "a" * 16), ("finetune", "b" * 16), ("finetune", "c" * 16)):
+        store.produce(stage, key, TRAINING, make)
+    (tmp_path / "runs" / "sweep" / "job").mkdir(parents=True)
+    result = {"stages": {"pretrain": "a" * 16, "finetune": "b" * 16}}
+    (tmp_path / "runs" / "sweep" / "job" / "result.json").write_text(json.dumps(result))
+    return store
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=100)
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def keys(store: Store) -> list[str]:
+    return [entry.key[0] for entry in entries(store)]
+
+
+def test_list_shows_every_artifact_and_what_needs_it(store: Store, tmp_path: Path, console: Console) -> None:
+    list_store(store, tmp_path / "runs", console)
+    lines = [line for line in printed(console).splitlines() if "KB" in line]
+    assert len(lines) == 4
+    assert [("by a result" in line) for line in lines[:3]] == [True, True, False]
+    assert "3 artifacts" in lines[3]
+
+
+def test_clean_shows_first_and_deletes_only_when_told(store: Store, tmp_path: Path, console: Console) -> None:
+    clean_store(store, tmp_path / "runs", False, console)
+    assert "Nothing was deleted" in printed(console)
+    assert keys(store) == ["a", "b", "c"]
+    clean_store(store, tmp_path / "runs", True, console)
+    assert keys(store) == ["a", "b"]
+    assert "1 folders deleted" in printed(console)
+
+
+def test_clean_takes_abandoned_work(store: Store, tmp_path: Path, console: Console) -> None:
+    (store.root / "unfinished" / "pretrain-dead" / "token").mkdir(parents=True)
+    clean_store(store, tmp_path / "runs", True, console)
+    assert list((store.root / "unfinished").iterdir()) == []
+
+
+def test_clean_refuses_while_a_stage_is_computed(store: Store, tmp_path: Path, console: Console) -> None:
+    """A job under way has no result yet, so nothing tells which artifacts it needs."""
+    held = try_acquire(store.root / "leases" / "pretrain-alive.json", 60)
+    assert isinstance(held, Lease)
+    with held, pytest.raises(UserError, match="pretrain-alive is being computed right now"):
+        clean_store(store, tmp_path / "runs", True, console)
+    assert keys(store) == ["a", "b", "c"]
+
+
+def test_clean_refuses_a_folder_without_results(store: Store, tmp_path: Path, console: Console) -> None:
+    with pytest.raises(UserError, match="holds no result"):
+        clean_store(store, tmp_path / "mistyped", True, console)
+    assert keys(store) == ["a", "b", "c"]
+
+
+def test_verify_finds_a_flipped_bit(store: Store, console: Console) -> None:
+    assert verify_store(store, console)
+    weights = store.root / "finetune" / ("b" * 16) / "weights"
+    weights.write_bytes(b"y" + weights.read_bytes()[1:])
+    assert not verify_store(store, console)
+    assert "3 artifacts checked, 1 damaged" in printed(console)
+
+
+@pytest.mark.parametrize(("action", "word"), [("list", "needed"), ("verify", "checked"), ("clean", "Nothing was")])
+def test_every_action_does_its_own(action: str, word: str, store: Store, tmp_path: Path, console: Console) -> None:
+    assert keep_house(action, store, tmp_path / "runs", False, console)
+    assert word in printed(console)
+
+
+def test_estimates_scale_with_steps_and_pixels(store: Store) -> None:
+    for manifest in (store.root / "pretrain").glob("*/manifest.json"):
+        values = json.loads(manifest.read_text())
+        manifest.write_text(json.dumps({**values, "seconds": 5.0}))
+    twice = {**TRAINING, "schedule": {"steps": 20}}
+    larger = {**TRAINING, "patch": 16}
+    plans = [StagePlan("pretrain", "x", settings) for settings in (TRAINING, twice, larger)]
+    assert estimated_cost(store, plans) == (pytest.approx(5 + 10 + 20), 3 * 5000)
+    assert estimated_cost(store, [StagePlan("evaluate", "x", {})]) is None
+    assert estimated_cost(store, []) == (0, 0)
+
+
+def test_numbers_are_readable() -> None:
+    assert [readable_size(size) for size in (0, 999, 1500, 2.5e6, 3e9, 4e12)] == [
+        "0 B", "999 B", "1.5 KB", "2.5 MB", "3.0 GB", "4.0 TB",
+    ]  # fmt: skip
+    assert [readable_time(seconds) for seconds in (5, 90, 7200, 200_000)] == ["5 s", "2 min", "2 h", "2 d"]

@@ -1,0 +1,471 @@
+"""Planning refuses what cannot work before anything runs, and neither plans nor tables cost an import of torch."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vsrprune.config.job import Config, TaskConfig
+from vsrprune.data.demo_photos import TRAIN_PHOTOS, VAL_PHOTOS
+from vsrprune.data.sources import photos_identity
+from vsrprune.errors import UserError
+from vsrprune.jobs.collect import collect, read_measured
+from vsrprune.jobs.planning import config_warnings, is_finished, model_arguments, plan_job
+from vsrprune.results.result import MEASURED, METRICS, Result
+from vsrprune.store.atomic import write_json
+from vsrprune.store.store import Store, content_key
+
+
+def changed(**knobs):
+    """A configuration with some values set; a dot in a name is written as two underscores."""
+    config = Config()
+    for name, value in knobs.items():
+        *groups, last = name.split("__")
+        owner = config
+        for group in groups:
+            owner = getattr(owner, group)
+        assert hasattr(owner, last)
+        setattr(owner, last, value)
+    return config
+
+
+def refusal(**knobs):
+    with pytest.raises(UserError) as caught:
+        plan_job(changed(**knobs))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def write_clips(folder, *names):
+    for seed, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        pixels = np.random.default_rng(seed).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name / "0000.png")
+
+
+def test_the_default_job_is_planned_from_the_demo_data():
+    job = plan_job(Config())
+    assert job.sources is None
+    assert job.arguments.scale == 4
+    assert [stage.stage for stage in job.stages][-1] == "measure"
+    assert job.stage("select").settings["ratio"] == 0.5
+    assert job.has("sparsify")
+    assert not plan_job(changed(method__sparsify=False)).has("sparsify")
+    assert {group.kind for group in job.layout.groups} == {
+        "input",
+        "middle",
+        "output",
+        "fusion",
+        "shuffle",
+        "reconstruction",
+    }
+
+
+def test_planning_is_deterministic():
+    assert plan_job(Config()).stages == plan_job(Config()).stages
+
+
+def test_the_layout_follows_the_residual_rule():
+    kinds = {
+        rule: {group.kind for group in plan_job(changed(rsc=False, residual=rule)).layout.groups}
+        for rule in ("aligned", "inner")
+    }
+    assert "stream" in kinds["aligned"]
+    assert not {"stream", "input", "output"} & kinds["inner"]
+
+
+def test_the_network_gets_every_argument_of_the_model():
+    arguments = model_arguments(changed(model__channels=24, model__upscale_factors=[3], model__slope=0.0).model)
+    assert (arguments.channels, arguments.upscale_factors, arguments.slope) == (24, (3,), 0.0)
+    assert arguments.scale == 3
+
+
+# What cannot work
+
+
+def test_wrong_values_are_refused_before_anything_else():
+    assert refusal(order="up", data__name="folder").startswith("order must be one of min, max")
+    assert refusal(model__flow_kernel=4) == "model.flow_kernel must be odd; got 4"
+
+
+UNREACHABLE = [
+    {"ratio": 0.99},
+    {"ratio": 0.8, "min_kept": 4},
+    {"ratio": 0.6, "round_to": 8},
+    {"ratio": 0.9, "scope": "local", "min_kept": 3},
+    {"ratio": 0.999, "target": "macs"},
+    {"ratio": 0.98, "target": "macs", "rsc": False, "residual": "inner"},
+]
+
+
+@pytest.mark.parametrize("knobs", UNREACHABLE, ids=str)
+def test_an_unreachable_ratio_is_refused_and_the_named_one_is_reachable(knobs):
+    message = refusal(**knobs)
+    assert message.startswith(f"ratio={knobs['ratio']}")
+    found = re.search(r"the largest reachable ratio (?:there )?is ([0-9.]+)$", message)
+    reachable = float(found[1])
+    assert 0 < reachable < knobs["ratio"]
+    plan_job(changed(**{**knobs, "ratio": reachable}))
+
+
+def test_limits_that_leave_nothing_to_cut_are_refused():
+    assert refusal(min_kept=17).startswith("min_kept=17 is more than the 16 channels of ")
+    assert refusal(round_to=16).startswith("round_to=16 leaves nothing to cut in layers of 16 channels")
+
+
+def test_an_unknown_layer_in_ratios_is_refused():
+    message = refusal(scope="per_layer", ratios={"fusion": 0.5, "fusion9": 0.5})
+    assert message.startswith("ratios names the unknown layer 'fusion9'; this network has ")
+    assert "backward_trunk.blocks.0.conv1" in message
+
+
+def test_a_layer_of_another_rule_is_unknown():
+    ratios = {"backward_trunk.blocks.0.conv2": 0.5}
+    plan_job(changed(scope="per_layer", ratios=dict(ratios)))
+    assert "unknown layer" in refusal(scope="per_layer", ratios=dict(ratios), rsc=False, residual="inner")
+
+
+@pytest.mark.parametrize("value", [1.0, -0.5, 17, 0, "half", True, None])
+def test_a_wrong_ratio_of_a_layer_is_refused_by_name(value):
+    assert refusal(scope="per_layer", ratios={"fusion": value}).startswith("ratios[fusion]")
+
+
+def test_a_missing_data_folder_is_refused_by_name(tmp_path):
+    missing = str(tmp_path / "clips")
+    message = refusal(data__name="folder", data__path=missing, store_dir=str(tmp_path))
+    assert message == f"data.path must be a folder of videos or of folders of PNG frames; got {missing!r}"
+    assert "data.path must be a folder" in refusal(data__name="folder")
+
+
+def test_unknown_clips_are_refused(tmp_path):
+    write_clips(tmp_path / "clips", "walk", "run")
+    knobs = {"data__name": "folder", "data__path": str(tmp_path / "clips"), "store_dir": str(tmp_path / "store")}
+    assert refusal(**knobs, data__val=["fly"]) == "data.val names the unknown clip 'fly'; there are: run, walk"
+
+
+# Data and files in the keys
+
+
+def folder_job(clips, store, **knobs):
+    return plan_job(
+        changed(data__name="folder", data__path=str(clips), store_dir=str(store), schedule__name="short", **knobs)
+    )
+
+
+def keys_of(job):
+    return {stage.stage: stage.key for stage in job.stages}
+
+
+def test_clips_of_a_folder_are_split_and_hashed(tmp_path):
+    write_clips(tmp_path / "clips", "fly", "run", "walk")
+    job = folder_job(tmp_path / "clips", tmp_path / "store", data__val=["run"])
+    assert [clip.name for clip in job.sources.train] == ["fly", "walk"]
+    assert [clip.name for clip in job.sources.val] == ["run"]
+    shutil.copytree(tmp_path / "clips", tmp_path / "copy")
+    moved = folder_job(tmp_path / "copy", tmp_path / "other", data__val=["run"])
+    assert keys_of(moved) == keys_of(job)
+    write_clips(tmp_path / "clips", "zoo")
+    assert keys_of(folder_job(tmp_path / "clips", tmp_path / "store", data__val=["run"])) != keys_of(job)
+
+
+def test_a_store_in_the_home_folder_is_found(tmp_path, monkeypatch):
+    write_clips(tmp_path / "clips", "run", "walk")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder_job(tmp_path / "clips", "~/store")
+    assert list((tmp_path / "work").iterdir()) == []
+    assert len(list((tmp_path / "home" / "store").iterdir())) == 1
+
+
+def test_the_held_out_clips_do_not_change_what_is_trained(tmp_path):
+    write_clips(tmp_path / "clips", "fly", "run", "walk")
+    one, two = (
+        keys_of(folder_job(tmp_path / "clips", tmp_path / "store", data__train=["fly"], data__val=[name]))
+        for name in ("run", "walk")
+    )
+    assert one["pretrain"] == two["pretrain"]
+    assert one["sparsify"] == two["sparsify"]
+    assert one["reference"] != two["reference"]
+
+
+@pytest.mark.parametrize("knobs", [
+    {"data__max_frames": 7}, {"data__halve": True}, {"model__upscale_factors": [2]}, {"data__degradation": "bd_duf"},
+])  # fmt: skip
+def test_how_clips_are_read_changes_the_keys(tmp_path, knobs):
+    write_clips(tmp_path / "clips", "run", "walk")
+    before, after = (keys_of(folder_job(tmp_path / "clips", tmp_path / "store", **extra)) for extra in ({}, knobs))
+    assert before["pretrain"] != after["pretrain"]
+    assert before["reference"] != after["reference"]
+
+
+@pytest.mark.parametrize("knob", ["data__demo_seed", "data__demo_frames", "data__demo_train_per_photo"])
+def test_how_demo_clips_are_made_changes_the_keys(knob):
+    assert keys_of(plan_job(changed(**{knob: 13})))["pretrain"] != keys_of(plan_job(Config()))["pretrain"]
+
+
+def test_every_degradation_of_the_demo_has_keys_of_its_own():
+    names = ("bicubic", "bicubic_uint8_passes", "bd_basicvsr", "bd_duf")
+    keys = [keys_of(plan_job(changed(data__degradation=name))) for name in names]
+    for stage in ("pretrain", "reference"):
+        assert len({of_job[stage] for of_job in keys}) == 4
+    assert keys[0] == keys_of(plan_job(Config()))
+
+
+def test_super_resolution_keeps_the_keys_it_had_before_there_were_tasks():
+    stages = {stage.stage: stage for stage in plan_job(Config()).stages}
+    common = {"demo": 0, "frames": 10, "scale": 4}
+    assert stages["pretrain"].settings["clips"] == content_key(
+        {**common, "photos": photos_identity(TRAIN_PHOTOS), "clips": 4}
+    )
+    assert stages["reference"].settings["clips"] == content_key(
+        {**common, "photos": photos_identity(VAL_PHOTOS), "clips": 2}
+    )
+    assert not any("task" in stage.settings for stage in stages.values())
+
+
+RESTORATION = [{"name": "denoise"}, {"name": "denoise", "sigma": 10.0}, {"name": "deblur"},
+               {"name": "deblur", "blur_frames": 3}]  # fmt: skip
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_every_task_and_option_has_keys_of_its_own(tmp_path, on_disk):
+    write_clips(tmp_path / "clips", "run", "walk")
+    common = {"data__name": "folder", "data__path": str(tmp_path / "clips"), "store_dir": str(tmp_path)}
+    keys = [
+        keys_of(plan_job(changed(model__upscale_factors=[], task=TaskConfig(**task), **(common if on_disk else {}))))
+        for task in RESTORATION
+    ]
+    for stage in ("pretrain", "reference", "prune"):
+        assert len({of_job[stage] for of_job in keys}) == len(RESTORATION)
+    assert len({of_job["measure"] for of_job in keys}) == len(RESTORATION)  # which follows from the plan
+
+
+def test_a_network_without_shuffle_groups_is_named():
+    config = changed(model__upscale_factors=[], task=TaskConfig("deblur"))
+    assert config_warnings(config) == [
+        "task=deblur works at scale 1: the network has no pixel shuffles, so there are no shuffle groups to prune"
+    ]
+    assert "shuffle" not in {group.kind for group in plan_job(config).layout.groups}
+
+
+def test_more_held_out_demo_clips_change_the_evaluation_alone():
+    before, after = keys_of(plan_job(Config())), keys_of(plan_job(changed(data__demo_val_per_photo=5)))
+    assert before["sparsify"] == after["sparsify"]
+    assert before["reference"] != after["reference"]
+
+
+def test_a_pretrained_file_counts_by_its_content(tmp_path):
+    for name, content in (("one", b"weights"), ("two", b"weights"), ("three", b"others")):
+        (tmp_path / f"{name}.pth").write_bytes(content)
+    for knob in ("pretrained", "pretrained_flow"):
+        one, two, three = (
+            keys_of(plan_job(changed(**{knob: str(tmp_path / f"{n}.pth")}))) for n in ("one", "two", "three")
+        )
+        assert one == two
+        assert not set(one.values()) & set(three.values())
+        assert one["pretrain"] != keys_of(plan_job(Config()))["pretrain"]
+
+
+def test_the_demo_schedule_warns_with_other_data():
+    assert config_warnings(Config()) == []
+    (warning,) = config_warnings(changed(data__name="folder"))
+    assert "schedule=demo with data=folder" in warning
+    assert config_warnings(changed(data__name="folder", schedule__name="short")) == []
+
+
+@pytest.mark.parametrize(("protocol", "degradation", "published"), [
+    ("udm10", "bicubic", "bd_basicvsr or bd_duf"),
+    ("reds4", "bd_duf", "bicubic or bicubic_uint8_passes"),
+])  # fmt: skip
+def test_a_degradation_that_a_protocol_is_not_published_with_is_said(protocol, degradation, published):
+    given = {"evaluate__protocol": protocol, "data__degradation": degradation}
+    assert config_warnings(changed(**given)) == [
+        f"evaluate.protocol={protocol} with data.degradation={degradation}: published numbers on this set are of"
+        f" {published}"
+    ]
+    assert config_warnings(changed(evaluate__protocol="vid4", data__degradation=degradation)) == []
+
+
+# Collecting
+
+QUALITY = {"psnr": 30.5, "ssim": 0.9, "clips": {}, "frames": {}}
+COST = {"parameters": 9, "parameters_with_flow": 10, "macs": 8, "macs_with_flow": 9, "size": [180, 320]}
+
+
+def artifact_files(job, max_cut=0.01):
+    """What the stages of `job` would leave, with made-up numbers."""
+    groups = {group.name: {"size": group.size, "kept": [0, 1]} for group in job.layout.groups}
+    budget = {"target": "units", "dense": 10, "wanted": 5, "reached": 5, "deviation": 0.0}
+    return {
+        "pretrain": {METRICS: {"stage": "pretrain", "step": 9, "loss": 0.5}},
+        "reference": {
+            "reference.json": {
+                "bicubic": QUALITY,
+                "dense": QUALITY,
+                "cost": COST,
+                "notes": ["clip a: cropped"],
+                "crops": [{"clip": "a", "frame": 1, "y": 0, "x": 4, "side": 8}],
+            }
+        },
+        "score": {"scores.json": {"fusion": [0.5]}},
+        "select": {"selection.json": {"plan": {"rule": "rsc", "groups": groups}, "budget": budget}},
+        "sparsify": {"gates.json": {"max_cut": max_cut, "mean_cut": 0.001}},
+        "prune": {"prune.json": {"before_cut": QUALITY, "after_cut": QUALITY, "equivalence": {"float64": 0.0}}},
+        "finetune": {METRICS: {"stage": "finetune", "step": 9, "loss": 0.25}},
+        "evaluate": {
+            "evaluation.json": {"finetuned": {**QUALITY, "psnr": 31.5}, "hidden_error": {}, "cost": {**COST, "macs": 2}}
+        },
+        "measure": {"measured.json": {"threads": 2}},
+    }
+
+
+def publish(job, store, **options):
+    files = artifact_files(job, **options)
+    for stage in job.stages:
+
+        def make(folder, work, stage=stage.stage):
+            for name, value in files[stage].items():
+                if name == METRICS:
+                    (folder / name).write_text(json.dumps(value) + "\n")
+                else:
+                    write_json(folder / name, value)
+            if stage in ("reference", "evaluate"):
+                (folder / "crops").mkdir()
+                (folder / "crops" / f"{stage}.png").write_bytes(b"a picture")
+
+        store.produce(stage.stage, stage.key, stage.settings, make)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store", lambda text: None)
+
+
+def test_a_job_is_finished_when_its_last_stage_is_published(store):
+    job = plan_job(Config())
+    assert not is_finished(job, store)
+    assert is_finished(plan_job(changed(until="pretrain")), store) is False
+    publish(job, store)
+    assert is_finished(job, store)
+    assert not is_finished(plan_job(changed(ratio=0.3)), store)
+    assert is_finished(plan_job(changed(until="prune")), store)
+
+
+def test_collecting_writes_the_files_of_a_finished_job(store, tmp_path):
+    job, folder = plan_job(Config()), tmp_path / "run"
+    publish(job, store)
+    result = collect(job, store, folder)
+    assert Result.load(folder) == result
+    assert result.quality["finetuned"].psnr == 31.5
+    assert result.macs_kept == 0.25
+    assert [layer.name for layer in result.layers] == [group.name for group in job.layout.groups]
+    assert {(layer.kept, layer.total) for layer in result.layers} == {(2, 16)}
+    assert result.stages == keys_of(job)
+    assert result.notes == ["clip a: cropped"]
+    measured = read_measured(folder)
+    assert measured["threads"] == 2
+    assert list(measured["stage_seconds"]) == [stage.stage for stage in job.stages]
+    rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    assert [row["stage"] for row in rows] == ["pretrain", "finetune"]
+    assert sorted(path.name for path in (folder / "crops").iterdir()) == [
+        "evaluate.png",
+        "places.json",
+        "reference.png",
+    ]
+
+
+def test_gates_far_from_zero_at_the_cut_are_noted(store, tmp_path):
+    job = plan_job(Config())
+    publish(job, store, max_cut=0.3)
+    notes = collect(job, store, tmp_path / "run").notes
+    assert any("max |gamma| over the cut units was 0.300" in note for note in notes)
+
+
+def test_a_one_shot_job_has_no_gates(store, tmp_path):
+    job = plan_job(changed(method__sparsify=False))
+    publish(job, store)
+    assert collect(job, store, tmp_path / "run").gates == {}
+
+
+def test_a_job_that_stops_early_leaves_its_curves_alone(store, tmp_path):
+    publish(plan_job(Config()), store)
+    assert collect(plan_job(changed(until="finetune")), store, tmp_path / "run") is None
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [METRICS]
+
+
+def test_nothing_is_collected_while_a_stage_is_missing_or_damaged(store, tmp_path):
+    job = plan_job(Config())
+    assert collect(job, store, tmp_path / "run") is None
+    publish(job, store)
+    scores = store.find("score", job.stage("score").key).path("scores.json")
+    scores.write_text(scores.read_text().replace("5", "6"))
+    assert collect(job, store, tmp_path / "run") is None
+    assert not (tmp_path / "run").exists()
+    assert not is_finished(job, store)
+
+
+def test_a_folder_without_measurements_is_named(tmp_path):
+    with pytest.raises(UserError, match=rf"no {MEASURED} in ") as caught:
+        read_measured(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+# Imports
+
+PLAN = """
+import sys
+import vsrprune.jobs, vsrprune.runner, vsrprune.sweep_table
+from vsrprune.config import Config
+from vsrprune.store import Store
+from pathlib import Path
+from rich.console import Console
+
+config = Config()
+job = vsrprune.jobs.planning.plan_job(config)
+config = Config(data=type(config.data)(name="folder", path=sys.argv[1]), store_dir=sys.argv[2])
+folder_job = vsrprune.jobs.planning.plan_job(config)
+store = Store(Path(sys.argv[2]), print)
+assert not vsrprune.jobs.planning.is_finished(job, store)
+vsrprune.results.terminal.print_plan([("one", job), ("two", folder_job)], store, Console(width=200))
+heavy = {"torch", "pytorch_lightning", "lightning", "wandb", "skimage", "scipy", "pandas", "matplotlib", "av"}
+print("imported:", sorted(heavy & sys.modules.keys()))
+"""
+
+
+def test_planning_imports_no_torch_lightning_or_wandb(tmp_path):
+    write_clips(tmp_path / "clips", "run", "walk")
+    command = [sys.executable, "-c", PLAN, str(tmp_path / "clips"), str(tmp_path / "store")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "imported: []"
+    assert "2 jobs" in done.stdout
+
+
+FINISHED = """
+import sys
+from pathlib import Path
+import vsrprune.runner
+from vsrprune.config import Config
+from vsrprune.jobs import plan_job
+
+config = Config(store_dir=sys.argv[1])
+config.tracking.mode = "none"
+result = vsrprune.jobs.runner.run_job(plan_job(config), Path(sys.argv[2]), print)
+print(result.quality["finetuned"].psnr, sorted({"torch", "pytorch_lightning", "wandb"} & sys.modules.keys()))
+"""
+
+
+def test_a_finished_job_is_collected_without_torch(store, tmp_path):
+    publish(plan_job(Config()), store)
+    command = [sys.executable, "-c", FINISHED, str(tmp_path / "store"), str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["31.5 []"]
+    assert Path(tmp_path / "run" / "result.json").is_file()

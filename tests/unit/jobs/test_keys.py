@@ -1,0 +1,373 @@
+"""Which knob changes which stage: everything a result depends on, and nothing else."""
+
+from dataclasses import replace
+
+import pytest
+
+from vsrprune.config.job import STAGES, Config
+from vsrprune.jobs.keys import VERSIONS, DataIdentity, plan_stages
+from vsrprune.store.store import content_key
+
+DATA = DataIdentity(train="train clips", val="held-out clips")
+ALL = ["pretrain", "reference", "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure"]
+TUNED = {"finetune", "evaluate"}
+CUT = {"prune", *TUNED}
+REGULARISED = {"sparsify", *CUT}
+SELECTED = {"select", "measure", *REGULARISED}
+SCORED = {"score", *SELECTED}
+
+
+def configured(**knobs):
+    """A configuration with some values set; a dot in a name is written as two underscores."""
+    config = Config()
+    for name, value in knobs.items():
+        *groups, last = name.split("__")
+        owner = config
+        for group in groups:
+            owner = getattr(owner, group)
+        assert hasattr(owner, last)
+        setattr(owner, last, value)
+    return config
+
+
+def keys_of(data=DATA, pretrained_hash="", flow_hash="", **knobs):
+    return {stage.stage: stage.key for stage in plan_stages(configured(**knobs), data, pretrained_hash, flow_hash)}
+
+
+def changes(common=None, **knobs):
+    """The stages whose keys change when `knobs` are set on top of `common`."""
+    before, after = keys_of(**(common or {})), keys_of(**{**(common or {}), **knobs})
+    assert before.keys() == after.keys()
+    return {stage for stage in before if before[stage] != after[stage]}
+
+
+def test_the_stages_of_a_whole_job():
+    stages = plan_stages(Config(), DATA)
+    assert [stage.stage for stage in stages] == ALL
+    assert len({stage.key for stage in stages}) == len(ALL)
+
+
+def test_a_key_is_the_hash_of_the_stage_s_settings():
+    for stage in plan_stages(Config(), DATA):
+        assert stage.key == content_key(stage.settings)
+        assert stage.settings["stage"] == stage.stage
+        assert stage.settings["version"] == VERSIONS[stage.stage]
+
+
+def test_settings_name_the_stage_before():
+    settings = {stage.stage: stage.settings for stage in plan_stages(Config(), DATA)}
+    keys = keys_of()
+    parents = {stage: values.get("parent") for stage, values in settings.items()}
+    assert parents == {
+        "pretrain": None,
+        "reference": keys["pretrain"],
+        "score": keys["pretrain"],
+        "select": keys["score"],
+        "sparsify": keys["select"],
+        "prune": keys["sparsify"],
+        "finetune": keys["prune"],
+        "evaluate": keys["finetune"],
+        "measure": keys["select"],
+    }
+    assert settings["evaluate"]["reference"] == keys["reference"]
+
+
+@pytest.mark.parametrize("stage", ALL)
+def test_a_new_version_of_a_stage_changes_it_and_what_follows(monkeypatch, stage):
+    before = keys_of()
+    monkeypatch.setitem(VERSIONS, stage, VERSIONS[stage] + 1)
+    after = keys_of()
+    expected = {
+        "pretrain": set(ALL),
+        "reference": {"reference", "evaluate"},
+        "score": SCORED,
+        "select": SELECTED,
+        "sparsify": REGULARISED,
+        "prune": CUT,
+        "finetune": TUNED,
+        "evaluate": {"evaluate"},
+        "measure": {"measure"},
+    }
+    assert {name for name in before if before[name] != after[name]} == expected[stage]
+
+
+def test_a_plan_by_times_depends_on_the_device() -> None:
+    times = {"round_to": "auto"}
+    assert "timing" not in keys_of()
+    keys = keys_of(**times)
+    select = next(stage for stage in plan_stages(configured(**times), DATA) if stage.stage == "select")
+    assert select.settings["timing"] == keys["timing"]
+    other = keys_of(**times, evaluate__latency_size=[90, 160])
+    assert {name for name in keys if keys[name] != other[name]} == {"timing", *SELECTED}
+    assert keys_of(**times, ratio=0.3, score="gate", seed=3)["timing"] == keys["timing"]
+
+
+def test_milliseconds_replace_the_ratio() -> None:
+    asked = {"round_to": "auto", "target": "latency", "target_ms": 33.0}
+    assert keys_of(**asked, ratio=0.3) == keys_of(**asked, ratio=0.6)
+    assert keys_of(**asked)["select"] != keys_of(**{**asked, "target_ms": 40.0})["select"]
+
+
+# What each knob changes
+
+
+@pytest.mark.parametrize(
+    ("knobs", "stages"),
+    [
+        ({"rsc": False}, SCORED),
+        ({"score": "gate"}, SCORED),
+        ({"score": "random"}, SCORED),
+        ({"ratio": 0.3}, SELECTED),
+        ({"target": "macs"}, SELECTED),
+        ({"scope": "local"}, SELECTED),
+        ({"order": "max"}, SELECTED),
+        ({"min_kept": 2}, SELECTED),
+        ({"round_to": 8}, SELECTED),
+        ({"seed": 1}, REGULARISED),
+        ({"tf_weight": 0.0}, TUNED),
+        ({"tf_weight": 0.5}, TUNED),
+        ({"pretrain_seed": 1}, set(ALL)),
+        ({"model__channels": 24}, set(ALL)),
+        ({"model__slope": 0.0}, set(ALL)),
+        ({"model__bidirectional": False}, set(ALL)),
+        ({"schedule__batch": 8}, set(ALL)),
+        ({"schedule__patch": 32}, set(ALL)),
+        ({"schedule__frames": 7}, set(ALL)),
+        ({"trainer__precision": "bf16-mixed"}, set(ALL)),
+        ({"schedule__pretrain__steps": 7}, set(ALL)),
+        ({"schedule__sparsify__hold_steps": 7}, REGULARISED),
+        ({"schedule__sparsify__gate_lr": 0.5}, REGULARISED),
+        ({"schedule__finetune__lr": 0.5}, TUNED),
+        ({"schedule__finetune__train_flow": True}, TUNED),
+        ({"data__channel": "rgb"}, {"reference", *CUT}),
+        ({"data__crop": 4}, {"reference", *CUT}),
+        ({"evaluate__crops": 3}, {"reference", "evaluate"}),
+        ({"evaluate__temporal": False}, {"reference", "evaluate"}),
+        ({"evaluate__temporal_pairs": 0}, {"reference", "evaluate"}),
+        ({"evaluate__protocol": "reds4"}, {"reference", *CUT}),
+        ({"evaluate__protocol": "vimeo90k"}, {"reference", *CUT}),
+        ({"evaluate__protocol": "vid4"}, set()),  # compares as the defaults do
+        ({"evaluate__protocol": "udm10", "data__crop": 8}, {"reference", *CUT}),
+        ({"evaluate__latency_size": [90, 160]}, {"measure"}),
+        ({"evaluate__latency_frames": 9}, {"measure"}),
+        ({"evaluate__latency_repeats": 9}, {"measure"}),
+        ({"evaluate__precision": "bf16"}, {"measure"}),
+        ({"evaluate__compile": True}, {"measure"}),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_a_knob_changes_its_stage_and_what_follows(knobs, stages):
+    assert changes(**knobs) == stages
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"trainer__workers": 4},
+        {"trainer__checkpoint_frames": True},
+        {"trainer__name": "other"},
+        {"trainer__devices": 2},
+        {"store_dir": "elsewhere"},
+        {"runs_dir": "elsewhere"},
+        {"dry_run": True},
+        {"tracking__mode": "none"},
+        {"tracking__project": "other"},
+        {"tracking__entity": "other"},
+        {"tracking__group": "other"},
+        {"launcher__name": "other"},
+        {"schedule__name": "other"},
+        {"schedule__checkpoint_every": 7},
+        {"model__name": "other"},
+        {"method__name": "l1"},
+        {"data__name": "folder"},
+        {"data__path": "elsewhere"},
+        {"data__train": ["a"]},
+        {"data__split_seed": 3},
+    ],
+    ids=str,
+)
+def test_places_names_and_machinery_change_nothing(knobs):
+    assert changes(**knobs) == set()
+
+
+@pytest.mark.parametrize("knobs", [{"trainer__threads": 2}, {"trainer__accelerator": "auto"}], ids=str)
+def test_the_machine_changes_nothing_but_the_measured_times(knobs):
+    assert changes(**knobs) == {"measure"}
+
+
+def test_data_changes_what_reads_it():
+    assert changes(data=replace(DATA, train="others")) == set(ALL)
+    assert changes(data=replace(DATA, val="others")) == {"reference", *CUT}
+
+
+# Idle knobs
+
+
+def test_with_rsc_the_residual_rule_is_idle():
+    assert changes(residual="inner") == set()
+    assert changes(common={"rsc": False}, residual="inner") == SCORED
+
+
+def test_a_random_ranking_has_no_order():
+    assert changes(common={"score": "random"}, order="max") == set()
+    assert changes(common={"score": "gate"}, order="max") == SELECTED
+
+
+def test_the_seed_is_idle_until_something_is_drawn():
+    assert changes(seed=1) == REGULARISED
+    assert changes(common={"score": "random"}, seed=1) == SCORED
+    assert changes(common={"method__sparsify": False}, seed=1) == TUNED
+
+
+def test_given_ratios_make_the_ratio_idle():
+    per_layer = {"scope": "per_layer", "ratios": {"fusion": 0.5, "upconv1": 0.25}}
+    assert changes(common=per_layer, ratio=0.3) == set()
+    assert changes(common=per_layer, ratios={"upconv1": 0.25, "fusion": 0.5}) == set()
+    assert changes(common=per_layer, ratios={"fusion": 0.5, "upconv1": 0.3}) == SELECTED
+    assert changes(common=per_layer, ratios={"fusion": 0.5}) == SELECTED
+    assert changes(common=per_layer, min_kept=2) == SELECTED
+
+
+def test_a_kept_count_is_not_a_ratio():
+    per_layer = {"scope": "per_layer", "ratios": {"fusion": 1}}
+    assert changes(common=per_layer, ratios={"fusion": 0.5}) == SELECTED
+
+
+def test_a_ratio_is_the_same_however_it_was_computed():
+    assert changes(common={"ratio": 0.7}, ratio=0.7000000000000001) == set()
+
+
+def test_a_pretrained_file_makes_pretraining_idle():
+    file = {"pretrained_hash": "abc"}
+    assert changes(**file) == set(ALL)
+    assert changes(common=file, pretrained_hash="abd") == set(ALL)
+    assert changes(common=file, pretrain_seed=1) == set()
+    assert changes(common=file, schedule__pretrain__steps=7) == set()
+    assert changes(common=file, model__channels=24) == set(ALL)
+    assert changes(common=file, schedule__batch=8) == REGULARISED
+    assert changes(common=file, pretrained="elsewhere.safetensors") == set()
+
+
+def test_a_pretrained_flow_net_is_where_pretraining_starts():
+    file = {"flow_hash": "abc"}
+    assert changes(**file) == set(ALL)
+    assert changes(common=file, flow_hash="abd") == set(ALL)
+    assert changes(common=file, schedule__pretrain__steps=7) == set(ALL)
+    assert changes(common=file, pretrained_flow="elsewhere.pth") == set()
+    for knob in ("flow_frozen_steps", "flow_lr_share"):
+        assert changes(common=file, **{f"schedule__pretrain__{knob}": 1}) == set(ALL)
+        assert changes(**{f"schedule__pretrain__{knob}": 1}) == set()
+
+
+# One-shot methods
+
+
+def test_a_one_shot_method_has_no_sparsify_stage():
+    stages = plan_stages(configured(method__sparsify=False), DATA)
+    assert [stage.stage for stage in stages] == [stage for stage in ALL if stage != "sparsify"]
+    keys = {stage.stage: stage.key for stage in stages}
+    assert stages[4].stage == "prune"
+    assert stages[4].settings["parent"] == keys["select"]
+
+
+def test_a_one_shot_method_shares_what_comes_before_the_cut():
+    gradual, one_shot = keys_of(), keys_of(method__sparsify=False)
+    assert {stage for stage in one_shot if one_shot[stage] == gradual[stage]} == set(ALL) - REGULARISED
+    assert changes(common={"method__sparsify": False}, schedule__sparsify__lr=0.5) == set()
+
+
+# until
+
+
+@pytest.mark.parametrize(
+    ("until", "stages"),
+    [
+        ("pretrain", ["pretrain"]),
+        ("score", ["pretrain", "score"]),
+        ("select", ["pretrain", "score", "select"]),
+        ("sparsify", ["pretrain", "score", "select", "sparsify"]),
+        ("prune", ["pretrain", "score", "select", "sparsify", "prune"]),
+        ("finetune", ["pretrain", "score", "select", "sparsify", "prune", "finetune"]),
+        ("evaluate", ALL),
+    ],
+)
+def test_until_cuts_the_list_and_changes_no_key(until, stages):
+    assert until in STAGES
+    whole, part = keys_of(), keys_of(until=until)
+    assert list(part) == stages
+    assert part == {stage: whole[stage] for stage in stages}
+
+
+def test_until_a_stage_that_the_method_does_not_have_stops_before_it():
+    assert list(keys_of(method__sparsify=False, until="sparsify")) == ["pretrain", "score", "select"]
+
+
+def test_a_sweep_shares_stages():
+    """rsc x ratio x tf_weight: one pretraining, two scorings, four sparsified networks, eight fine-tuned ones."""
+    jobs = [
+        keys_of(rsc=rsc, ratio=ratio, tf_weight=weight)
+        for rsc in (True, False)
+        for ratio in (0.3, 0.5)
+        for weight in (0.0, 1.0)
+    ]
+    counts = {stage: len({job[stage] for job in jobs}) for stage in ALL}
+    assert counts == {
+        "pretrain": 1,
+        "reference": 1,
+        "score": 2,
+        "select": 4,
+        "sparsify": 4,
+        "prune": 4,
+        "finetune": 8,
+        "evaluate": 8,
+        "measure": 4,
+    }
+
+
+def test_a_lower_precision_measures_every_trained_network():
+    """Its change of PSNR depends on the weights, times do not."""
+    assert keys_of(seed=1)["measure"] == keys_of(seed=2)["measure"]
+    low = {"evaluate__precision": "bf16"}
+    assert keys_of(**low, seed=1)["measure"] != keys_of(**low, seed=2)["measure"]
+    timed = {"round_to": "auto"}
+    assert keys_of(**timed)["timing"] != keys_of(**timed, **low)["timing"]
+
+
+# Rounds
+
+
+def rounds_of(**knobs):
+    return {stage.name: stage for stage in plan_stages(configured(**knobs), DATA)}
+
+
+def test_rounds_repeat_the_stages_that_choose_and_regularise():
+    stages = rounds_of(rounds=3, ratio=0.6)
+    assert list(stages) == [
+        "pretrain", "reference", "score_1", "select_1", "sparsify_1", "score_2", "select_2", "sparsify_2",
+        "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure",
+    ]  # fmt: skip
+    names = ["select_1", "select_2", "select"]
+    assert [stages[name].settings["ratio"] for name in names] == pytest.approx([0.2, 0.4, 0.6])
+    assert stages["score_2"].settings["parent"] == stages["sparsify_1"].key
+    assert stages["score"].settings["parent"] == stages["sparsify_2"].key
+    assert stages["prune"].settings["parent"] == stages["sparsify"].key
+    assert {stage.stage for stage in stages.values()} == set(ALL)
+
+
+def test_the_first_round_is_shared_with_a_job_of_its_ratio():
+    rounds, once = rounds_of(rounds=2, ratio=0.6), rounds_of(ratio=0.3)
+    assert [rounds[f"{name}_1"].key for name in ("score", "select", "sparsify")] == [
+        once[name].key for name in ("score", "select", "sparsify")
+    ]
+
+
+def test_times_are_taken_once_for_all_rounds():
+    stages = rounds_of(rounds=2, round_to="auto")
+    assert list(stages).count("timing") == 1
+    assert {stages[name].settings["timing"] for name in ("select_1", "select")} == {stages["timing"].key}
+
+
+def test_until_goes_through_the_rounds_before():
+    assert list(rounds_of(rounds=2, until="select")) == [
+        "pretrain", "score_1", "select_1", "sparsify_1", "score", "select",
+    ]  # fmt: skip

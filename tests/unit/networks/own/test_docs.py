@@ -1,0 +1,24 @@
+"""The program in docs/own_network.md runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).parents[4] / "docs" / "own_network.md"
+
+
+def test_the_program_on_the_page_runs(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+    assert len(blocks) == 4
+    program = tmp_path / "own.py"
+    program.write_text("\n".join(blocks))
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "up2: 16 channels in group up2" in done.stdout
+    (error,) = re.findall(r"float64: (\S+)", done.stdout)
+    assert float(error) <= 1e-12
+    dense, pruned = (float(value) for value in re.findall(r"([\d.]+) G MACs", done.stdout))
+    assert abs(pruned / dense - 0.5) < 0.03  # a channel of the upsampler is 3.5 % of the MACs

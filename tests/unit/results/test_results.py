@@ -1,0 +1,126 @@
+"""A result survives its round trip through JSON, and derived shares are worked out by hand."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from vsrprune.errors import UserError
+from vsrprune.results.result import FORMAT, RESULT, Cost, Layer, Quality, Result
+
+SIZE = (180, 320)
+
+
+def quality(psnr):
+    return Quality(psnr, 0.8125, {"walk": {"psnr": psnr, "ssim": 0.8125}}, {"walk": [psnr - 1, psnr + 1]})
+
+
+@pytest.fixture
+def result():
+    return Result(
+        knobs={"ratio": 0.5, "ratios": None, "model": {"upscale_factors": [2, 2]}},
+        rule="rsc",
+        quality={name: quality(30.0 + n) for n, name in enumerate(("bicubic", "dense", "finetuned"))},
+        cost={"dense": Cost(1000, 1400, 8000, 9000, SIZE), "pruned": Cost(300, 700, 2000, 3000, SIZE)},
+        layers=[Layer("fusion", "upsampler", "fusion", 3, 16), Layer("conv_hr", "upsampler", "reconstruction", 5, 24)],
+        budget={"target": "units", "dense": 40, "wanted": 8, "reached": 8, "deviation": 0.0},
+        gates={"max_cut": 0.01, "mean_cut": 0.002},
+        equivalence={"float64": 1e-15, "float32": 1e-7},
+        hidden_error={"backward": [0.1, 0.2], "forward": [0.3]},
+        scores={"fusion": [0.1, 0.2]},
+        plan={"rule": "rsc", "groups": {"fusion": {"size": 16, "kept": [0, 5, 7]}}},
+        stages={"pretrain": "0123456789abcdef"},
+        notes=["clip walk: cropped"],
+    )
+
+
+def test_round_trip_through_a_folder(result, tmp_path):
+    result.save(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [RESULT]
+    loaded = Result.load(tmp_path / "run")
+    assert loaded == result
+    assert isinstance(loaded.quality["dense"], Quality)
+    assert isinstance(loaded.layers[0], Layer)
+    assert loaded.cost["dense"].size == SIZE
+    assert isinstance(loaded.cost["dense"].size, tuple)
+
+
+def test_round_trip_through_json(result):
+    data = json.loads(json.dumps(asdict(result)))
+    assert data["format"] == FORMAT
+    assert Result.from_json(data) == result
+
+
+def test_saving_again_replaces_the_result(result, tmp_path):
+    result.save(tmp_path)
+    replace(result, notes=[]).save(tmp_path)
+    assert Result.load(tmp_path).notes == []
+
+
+def test_from_json_leaves_its_input_alone(result):
+    data = json.loads(json.dumps(asdict(result)))
+    before = json.dumps(data)
+    Result.from_json(data)
+    assert json.dumps(data) == before
+
+
+@pytest.mark.parametrize("found", [FORMAT + 1, 0, str(FORMAT), None])
+def test_another_format_is_refused(result, tmp_path, found):
+    (tmp_path / RESULT).write_text(json.dumps({**asdict(result), "format": found}))
+    expected = rf"result of format {found!r}; this version reads format {FORMAT}"
+    with pytest.raises(UserError, match=expected):
+        Result.load(tmp_path)
+
+
+def test_a_result_without_a_format_is_refused_before_it_is_read():
+    with pytest.raises(UserError, match="result of format None"):
+        Result.from_json({"psnr": 31})
+
+
+def test_a_result_that_is_not_finite_is_never_saved(result, tmp_path):
+    result.save(tmp_path)
+    broken = replace(result, quality={**result.quality, "finetuned": quality(float("nan"))})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        broken.save(tmp_path)
+    assert Result.load(tmp_path) == result
+
+
+def test_share_of_macs_kept_by_hand(result):
+    assert result.macs_kept == 0.25  # 2000 of 8000, flow net excluded
+
+
+def test_share_of_units_cut_by_hand(result):
+    assert result.units_cut == 0.8  # 8 of 40 are kept
+
+
+@pytest.mark.parametrize(("data", "evaluate", "expected"), [
+    ({}, {}, ""),
+    ({"degradation": "bicubic", "crop": 0}, {"protocol": "full"}, ""),
+    ({"degradation": "bd_duf", "crop": 8}, {"protocol": "udm10"},
+     " (evaluate.protocol=udm10, data.degradation=bd_duf, data.crop=8)"),
+    ({"crop": 4}, {"protocol": "full"}, " (data.crop=4)"),
+])  # fmt: skip
+def test_a_result_names_the_conventions_that_are_not_the_default(result, data, evaluate, expected):
+    assert replace(result, knobs={"data": data, "evaluate": evaluate}).convention == expected
+    if not evaluate:
+        assert replace(result, knobs={"data": data}).convention == ""  # of a result from before there was a choice
+
+
+@pytest.mark.parametrize(("task", "baseline", "convention"), [
+    (None, "bicubic", ""),
+    ({"name": "sr"}, "bicubic", ""),
+    ({"name": "denoise", "sigma": 25.0}, "input", " (task=denoise, task.sigma=25)"),
+    ({"name": "deblur", "blur_frames": 7}, "input", " (task=deblur, task.blur_frames=7)"),
+])  # fmt: skip
+def test_the_baseline_follows_the_task(result, task, baseline, convention):
+    changed = replace(result, knobs={"data": {}, **({"task": task} if task else {})})
+    assert changed.baseline == baseline
+    assert changed.convention == convention
+
+
+def test_results_without_temporal_consistency_are_read(result):
+    data = json.loads(json.dumps(asdict(result)))
+    for values in data["quality"].values():
+        for name in ("tof", "warping_error", "warping_error_truth"):
+            assert values.pop(name) is None
+    assert Result.from_json(data) == result

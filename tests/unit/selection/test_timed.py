@@ -1,0 +1,139 @@
+"""Plans for this device: the faster format, the aim that learns from measurements, what cannot be met."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from vsrprune.channels.layout import ChannelLayout
+from vsrprune.channels.operations import Operation, TimeTable, grid
+from vsrprune.channels.plan import PrunePlan
+from vsrprune.errors import UserError
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments, basicvsr_layout
+from vsrprune.selection.frontier import choices, conv_amount, conv_widths, part_convs, timed_operations
+from vsrprune.selection.timed import TimedSelection
+from vsrprune.selection.units import Budget, select
+
+LAYOUT = basicvsr_layout(BasicVSRArguments(channels=32, blocks=3, upsampler_channels=32), "rsc")
+DRAW = np.random.default_rng(4)
+SCORES = {group.name: DRAW.gamma(4.0, 0.25, group.size) for group in LAYOUT.groups}
+DENSE = PrunePlan.keep_all("rsc", LAYOUT)
+
+
+def table(factor: float = 1.0, layout: ChannelLayout = LAYOUT) -> TimeTable:
+    """Milliseconds in proportion to the work of convolutions, and a little for everything else."""
+
+    def ms(operation: Operation) -> float:
+        work = operation.reads * operation.writes * operation.kernel**2 if operation.kind == "conv" else 0
+        return factor * (work + 10 * operation.writes) / 1e5
+
+    return TimeTable({operation: ms(operation) for operation in timed_operations(layout)})
+
+
+def timed(order: str = "min", **tables: TimeTable) -> TimedSelection:
+    return TimedSelection(LAYOUT, SCORES, tables or {"contiguous": table()}, rule="rsc", order=order)
+
+
+@pytest.mark.parametrize("rule", ["rsc", "aligned", "inner"])
+@pytest.mark.parametrize("target", ["macs", "params"])
+def test_an_amount_is_kept_and_every_part_has_its_share(target: str, rule: str) -> None:
+    layout = basicvsr_layout(BasicVSRArguments(channels=64, blocks=6), rule)
+    scores = {group.name: DRAW.gamma(4.0, 0.25, group.size) for group in layout.groups}
+    plan, budget = TimedSelection(layout, scores, {"contiguous": table(layout=layout)}, rule=rule).for_amount(
+        target, 0.4
+    )
+    cost = layout.macs_per_pixel if target == "macs" else layout.parameters
+    assert budget.target == target
+    assert budget.reached == cost(plan.kept_counts)
+    assert budget.wanted == pytest.approx(0.6 * cost())
+    assert abs(budget.deviation) <= 0.02
+    assert all(plan.kept_counts[group.name] in grid(group.size) for group in layout.groups)
+    free = select(layout, scores, rule=rule, ratio=0.4, target=target)
+    for part in ("backward", "forward", "upsampler"):
+        timed_amount, free_amount = (
+            sum(conv_amount(conv, kept.kept_counts, target) for conv in part_convs(layout, part))
+            for kept in (plan, free)
+        )
+        assert timed_amount == pytest.approx(free_amount, rel=0.12), part
+
+
+def test_a_budget_that_rounding_misses_names_what_is_reachable() -> None:
+    Budget("macs", 1000, 985.0, 1000).check("auto")
+    expected = "round_to=8 cannot keep 93.0% of the macs; the nearest plan keeps 95.7%: use ratio=0.043, or round_to=1"
+    with pytest.raises(UserError, match=re.escape(expected)):
+        Budget("macs", 1000, 930.0, 957).check(8)
+
+
+def test_the_format_in_which_its_plan_is_faster_decides() -> None:
+    slow = TimeTable(
+        {
+            operation: 1.0 if operation.kind == "conv" and operation.reads % 16 else 1e-3
+            for operation in timed_operations(LAYOUT)
+        }
+    )
+    alone, _ = timed(slow=slow).for_amount("macs", 0.6)
+    fast, _ = timed(fast=table(1e-6)).for_amount("macs", 0.6)
+    assert alone != fast
+    assert timed(slow=slow, fast=table(1e-6)).for_amount("macs", 0.6)[0] == fast
+
+
+def test_the_other_order_keeps_the_smallest_scores() -> None:
+    kept = {}
+    for order in ("min", "max"):
+        plan, _ = timed(order).for_amount("macs", 0.6)
+        kept[order] = np.mean(np.concatenate([SCORES[name][list(units)] for name, units in plan.kept.items()]))
+    assert kept["min"] > kept["max"]
+
+
+def clock(rest: float, factor: float = 1.0, calls: list[PrunePlan] | None = None) -> Callable[[PrunePlan], float]:
+    """A device whose times are those of the table times `factor`, and `rest`."""
+    times = table()
+    free = choices(LAYOUT).free
+
+    def measure(plan: PrunePlan) -> float:
+        if calls is not None:
+            calls.append(plan)
+        touched: dict[str, set[int]] = {}
+        for branch in ("backward", "forward"):
+            names = [name for name in plan.kept if name.startswith(branch) and not name.endswith("conv1")]
+            touched[f"{branch}_trunk"] = set().union(*(plan.kept[name] for name in names))
+        steps = (32, 28, 24, 20, 16, 12, 8, 4)
+        active = {name: min(count for count in steps if count >= len(some)) for name, some in touched.items()}
+        counts = {**plan.kept_counts, **active}
+        return rest + factor * sum(times.conv_ms(conv, conv_widths(conv, counts, free)) for conv in LAYOUT.convs)
+
+    return measure
+
+
+@pytest.mark.parametrize(("rest", "factor"), [(0.0, 1.0), (5.0, 1.0), (5.0, 1.7), (2.0, 0.6)])
+def test_a_latency_is_met_as_it_is_measured(rest: float, factor: float) -> None:
+    measure = clock(rest, factor)
+    dense = measure(DENSE)
+    wanted = rest + 0.5 * (dense - rest)
+    plan, budget = timed().for_latency(wanted, dense, measure)
+    assert budget.reached == measure(plan)
+    assert budget.target == "latency"
+    assert abs(budget.deviation) <= 0.10
+
+
+def test_a_latency_that_the_dense_network_has_cuts_nothing() -> None:
+    calls: list[PrunePlan] = []
+    measure = clock(3.0, calls=calls)
+    dense = measure(DENSE)
+    plan, _ = timed().for_latency(dense, dense, measure)
+    assert plan == DENSE
+
+
+def test_a_latency_below_the_fastest_plan_names_what_is_reachable() -> None:
+    measure = clock(rest=10.0)
+    dense = measure(DENSE)
+    expected = re.escape(
+        f"no plan takes 9.0 ms per frame on this device (the dense network takes {dense:.1f}); measured"
+    )
+    with pytest.raises(
+        UserError, match=expected + r" plans near it took 10\.\d ms: ask for one of these with target_ms"
+    ):
+        timed().for_latency(9.0, dense, measure)

@@ -30,6 +30,7 @@ from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.fast.freezing import freeze
 from vsrprune.networks.files import save_network
 from vsrprune.pruning.surgery import compact
+from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 from vsrprune.use.export.export import export
 from vsrprune.use.export.graphs import random_clip
@@ -78,7 +79,9 @@ def made(shaped: BasicVSRArguments, ratio: float) -> dict[str, BasicVSR]:
             parameter.add_(MOTION * torch.randn_like(parameter))
     layout = network.channel_layout("rsc")
     draw = np.random.default_rng(0)
-    plan = select(layout, {group.name: draw.random(group.size) for group in layout.groups}, rule="rsc", ratio=ratio)
+    plan = select(
+        layout, {group.name: draw.random(group.size) for group in layout.groups}, Asked(rule="rsc", ratio=ratio)
+    )
     plans = {"dense": PrunePlan.keep_all("rsc", layout), "pruned": plan}
     return {name: compact(network, plan).eval() for name, plan in plans.items()}
 

@@ -48,6 +48,7 @@ from vsrprune.networks.basicvsr.spec import RGB, BasicVSRArguments, trunk
 from vsrprune.networks.fast.device_operations import FORMATS, time_tables
 from vsrprune.networks.fast.freezing import freeze
 from vsrprune.networks.parts.layers import warp
+from vsrprune.selection.asked import Asked
 from vsrprune.selection.frontier import timed_operations
 from vsrprune.selection.timed import TimedSelection
 from vsrprune.selection.units import select
@@ -107,12 +108,12 @@ def compare(
     dense = BasicVSR(arguments)
     layout = dense.channel_layout(rule)
     scores = spread_scores(layout)
-    timed = TimedSelection(layout, scores, tables_of(layout, size, device), rule=rule)
+    timed = TimedSelection(layout, scores, tables_of(layout, size, device), Asked(rule=rule))
     clip = torch.rand(1, 3, RGB, *size, device=device)
     networks = {("dense", 0.0): frozen(arguments, PrunePlan.keep_all(rule, layout), clip)}
     plans: dict[tuple[str, float], PrunePlan] = {}
     for ratio in ratios:
-        plans["free", ratio] = select(layout, scores, rule=rule, ratio=ratio, target="macs")
+        plans["free", ratio] = select(layout, scores, Asked(rule=rule, ratio=ratio, target="macs"))
         networks["free", ratio] = frozen(arguments, plans["free", ratio], clip)
         networks["gather", ratio] = gathering(arguments, plans["free", ratio], clip)
         try:

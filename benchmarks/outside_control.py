@@ -27,6 +27,7 @@ from vsrprune.networks.basicvsr.spec import RGB, trunk
 from vsrprune.networks.parts.layers import warp
 from vsrprune.pruning.scoring import score_units
 from vsrprune.pruning.surgery import compact
+from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 from vsrprune.use.load import load_trained
 
@@ -128,7 +129,9 @@ def load_gated(job: Path, store: Path) -> BasicVSR:
 def cut_by_groups(network: BasicVSR, rule: str, ratio: float) -> BasicVSR:
     """Our one-shot L1 cut of that share of the MACs."""
     layout = network.channel_layout(rule)
-    return compact(network, select(layout, score_units(network, layout, "l1"), rule=rule, ratio=ratio, target="macs"))
+    return compact(
+        network, select(layout, score_units(network, layout, "l1"), Asked(rule=rule, ratio=ratio, target="macs"))
+    )
 
 
 if __name__ == "__main__":

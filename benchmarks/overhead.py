@@ -28,8 +28,8 @@ from vsrprune.host.tracking import tracked
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.pruning.losses import charbonnier
-from vsrprune.stages.fit import Hardware, Sampling, fit
-from vsrprune.stages.pretrain import Pretrain
+from vsrprune.stages.pretrain.module import Pretrain
+from vsrprune.stages.training.fit import Hardware, Sampling, fit
 
 RUN = Path(__file__).parents[1] / "src" / "run.py"
 STEP_MS = 20  # the step at which the overhead is judged

@@ -31,7 +31,7 @@ from vsrprune.metrics.quality import frame_quality
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.pruning.surgery import compact
-from vsrprune.stages.evaluate import super_resolve
+from vsrprune.stages.quality import super_resolve
 from vsrprune.use.load import load_trained
 
 CPU = torch.device("cpu")

@@ -33,9 +33,10 @@ from vsrprune.pruning.losses import charbonnier
 from vsrprune.pruning.penalty import gate_penalty
 from vsrprune.pruning.scoring import score_units
 from vsrprune.pruning.surgery import compact
+from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
-from vsrprune.stages.finetune import Finetune
-from vsrprune.stages.teacher import Teacher
+from vsrprune.stages.finetune.module import Finetune
+from vsrprune.stages.finetune.teacher import Teacher
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
 LR, PENALTY = 1e-4, 0.05
@@ -71,7 +72,7 @@ def steps(arguments: BasicVSRArguments, batch: Batch) -> dict[str, Callable[[], 
     torch.manual_seed(0)
     dense = BasicVSR(arguments).to(batch.low_NTCHW.device)
     layout = dense.channel_layout("rsc")
-    plan = select(layout, score_units(dense, layout, "random", 0), rule="rsc", ratio=0.5)
+    plan = select(layout, score_units(dense, layout, "random", 0), Asked(rule="rsc", ratio=0.5))
     pruned = compact(dense, plan)
     gated = copy.deepcopy(dense)
     gated.flow_net.requires_grad_(False)

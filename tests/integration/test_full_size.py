@@ -17,6 +17,7 @@ from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.files import load_network, save_network
 from vsrprune.pruning.scoring import score_units
 from vsrprune.pruning.surgery import compact, equivalence_error
+from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 
 
@@ -26,7 +27,7 @@ def test_the_published_network_is_cut_without_a_trace(rule: str, tmp_path: Path)
     torch.manual_seed(0)
     network = BasicVSR(BasicVSRArguments())
     layout = network.channel_layout(rule)
-    plan = select(layout, score_units(network, layout, "random"), rule=rule, ratio=0.5, target="macs")
+    plan = select(layout, score_units(network, layout, "random"), Asked(rule=rule, ratio=0.5, target="macs"))
     frames = torch.rand(1, 2, 3, 13, 17)
     assert equivalence_error(network, plan, frames, torch.float64) <= 1e-10
     smaller = compact(network, plan)

@@ -15,15 +15,15 @@ from omegaconf import OmegaConf
 import run  # noqa: F401  registers the schema
 from vsrprune.config.job import Config, validate
 from vsrprune.errors import UserError
-from vsrprune.jobs.keys import DataIdentity, plan_stages
 from vsrprune.jobs.planning import plan_job
 from vsrprune.jobs.runner import open_store, run_job
 from vsrprune.methods.table import METHODS
 from vsrprune.networks.files import load_network
 from vsrprune.results.result import METRICS
-from vsrprune.stages.finetune import Finetune
-from vsrprune.stages.scratch import Scratch
-from vsrprune.stages.sparsify import Sparsify
+from vsrprune.stages.finetune.module import Finetune
+from vsrprune.stages.finetune.scratch import Scratch
+from vsrprune.stages.graph import DataIdentity, plan_stages
+from vsrprune.stages.sparsify.module import Sparsify
 
 DATA = DataIdentity("train clips", "held-out clips")
 

@@ -23,9 +23,9 @@ from vsrprune.jobs.runner import open_store, run_job
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.files import load_network, save_network
 from vsrprune.results.result import Result
-from vsrprune.stages.fit import Hardware, Sampling, fit
-from vsrprune.stages.pipeline import run_stages
-from vsrprune.stages.pretrain import Pretrain
+from vsrprune.stages.pretrain.module import Pretrain
+from vsrprune.stages.run import run_stages
+from vsrprune.stages.training.fit import Hardware, Sampling, fit
 
 
 def run(folder: Path, **changes: Any) -> Result:

@@ -26,14 +26,12 @@ import importlib.util, json, os, resource, sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-STAGES = ("pretrain", "reference", "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure")
 
-
-class PatchPipeline:
-    """Patches vsrprune.stages.pipeline right after it was imported."""
+class PatchRecipes:
+    """Patches vsrprune.stages.recipe right after it was imported."""
 
     def find_spec(self, name, path=None, target=None):
-        if name != "vsrprune.stages.pipeline":
+        if name != "vsrprune.stages.recipe":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -41,32 +39,32 @@ class PatchPipeline:
 
         def exec_module(module):
             execute(module)
-            for stage in STAGES:
-                setattr(module._Run, f"_{stage}", failing(stage, getattr(module._Run, f"_{stage}")))
+            module.Recipe.make = failing(module.Recipe.make)
 
         spec.loader.exec_module = exec_module
         return spec
 
 
-def failing(stage, make):
-    def made(self, folder, work):
+def failing(make):
+    def made(recipe, bench, inputs):
         path = HERE / "fault.json"
         fault = json.loads(path.read_text()) if path.is_file() else {}
-        when = fault.get("when", "at start") if fault.get("stage") == stage else "never"
+        when = fault.get("when", "at start") if fault.get("stage") == recipe.name else "never"
         if when == "once":
             path.unlink()
         if when in ("at start", "once"):
-            fail(self, **fault)
-        make(self, folder, work)
+            fail(bench, **fault)
+        artifact = make(recipe, bench, inputs)
         if when == "at end":
-            fail(self, **fault)
+            fail(bench, **fault)
         with (HERE / "made.log").open("a") as log:
-            log.write(f"{stage} {folder.name[1:17]}\\n")
+            log.write(f"{recipe.name} {bench.plan.key}\\n")
+        return artifact
 
     return made
 
 
-def fail(run, kind, megabytes=0, **others):
+def fail(bench, kind, megabytes=0, **others):
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if kind == "RuntimeError":
         raise RuntimeError("injected")
@@ -76,13 +74,13 @@ def fail(run, kind, megabytes=0, **others):
         raise SystemExit(3)
     if kind == "abort":
         os.abort()
-    run._clips  # so that it is the training that finds no memory
+    bench.clips  # so that it is the training that finds no memory
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit = used + megabytes * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-sys.meta_path.insert(0, PatchPipeline())
+sys.meta_path.insert(0, PatchRecipes())
 '''
 
 

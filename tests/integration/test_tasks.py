@@ -18,8 +18,8 @@ from vsrprune.data.cache import LOW
 from vsrprune.jobs.planning import plan_job
 from vsrprune.jobs.runner import run_job
 from vsrprune.results.result import Result
-from vsrprune.stages.finetune import Finetune
-from vsrprune.stages.pipeline import job_clips
+from vsrprune.stages.clips import job_clips
+from vsrprune.stages.finetune.module import Finetune
 
 
 def restoring(folder: Path, task: str, **changes: object) -> Config:

@@ -10,6 +10,20 @@ import pytest
 SRC = Path(__file__).parents[2] / "src"
 FILES = sorted(SRC.rglob("*.py"))
 
+BELOW_STAGES = (
+    "vsrprune.channels",
+    "vsrprune.config",
+    "vsrprune.data",
+    "vsrprune.errors",
+    "vsrprune.host",
+    "vsrprune.methods",
+    "vsrprune.metrics",
+    "vsrprune.networks",
+    "vsrprune.pruning",
+    "vsrprune.results",
+    "vsrprune.selection",
+    "vsrprune.store",
+)
 # Folder -> the folders of this project that it may import, besides itself. A longer prefix overrides a shorter one.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.errors": (),
@@ -20,7 +34,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.results": ("vsrprune.channels", "vsrprune.errors", "vsrprune.store"),
     "vsrprune.metrics": ("vsrprune.errors", "vsrprune.results"),
     "vsrprune.host": ("vsrprune.errors", "vsrprune.results", "vsrprune.store"),
-    "vsrprune.config": ("vsrprune.channels", "vsrprune.errors", "vsrprune.methods", "vsrprune.results"),
+    "vsrprune.config": (
+        "vsrprune.channels",
+        "vsrprune.errors",
+        "vsrprune.methods",
+        "vsrprune.networks",
+        "vsrprune.results",
+        "vsrprune.selection",
+    ),
     "vsrprune.data": ("vsrprune.errors", "vsrprune.host", "vsrprune.store"),
     "vsrprune.pruning": ("vsrprune.channels", "vsrprune.errors", "vsrprune.selection"),
     "vsrprune.networks": ("vsrprune.channels", "vsrprune.errors", "vsrprune.store"),
@@ -31,10 +52,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "vsrprune.pruning",
         "vsrprune.store",
     ),
-    "vsrprune.stages": ("vsrprune",),
-    "vsrprune.jobs": ("vsrprune",),
-    "vsrprune.use": ("vsrprune",),
-    "vsrprune.search": ("vsrprune",),
+    "vsrprune.stages": BELOW_STAGES,
+    "vsrprune.jobs": (*BELOW_STAGES, "vsrprune.stages"),
+    "vsrprune.use": BELOW_STAGES,
+    "vsrprune.search": (*BELOW_STAGES, "vsrprune.jobs", "vsrprune.stages"),
     "vsrprune.cli": ("vsrprune.errors", "vsrprune.host", "vsrprune.store"),
     "run": ("vsrprune",),
     "upscale": ("vsrprune",),
@@ -70,7 +91,7 @@ HEAVY = {
     ),
 }
 # Files that a sweep's parent process reads, in folders that may import torch.
-WITHOUT_TORCH = ("spec", "recipe", "own.declaration")
+WITHOUT_TORCH = ("spec", "recipe", "own.declaration", "stages.graph", "stages.job", "stages.saved", "networks.table")
 
 
 def module_name(path: Path) -> str:

@@ -43,10 +43,11 @@ from vsrprune.host.processes import POLL_SECONDS, PREEMPTED, ask_to_stop
 from vsrprune.jobs.collect import collect, read_measured
 from vsrprune.jobs.dry_run import print_plan
 from vsrprune.jobs.housekeeping import readable_time
-from vsrprune.jobs.planning import Job, missing_stages, plan_job
+from vsrprune.jobs.planning import missing_stages, plan_job
 from vsrprune.jobs.runner import needs_no_process, open_store
 from vsrprune.results.result import RESULT, Result
 from vsrprune.results.terminal import Row, print_layers, print_results, print_seeds
+from vsrprune.stages.job import Job
 from vsrprune.store.atomic import explain_os_error
 from vsrprune.store.store import Store
 

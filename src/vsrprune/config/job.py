@@ -18,6 +18,7 @@ import yaml
 from vsrprune.errors import UserError, one_of
 from vsrprune.methods.table import METHODS
 from vsrprune.results.protocols import BICUBIC, BLUR, OWN, PROTOCOLS, Comparison, comparison
+from vsrprune.selection.asked import Asked
 
 BATCH_SYSTEMS = ("slurm", "pbs", "sge")
 STAGES = ("pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate")
@@ -379,6 +380,21 @@ class Config:
     def ranking_order(self) -> str:
         """The order that ranks: a random score has none, so that it is idle there."""
         return "min" if self.score == "random" else self.order
+
+    @property
+    def asked(self) -> Asked:
+        """What the selection is asked for."""
+        return Asked(
+            rule=self.rule,
+            ratio=self.ratio,
+            target=self.target,
+            scope=self.scope,
+            order=self.ranking_order,
+            min_kept=self.min_kept,
+            round_to=self.round_to,
+            ratios=self.ratios,
+            parts=tuple(self.parts) or None,
+        )
 
     @property
     def comparison(self) -> Comparison:

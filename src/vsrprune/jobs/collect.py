@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vsrprune.errors import UserError
-from vsrprune.jobs.planning import Job, config_warnings
-from vsrprune.results.result import CROP_PLACES, MEASURED, METRICS, Layer, Quality, Result
-from vsrprune.results.result import Cost as CostResult
-from vsrprune.selection.units import LATENCY_TOLERANCE, TOLERANCE
+from vsrprune.jobs.planning import config_warnings
+from vsrprune.results.result import CROP_PLACES, MEASURED, METRICS, Layer, Result
+from vsrprune.selection.asked import TOLERANCE
+from vsrprune.selection.budget import Budget
+from vsrprune.selection.timed import LATENCY_TOLERANCE
+from vsrprune.stages.evaluate.recipe import Evaluation
+from vsrprune.stages.job import Job
+from vsrprune.stages.measure.recipe import Measurement
+from vsrprune.stages.prune.recipe import Pruned
+from vsrprune.stages.reference.recipe import Reference
+from vsrprune.stages.score.recipe import Scores
+from vsrprune.stages.select.recipe import Selection
+from vsrprune.stages.sparsify.recipe import Sparsified
 from vsrprune.store.atomic import write_atomically, write_json
 from vsrprune.store.store import Artifact, Store
 
@@ -35,7 +45,7 @@ def collect(job: Job, store: Store, folder: Path) -> Result | None:
     result = _result(job, artifacts)
     _copy_crops(artifacts, folder / "crops")
     seconds = {name: artifact.seconds for name, artifact in artifacts.items()}
-    write_json(folder / MEASURED, {**artifacts["measure"].json("measured.json"), "stage_seconds": seconds})
+    write_json(folder / MEASURED, {**Measurement.load(artifacts["measure"].folder).values, "stage_seconds": seconds})
     result.save(folder)
     return result
 
@@ -52,63 +62,55 @@ def _copy_crops(artifacts: Mapping[str, Artifact], target: Path) -> None:
         for crop in sorted(artifacts[name].folder.glob("crops/*.png")):
             target.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(crop, target / crop.name)
-    places = artifacts["reference"].json("reference.json")["crops"]
+    places = Reference.load(artifacts["reference"].folder).crops
     if places:
-        write_json(target / CROP_PLACES, places)
+        write_json(target / CROP_PLACES, [asdict(place) for place in places])
 
 
 def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
-    reference = artifacts["reference"].json("reference.json")
-    prune = artifacts["prune"].json("prune.json")
-    evaluation = artifacts["evaluate"].json("evaluation.json")
-    selection = artifacts["select"].json("selection.json")
-    quality = {
-        "bicubic": reference["bicubic"],
-        "dense": reference["dense"],
-        "before_cut": prune["before_cut"],
-        "after_cut": prune["after_cut"],
-        "finetuned": evaluation["finetuned"],
-    }
-    kept = {name: len(group["kept"]) for name, group in selection["plan"]["groups"].items()}
-    layers = [Layer(group.name, group.part, group.kind, kept[group.name], group.size) for group in job.layout.groups]
-    gates = artifacts["sparsify"].json("gates.json") if "sparsify" in artifacts else {}
+    reference = Reference.load(artifacts["reference"].folder)
+    pruned = Pruned.load(artifacts["prune"].folder)
+    evaluation = Evaluation.load(artifacts["evaluate"].folder)
+    selection = Selection.load(artifacts["select"].folder)
+    gates = Sparsified.load(artifacts["sparsify"].folder).magnitudes if "sparsify" in artifacts else {}
+    scores = Scores.load(artifacts["score"].folder).by_layer if "score" in artifacts else {}
+    kept = selection.plan.kept_counts
     return Result(
         knobs=job.config.knobs(),
         rule=job.config.rule,
-        quality={name: Quality(**values) for name, values in quality.items()},
-        cost={
-            "dense": _cost(reference["cost"]),
-            "pruned": _cost(evaluation["cost"]),
+        quality={
+            "bicubic": reference.baseline,
+            "dense": reference.dense,
+            "before_cut": pruned.before_cut,
+            "after_cut": pruned.after_cut,
+            "finetuned": evaluation.finetuned,
         },
-        layers=layers,
-        budget=selection["budget"],
+        cost={"dense": reference.cost, "pruned": evaluation.cost},
+        layers=[Layer(group.name, group.part, group.kind, kept[group.name], group.size) for group in job.layout.groups],
+        budget=selection.budget.to_json(),
         gates=gates,
-        equivalence=prune["equivalence"],
-        hidden_error=evaluation["hidden_error"],
-        scores=artifacts["score"].json("scores.json") if "score" in artifacts else {},
-        plan=selection["plan"],
+        equivalence=pruned.equivalence,
+        hidden_error=evaluation.hidden_error,
+        scores={name: values.tolist() for name, values in scores.items()},
+        plan=selection.plan.to_json(),
         stages={stage.name: stage.key for stage in job.stages},
-        notes=[*reference["notes"], *config_warnings(job.config), *_warnings(selection["budget"], gates)],
+        notes=[*reference.notes, *config_warnings(job.config), *_warnings(selection.budget, gates)],
     )
-
-
-def _cost(values: Mapping[str, Any]) -> CostResult:
-    return CostResult(**{**values, "size": tuple(values["size"])})
 
 
 GATE_WARNING = 0.05  # a cut unit whose gate is further from zero still carried signal
 
 
-def _warnings(budget: Mapping[str, Any], gates: Mapping[str, float]) -> list[str]:
+def _warnings(budget: Budget, gates: Mapping[str, float]) -> list[str]:
     warnings = []
     if gates and gates["max_cut"] > GATE_WARNING:
         warnings.append(
             f"max |gamma| over the cut units was {gates['max_cut']:.3f} at the cut, above {GATE_WARNING}:"
             " lengthen schedule.sparsify or raise its gate_lr"
         )
-    if abs(budget["deviation"]) > (LATENCY_TOLERANCE if budget["target"] == "latency" else TOLERANCE):
+    if abs(budget.deviation) > (LATENCY_TOLERANCE if budget.target == "latency" else TOLERANCE):
         warnings.append(
-            f"the nearest reachable plan differs by {budget['deviation']:+.1%} from the {budget['target']} to be kept:"
+            f"the nearest reachable plan differs by {budget.deviation:+.1%} from the {budget.target} to be kept:"
             " min_kept, round_to or whole channels stand in the way"
         )
     return warnings

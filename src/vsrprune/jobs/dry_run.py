@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vsrprune.jobs.housekeeping import estimated_cost, readable_size, readable_time
-from vsrprune.jobs.planning import Job
+from vsrprune.stages.job import Job
 from vsrprune.store.store import Store
 
 

@@ -15,10 +15,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vsrprune.config.job import SparsifySchedule
 from vsrprune.errors import UserError
-from vsrprune.jobs.keys import VERSIONS, StagePlan
 from vsrprune.results.result import RESULT
+from vsrprune.stages.graph import RECIPES
+from vsrprune.stages.recipe import StagePlan
 from vsrprune.store.store import MANIFEST, Store
 
 
@@ -36,7 +36,7 @@ class Entry:
 def entries(store: Store) -> Iterator[Entry]:
     """All published artifacts, stage by stage."""
     now = time.time()
-    for stage in VERSIONS:
+    for stage in RECIPES:
         for folder in sorted((store.root / stage).glob("[!.]*/")):  # one without a manifest too: it is damaged
             yield Entry(stage, folder.name, folder, _size(folder), now - folder.stat().st_mtime)
 
@@ -77,7 +77,7 @@ def clean_store(store: Store, runs: Path, sure: bool, console: Console) -> None:
     if busy:
         raise UserError(f"{busy[0]} is being computed right now; clean the store when no job is running")
     gone = [entry.folder for entry in entries(store) if entry.key not in needed]
-    gone += [path for stage in VERSIONS for path in sorted((store.root / stage).glob(".*"))]  # half-made
+    gone += [path for stage in RECIPES for path in sorted((store.root / stage).glob(".*"))]  # half-made
     gone += sorted((store.root / "damaged").glob("*"))
     gone += sorted((store.root / "unfinished").glob("*"))
     size = sum(map(_size, gone))
@@ -125,11 +125,10 @@ def _recorded(path: Path) -> tuple[float, float] | None:
 
 def _work(settings: Mapping[str, Any]) -> float:
     """Low-resolution pixels that a training stage goes through; 1 for any other stage."""
-    schedule = settings.get("schedule")
-    if not schedule:
+    steps = [settings[name] for name in RECIPES[settings["stage"]].steps if name in settings]
+    if not steps:
         return 1.0
-    steps = schedule["steps"] if "steps" in schedule else SparsifySchedule(**schedule).steps
-    return float(steps * settings["batch"] * settings["frames"] * settings["patch"] ** 2)
+    return float(steps[0] * settings["schedule.batch"] * settings["schedule.frames"] * settings["schedule.patch"] ** 2)
 
 
 def keep_house(action: str, store: Store, runs: Path, sure: bool, console: Console) -> bool:

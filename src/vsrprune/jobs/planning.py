@@ -6,45 +6,26 @@ Imports no torch: a sweep's parent process plans, checks and collects jobs with 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from vsrprune.channels.layout import ChannelLayout
-from vsrprune.config.job import PUBLISHED_SETS, Config, DataConfig, ModelConfig, validate
+from vsrprune.config.job import PUBLISHED_SETS, Config, ModelConfig, validate
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
 from vsrprune.data.sets.layout import Found
 from vsrprune.data.sets.table import find_set, narrowed
 from vsrprune.data.sources import check_crop, clips_identity, find_clips, photos_identity, sizes_identity, split_clips
 from vsrprune.errors import UserError, one_of
-from vsrprune.jobs.keys import DataIdentity, StagePlan, plan_stages
 from vsrprune.methods.table import METHODS
 from vsrprune.networks.architectures import ARCHITECTURES
 from vsrprune.results.protocols import PROTOCOLS
-from vsrprune.selection.units import check_reachable
+from vsrprune.selection.asked import check_reachable
+from vsrprune.stages.graph import plan_stages
+from vsrprune.stages.job import Job
+from vsrprune.stages.recipe import Facts
 from vsrprune.store.store import Store, content_key
-
-
-@dataclass(frozen=True)
-class Job:
-    """A configuration that passed every check, and the stages it runs.
-
-    arguments: of the network, as its architecture has them. sources: clips on disk; None for the demo data.
-    """
-
-    config: Config
-    arguments: Any
-    layout: ChannelLayout
-    stages: list[StagePlan]
-    sources: Found | None
-
-    def stage(self, name: str) -> StagePlan:
-        """The stage of that name."""
-        return next(stage for stage in self.stages if stage.name == name)
-
-    def has(self, name: str) -> bool:
-        """Whether the job runs that stage."""
-        return any(stage.name == name for stage in self.stages)
 
 
 def model_arguments(model: ModelConfig) -> Any:
@@ -90,50 +71,66 @@ def plan_job(config: Config) -> Job:
     layout = ARCHITECTURES[config.model.network].layout(arguments, config.rule)
     _check_network(config, arguments, layout)
     # Times are known when they are measured; single weights are cut in every convolution, whatever units it has.
-    unlimited = config.target == "latency" or METHODS[config.method.name].plan == "whole"
-    check_reachable(
-        layout,
-        ratio=0.0 if unlimited else config.ratio,
-        target="units" if config.target == "latency" else config.target,
-        scope=config.scope,
-        min_kept=config.min_kept,
-        round_to=config.round_to,
-        ratios=config.ratios,
-        parts=config.parts_cut,
+    timed = config.target == "latency"
+    unlimited = timed or METHODS[config.method.name].plan == "whole"
+    asked = replace(config.asked, ratio=0.0 if unlimited else config.ratio, target="units" if timed else config.target)
+    check_reachable(layout, asked)
+    sources, clips = _data(config, arguments.scale)
+    facts = Facts(
+        model=config.model.identity,
+        train=clips.train,
+        val=clips.val,
+        pretrained=_file_hash(config.pretrained),
+        flow=_file_hash(config.pretrained_flow),
     )
-    sources, identity = _data(config, arguments.scale)
-    stages = plan_stages(config, identity, _file_hash(config.pretrained), _file_hash(config.pretrained_flow))
-    return Job(config, arguments, layout, stages, sources)
+    return Job(config, arguments, layout, plan_stages(config, facts), sources)
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """Hashes of the training and the held-out clips."""
+
+    train: str
+    val: str
 
 
 def _data(config: Config, scale: int) -> tuple[Found | None, DataIdentity]:
     data = config.data
-    # The default is left out, so that what was stored before there was a choice is found again.
-    shrunk: dict[str, Any] = {} if data.shrinking == DataConfig().shrinking else {"degradation": data.shrinking}
-    if config.task.name != "sr":
-        shrunk["task"] = config.knobs()["task"]
+    made = {"scale": scale, "degradation": data.shrinking, "task": config.knobs()["task"]}
     if data.name == "demo":
-        if min(FRAME) // scale < config.schedule.patch:
-            raise UserError(
-                f"schedule.patch={config.schedule.patch} is larger than the input that the demo's frames make,"
-                f" {FRAME[1] // scale}x{FRAME[0] // scale}; use data of your own or a smaller patch"
-            )
-        check_crop("the demo's frames", (FRAME[0] // scale * scale, FRAME[1] // scale * scale), config.comparison.crop)
-        common = {"demo": data.demo_seed, "frames": data.demo_frames, "scale": scale, **shrunk}
-        return None, DataIdentity(
-            content_key({**common, "photos": photos_identity(TRAIN_PHOTOS), "clips": data.demo_train_per_photo}),
-            content_key({**common, "photos": photos_identity(VAL_PHOTOS), "clips": data.demo_val_per_photo}),
-        )
+        return None, _demo_identity(config, scale, made)
     cache = Path(config.store_dir).expanduser() / "data_hashes.json"
-    common = {"max_frames": data.max_frames, "halve": data.halve, "scale": scale, **shrunk, **_unusual(config)}
+    read = {
+        **made,
+        "max_frames": data.max_frames,
+        "halve": data.halve,
+        "on_error": data.on_error,
+        "scene_cut": data.scene_cut,
+        "shortest": config.schedule.frames if data.scene_cut else 0,  # scenes that are shorter are left out
+    }
     sources = find_sources(config, scale)
-    identities = [
+    train, val = (
         sizes_identity(clips) if name in PUBLISHED_SETS else clips_identity(clips, cache)
         for name, clips in ((data.train_set or data.name, sources.train), (data.name, sources.val))
-    ]
-    mirror = {"mirror": True} if data.mirror else {}
+    )
     return sources, DataIdentity(
-        content_key({**common, **mirror, "files": identities[0]}), content_key({**common, "files": identities[1]})
+        content_key({**read, "mirror": data.mirror, "files": train}), content_key({**read, "files": val})
+    )
+
+
+def _demo_identity(config: Config, scale: int, made: Mapping[str, Any]) -> DataIdentity:
+    """What tells the demo's clips from others. Raises UserError where its frames are too small for what is asked."""
+    data = config.data
+    if min(FRAME) // scale < config.schedule.patch:
+        raise UserError(
+            f"schedule.patch={config.schedule.patch} is larger than the input that the demo's frames make,"
+            f" {FRAME[1] // scale}x{FRAME[0] // scale}; use data of your own or a smaller patch"
+        )
+    check_crop("the demo's frames", (FRAME[0] // scale * scale, FRAME[1] // scale * scale), config.comparison.crop)
+    common = {**made, "demo": data.demo_seed, "frames": data.demo_frames}
+    return DataIdentity(
+        content_key({**common, "photos": photos_identity(TRAIN_PHOTOS), "clips": data.demo_train_per_photo}),
+        content_key({**common, "photos": photos_identity(VAL_PHOTOS), "clips": data.demo_val_per_photo}),
     )
 
 
@@ -162,13 +159,6 @@ def find_sources(config: Config, scale: int) -> Found:
     else:
         other = find_set(data.train_set, "data.train_path", data.train_path, data.low, scale)
     return Found(narrowed("data.train", other.train, data.train), val, (*found.notes, *other.notes))
-
-
-def _unusual(config: Config) -> dict[str, Any]:
-    """What changes clips only where it is asked for; left out else, so that stored stages keep their keys."""
-    data = config.data
-    cuts = {"scene_cut": data.scene_cut, "shortest": config.schedule.frames} if data.scene_cut else {}
-    return {**cuts, **({"on_error": data.on_error} if data.on_error != "fail" else {})}
 
 
 def _file_hash(path: str) -> str:

@@ -12,8 +12,9 @@ from vsrprune.host.failures import JobState
 from vsrprune.host.machine import working
 from vsrprune.host.tracking import Tracker, is_tracked, tracked
 from vsrprune.jobs.collect import collect
-from vsrprune.jobs.planning import Job, config_warnings, is_finished
+from vsrprune.jobs.planning import config_warnings, is_finished
 from vsrprune.results.result import RESULT, Result
+from vsrprune.stages.job import Job
 from vsrprune.store.store import Store
 
 
@@ -42,7 +43,7 @@ def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None
         for _ in range(2):  # again only if an artifact turned out to be damaged after the stages ran
             if not is_finished(job, store):
                 with working():
-                    from vsrprune.stages.pipeline import run_stages
+                    from vsrprune.stages.run import run_stages
 
                 run_stages(job, store, tracker, state, say)
             result = collect(job, store, folder)

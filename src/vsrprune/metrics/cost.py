@@ -4,41 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from vsrprune.results.result import Cost
+
 COUNTED_FRAMES = 2  # of the longer clip: what a frame adds to a clip once there is something before it
 
 
-@dataclass(frozen=True)
-class NetworkCost:
-    """MACs are per low-resolution frame of `size` (height, width). Published "FLOPs" are MACs without the flow net.
+def network_cost(network: Any, size: tuple[int, int]) -> Cost:
+    """Parameters and MACs per low-resolution frame of `size` (height, width).
 
-    Gates are not counted as parameters: they fold into weights. One flow call per branch and frame is counted.
-    """
-
-    parameters: int
-    parameters_with_flow: int
-    macs: int
-    macs_with_flow: int
-    size: tuple[int, int]
-
-    def without(self, macs: float, parameters: int) -> NetworkCost:
-        """The cost less so many MACs per frame and parameters."""
-        return NetworkCost(
-            self.parameters - parameters,
-            self.parameters_with_flow - parameters,
-            round(self.macs - macs),
-            round(self.macs_with_flow - macs),
-            self.size,
-        )
-
-
-def network_cost(network: Any, size: tuple[int, int]) -> NetworkCost:
-    """Count on the meta device: nothing is computed, whatever the size.
+    Everything is counted on the meta device: nothing is computed, whatever the size. Published "FLOPs" are MACs without
+    the flow net. Gates are not counted as parameters: they fold into weights. One flow call is counted per branch and
+    frame.
 
     A frame costs what a clip of two frames costs more than one of a single frame, which has nothing to align.
     """
@@ -53,7 +34,7 @@ def network_cost(network: Any, size: tuple[int, int]) -> NetworkCost:
         of_flows.append(flow_macs)
         of_clips.append(_counted(shadow, clip, flows)[0])
     macs, flow_macs = of_clips[1] - of_clips[0], of_flows[1] - of_flows[0]
-    return NetworkCost(everything - flow, everything, macs, macs + flow_macs, size)
+    return Cost(everything - flow, everything, macs, macs + flow_macs, size)
 
 
 def _counted(call: Callable[..., Any], *inputs: Any) -> tuple[int, Any]:

@@ -7,7 +7,7 @@ import torch
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.pruning.gates import PrunableNetwork
 from vsrprune.pruning.reparametrisation import convolutions
-from vsrprune.selection.units import Budget
+from vsrprune.selection.budget import Budget
 
 
 @torch.no_grad()

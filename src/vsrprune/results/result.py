@@ -44,6 +44,21 @@ class Cost:
     macs_with_flow: int
     size: tuple[int, int]
 
+    def without(self, macs: float, parameters: int) -> Cost:
+        """The cost less so many MACs per frame and parameters."""
+        return Cost(
+            self.parameters - parameters,
+            self.parameters_with_flow - parameters,
+            round(self.macs - macs),
+            round(self.macs_with_flow - macs),
+            self.size,
+        )
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Cost:
+        """The cost that `asdict` took apart."""
+        return cls(**{**values, "size": tuple(values["size"])})
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -132,7 +147,7 @@ class Result:
             raise UserError(f"result of format {data.get('format')!r}; this version reads format {FORMAT}")
         values = dict(data)
         values["quality"] = {name: Quality(**quality) for name, quality in data["quality"].items()}
-        values["cost"] = {name: Cost(**{**cost, "size": tuple(cost["size"])}) for name, cost in data["cost"].items()}
+        values["cost"] = {name: Cost.from_json(cost) for name, cost in data["cost"].items()}
         values["layers"] = [Layer(**layer) for layer in data["layers"]]
         return cls(**values)
 

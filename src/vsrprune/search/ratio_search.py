@@ -18,7 +18,6 @@ import torch
 import yaml
 
 from vsrprune.channels.layout import ChannelLayout
-from vsrprune.channels.operations import TimeTable
 from vsrprune.config.job import Config
 from vsrprune.errors import UserError
 from vsrprune.host.machine import working
@@ -46,9 +45,13 @@ from vsrprune.search.study import (
     work,
 )
 from vsrprune.search.trials import Proof, Training, split_for_scoring
+from vsrprune.selection.asked import Asked
 from vsrprune.selection.projection import Bounds, check_projectable, count_bounds
 from vsrprune.selection.units import select
-from vsrprune.stages.pipeline import job_clips, job_device
+from vsrprune.stages.bench import job_device
+from vsrprune.stages.clips import job_clips
+from vsrprune.stages.score.recipe import Scores
+from vsrprune.stages.timing.recipe import Times
 from vsrprune.store.atomic import write_atomically, write_json
 from vsrprune.store.store import Artifact, content_key
 
@@ -182,11 +185,10 @@ class RatioSearch:
         search, device = self._search, job_device(self._job)
         clips = job_clips(self._job, self._say)
         train, scoring = split_for_scoring(clips.train, search.clips, search.frames, search.seed)
-        scores = self._artifact("score").json("scores.json")
         return Proof(
             dense=load_network(self._artifact("pretrain").folder).to(device).eval(),
             layout=self._layout,
-            scores={name: np.asarray(values) for name, values in scores.items()},
+            scores=Scores.load(self._artifact("score").folder).by_layer,
             rule=self._config.rule,
             order=self._config.ranking_order,
             train_clips=train,
@@ -199,8 +201,8 @@ class RatioSearch:
     def _cost(self, bounds: Bounds) -> Cost:
         if self._search.cost == "macs":
             return MacsCost(self._layout, bounds)
-        tables = [TimeTable.from_json(rows) for rows in self._artifact("timing").json("times.json").values()]
-        return LatencyCost(self._layout, bounds, tables, self._proof.plan)
+        tables = Times.load(self._artifact("timing").folder).tables
+        return LatencyCost(self._layout, bounds, list(tables.values()), self._proof.plan)
 
     def _score(self, counts: Mapping[str, int]) -> Iterator[float]:
         """PSNR at each rung; other jobs' measurements of latency are let through between two steps."""
@@ -234,11 +236,13 @@ class RatioSearch:
         plan = select(
             self._layout,
             self._proof.scores,
-            rule=self._config.rule,
-            ratio=ratio,
-            target="macs",
-            order=self._config.ranking_order,
-            min_kept=self._config.min_kept,
+            Asked(
+                rule=self._config.rule,
+                ratio=ratio,
+                target="macs",
+                order=self._config.ranking_order,
+                min_kept=self._config.min_kept,
+            ),
         )
         return {group.name: 1 - len(plan.kept[group.name]) / group.size for group in self._layout.groups}
 

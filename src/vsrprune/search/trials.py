@@ -19,10 +19,11 @@ from vsrprune.networks.network import Network
 from vsrprune.pruning.gates import zero_cut_gates
 from vsrprune.pruning.surgery import compact
 from vsrprune.results.protocols import Comparison
+from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
-from vsrprune.stages.evaluate import QualityMeter, super_resolve
-from vsrprune.stages.finetune import Finetune
-from vsrprune.stages.teacher import Teacher
+from vsrprune.stages.finetune.module import Finetune
+from vsrprune.stages.finetune.teacher import Teacher
+from vsrprune.stages.quality import QualityMeter, super_resolve
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,7 @@ class Proof:
         return select(
             self.layout,
             self.scores,
-            rule=self.rule,
-            ratio=0.0,
-            scope="per_layer",
-            order=self.order,
-            ratios=counts,
+            Asked(rule=self.rule, ratio=0.0, scope="per_layer", order=self.order, ratios=counts),
         )
 
     def psnr_at(
@@ -109,8 +106,7 @@ class Proof:
         network, meter = network.to(self.device).eval(), QualityMeter(self.compared)
         for clip in self.score_clips:
             meter.add(clip, super_resolve(network, clip, self.device, mirrored=self.compared.centre)[0])
-        psnr: float = meter.quality()["psnr"]
-        return psnr
+        return meter.quality().psnr
 
 
 def split_for_scoring(clips: Sequence[Clip], count: int, frames: int, seed: int) -> tuple[list[Clip], list[Clip]]:

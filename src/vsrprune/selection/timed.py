@@ -8,18 +8,18 @@ score for the time it takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import replace
 
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.channels.operations import TimeTable, grid
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
+from vsrprune.selection.asked import TOLERANCE, Asked, amount
+from vsrprune.selection.budget import Budget
 from vsrprune.selection.frontier import Frontier, conv_amount, part_convs
-from vsrprune.selection.units import LATENCY_TOLERANCE, TOLERANCE, Budget, amount, select
+from vsrprune.selection.units import Scores, select
 
-Scores = Mapping[str, NDArray[np.float64]]
+LATENCY_TOLERANCE = 0.10  # of the wanted milliseconds
 LATENCY_AIM = 0.05  # of the wanted milliseconds; nearer than that the search ends
 ATTEMPTS = 6
 HALVINGS = 10  # of the ratio, in search of a predicted time
@@ -28,24 +28,15 @@ HALVINGS = 10  # of the ratio, in search of a predicted time
 class TimedSelection:
     """Plans for one network and one device.
 
-    tables: times of operations by memory format. order: `min` keeps the largest scores, `max` the smallest (the
-    ablation).
+    tables: times of operations by memory format. asked: rule, order and min_kept; `order=min` keeps the largest scores,
+    `max` the smallest (the ablation).
     """
 
-    def __init__(
-        self,
-        layout: ChannelLayout,
-        scores: Scores,
-        tables: Mapping[str, TimeTable],
-        *,
-        rule: str,
-        order: str = "min",
-        min_kept: int = 1,
-    ) -> None:
+    def __init__(self, layout: ChannelLayout, scores: Scores, tables: Mapping[str, TimeTable], asked: Asked) -> None:
         highest = max(float(values.max()) for values in scores.values())
-        self._worth = {name: values if order == "min" else highest - values for name, values in scores.items()}
+        self._worth = {name: values if asked.order == "min" else highest - values for name, values in scores.items()}
         self._layout, self._scores, self._tables = layout, scores, tables
-        self._rule, self._order, self._min_kept = rule, order, min_kept
+        self._free = Asked(asked.rule, order=asked.order, min_kept=asked.min_kept)
 
     def for_amount(self, target: str, ratio: float) -> tuple[PrunePlan, Budget]:
         """The plan without `ratio` of the MACs (target=macs) or parameters (params) that is fastest by the tables."""
@@ -99,38 +90,29 @@ class TimedSelection:
         return min((self._plan(table, "macs", ratio) for table in self._tables.values()), key=lambda pair: pair[1])
 
     def _largest_ratio(self) -> float:
-        least = {group.name: min(self._min_kept, group.size) for group in self._layout.groups}
+        least = {group.name: min(self._free.min_kept, group.size) for group in self._layout.groups}
         return 1 - self._layout.macs_per_pixel(least) / self._layout.macs_per_pixel()
 
     def _plan(self, table: TimeTable, target: str, ratio: float) -> tuple[PrunePlan, float]:
         """The plan in one memory format and the time of its convolutions in milliseconds."""
-        free = select(
-            self._layout,
-            self._scores,
-            rule=self._rule,
-            ratio=ratio,
-            target=target,
-            order=self._order,
-            min_kept=self._min_kept,
-        ).kept_counts
+        asked = replace(self._free, ratio=ratio, target=target)
+        free, min_kept = select(self._layout, self._scores, asked).kept_counts, asked.min_kept
         parts = dict.fromkeys(group.part for group in self._layout.groups)
         wanted = {
             part: sum(conv_amount(conv, free, target) for conv in part_convs(self._layout, part)) for part in parts
         }
         cut: dict[str, set[int]] = {}
-        fixed = {
-            group.name: _nearest(grid(group.size, self._min_kept), free[group.name]) for group in self._layout.groups
-        }
+        fixed = {group.name: _nearest(grid(group.size, min_kept), free[group.name]) for group in self._layout.groups}
         owed, ms = 0.0, 0.0
         # What a part keeps too much or too little of is paid for by the next: those with the fewest layers go first.
         for part in sorted(parts, key=lambda part: sum(group.part == part for group in self._layout.groups)):
-            frontier = Frontier(self._layout, part, self._worth, table, target, min_kept=self._min_kept, fixed=fixed)
+            frontier = Frontier(self._layout, part, self._worth, table, target, min_kept=min_kept, fixed=fixed)
             counts = frontier.reach(wanted[part] + owed, TOLERANCE)
             owed += wanted[part] - frontier.amount(counts)
             ms += frontier.milliseconds(counts)
             cut |= frontier.cut(counts)
             fixed |= counts
-        return PrunePlan.cutting(self._rule, self._layout, cut), ms
+        return PrunePlan.cutting(self._free.rule, self._layout, cut), ms
 
 
 def _nearest(counts: list[int], wanted: int) -> int:

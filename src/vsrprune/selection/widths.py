@@ -8,21 +8,21 @@ from itertools import product
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
-from vsrprune.selection.units import TOLERANCE, amount
+from vsrprune.selection.asked import TOLERANCE, Asked, amount, dense_amount
 
 UPSAMPLER = "upsampler"
 
 
-def narrow_plan(layout: ChannelLayout, *, rule: str, ratio: float, target: str, min_kept: int) -> PrunePlan:
+def narrow_plan(layout: ChannelLayout, asked: Asked) -> PrunePlan:
     """Keep the first channels of every layer: one share of them in the trunk, another in the upsampler, if any.
 
-    ratio: share of the dense MACs or parameters that is removed (target=macs, params). Of the pairs of widths within
-    2 % of the budget, that whose shares are nearest to each other; where there is none, the pair nearest to the budget.
-    Under a rule that prunes the whole stream (aligned) this is the architecture itself with fewer channels. Raises
-    UserError if min_kept is more than a layer has.
+    asked: the share of the dense MACs or parameters that is removed (target=macs, params). Of the pairs of widths that
+    lie within 2 % of the budget, the pair is taken whose shares are nearest to each other; where there is none, the
+    pair nearest to the budget. Under a rule that prunes the whole stream (aligned) this is the architecture itself with
+    fewer channels. Raises UserError if min_kept is more than a layer has.
     """
-    whole = amount(layout, {group.name: group.size for group in layout.groups}, target)
-    wanted = whole * (1 - ratio)
+    target, min_kept = asked.target, asked.min_kept
+    wanted = dense_amount(layout, target) * (1 - asked.ratio)
     trunk = _shares(layout, [part for part in layout.parts if part != UPSAMPLER], min_kept)
     pairs = [(share, share) for share in trunk]
     if UPSAMPLER in layout.parts:
@@ -35,7 +35,7 @@ def narrow_plan(layout: ChannelLayout, *, rule: str, ratio: float, target: str, 
         best = min(pairs, key=misses.__getitem__)
     counts = _counts(layout, *best, min_kept)
     return PrunePlan.cutting(
-        rule, layout, {group.name: range(counts[group.name], group.size) for group in layout.groups}
+        asked.rule, layout, {group.name: range(counts[group.name], group.size) for group in layout.groups}
     )
 
 

@@ -20,11 +20,17 @@ from vsrprune.jobs.housekeeping import (
     readable_time,
     verify_store,
 )
-from vsrprune.jobs.keys import StagePlan
+from vsrprune.stages.recipe import StagePlan
 from vsrprune.store.lease import Lease, try_acquire
 from vsrprune.store.store import Store
 
-TRAINING = {"batch": 2, "frames": 3, "patch": 8, "schedule": {"steps": 10}}
+TRAINING = {
+    "stage": "pretrain",
+    "schedule.batch": 2,
+    "schedule.frames": 3,
+    "schedule.patch": 8,
+    "schedule.pretrain.steps": 10,
+}
 
 
 def make(folder: Path, work: Path) -> None:
@@ -112,11 +118,11 @@ def test_estimates_scale_with_steps_and_pixels(store: Store) -> None:
     for manifest in (store.root / "pretrain").glob("*/manifest.json"):
         values = json.loads(manifest.read_text())
         manifest.write_text(json.dumps({**values, "seconds": 5.0}))
-    twice = {**TRAINING, "schedule": {"steps": 20}}
-    larger = {**TRAINING, "patch": 16}
-    plans = [StagePlan("pretrain", "x", settings) for settings in (TRAINING, twice, larger)]
+    twice = {**TRAINING, "schedule.pretrain.steps": 20}
+    larger = {**TRAINING, "schedule.patch": 16}
+    plans = [StagePlan("pretrain", "x", settings, {}) for settings in (TRAINING, twice, larger)]
     assert estimated_cost(store, plans) == (pytest.approx(5 + 10 + 20), 3 * 5000)
-    assert estimated_cost(store, [StagePlan("evaluate", "x", {})]) is None
+    assert estimated_cost(store, [StagePlan("evaluate", "x", {"stage": "evaluate"}, {})]) is None
     assert estimated_cost(store, []) == (0, 0)
 
 

@@ -12,14 +12,12 @@ import pytest
 from PIL import Image
 
 from vsrprune.config.job import Config, TaskConfig
-from vsrprune.data.demo_photos import TRAIN_PHOTOS, VAL_PHOTOS
-from vsrprune.data.sources import photos_identity
 from vsrprune.errors import UserError
 from vsrprune.jobs.collect import collect, read_measured
 from vsrprune.jobs.planning import config_warnings, is_finished, model_arguments, plan_job
 from vsrprune.results.result import MEASURED, METRICS, Result
 from vsrprune.store.atomic import write_json
-from vsrprune.store.store import Store, content_key
+from vsrprune.store.store import Store
 
 
 def changed(**knobs):
@@ -55,8 +53,8 @@ def test_the_default_job_is_planned_from_the_demo_data():
     assert job.arguments.scale == 4
     assert [stage.stage for stage in job.stages][-1] == "measure"
     assert job.stage("select").settings["ratio"] == 0.5
-    assert job.has("sparsify")
-    assert not plan_job(changed(method__sparsify=False)).has("sparsify")
+    assert "sparsify" in keys_of(job)
+    assert "sparsify" not in keys_of(plan_job(changed(method__sparsify=False)))
     assert {group.kind for group in job.layout.groups} == {
         "input",
         "middle",
@@ -218,18 +216,6 @@ def test_every_degradation_of_the_demo_has_keys_of_its_own():
     assert keys[0] == keys_of(plan_job(Config()))
 
 
-def test_super_resolution_keeps_the_keys_it_had_before_there_were_tasks():
-    stages = {stage.stage: stage for stage in plan_job(Config()).stages}
-    common = {"demo": 0, "frames": 10, "scale": 4}
-    assert stages["pretrain"].settings["clips"] == content_key(
-        {**common, "photos": photos_identity(TRAIN_PHOTOS), "clips": 4}
-    )
-    assert stages["reference"].settings["clips"] == content_key(
-        {**common, "photos": photos_identity(VAL_PHOTOS), "clips": 2}
-    )
-    assert not any("task" in stage.settings for stage in stages.values())
-
-
 RESTORATION = [{"name": "denoise"}, {"name": "denoise", "sigma": 10.0}, {"name": "deblur"},
                {"name": "deblur", "blur_frames": 3}]  # fmt: skip
 
@@ -307,7 +293,7 @@ def artifact_files(job, max_cut=0.01):
         "pretrain": {METRICS: {"stage": "pretrain", "step": 9, "loss": 0.5}},
         "reference": {
             "reference.json": {
-                "bicubic": QUALITY,
+                "baseline": QUALITY,
                 "dense": QUALITY,
                 "cost": COST,
                 "notes": ["clip a: cropped"],
@@ -421,9 +407,9 @@ def test_a_folder_without_measurements_is_named(tmp_path):
 
 PLAN = """
 import sys
-import vsrprune.jobs, vsrprune.runner, vsrprune.sweep_table
-from vsrprune.config import Config
-from vsrprune.store import Store
+import vsrprune.jobs.dry_run, vsrprune.jobs.planning, vsrprune.jobs.runner, vsrprune.results.terminal
+from vsrprune.config.job import Config
+from vsrprune.store.store import Store
 from pathlib import Path
 from rich.console import Console
 
@@ -433,7 +419,7 @@ config = Config(data=type(config.data)(name="folder", path=sys.argv[1]), store_d
 folder_job = vsrprune.jobs.planning.plan_job(config)
 store = Store(Path(sys.argv[2]), print)
 assert not vsrprune.jobs.planning.is_finished(job, store)
-vsrprune.results.terminal.print_plan([("one", job), ("two", folder_job)], store, Console(width=200))
+vsrprune.jobs.dry_run.print_plan([("one", job), ("two", folder_job)], store, Console(width=200))
 heavy = {"torch", "pytorch_lightning", "lightning", "wandb", "skimage", "scipy", "pandas", "matplotlib", "av"}
 print("imported:", sorted(heavy & sys.modules.keys()))
 """
@@ -451,9 +437,9 @@ def test_planning_imports_no_torch_lightning_or_wandb(tmp_path):
 FINISHED = """
 import sys
 from pathlib import Path
-import vsrprune.runner
-from vsrprune.config import Config
-from vsrprune.jobs import plan_job
+import vsrprune.jobs.runner
+from vsrprune.config.job import Config
+from vsrprune.jobs.planning import plan_job
 
 config = Config(store_dir=sys.argv[1])
 config.tracking.mode = "none"

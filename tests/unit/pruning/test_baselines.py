@@ -22,7 +22,8 @@ from vsrprune.pruning.penalty import cut_filter_norms, filter_penalty
 from vsrprune.pruning.reparametrisation import bake, hold_zeros, normalise_filters
 from vsrprune.pruning.scoring import score_units
 from vsrprune.pruning.surgery import compact, equivalence_error
-from vsrprune.selection.units import amount, select
+from vsrprune.selection.asked import Asked, amount
+from vsrprune.selection.units import select
 from vsrprune.selection.widths import narrow_plan
 
 # ASSL
@@ -225,7 +226,7 @@ def test_masked_weights_stay_zero_while_the_others_train(random_network, random_
 @pytest.mark.parametrize(("channels", "upsampler"), [(32, 32), (24, 16)])
 def test_narrow_widths_meet_the_budget(target: str, ratio: float, channels: int, upsampler: int) -> None:
     layout = basicvsr_layout(BasicVSRArguments(channels=channels, blocks=3, upsampler_channels=upsampler), "aligned")
-    plan = narrow_plan(layout, rule="aligned", ratio=ratio, target=target, min_kept=1)
+    plan = narrow_plan(layout, Asked(rule="aligned", ratio=ratio, target=target, min_kept=1))
     whole = amount(layout, {group.name: group.size for group in layout.groups}, target)
     miss = abs(amount(layout, plan.kept_counts, target) / (whole * (1 - ratio)) - 1)
     assert miss <= 0.02
@@ -236,7 +237,7 @@ def test_narrow_widths_meet_the_budget(target: str, ratio: float, channels: int,
 
 def test_where_no_width_meets_the_budget_the_nearest_is_taken() -> None:
     layout = basicvsr_layout(BasicVSRArguments(channels=3, blocks=1, upsampler_channels=3), "aligned")
-    plan = narrow_plan(layout, rule="aligned", ratio=0.6, target="macs", min_kept=1)
+    plan = narrow_plan(layout, Asked(rule="aligned", ratio=0.6, target="macs", min_kept=1))
     wanted = layout.macs_per_pixel() * 0.4
     misses = []
     for trunk, upsampler in product(range(1, 4), repeat=2):
@@ -258,7 +259,7 @@ def test_a_narrow_network_is_the_architecture_with_fewer_channels() -> None:
 def test_a_width_below_min_kept_is_refused() -> None:
     layout = basicvsr_layout(BasicVSRArguments(channels=8, blocks=1, upsampler_channels=4), "aligned")
     with pytest.raises(UserError, match="min_kept=5 is more than the 4 channels"):
-        narrow_plan(layout, rule="aligned", ratio=0.5, target="macs", min_kept=5)
+        narrow_plan(layout, Asked(rule="aligned", ratio=0.5, target="macs", min_kept=5))
 
 
 @pytest.mark.parametrize(
@@ -268,7 +269,7 @@ def test_a_width_below_min_kept_is_refused() -> None:
 )
 def test_without_groups_in_the_upsampler_there_is_one_width(layout: ChannelLayout) -> None:
     assert "upsampler" not in layout.parts
-    plan = narrow_plan(layout, rule="aligned", ratio=0.5, target="macs", min_kept=1)
+    plan = narrow_plan(layout, Asked(rule="aligned", ratio=0.5, target="macs", min_kept=1))
     assert len(set(plan.kept_counts.values())) == 1
     by_width = [layout.macs_per_pixel({g.name: width for g in layout.groups}) for width in range(1, 33)]
     nearest = min(by_width, key=lambda macs: abs(macs - layout.macs_per_pixel() / 2))
@@ -279,7 +280,7 @@ def test_min_kept_holds_in_the_narrowest_layers_too() -> None:
     """RCAN's attention has a few channels, of which a small share is none."""
     layout = rcan_layout(RCANArguments(channels=16, groups=1, blocks=1, reduction=4), "aligned")
     for min_kept in (1, 2, 3):
-        plan = narrow_plan(layout, rule="aligned", ratio=0.97, target="macs", min_kept=min_kept)
+        plan = narrow_plan(layout, Asked(rule="aligned", ratio=0.97, target="macs", min_kept=min_kept))
         assert min(plan.kept_counts.values()) == plan.kept_counts["body.0.blocks.0.squeeze"] == min_kept
 
 
@@ -294,7 +295,7 @@ def test_other_parts_stay_whole(parts: list[str], scope: str, target: str, rando
     layout = network.channel_layout("rsc")
     scores = score_units(network, layout, "l1")
     ratio = 0.3 if (scope, target) == ("local", "units") else 0.06  # of each layer there, else of the whole network
-    plan = select(layout, scores, rule="rsc", ratio=ratio, target=target, scope=scope, parts=parts)
+    plan = select(layout, scores, Asked(rule="rsc", ratio=ratio, target=target, scope=scope, parts=parts))
     for group in layout.groups:
         assert bool(plan.cut(group.name)) <= (group.part in parts)
     assert plan.units_cut > 0
@@ -307,8 +308,8 @@ def test_what_some_parts_cannot_give_is_said() -> None:
     layout = basicvsr_layout(BasicVSRArguments(channels=8, blocks=1, upsampler_channels=8), "rsc")
     scores = {group.name: np.arange(group.size, dtype=float) for group in layout.groups}
     with pytest.raises(UserError, match=r"no unit in forward covers keep .*the largest reachable ratio is 0\.\d"):
-        select(layout, scores, rule="rsc", ratio=0.9, target="macs", parts=["forward"])
+        select(layout, scores, Asked(rule="rsc", ratio=0.9, target="macs", parts=["forward"]))
     with pytest.raises(UserError, match=r"leave \d+ to cut in forward"):
-        select(layout, scores, rule="rsc", ratio=0.9, parts=["forward"])
+        select(layout, scores, Asked(rule="rsc", ratio=0.9, parts=["forward"]))
     with pytest.raises(UserError, match="parts must be one of"):
-        select(layout, scores, rule="rsc", ratio=0.1, parts=["sideways"])
+        select(layout, scores, Asked(rule="rsc", ratio=0.1, parts=["sideways"]))

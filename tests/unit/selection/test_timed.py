@@ -13,9 +13,11 @@ from vsrprune.channels.operations import Operation, TimeTable, grid
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments, basicvsr_layout
+from vsrprune.selection.asked import Asked
+from vsrprune.selection.budget import Budget
 from vsrprune.selection.frontier import choices, conv_amount, conv_widths, part_convs, timed_operations
 from vsrprune.selection.timed import TimedSelection
-from vsrprune.selection.units import Budget, select
+from vsrprune.selection.units import select
 
 LAYOUT = basicvsr_layout(BasicVSRArguments(channels=32, blocks=3, upsampler_channels=32), "rsc")
 DRAW = np.random.default_rng(4)
@@ -34,7 +36,7 @@ def table(factor: float = 1.0, layout: ChannelLayout = LAYOUT) -> TimeTable:
 
 
 def timed(order: str = "min", **tables: TimeTable) -> TimedSelection:
-    return TimedSelection(LAYOUT, SCORES, tables or {"contiguous": table()}, rule="rsc", order=order)
+    return TimedSelection(LAYOUT, SCORES, tables or {"contiguous": table()}, Asked(rule="rsc", order=order))
 
 
 @pytest.mark.parametrize("rule", ["rsc", "aligned", "inner"])
@@ -42,7 +44,7 @@ def timed(order: str = "min", **tables: TimeTable) -> TimedSelection:
 def test_an_amount_is_kept_and_every_part_has_its_share(target: str, rule: str) -> None:
     layout = basicvsr_layout(BasicVSRArguments(channels=64, blocks=6), rule)
     scores = {group.name: DRAW.gamma(4.0, 0.25, group.size) for group in layout.groups}
-    plan, budget = TimedSelection(layout, scores, {"contiguous": table(layout=layout)}, rule=rule).for_amount(
+    plan, budget = TimedSelection(layout, scores, {"contiguous": table(layout=layout)}, Asked(rule=rule)).for_amount(
         target, 0.4
     )
     cost = layout.macs_per_pixel if target == "macs" else layout.parameters
@@ -51,7 +53,7 @@ def test_an_amount_is_kept_and_every_part_has_its_share(target: str, rule: str) 
     assert budget.wanted == pytest.approx(0.6 * cost())
     assert abs(budget.deviation) <= 0.02
     assert all(plan.kept_counts[group.name] in grid(group.size) for group in layout.groups)
-    free = select(layout, scores, rule=rule, ratio=0.4, target=target)
+    free = select(layout, scores, Asked(rule=rule, ratio=0.4, target=target))
     for part in ("backward", "forward", "upsampler"):
         timed_amount, free_amount = (
             sum(conv_amount(conv, kept.kept_counts, target) for conv in part_convs(layout, part))

@@ -14,7 +14,9 @@ from vsrprune.channels.layout import RULES, ChannelGroup, ChannelLayout, ConvLay
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments, basicvsr_layout
-from vsrprune.selection.units import ORDERS, SCOPES, TARGETS, budget, check_reachable, select
+from vsrprune.selection.asked import ORDERS, SCOPES, TARGETS, Asked, check_reachable
+from vsrprune.selection.budget import budget
+from vsrprune.selection.units import select
 
 Scores = dict[str, np.ndarray]
 
@@ -75,12 +77,14 @@ def test_by_hand(
     plan = select(
         HAND_LAYOUT,
         HAND_SCORES,
-        rule=rule,
-        ratio=ratio,
-        target=target,
-        scope=scope,
-        order=order,
-        ratios={"a": 0.5, "b": 2} if scope == "per_layer" else None,
+        Asked(
+            rule=rule,
+            ratio=ratio,
+            target=target,
+            scope=scope,
+            order=order,
+            ratios={"a": 0.5, "b": 2} if scope == "per_layer" else None,
+        ),
     )
     assert plan == PrunePlan(rule, {"a": 4, "b": 2}, {"a": kept_a, "b": kept_b})
 
@@ -141,7 +145,7 @@ def test_against_exhaustive_search_on_basicvsr(rule: str, scope: str, order: str
     generator = np.random.default_rng(2)
     scores = {group.name: generator.integers(0, 9, group.size).astype(np.float64) for group in layout.groups}
     for ratio in (0.0, 0.2, 0.45, 0.6):
-        plan = select(layout, scores, rule=rule, ratio=ratio, target=target, scope=scope, order=order)
+        plan = select(layout, scores, Asked(rule=rule, ratio=ratio, target=target, scope=scope, order=order))
         assert plan.kept == reference(layout, scores, ratio, target, scope, order), ratio
         assert plan.rule == rule
 
@@ -163,14 +167,14 @@ def test_against_exhaustive_search_on_basicvsr(rule: str, scope: str, order: str
 @pytest.mark.parametrize("scope", ["global", "local"])
 def test_number_of_units_is_rounded_half_up(units: int, ratio: float, cut: int, scope: str) -> None:
     layout = chain(units)
-    plan = select(layout, {"a": np.arange(units, dtype=float)}, rule="rsc", ratio=ratio, scope=scope)
+    plan = select(layout, {"a": np.arange(units, dtype=float)}, Asked(rule="rsc", ratio=ratio, scope=scope))
     assert plan.cut("a") == tuple(range(cut))
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_ties_break_by_layer_then_index(order: str) -> None:
     layout = chain(3, 4)
-    plan = select(layout, scores_of([1] * 3, [1] * 4), rule="rsc", ratio=3 / 7, order=order)
+    plan = select(layout, scores_of([1] * 3, [1] * 4), Asked(rule="rsc", ratio=3 / 7, order=order))
     assert plan.cut("a") == (0, 1)  # the third is protected, the next layer's first takes its place
     assert plan.cut("b") == (0,)
 
@@ -178,21 +182,24 @@ def test_ties_break_by_layer_then_index(order: str) -> None:
 @pytest.mark.parametrize(("order", "cut_a", "cut_b"), [("min", (0, 3), (1, 2)), ("max", (1, 2), (0, 3))])
 def test_ties_within_mixed_scores(order: str, cut_a: tuple[int, ...], cut_b: tuple[int, ...]) -> None:
     scores = scores_of([1, 9, 9, 1], [9, 1, 1, 9])
-    plan = select(chain(4, 4), scores, rule="rsc", ratio=0.5, order=order)
+    plan = select(chain(4, 4), scores, Asked(rule="rsc", ratio=0.5, order=order))
     assert (plan.cut("a"), plan.cut("b")) == (cut_a, cut_b)
 
 
 def test_a_protected_unit_is_replaced_by_the_next_in_rank() -> None:
     scores = scores_of([1, 2, 3, 4], [5, 6, 7, 8])
-    kept = {min_kept: select(chain(4, 4), scores, rule="rsc", ratio=0.5, min_kept=min_kept).kept for min_kept in (1, 2)}
+    kept = {
+        min_kept: select(chain(4, 4), scores, Asked(rule="rsc", ratio=0.5, min_kept=min_kept)).kept
+        for min_kept in (1, 2)
+    }
     assert kept[1] == {"a": (3,), "b": (1, 2, 3)}
     assert kept[2] == {"a": (2, 3), "b": (2, 3)}
 
 
 def test_the_units_kept_by_protection_are_the_best_of_their_layer() -> None:
     scores = scores_of([4, 1, 3, 2], [9, 9, 9, 9])
-    assert select(chain(4, 4), scores, rule="rsc", ratio=0.375, min_kept=1).kept["a"] == (0,)
-    assert select(chain(4, 4), scores, rule="rsc", ratio=0.25, order="max", min_kept=3).kept == {
+    assert select(chain(4, 4), scores, Asked(rule="rsc", ratio=0.375, min_kept=1)).kept["a"] == (0,)
+    assert select(chain(4, 4), scores, Asked(rule="rsc", ratio=0.25, order="max", min_kept=3)).kept == {
         "a": (1, 2, 3),
         "b": (1, 2, 3),
     }
@@ -227,7 +234,7 @@ def test_impossible_ratio_states_the_largest_reachable(
     layout, scores = chain(4, 4), scores_of([1, 2, 3, 4], [5, 6, 7, 8])
 
     def cut(ratio: float) -> PrunePlan:
-        return select(layout, scores, rule="rsc", ratio=ratio, scope=scope, target=target, **options)
+        return select(layout, scores, Asked(rule="rsc", ratio=ratio, scope=scope, target=target, **options))
 
     with pytest.raises(UserError, match=r"ratio=0\.95") as caught:
         cut(0.95)
@@ -242,37 +249,37 @@ def test_impossible_ratio_states_the_largest_reachable(
 def test_target_macs_counts_channels_that_no_unit_covers() -> None:
     layout = ChannelLayout(chain(4).groups, (*chain(4).convs, ConvLayer("whole", 1, (Slot(8),), Slot(1))))
     with pytest.raises(UserError, match=r"ratio=0\.6 with target=macs asks for 40\.0% .* keep 62\.5%") as caught:
-        check_reachable(layout, ratio=0.6, target="macs")  # 4 + 4 + 8 can fall to 1 + 1 + 8
+        check_reachable(layout, Asked("rsc", ratio=0.6, target="macs"))  # 4 + 4 + 8 can fall to 1 + 1 + 8
     assert stated_ratio(caught.value) == 0.375
 
 
 def test_target_macs_accepts_a_floor_within_the_tolerance() -> None:
     layout = chain(100)  # MACs 200, at least 2
-    assert select(layout, {"a": np.arange(100.0)}, rule="rsc", ratio=0.9901, target="macs").kept == {"a": (99,)}
+    assert select(layout, {"a": np.arange(100.0)}, Asked(rule="rsc", ratio=0.9901, target="macs")).kept == {"a": (99,)}
     with pytest.raises(UserError):
-        check_reachable(layout, ratio=0.9903, target="macs")
+        check_reachable(layout, Asked("rsc", ratio=0.9903, target="macs"))
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, math.nan])
 def test_ratio_out_of_range(ratio: float) -> None:
     with pytest.raises(UserError, match=rf"ratio must be in \[0, 1\); got {ratio}"):
-        check_reachable(HAND_LAYOUT, ratio=ratio)
+        check_reachable(HAND_LAYOUT, Asked("rsc", ratio=ratio))
 
 
 @pytest.mark.parametrize("name", ["order", "scope", "target"])
 def test_unknown_words_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"{name} must be one of .*; got 'other'"):
-        select(HAND_LAYOUT, HAND_SCORES, rule="rsc", ratio=0.5, **{name: "other"})
+        select(HAND_LAYOUT, HAND_SCORES, Asked(rule="rsc", ratio=0.5, **{name: "other"}))
 
 
 def test_min_kept_beyond_a_layer_names_it() -> None:
     with pytest.raises(UserError, match=r"min_kept=3 is more than the 2 channels of b; allowed: 1\.\.2"):
-        check_reachable(HAND_LAYOUT, ratio=0.1, min_kept=3)
+        check_reachable(HAND_LAYOUT, Asked("rsc", ratio=0.1, min_kept=3))
 
 
 def test_scores_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match="b: expected 2 scores, got shape"):
-        select(HAND_LAYOUT, scores_of([1, 2, 3, 4], [1, 2, 3]), rule="rsc", ratio=0.5)
+        select(HAND_LAYOUT, scores_of([1, 2, 3, 4], [1, 2, 3]), Asked(rule="rsc", ratio=0.5))
 
 
 # Rounded widths
@@ -282,11 +289,11 @@ def test_rounded_layers_are_cut_in_whole_steps_by_mean_score() -> None:
     layout = chain(8, 8)
     scores = scores_of([0, 1, 2, 3, 4, 5, 6, 7], [9, 9, 9, 9, 0, 0, 0, 5])
     # steps of four: b4..b7 scores 1.25 and goes before a0..a3 with 1.5, though its largest is the larger
-    assert select(layout, scores, rule="rsc", ratio=0.25, round_to=4).kept == {
+    assert select(layout, scores, Asked(rule="rsc", ratio=0.25, round_to=4)).kept == {
         "a": tuple(range(8)),
         "b": (0, 1, 2, 3),
     }
-    assert select(layout, scores, rule="rsc", ratio=0.5, round_to=4).kept == {
+    assert select(layout, scores, Asked(rule="rsc", ratio=0.5, round_to=4)).kept == {
         "a": (4, 5, 6, 7),
         "b": (0, 1, 2, 3),
     }
@@ -294,14 +301,16 @@ def test_rounded_layers_are_cut_in_whole_steps_by_mean_score() -> None:
 
 def test_a_width_that_is_no_multiple_falls_to_the_multiple_below() -> None:
     scores = scores_of([5, 0, 3, 1, 4, 2])
-    assert select(chain(6), scores, rule="rsc", ratio=0.3, round_to=4).kept == {"a": (0, 2, 4, 5)}
-    assert select(chain(6), scores, rule="rsc", ratio=0.16, round_to=4).kept == {"a": tuple(range(6))}  # 1 of 2: whole
+    assert select(chain(6), scores, Asked(rule="rsc", ratio=0.3, round_to=4)).kept == {"a": (0, 2, 4, 5)}
+    assert select(chain(6), scores, Asked(rule="rsc", ratio=0.16, round_to=4)).kept == {
+        "a": tuple(range(6))
+    }  # 1 of 2: whole
 
 
 def test_rounding_in_a_layer_goes_to_the_nearest_and_up_on_ties() -> None:
     layout, scores = chain(8), {"a": np.arange(8.0)}
     kept = {
-        ratio: len(select(layout, scores, rule="rsc", ratio=ratio, scope="local", round_to=4).kept["a"])
+        ratio: len(select(layout, scores, Asked(rule="rsc", ratio=ratio, scope="local", round_to=4)).kept["a"])
         for ratio in (0.125, 0.25, 0.375, 0.5, 0.9)
     }
     assert kept == {0.125: 8, 0.25: 8, 0.375: 4, 0.5: 4, 0.9: 4}
@@ -310,7 +319,7 @@ def test_rounding_in_a_layer_goes_to_the_nearest_and_up_on_ties() -> None:
 @pytest.mark.parametrize("round_to", [4, 7])
 def test_rounding_that_leaves_nothing_to_cut_is_refused(round_to: int) -> None:
     with pytest.raises(UserError, match=rf"round_to={round_to} .* 2, 4 channels; it must be smaller than 4"):
-        check_reachable(HAND_LAYOUT, ratio=0.1, round_to=round_to)
+        check_reachable(HAND_LAYOUT, Asked("rsc", ratio=0.1, round_to=round_to))
 
 
 # Ratios by layer
@@ -319,24 +328,24 @@ def test_rounding_that_leaves_nothing_to_cut_is_refused(round_to: int) -> None:
 def test_per_layer_ratios_and_kept_counts() -> None:
     layout = chain(4, 4, 4)
     scores = scores_of([4, 3, 2, 1], [1, 2, 3, 4], [1, 2, 3, 4])
-    plan = select(layout, scores, rule="rsc", ratio=0.9, scope="per_layer", ratios={"a": 0.7, "b": 3})
+    plan = select(layout, scores, Asked(rule="rsc", ratio=0.9, scope="per_layer", ratios={"a": 0.7, "b": 3}))
     assert plan.kept == {"a": (0,), "b": (1, 2, 3), "c": (0, 1, 2, 3)}  # 2.8 -> 3 cut; 3 kept; not named: whole
 
 
 def test_per_layer_zero_ratio_and_full_count_keep_the_layer() -> None:
-    plan = select(HAND_LAYOUT, HAND_SCORES, rule="rsc", ratio=0.5, scope="per_layer", ratios={"a": 0.0, "b": 2})
+    plan = select(HAND_LAYOUT, HAND_SCORES, Asked(rule="rsc", ratio=0.5, scope="per_layer", ratios={"a": 0.0, "b": 2}))
     assert plan.units_cut == 0
 
 
 def test_per_layer_unknown_layer_is_named_with_examples() -> None:
     with pytest.raises(UserError, match=r"unknown layer 'z'; this network has 2, such as a, b"):
-        check_reachable(HAND_LAYOUT, ratio=0.5, scope="per_layer", ratios={"z": 0.5})
+        check_reachable(HAND_LAYOUT, Asked("rsc", ratio=0.5, scope="per_layer", ratios={"z": 0.5}))
 
 
 @pytest.mark.parametrize("ratios", [None, {}])
 def test_per_layer_needs_ratios(ratios: dict[str, float] | None) -> None:
     with pytest.raises(UserError, match="scope=per_layer needs ratios"):
-        check_reachable(HAND_LAYOUT, ratio=0.5, scope="per_layer", ratios=ratios)
+        check_reachable(HAND_LAYOUT, Asked("rsc", ratio=0.5, scope="per_layer", ratios=ratios))
 
 
 @pytest.mark.parametrize(
@@ -355,19 +364,19 @@ def test_per_layer_needs_ratios(ratios: dict[str, float] | None) -> None:
 )
 def test_per_layer_bad_values(value: object, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        check_reachable(HAND_LAYOUT, ratio=0.5, scope="per_layer", ratios={"a": value})
+        check_reachable(HAND_LAYOUT, Asked("rsc", ratio=0.5, scope="per_layer", ratios={"a": value}))
 
 
 def test_per_layer_respects_min_kept() -> None:
     with pytest.raises(UserError, match=r"keeps 1 of 4 channels; allowed: 2\.\.4"):
-        check_reachable(HAND_LAYOUT, ratio=0.5, scope="per_layer", min_kept=2, ratios={"a": 1})
+        check_reachable(HAND_LAYOUT, Asked("rsc", ratio=0.5, scope="per_layer", min_kept=2, ratios={"a": 1}))
 
 
 # Budgets
 
 
 def test_budget_of_units() -> None:
-    plan = select(HAND_LAYOUT, HAND_SCORES, rule="rsc", ratio=0.6)
+    plan = select(HAND_LAYOUT, HAND_SCORES, Asked(rule="rsc", ratio=0.6))
     assert budget(HAND_LAYOUT, plan, 0.6, "units").to_json() == {
         "target": "units",
         "dense": 6,
@@ -378,7 +387,7 @@ def test_budget_of_units() -> None:
 
 
 def test_budget_of_macs_states_the_miss() -> None:
-    plan = select(HAND_LAYOUT, HAND_SCORES, rule="rsc", ratio=0.6, target="macs")
+    plan = select(HAND_LAYOUT, HAND_SCORES, Asked(rule="rsc", ratio=0.6, target="macs"))
     result = budget(HAND_LAYOUT, plan, 0.6, "macs")
     assert (result.dense, result.reached) == (14, 5)
     assert result.wanted == pytest.approx(5.6)
@@ -406,13 +415,13 @@ def test_global_cuts_exactly_the_asked_number_or_says_why_not(problem, ratio, or
     wanted = half_up(layout.units, ratio)
     if min_kept > min(group.size for group in layout.groups):
         with pytest.raises(UserError, match="min_kept"):
-            select(layout, scores, rule="rsc", ratio=ratio, order=order, min_kept=min_kept)
+            select(layout, scores, Asked(rule="rsc", ratio=ratio, order=order, min_kept=min_kept))
     elif wanted > layout.units - min_kept * len(layout.groups):
         with pytest.raises(UserError) as caught:
-            select(layout, scores, rule="rsc", ratio=ratio, order=order, min_kept=min_kept)
-        select(layout, scores, rule="rsc", ratio=stated_ratio(caught.value), order=order, min_kept=min_kept)
+            select(layout, scores, Asked(rule="rsc", ratio=ratio, order=order, min_kept=min_kept))
+        select(layout, scores, Asked(rule="rsc", ratio=stated_ratio(caught.value), order=order, min_kept=min_kept))
     else:
-        plan = select(layout, scores, rule="rsc", ratio=ratio, order=order, min_kept=min_kept)
+        plan = select(layout, scores, Asked(rule="rsc", ratio=ratio, order=order, min_kept=min_kept))
         assert plan.units_cut == wanted
         walk = list(cuts_in_rank_order(layout, scores, order, min_kept))[:wanted]
         assert {(g.name, unit) for g in layout.groups for unit in plan.cut(g.name)} == set(walk)
@@ -424,7 +433,7 @@ def test_no_cut_unit_ranks_above_a_kept_unprotected_one(problem, ratio, order, t
     layout, scores = problem
     sign = 1 if order == "min" else -1
     try:
-        plan = select(layout, scores, rule="rsc", ratio=ratio, order=order, target=target)
+        plan = select(layout, scores, Asked(rule="rsc", ratio=ratio, order=order, target=target))
     except UserError:
         return  # whether the refusal is right is tested above
     cut = [sign * scores[g.name][unit] for g in layout.groups for unit in plan.cut(g.name)]
@@ -448,12 +457,12 @@ def test_kept_counts_respect_the_limits(problem, ratio, scope, target, order, mi
     layout, scores = problem
     options = {"scope": scope, "target": target, "min_kept": min_kept, "round_to": round_to}
     try:
-        check_reachable(layout, ratio=ratio, **options)
+        check_reachable(layout, Asked("rsc", ratio=ratio, **options))
     except UserError:
         with pytest.raises(UserError):
-            select(layout, scores, rule="rsc", ratio=ratio, order=order, **options)
+            select(layout, scores, Asked(rule="rsc", ratio=ratio, order=order, **options))
         return
-    plan = select(layout, scores, rule="rsc", ratio=ratio, order=order, **options)
+    plan = select(layout, scores, Asked(rule="rsc", ratio=ratio, order=order, **options))
     for group in layout.groups:
         kept = plan.kept_counts[group.name]
         assert kept >= min_kept
@@ -472,7 +481,7 @@ def test_global_macs_are_the_nearest_of_the_ranking(problem, ratio) -> None:
         misses.append(abs(layout.macs_per_pixel(kept) - wanted))
     floor = layout.macs_per_pixel(dict.fromkeys((group.name for group in layout.groups), 1))
     try:
-        plan = select(layout, scores, rule="rsc", ratio=ratio, target="macs")
+        plan = select(layout, scores, Asked(rule="rsc", ratio=ratio, target="macs"))
     except UserError:
         assert wanted * 1.02 < floor
         return
@@ -488,9 +497,9 @@ def test_local_cuts_the_same_share_of_every_layer(problem, ratio, order) -> None
     quota = {group.name: half_up(group.size, ratio) for group in layout.groups}
     if any(quota[group.name] == group.size for group in layout.groups):
         with pytest.raises(UserError, match="scope=local"):
-            select(layout, scores, rule="rsc", ratio=ratio, scope="local", order=order)
+            select(layout, scores, Asked(rule="rsc", ratio=ratio, scope="local", order=order))
         return
-    plan = select(layout, scores, rule="rsc", ratio=ratio, scope="local", order=order)
+    plan = select(layout, scores, Asked(rule="rsc", ratio=ratio, scope="local", order=order))
     for group in layout.groups:
         ranked = [unit for name, unit in cuts_in_rank_order(layout, scores, order, 0) if name == group.name]
         assert plan.cut(group.name) == tuple(sorted(ranked[: quota[group.name]]))
@@ -504,7 +513,7 @@ def test_rounding_pays_in_one_layer_for_another(rule: str, target: str, round_to
     draw = np.random.default_rng(3)
     scores = {group.name: draw.gamma(4.0, 0.25, group.size) * draw.uniform(0.7, 1.3) for group in layout.groups}
     for ratio in (0.3, 0.5, 0.7):
-        plan = select(layout, scores, rule=rule, ratio=ratio, target=target, round_to=round_to)
+        plan = select(layout, scores, Asked(rule=rule, ratio=ratio, target=target, round_to=round_to))
         assert all(count % round_to == 0 for count in plan.kept_counts.values())
         assert abs(budget(layout, plan, ratio, target).deviation) <= 0.02
         assert len(set(plan.kept_counts.values())) > 1
@@ -514,7 +523,7 @@ def test_what_does_not_fit_is_skipped_for_what_does() -> None:
     # 8 + 8 units in two layers, one MAC for each of a's inputs (1), each of b's (a's units) and the last (b's units).
     layout = chain(8, 8)
     scores = scores_of([1, 1, 1, 1, 9, 9, 9, 9], [2, 2, 2, 2, 8, 8, 8, 8])
-    free = select(layout, scores, rule="rsc", ratio=0.45, target="macs")  # wants 44 of 80
-    rounded = select(layout, scores, rule="rsc", ratio=0.45, target="macs", round_to=4)
+    free = select(layout, scores, Asked(rule="rsc", ratio=0.45, target="macs"))  # wants 44 of 80
+    rounded = select(layout, scores, Asked(rule="rsc", ratio=0.45, target="macs", round_to=4))
     assert layout.macs_per_pixel(free.kept_counts) == 44
     assert rounded.kept_counts == {"a": 4, "b": 8}  # 4 + 32 + 8

@@ -14,8 +14,8 @@ from vsrprune.data.demo import demo_clips
 from vsrprune.errors import LostRankError, PreemptedError, TrainingDivergedError
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
-from vsrprune.stages.fit import Hardware, Sampling, fit
-from vsrprune.stages.pretrain import Pretrain, TrainedFlow
+from vsrprune.stages.pretrain.module import Pretrain, TrainedFlow
+from vsrprune.stages.training.fit import Hardware, Sampling, fit
 
 STEPS = 5
 ARGUMENTS = BasicVSRArguments(

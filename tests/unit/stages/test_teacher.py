@@ -13,9 +13,9 @@ from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.pruning.losses import charbonnier, temporal_loss
 from vsrprune.pruning.surgery import compact
-from vsrprune.stages.finetune import Finetune
-from vsrprune.stages.scratch import Scratch
-from vsrprune.stages.teacher import Teacher
+from vsrprune.stages.finetune.module import Finetune
+from vsrprune.stages.finetune.scratch import Scratch
+from vsrprune.stages.finetune.teacher import Teacher
 
 ARGUMENTS = BasicVSRArguments(
     channels=4, blocks=1, upsampler_channels=4, flow_levels=2, flow_kernel=3, flow_widths=(4,)

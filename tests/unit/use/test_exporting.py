@@ -17,6 +17,7 @@ from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.files import WEIGHTS, load_network, save_network
 from vsrprune.pruning.surgery import compact
+from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 from vsrprune.use.export.export import export, verified
 from vsrprune.use.export.graphs import divide, random_clip, smallest_side
@@ -33,7 +34,7 @@ def pruned_network(rule: str = "rsc", bidirectional: bool = True, **arguments: o
         torch.nn.init.normal_(parameter, std=0.3)
     layout = network.channel_layout(rule)
     draw = np.random.default_rng(1)
-    plan = select(layout, {g.name: draw.random(g.size) for g in layout.groups}, rule=rule, ratio=0.4)
+    plan = select(layout, {g.name: draw.random(g.size) for g in layout.groups}, Asked(rule=rule, ratio=0.4))
     return compact(network, plan).eval()
 
 

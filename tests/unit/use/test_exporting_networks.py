@@ -17,6 +17,7 @@ from vsrprune.networks.files import load_network, save_network
 from vsrprune.networks.network import Network
 from vsrprune.networks.table import build
 from vsrprune.pruning.surgery import compact
+from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 from vsrprune.use.export.export import export, verified
 from vsrprune.use.export.graphs import divide, smallest_side
@@ -69,7 +70,7 @@ def pruned_network(name: str, rule: str = "rsc", **changes: object) -> Network:
         torch.nn.init.normal_(parameter, std=0.2)
     layout = network.channel_layout(rule)
     draw = np.random.default_rng(1)
-    plan = select(layout, {g.name: draw.random(g.size) for g in layout.groups}, rule=rule, ratio=0.4)
+    plan = select(layout, {g.name: draw.random(g.size) for g in layout.groups}, Asked(rule=rule, ratio=0.4))
     return compact(network, plan).eval()
 
 

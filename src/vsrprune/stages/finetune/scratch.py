@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from vsrprune.data.sampling import Batch
 from vsrprune.networks.network import Network
 from vsrprune.pruning.losses import charbonnier
-from vsrprune.stages.pretrain import Pretrain, TrainedFlow
-from vsrprune.stages.teacher import Teacher
+from vsrprune.stages.finetune.teacher import Teacher
+from vsrprune.stages.pretrain.module import Pretrain, TrainedFlow
 
 
 class Scratch(Pretrain):

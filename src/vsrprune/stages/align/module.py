@@ -13,8 +13,8 @@ from vsrprune.networks.network import Network
 from vsrprune.networks.parts.layers import GatedConv2d
 from vsrprune.pruning.alignment import agreement, alignment_loss, shared_gates
 from vsrprune.pruning.losses import charbonnier
-from vsrprune.stages.sparsify import gates_apart
-from vsrprune.stages.training import TrainingStage
+from vsrprune.stages.sparsify.module import gates_apart
+from vsrprune.stages.training.module import TrainingStage
 
 
 class Align(TrainingStage):

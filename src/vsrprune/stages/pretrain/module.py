@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from vsrprune.data.sampling import Batch
 from vsrprune.networks.network import Network
 from vsrprune.pruning.losses import charbonnier
-from vsrprune.stages.training import TrainingStage
+from vsrprune.stages.training.module import TrainingStage
 
 
 @dataclass(frozen=True)

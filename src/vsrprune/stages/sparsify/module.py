@@ -12,7 +12,7 @@ from vsrprune.data.sampling import Batch
 from vsrprune.networks.network import Network
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.pruning.penalty import Target, penalty_weight
-from vsrprune.stages.training import TrainingStage
+from vsrprune.stages.training.module import TrainingStage
 
 
 class Sparsify(TrainingStage):

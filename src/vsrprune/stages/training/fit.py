@@ -26,9 +26,9 @@ from vsrprune.data.clips import Clip
 from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
 from vsrprune.errors import PreemptedError, TrainingDivergedError
 from vsrprune.host.progress import StageProgress
-from vsrprune.stages.checkpoints import Checkpoints
-from vsrprune.stages.ranks import ranks
-from vsrprune.stages.training import TrainingStage
+from vsrprune.stages.training.checkpoints import Checkpoints
+from vsrprune.stages.training.module import TrainingStage
+from vsrprune.stages.training.ranks import ranks
 from vsrprune.store.atomic import write_atomically
 
 ROWS = "metrics.jsonl"

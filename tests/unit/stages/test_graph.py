@@ -1,14 +1,17 @@
 """Which knob changes which stage: everything a result depends on, and nothing else."""
 
-from dataclasses import replace
+import importlib
+from dataclasses import fields, replace
 
 import pytest
 
-from vsrprune.config.job import STAGES, Config
-from vsrprune.jobs.keys import VERSIONS, DataIdentity, plan_stages
+from vsrprune.config.job import Config
+from vsrprune.methods.table import METHODS
+from vsrprune.stages.graph import NAMED, RECIPES, plan_stages
+from vsrprune.stages.recipe import Facts
 from vsrprune.store.store import content_key
 
-DATA = DataIdentity(train="train clips", val="held-out clips")
+DATA = Facts(model={}, train="train clips", val="held-out clips")
 ALL = ["pretrain", "reference", "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure"]
 TUNED = {"finetune", "evaluate"}
 CUT = {"prune", *TUNED}
@@ -30,8 +33,14 @@ def configured(**knobs):
     return config
 
 
+def stages_of(facts=DATA, **knobs):
+    config = configured(**knobs)
+    return plan_stages(config, replace(facts, model=config.model.identity))
+
+
 def keys_of(data=DATA, pretrained_hash="", flow_hash="", **knobs):
-    return {stage.stage: stage.key for stage in plan_stages(configured(**knobs), data, pretrained_hash, flow_hash)}
+    facts = replace(data, pretrained=pretrained_hash, flow=flow_hash)
+    return {stage.stage: stage.key for stage in stages_of(facts, **knobs)}
 
 
 def changes(common=None, **knobs):
@@ -42,40 +51,39 @@ def changes(common=None, **knobs):
 
 
 def test_the_stages_of_a_whole_job():
-    stages = plan_stages(Config(), DATA)
+    stages = stages_of()
     assert [stage.stage for stage in stages] == ALL
     assert len({stage.key for stage in stages}) == len(ALL)
 
 
 def test_a_key_is_the_hash_of_the_stage_s_settings():
-    for stage in plan_stages(Config(), DATA):
+    for stage in stages_of():
         assert stage.key == content_key(stage.settings)
         assert stage.settings["stage"] == stage.stage
-        assert stage.settings["version"] == VERSIONS[stage.stage]
+        assert stage.settings["version"] == RECIPES[stage.stage].version
 
 
 def test_settings_name_the_stage_before():
-    settings = {stage.stage: stage.settings for stage in plan_stages(Config(), DATA)}
+    settings = {stage.stage: stage.settings for stage in stages_of()}
     keys = keys_of()
-    parents = {stage: values.get("parent") for stage, values in settings.items()}
+    parents = {stage: values["parents"] for stage, values in settings.items()}
     assert parents == {
-        "pretrain": None,
-        "reference": keys["pretrain"],
-        "score": keys["pretrain"],
-        "select": keys["score"],
-        "sparsify": keys["select"],
-        "prune": keys["sparsify"],
-        "finetune": keys["prune"],
-        "evaluate": keys["finetune"],
-        "measure": keys["select"],
+        "pretrain": {},
+        "reference": {"dense": keys["pretrain"]},
+        "score": {"trained": keys["pretrain"]},
+        "select": {"scores": keys["score"]},
+        "sparsify": {"trained": keys["pretrain"], "selection": keys["select"]},
+        "prune": {"trained": keys["sparsify"], "selection": keys["select"]},
+        "finetune": {"pruned": keys["prune"], "dense": keys["pretrain"]},
+        "evaluate": {"finetuned": keys["finetune"], "dense": keys["pretrain"], "reference": keys["reference"]},
+        "measure": {"selection": keys["select"]},
     }
-    assert settings["evaluate"]["reference"] == keys["reference"]
 
 
 @pytest.mark.parametrize("stage", ALL)
 def test_a_new_version_of_a_stage_changes_it_and_what_follows(monkeypatch, stage):
     before = keys_of()
-    monkeypatch.setitem(VERSIONS, stage, VERSIONS[stage] + 1)
+    monkeypatch.setitem(RECIPES, stage, replace(RECIPES[stage], version=RECIPES[stage].version + 1))
     after = keys_of()
     expected = {
         "pretrain": set(ALL),
@@ -95,8 +103,8 @@ def test_a_plan_by_times_depends_on_the_device() -> None:
     times = {"round_to": "auto"}
     assert "timing" not in keys_of()
     keys = keys_of(**times)
-    select = next(stage for stage in plan_stages(configured(**times), DATA) if stage.stage == "select")
-    assert select.settings["timing"] == keys["timing"]
+    select = next(stage for stage in stages_of(**times) if stage.stage == "select")
+    assert select.settings["parents"]["times"] == keys["timing"]
     other = keys_of(**times, evaluate__latency_size=[90, 160])
     assert {name for name in keys if keys[name] != other[name]} == {"timing", *SELECTED}
     assert keys_of(**times, ratio=0.3, score="gate", seed=3)["timing"] == keys["timing"]
@@ -263,11 +271,11 @@ def test_a_pretrained_flow_net_is_where_pretraining_starts():
 
 
 def test_a_one_shot_method_has_no_sparsify_stage():
-    stages = plan_stages(configured(method__sparsify=False), DATA)
+    stages = stages_of(method__sparsify=False)
     assert [stage.stage for stage in stages] == [stage for stage in ALL if stage != "sparsify"]
     keys = {stage.stage: stage.key for stage in stages}
     assert stages[4].stage == "prune"
-    assert stages[4].settings["parent"] == keys["select"]
+    assert stages[4].settings["parents"] == {"trained": keys["pretrain"], "selection": keys["select"]}
 
 
 def test_a_one_shot_method_shares_what_comes_before_the_cut():
@@ -292,7 +300,7 @@ def test_a_one_shot_method_shares_what_comes_before_the_cut():
     ],
 )
 def test_until_cuts_the_list_and_changes_no_key(until, stages):
-    assert until in STAGES
+    assert until in NAMED
     whole, part = keys_of(), keys_of(until=until)
     assert list(part) == stages
     assert part == {stage: whole[stage] for stage in stages}
@@ -337,7 +345,7 @@ def test_a_lower_precision_measures_every_trained_network():
 
 
 def rounds_of(**knobs):
-    return {stage.name: stage for stage in plan_stages(configured(**knobs), DATA)}
+    return {stage.name: stage for stage in stages_of(**knobs)}
 
 
 def test_rounds_repeat_the_stages_that_choose_and_regularise():
@@ -348,9 +356,9 @@ def test_rounds_repeat_the_stages_that_choose_and_regularise():
     ]  # fmt: skip
     names = ["select_1", "select_2", "select"]
     assert [stages[name].settings["ratio"] for name in names] == pytest.approx([0.2, 0.4, 0.6])
-    assert stages["score_2"].settings["parent"] == stages["sparsify_1"].key
-    assert stages["score"].settings["parent"] == stages["sparsify_2"].key
-    assert stages["prune"].settings["parent"] == stages["sparsify"].key
+    assert stages["score_2"].settings["parents"]["trained"] == stages["sparsify_1"].key
+    assert stages["score"].settings["parents"]["trained"] == stages["sparsify_2"].key
+    assert stages["prune"].settings["parents"]["trained"] == stages["sparsify"].key
     assert {stage.stage for stage in stages.values()} == set(ALL)
 
 
@@ -364,10 +372,48 @@ def test_the_first_round_is_shared_with_a_job_of_its_ratio():
 def test_times_are_taken_once_for_all_rounds():
     stages = rounds_of(rounds=2, round_to="auto")
     assert list(stages).count("timing") == 1
-    assert {stages[name].settings["timing"] for name in ("select_1", "select")} == {stages["timing"].key}
+    assert {stages[name].settings["parents"]["times"] for name in ("select_1", "select")} == {stages["timing"].key}
 
 
 def test_until_goes_through_the_rounds_before():
     assert list(rounds_of(rounds=2, until="select")) == [
         "pretrain", "score_1", "select_1", "sparsify_1", "score", "select",
     ]  # fmt: skip
+
+
+def test_a_later_round_knows_what_the_round_before_cut():
+    stages = rounds_of(rounds=2, ratio=0.6)
+    assert stages["score"].parents == {"trained": "sparsify_1", "selection": "select_1"}
+    assert stages["prune"].parents == {"trained": "sparsify", "selection": "select"}
+
+
+# Recipes
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_s_roles_are_the_fields_of_its_inputs(name):
+    roles = {field.name for field in fields(RECIPES[name].inputs)}
+    for method in METHODS:
+        for knobs in ({}, {"round_to": "auto"}, {"rounds": 2}, {"evaluate__precision": "bf16"}):
+            for stage in stages_of(method__name=method, **knobs):
+                if stage.stage == name:
+                    assert set(stage.parents) <= roles
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_a_recipe_says_is_idle_is_among_what_it_depends_on(name):
+    recipe = RECIPES[name]
+    assert set(recipe.idle) <= set(recipe.depends_on)
+    assert set(recipe.steps) <= set(recipe.depends_on)
+    assert len(set(recipe.depends_on)) == len(recipe.depends_on)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_work_of_a_recipe_is_there(name):
+    module, _, function = RECIPES[name].work.partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_the_choices_of_until_are_stages():
+    assert set(NAMED) <= set(RECIPES)
+    assert list(NAMED) == [name for name in RECIPES if name in NAMED]

@@ -7,8 +7,8 @@ from torch import Tensor
 from vsrprune.data.sampling import Batch
 from vsrprune.networks.network import Flows, Network
 from vsrprune.pruning.losses import charbonnier
-from vsrprune.stages.teacher import Teacher
-from vsrprune.stages.training import TrainingStage
+from vsrprune.stages.finetune.teacher import Teacher
+from vsrprune.stages.training.module import TrainingStage
 
 
 class Finetune(TrainingStage):

@@ -1,0 +1,1 @@
+"""ASSL's stage before the score."""

@@ -1,0 +1,60 @@
+"""ASSL's stage before the score: layers that share channels come to agree on which matter."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from vsrprune.stages.recipe import SELECTION, SELECTION_IDLE, TRAINING, Recipe, newest
+from vsrprune.stages.saved import SavedNetwork, Trained
+from vsrprune.store.atomic import write_json
+
+FILE = "agreement.json"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """dense: the network that pretraining left."""
+
+    dense: Trained
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The network, and the share of kept channels on which the layers of a stream agree."""
+
+    network: SavedNetwork
+    agreement: dict[str, float]
+
+    def save(self, folder: Path) -> None:
+        """Write agreement.json; the network was written by the work."""
+        write_json(folder / FILE, self.agreement)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """What `save` wrote."""
+        return cls(SavedNetwork(folder), json.loads((folder / FILE).read_text()))
+
+
+RECIPE = Recipe(
+    name="align",
+    version=2,
+    work="vsrprune.stages.align.work:make",
+    inputs=Inputs,
+    artifact=Aligned,
+    parents=lambda question, planned: {"dense": newest(planned, "pretrain")},
+    depends_on=(
+        *TRAINING,
+        *SELECTION,
+        "schedule.align.steps",
+        "schedule.align.lr",
+        "schedule.align.gate_lr",
+        "schedule.align.weight",
+        "seed",
+    ),
+    idle=SELECTION_IDLE,
+    runs=lambda question: question.method.aligned_first,
+    steps=("schedule.align.steps",),
+)

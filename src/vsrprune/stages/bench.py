@@ -1,0 +1,191 @@
+"""Where a stage's work is done: its folder, its configuration, and what the stages of a job share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from vsrprune.config.job import Config
+from vsrprune.data.clips import Clip, ClipSet
+from vsrprune.methods.method import Method
+from vsrprune.methods.table import METHODS
+from vsrprune.metrics.latency import fastest_milliseconds
+from vsrprune.metrics.temporal import TruthMotion, truth_motion
+from vsrprune.networks.basicvsr.frozen import PRECISIONS
+from vsrprune.networks.fast.freezing import Frozen, freeze
+from vsrprune.networks.files import save_network
+from vsrprune.networks.network import Network
+from vsrprune.networks.table import build
+from vsrprune.pruning.reparametrisation import bake
+from vsrprune.results.result import METRICS, Quality
+from vsrprune.stages.clips import job_clips
+from vsrprune.stages.job import Job
+from vsrprune.stages.quality import Hidden, QualityMeter, super_resolve
+from vsrprune.stages.recipe import StagePlan
+from vsrprune.stages.saved import SavedNetwork
+from vsrprune.stages.training.fit import Hardware, Sampling, fit
+from vsrprune.stages.training.module import TrainingStage
+from vsrprune.store.atomic import write_atomically
+
+RGB = 3
+
+
+class Witness(Protocol):
+    """Whoever is told how far a stage is."""
+
+    def begun(self, stage: str, steps: int = 0) -> None:
+        """A stage begins, which trains so many steps."""
+
+    def row(self, stage: str, row: dict[str, Any]) -> None:
+        """The losses of a step of a stage."""
+
+
+class Shared:
+    """What the stages of a job share: its clips, its device, and whom they tell what."""
+
+    def __init__(self, job: Job, witness: Witness, say: Callable[[str], None]) -> None:
+        self.job, self.witness, self.say = job, witness, say
+
+    @cached_property
+    def clips(self) -> ClipSet:
+        """Training and held-out clips, read when the first stage wants them."""
+        return job_clips(self.job, self.say)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the job computes."""
+        return job_device(self.job)
+
+
+def job_device(job: Job) -> torch.device:
+    """Where a job computes."""
+    accelerator = job.config.trainer.accelerator
+    gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if gpu else "cpu")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One stage under way.
+
+    folder: the artifact's. work: for checkpoints, which outlive a crash. give_way: called between two training steps;
+    it waits while another job measures.
+    """
+
+    plan: StagePlan
+    folder: Path
+    work: Path
+    shared: Shared
+    give_way: Callable[[], None] = lambda: None
+
+    @property
+    def job(self) -> Job:
+        """The job that the stage belongs to."""
+        return self.shared.job
+
+    @property
+    def config(self) -> Config:
+        """The job's configuration, with the share of `ratio` that goes in this round."""
+        config = self.job.config
+        return config.in_round(self.plan.cut_round or config.rounds)
+
+    @property
+    def method(self) -> Method:
+        """The job's pruning method."""
+        return METHODS[self.config.method.name]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the stage computes."""
+        return self.shared.device
+
+    @property
+    def clips(self) -> ClipSet:
+        """Training and held-out clips."""
+        return self.shared.clips
+
+    @property
+    def say(self) -> Callable[[str], None]:
+        """Print a line."""
+        return self.shared.say
+
+    def note(self, text: str) -> None:
+        """Print a note."""
+        self.say(f"  note: {text}")
+
+    def new_network(self) -> Network:
+        """A dense network with gates, newly initialised."""
+        return build(self.job.arguments)
+
+    @cached_property
+    def stand(self) -> Stand:
+        """Where networks are timed."""
+        evaluate = self.config.evaluate
+        height, width = evaluate.latency_size
+        return Stand((evaluate.latency_frames, height, width), evaluate.precision, self.device)
+
+    def train(self, module: TrainingStage, seed: int) -> SavedNetwork:
+        """Train, and leave the network and its curves in the artifact's folder."""
+        schedule, trainer, name = self.config.schedule, self.config.trainer, self.plan.name
+        module.network.checkpoint_frames = trainer.checkpoint_frames
+        self.shared.witness.begun(name, module.steps)
+        rows = fit(
+            module,
+            self.clips.train,
+            Sampling(schedule.batch, schedule.patch, schedule.frames, seed, self.config.data.mirror),
+            workdir=self.work,
+            hardware=Hardware(trainer.accelerator, trainer.devices, trainer.precision, trainer.workers),
+            log_every=schedule.log_every,
+            checkpoint_every=schedule.checkpoint_every,
+            on_row=partial(self.shared.witness.row, name),
+            between_steps=self.give_way,
+        )
+        bake(module.network)
+        save_network(module.network, self.folder)
+        write_atomically(self.folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+        return SavedNetwork(self.folder)
+
+    def super_resolve(self, network: Network, clip: Clip) -> tuple[Tensor, Hidden]:
+        """The clip's uint8 output frames (T, 3, H, W) and the network's hidden states."""
+        return super_resolve(network, clip, self.device, mirrored=self.config.comparison.centre)
+
+    def quality(self, network: Network) -> Quality:
+        """Quality on the held-out clips, without temporal consistency."""
+        network, meter = network.to(self.device).eval(), QualityMeter(self.config.comparison)
+        for clip in self.clips.val:
+            meter.add(clip, self.super_resolve(network, clip)[0])
+        return meter.quality()
+
+    def motion(self, clip: Clip) -> TruthMotion | None:
+        """The motion that outputs are compared with, if temporal consistency is asked for."""
+        evaluate = self.config.evaluate
+        return truth_motion(clip.high_TCHW, evaluate.temporal_pairs) if evaluate.temporal else None
+
+
+class Stand:
+    """Where networks are timed: a clip of the asked size, and the asked precision.
+
+    size: frames, height and width at low resolution.
+    """
+
+    def __init__(self, size: tuple[int, int, int], precision: str, device: torch.device) -> None:
+        frames, height, width = size
+        self.clip_NTCHW = torch.rand(1, frames, RGB, height, width, device=device)
+        self._precision, self._device = precision, device
+
+    @property
+    def precision(self) -> torch.autocast:
+        """The context in which networks compute in the asked precision."""
+        return torch.autocast(self._device.type, PRECISIONS[self._precision], enabled=self._precision != "32")
+
+    def fastest_form(self, network: Network) -> tuple[Frozen, str]:
+        """A compact network in the form that is fastest here, and the name of its memory format."""
+        timer = partial(fastest_milliseconds, device=self._device)
+        return freeze(network.to(self._device), self.clip_NTCHW, timer)

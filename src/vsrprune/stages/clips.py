@@ -1,0 +1,65 @@
+"""A job's clips: made, or read from disk, degraded for its task, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from vsrprune.data.cache import cached_clips
+from vsrprune.data.clips import ClipSet, check_clips
+from vsrprune.data.corruption import corrupted
+from vsrprune.data.demo import demo_clips
+from vsrprune.data.reading import Reading, read_clips
+from vsrprune.data.sets.layout import Found
+from vsrprune.data.sources import check_crop
+from vsrprune.errors import UserError
+from vsrprune.stages.job import Job
+
+Say = Callable[[str], None]
+
+
+def job_clips(job: Job, say: Say) -> ClipSet:
+    """A job's training and held-out clips, checked; `say` is told what was done to them."""
+    data, schedule, scale = job.config.data, job.config.schedule, job.arguments.scale
+    if job.sources is None:
+        clips = demo_clips(
+            scale,
+            data.demo_seed,
+            data.demo_train_per_photo,
+            data.demo_val_per_photo,
+            data.demo_frames,
+            data.degradation,
+        )
+    else:
+        clips = _clips_on_disk(job, job.sources, say)
+    clips = corrupted(clips, job.config.task.name, job.config.task.options)
+    check_clips(clips.train, schedule.frames, schedule.patch)
+    for clip in clips.val:
+        height, width = clip.high_TCHW.shape[-2:]
+        check_crop(f"the held-out clip {clip.name}", (height, width), job.config.comparison.crop)
+    for note in clips.notes:
+        say(f"  note: {note}")
+    return clips
+
+
+def _clips_on_disk(job: Job, sources: Found, say: Say) -> ClipSet:
+    data, schedule = job.config.data, job.config.schedule
+    how = Reading(
+        scale=job.arguments.scale,
+        max_frames=data.max_frames,
+        halve=data.halve,
+        scene_cut=data.scene_cut,
+        shortest=schedule.frames,
+        skip_errors=data.on_error == "skip",
+        degradation=data.shrinking,
+    )
+    if data.cache:
+        folder = Path(data.cache_dir or Path(job.config.store_dir) / "cache").expanduser()
+        clips = cached_clips(sources.train, sources.val, how, folder, say)
+    else:
+        clips = read_clips(sources.train, sources.val, how)
+    for side, wanted, read in (("train", sources.train, clips.train), ("val", sources.val, clips.val)):
+        if wanted and not read:
+            raise UserError(f"data: no clip is left of the {len(wanted)} in data.{side}: {'; '.join(clips.notes)}")
+    return replace(clips, notes=(*sources.notes, *clips.notes))

@@ -1,0 +1,1 @@
+"""Stage 6: quality and cost of the compact network."""

@@ -1,0 +1,53 @@
+"""Stage 5: train the compact network, perhaps taught by the dense one; or train it from scratch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vsrprune.stages.prune.recipe import Pruned, from_scratch
+from vsrprune.stages.recipe import TRAINING, Planned, Question, Recipe, StagePlan, newest, no_flow_file
+from vsrprune.stages.saved import Trained
+
+TUNED = (
+    "schedule.finetune.steps",
+    "schedule.finetune.lr",
+    "schedule.finetune.shape",
+    "schedule.finetune.train_flow",
+)
+FROM_SCRATCH = ("schedule.steps_from_scratch", "schedule.pretrain.lr", "schedule.pretrain.shape", "facts.flow")
+WITH_FLOW = ("schedule.pretrain.flow_frozen_steps", "schedule.pretrain.flow_lr_share")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """pruned: the compact network. dense: the teacher, if there is one."""
+
+    pruned: Pruned
+    dense: Trained | None = None
+
+
+def is_taught(question: Question) -> bool:
+    """Whether a loss holds the network to the dense one."""
+    return bool(question.config.tf_weight or question.config.method.output_weight)
+
+
+def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
+    teacher = {"dense": newest(planned, "pretrain")} if is_taught(question) else {}
+    return {"pruned": newest(planned, "prune"), **teacher}
+
+
+RECIPE = Recipe(
+    name="finetune",
+    version=2,
+    work="vsrprune.stages.finetune.work:make",
+    inputs=Inputs,
+    artifact=Trained,
+    parents=_parents,
+    depends_on=(*TRAINING, *TUNED, *FROM_SCRATCH, *WITH_FLOW, "tf_weight", "method.output_weight", "seed"),
+    idle={
+        **dict.fromkeys(TUNED, from_scratch),
+        **dict.fromkeys(FROM_SCRATCH, lambda question: not from_scratch(question)),
+        **dict.fromkeys(WITH_FLOW, lambda question: not from_scratch(question) or no_flow_file(question)),
+    },
+    steps=("schedule.finetune.steps", "schedule.steps_from_scratch"),
+)

@@ -1,0 +1,52 @@
+"""Train the compact network."""
+
+from __future__ import annotations
+
+import torch
+
+from vsrprune.networks.network import Network
+from vsrprune.pruning.reparametrisation import hold_zeros
+from vsrprune.stages.bench import Bench
+from vsrprune.stages.finetune.module import Finetune
+from vsrprune.stages.finetune.recipe import Inputs
+from vsrprune.stages.finetune.scratch import Scratch
+from vsrprune.stages.finetune.teacher import Teacher
+from vsrprune.stages.pretrain.work import trained_flow
+from vsrprune.stages.saved import Trained
+from vsrprune.stages.training.module import TrainingStage
+
+
+def make(bench: Bench, inputs: Inputs) -> Trained:
+    """The compact network, trained."""
+    config, network, teacher = bench.config, inputs.pruned.network.load(), None
+    if inputs.dense is not None:
+        teacher = Teacher(inputs.dense.network.load(), config.tf_weight, config.method.output_weight)
+    build = _scratch if bench.method.start == "scratch" else _finetune
+    return Trained(bench.train(build(bench, network, teacher), config.seed))
+
+
+def _scratch(bench: Bench, network: Network, teacher: Teacher | None) -> TrainingStage:
+    config = bench.config
+    torch.manual_seed(config.seed)  # of the adaptors
+    return Scratch(
+        network,
+        teacher,
+        steps=config.schedule.steps_from_scratch,
+        lr=config.schedule.pretrain.lr,
+        shape=config.schedule.pretrain.shape,
+        trained_flow=trained_flow(bench),
+    )
+
+
+def _finetune(bench: Bench, network: Network, teacher: Teacher | None) -> TrainingStage:
+    schedule = bench.config.schedule.finetune
+    if bench.method.start == "masked":
+        hold_zeros(network, bench.job.layout)
+    return Finetune(
+        network,
+        teacher,
+        train_flow=schedule.train_flow,
+        steps=schedule.steps,
+        lr=schedule.lr,
+        shape=schedule.shape,
+    )

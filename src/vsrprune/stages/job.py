@@ -1,0 +1,29 @@
+"""A job: a checked configuration, and the stages that it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vsrprune.channels.layout import ChannelLayout
+from vsrprune.config.job import Config
+from vsrprune.data.sets.layout import Found
+from vsrprune.stages.recipe import StagePlan
+
+
+@dataclass(frozen=True)
+class Job:
+    """A configuration that passed every check, and the stages it runs.
+
+    arguments: those of the network, as its family has them. sources: clips on disk; None for the demo data.
+    """
+
+    config: Config
+    arguments: Any
+    layout: ChannelLayout
+    stages: list[StagePlan]
+    sources: Found | None
+
+    def stage(self, name: str) -> StagePlan:
+        """The stage of that name."""
+        return next(stage for stage in self.stages if stage.name == name)

@@ -1,0 +1,1 @@
+"""Latency and memory of the dense and the compact network."""

@@ -1,0 +1,85 @@
+"""Time the dense and the compact network in turns."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from vsrprune.channels.plan import PrunePlan
+from vsrprune.metrics.latency import compare_latency
+from vsrprune.metrics.memory import peak_memory
+from vsrprune.networks.fast.freezing import Compiled, Frozen
+from vsrprune.stages.bench import Bench
+from vsrprune.stages.measure.recipe import Inputs, Measurement
+
+
+def make(bench: Bench, inputs: Inputs) -> Measurement:
+    """Latency and peak memory of both networks; weights do not matter for these, so that both are new."""
+    evaluate, stand = bench.config.evaluate, bench.stand
+    plans = {"dense": PrunePlan.keep_all(bench.config.rule, bench.job.layout), "pruned": inputs.selection.plan}
+    with stand.precision:
+        forms = {name: stand.fastest_form(bench.new_network().with_plan(plan)) for name, plan in plans.items()}
+        timed: dict[str, Frozen | Compiled] = {name: form for name, (form, _) in forms.items()}
+        if evaluate.compile:
+            timed = {name: Compiled(form) for name, (form, _) in forms.items()}
+        latency = compare_latency(timed, stand.clip_NTCHW, evaluate.latency_repeats)
+        memory = {name: peak_memory(partial(net, stand.clip_NTCHW), bench.device) for name, net in timed.items()}
+    return Measurement(
+        {
+            "latency_ms": {name: {**asdict(row), "memory_format": forms[name][1]} for name, row in latency.items()},
+            "peak_memory_mib": {name: None if peak is None else peak / 2**20 for name, peak in memory.items()},
+            "precision": evaluate.precision,
+            "compiled": evaluate.compile,
+            **({} if inputs.finetuned is None else {"psnr_change_db": _psnr_change(bench, inputs)}),
+            "frame_size": list(evaluate.latency_size),
+            "frames": evaluate.latency_frames,
+            "repeats": evaluate.latency_repeats,
+            "threads": torch.get_num_threads(),
+            "device": str(bench.device),
+            "host": platform.node(),
+            "processor": _processor(bench.device),
+            "git_commit": _git_commit(),
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "pytorch_lightning": version("pytorch_lightning"),
+            },
+        }
+    )
+
+
+def _psnr_change(bench: Bench, inputs: Inputs) -> float:
+    """PSNR of the fine-tuned network in the timed precision minus that in 32 bits, dB."""
+    assert inputs.finetuned is not None, "the change of PSNR is that of the fine-tuned network"
+    network = inputs.finetuned.network.load()
+    full = bench.quality(network).psnr
+    with bench.stand.precision:
+        change = bench.quality(network).psnr - full
+    bench.say(f"  measure    {bench.config.evaluate.precision} changes the PSNR by {change:+.3f} dB")
+    return change
+
+
+def _git_commit() -> str:
+    """Commit of the checkout that runs, with `-dirty` after uncommitted changes; empty outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _processor(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

@@ -1,0 +1,42 @@
+"""Train the dense network, or read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from vsrprune.networks.checkpoints import load_dense, load_flow
+from vsrprune.networks.files import save_network
+from vsrprune.networks.network import Network
+from vsrprune.stages.bench import Bench
+from vsrprune.stages.pretrain.module import Pretrain, TrainedFlow
+from vsrprune.stages.pretrain.recipe import Inputs
+from vsrprune.stages.saved import SavedNetwork, Trained
+
+
+def make(bench: Bench, inputs: Inputs) -> Trained:
+    """The dense network with its gates."""
+    config = bench.config
+    if config.pretrained:
+        network = load_dense(Path(config.pretrained).expanduser(), bench.job.arguments, bench.note)
+        save_network(network, bench.folder)
+        return Trained(SavedNetwork(bench.folder))
+    torch.manual_seed(config.pretrain_seed)
+    network, schedule = bench.new_network(), config.schedule.pretrain
+    give_flow(bench, network)
+    module = Pretrain(network, schedule.steps, schedule.lr, schedule.shape, trained_flow(bench))
+    return Trained(bench.train(module, config.pretrain_seed))
+
+
+def give_flow(bench: Bench, network: Network) -> None:
+    """Replace the flow net by that of the file that `pretrained_flow` names, if any."""
+    if bench.config.pretrained_flow:
+        load_flow(Path(bench.config.pretrained_flow).expanduser(), network, bench.note)
+
+
+def trained_flow(bench: Bench) -> TrainedFlow | None:
+    """How a flow net from a file trains on."""
+    schedule = bench.config.schedule.pretrain
+    flow = TrainedFlow(schedule.flow_frozen_steps, schedule.flow_lr_share)
+    return flow if bench.config.pretrained_flow else None

@@ -1,0 +1,73 @@
+"""Stage 4: the compact network, proven equal to the masked one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from vsrprune.results.result import Quality
+from vsrprune.stages.recipe import COMPARISON, Planned, Question, Recipe, StagePlan, newest
+from vsrprune.stages.saved import SavedNetwork, WithNetwork
+from vsrprune.stages.select.recipe import Selection
+from vsrprune.store.atomic import write_json
+
+FILE = "prune.json"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """selection: what is kept. trained: what is cut or masked; None for a network from scratch."""
+
+    selection: Selection
+    trained: WithNetwork | None = None
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """The compact network, and the quality just before and after the cut.
+
+    equivalence: largest difference between compact and masked network relative to max |output|, by precision; empty for
+    a network from scratch, which equals none.
+    """
+
+    network: SavedNetwork
+    before_cut: Quality
+    after_cut: Quality
+    equivalence: dict[str, float]
+
+    def save(self, folder: Path) -> None:
+        """Write prune.json; the network was written by the work."""
+        values = {"before_cut": asdict(self.before_cut), "after_cut": asdict(self.after_cut)}
+        write_json(folder / FILE, {**values, "equivalence": self.equivalence})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """What `save` wrote."""
+        values: Mapping[str, Any] = json.loads((folder / FILE).read_text())
+        before, after = (Quality(**values[name]) for name in ("before_cut", "after_cut"))
+        return cls(SavedNetwork(folder), before, after, values["equivalence"])
+
+
+def from_scratch(question: Question) -> bool:
+    """Whether the compact network gets new weights."""
+    return question.method.start == "scratch"
+
+
+def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
+    trained = {} if from_scratch(question) else {"trained": newest(planned, "sparsify", "align", "pretrain")}
+    return {"selection": newest(planned, "select"), **trained}
+
+
+RECIPE = Recipe(
+    name="prune",
+    version=2,
+    work="vsrprune.stages.prune.work:make",
+    inputs=Inputs,
+    artifact=Pruned,
+    parents=_parents,
+    depends_on=("method.start", *COMPARISON, "seed", "facts.flow"),
+    idle=dict.fromkeys(("seed", "facts.flow"), lambda question: not from_scratch(question)),
+)

@@ -1,0 +1,88 @@
+"""Make the compact network, and prove on a real clip that it equals the masked one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from vsrprune.networks.files import save_network
+from vsrprune.networks.network import Network
+from vsrprune.pruning.gates import zero_cut_gates
+from vsrprune.pruning.masking import mask_smallest
+from vsrprune.pruning.surgery import compact, equivalence_error
+from vsrprune.results.result import Quality
+from vsrprune.stages.bench import Bench
+from vsrprune.stages.pretrain.work import give_flow
+from vsrprune.stages.prune.recipe import Inputs, Pruned
+from vsrprune.stages.saved import SavedNetwork
+
+TOLERANCE = 1e-10  # float64, relative to max |output|
+SIZE = (37, 45)  # odd, and no multiple of anything the network divides by
+LENGTHS = (1, 2, 5)  # frames
+
+Smaller = tuple[Network, Quality | None, dict[str, float]]  # the network, quality before the cut, equivalence
+
+
+def make(bench: Bench, inputs: Inputs) -> Pruned:
+    """The compact network of the job's method."""
+    smaller, before, equivalence = STARTS[bench.method.start](bench, inputs)
+    save_network(smaller, bench.folder)
+    after = bench.quality(smaller)
+    return Pruned(SavedNetwork(bench.folder), before or after, after, equivalence)
+
+
+def _cut(bench: Bench, inputs: Inputs) -> Smaller:
+    """The trained network without the cut units."""
+    network, plan = _trained(inputs), inputs.selection.plan
+    equivalence = _equivalence(bench, network, inputs)
+    before = bench.quality(network)
+    zero_cut_gates(network, plan)
+    return compact(network.cpu(), plan), before, equivalence
+
+
+def _new(bench: Bench, inputs: Inputs) -> Smaller:
+    """New weights in the plan's shape; there is nothing that they could equal."""
+    torch.manual_seed(bench.config.seed)
+    network = bench.new_network().with_plan(inputs.selection.plan)
+    give_flow(bench, network)
+    return network, None, {}
+
+
+def _masked(bench: Bench, inputs: Inputs) -> Smaller:
+    """The dense network without its smallest weights."""
+    dense, config = _trained(inputs), bench.config
+    masked = compact(_trained(inputs), inputs.selection.plan)
+    mask_smallest(masked, bench.job.layout, config.ratio, config.target)
+    return masked, bench.quality(dense), _equivalence(bench, dense.cpu(), inputs)
+
+
+STARTS: Mapping[str, Callable[[Bench, Inputs], Smaller]] = {"cut": _cut, "scratch": _new, "masked": _masked}
+
+
+def _trained(inputs: Inputs) -> Network:
+    assert inputs.trained is not None, "only a network from scratch starts from none"
+    return inputs.trained.network.load()
+
+
+def _equivalence(bench: Bench, network: Network, inputs: Inputs) -> dict[str, float]:
+    clips, plan = real_frames(bench), inputs.selection.plan
+    equivalence = {
+        name: max(equivalence_error(network, plan, frames, dtype) for frames in clips)
+        for name, dtype in (("float64", torch.float64), ("float32", torch.float32))
+    }
+    if not equivalence["float64"] <= TOLERANCE:
+        raise AssertionError(
+            f"surgery changed the network: compact and masked outputs differ by {equivalence['float64']:.2e}"
+            f" (float64, relative), more than {TOLERANCE:g}"
+        )
+    return equivalence
+
+
+def real_frames(bench: Bench) -> list[Tensor]:
+    """Pieces (1, T, 3, H, W) of the first held-out clip, of several lengths and an odd size, in [0, 1]."""
+    low_TCHW = bench.clips.val[0].low_TCHW.float() / 255
+    height, width = SIZE
+    lengths = sorted({min(length, low_TCHW.shape[0]) for length in LENGTHS})
+    return [low_TCHW[None, :length, :, :height, :width] for length in lengths]

@@ -1,0 +1,164 @@
+"""What a stage is, without torch: its name, what it reads, what its result depends on, and who does the work."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from vsrprune.config.job import Config
+from vsrprune.methods.method import Method
+
+
+class StageArtifact(Protocol):
+    """What a stage leaves: a frozen value that knows its files."""
+
+    def save(self, folder: Path) -> None:
+        """Write into `folder` what the stage's work has not written there already."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """What `save` wrote."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What results depend on beside knobs.
+
+    model: what tells the network from others. train, val: hashes of the training and the held-out clips.
+    pretrained: hash of the file that takes the place of pretraining. flow: hash of the file of the flow net.
+    host: this machine, on which times depend.
+    """
+
+    model: Mapping[str, Any]
+    train: str
+    val: str
+    pretrained: str = ""
+    flow: str = ""
+    host: str = field(default_factory=platform.node)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a stage is asked for.
+
+    config: the job's; in a round before the last, with the share of `ratio` that goes in that round.
+    """
+
+    config: Config
+    method: Method
+    facts: Facts
+
+    def value(self, name: str) -> Any:
+        """What a name in a recipe's `depends_on` stands for: `facts.train`, `method.start`, or a knob by its path.
+
+        A method's own knobs (method.sparsify, method.output_weight) are the configuration's.
+        """
+        owner, _, attribute = name.partition(".")
+        if owner == "facts" or (owner == "method" and attribute in Method.__dataclass_fields__):
+            value = getattr(self.facts if owner == "facts" else self.method, attribute)
+        else:
+            value = attrgetter(name)(self.config)
+        return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage of a job: its key, the settings that the key is a hash of, and the stages that it reads.
+
+    parents: by role, the name of a stage of the same job. cut_round: of stages that are repeated, before the last
+    round, from 1.
+    """
+
+    stage: str
+    key: str
+    settings: dict[str, Any]
+    parents: dict[str, str]
+    cut_round: int = 0
+
+    @property
+    def name(self) -> str:
+        """The stage's name, which says the round too where a later one follows."""
+        return f"{self.stage}_{self.cut_round}" if self.cut_round else self.stage
+
+
+Planned = Sequence[StagePlan]  # the stages of a job that come before
+
+
+def newest(planned: Planned, *stages: str) -> StagePlan:
+    """The last of the stages before that is one of these."""
+    return next(plan for plan in reversed(planned) if plan.stage in stages)
+
+
+Condition = Callable[[Question], bool]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A stage.
+
+    version: raise it when a change in code changes what the stage computes.
+    work: `module:function`; the function makes the artifact from a `Bench` and an instance of `inputs`.
+    inputs: a dataclass; its fields are the roles of the stages that are read.
+    artifact: what the stage leaves.
+    parents: the stages that are read, by role; roles that are left out are None in `inputs`.
+    depends_on: what else the result depends on, as `Question.value` reads it: these and the parents' keys make the key.
+    idle: those of `depends_on` that say nothing under a condition, and are left out of the key then.
+    runs: whether a job has the stage at all.
+    in_rounds: the stage is repeated in every round.
+    alone: the stage takes times, so that it runs by itself on this machine.
+    steps: those of `depends_on` that may say how many steps the stage trains.
+    """
+
+    name: str
+    version: int
+    work: str
+    inputs: type[Any]
+    artifact: type[StageArtifact]
+    parents: Callable[[Question, Planned], Mapping[str, StagePlan]]
+    depends_on: tuple[str, ...]
+    idle: Mapping[str, Condition] = field(default_factory=dict)
+    runs: Condition = lambda question: True
+    in_rounds: bool = False
+    alone: Condition = lambda question: False
+    steps: tuple[str, ...] = ()
+
+    def settings(self, question: Question, parents: Mapping[str, StagePlan]) -> dict[str, Any]:
+        """What the key is a hash of."""
+        read = [name for name in self.depends_on if not (name in self.idle and self.idle[name](question))]
+        return {
+            "stage": self.name,
+            "version": self.version,
+            "parents": {role: plan.key for role, plan in parents.items()},
+            **{name: question.value(name) for name in read},
+        }
+
+    def make(self, bench: Any, inputs: Any) -> StageArtifact:
+        """Do the work; imports torch."""
+        module, _, function = self.work.partition(":")
+        artifact: StageArtifact = getattr(importlib.import_module(module), function)(bench, inputs)
+        return artifact
+
+
+# What several recipes depend on.
+TRAINING = ("facts.train", "schedule.batch", "schedule.patch", "schedule.frames", "trainer.precision")
+COMPARISON = ("facts.val", "comparison.channel", "comparison.crop", "comparison.centre")
+# Times depend on the machine: the one part of keys that differs between machines.
+PLACE = ("facts.host", "trainer.accelerator", "trainer.threads", "evaluate.latency_size", "evaluate.precision")
+SELECTION = ("rule", "scope", "min_kept", "round_to", "ratios", "target", "target_ms", "ratio", "order", "parts_cut")
+SELECTION_IDLE: Mapping[str, Condition] = {
+    "ratios": lambda question: question.config.scope != "per_layer",
+    "target": lambda question: question.config.scope == "per_layer",
+    "target_ms": lambda question: question.config.scope == "per_layer",
+    "ratio": lambda question: question.config.scope == "per_layer" or question.config.target_ms > 0,
+    "order": lambda question: question.config.score == "random",  # a random ranking has none
+}
+
+
+def no_flow_file(question: Question) -> bool:
+    """Whether the flow net starts from scratch: what the schedule says of a trained one is idle then."""
+    return not question.facts.flow

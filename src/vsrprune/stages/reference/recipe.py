@@ -1,0 +1,76 @@
+"""What jobs on one dense network are compared with: the baseline and the dense network on the held-out clips."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from vsrprune.results.result import Cost, Quality
+from vsrprune.stages.recipe import COMPARISON, Recipe, newest
+from vsrprune.stages.saved import Trained
+from vsrprune.store.atomic import write_json
+
+FILE = "reference.json"
+
+
+@dataclass(frozen=True)
+class CropPlace:
+    """Where a picture is cut: frame index and top left corner in high-resolution pixels."""
+
+    clip: str
+    frame: int
+    y: int
+    x: int
+    side: int
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """dense: the network that pretraining left."""
+
+    dense: Trained
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The quality of the baseline (bicubic, or the input itself at scale 1) and of the dense network, and its cost.
+
+    crops: the windows that are shown of clips, whose pictures lie in the folder `crops`. notes: what was done to clips.
+    """
+
+    baseline: Quality
+    dense: Quality
+    cost: Cost
+    crops: tuple[CropPlace, ...]
+    notes: tuple[str, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write reference.json."""
+        write_json(folder / FILE, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """What `save` wrote."""
+        values: Mapping[str, Any] = json.loads((folder / FILE).read_text())
+        return cls(
+            Quality(**values["baseline"]),
+            Quality(**values["dense"]),
+            Cost.from_json(values["cost"]),
+            tuple(CropPlace(**place) for place in values["crops"]),
+            tuple(values["notes"]),
+        )
+
+
+RECIPE = Recipe(
+    name="reference",
+    version=2,
+    work="vsrprune.stages.reference.work:make",
+    inputs=Inputs,
+    artifact=Reference,
+    parents=lambda question, planned: {"dense": newest(planned, "pretrain")},
+    depends_on=(*COMPARISON, "evaluate.crops", "evaluate.temporal", "evaluate.temporal_pairs"),
+    idle={"evaluate.temporal_pairs": lambda question: not question.config.evaluate.temporal},
+)

@@ -1,0 +1,46 @@
+"""Compare the baseline and the dense network with the truth, and cut the pictures of it all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from vsrprune.data.clips import Clip
+from vsrprune.stages.bench import Bench
+from vsrprune.stages.pictures import bicubic, choose_crops, inputs_shown, save_crop, save_png
+from vsrprune.stages.quality import QualityMeter, cost_of
+from vsrprune.stages.reference.recipe import CropPlace, Inputs, Reference
+
+
+def make(bench: Bench, inputs: Inputs) -> Reference:
+    """Quality of the baseline and the dense network, and the pictures beside which pruned networks are shown."""
+    dense = inputs.dense.network.load().to(bench.device).eval()
+    scale = bench.job.arguments.scale
+    places = choose_crops(bench.clips.val, scale, bench.config.evaluate.crops)
+    meters = {name: QualityMeter(bench.config.comparison) for name in ("baseline", "dense")}
+    for clip in bench.clips.val:
+        outputs = {"baseline": bicubic(clip, scale), "dense": bench.super_resolve(dense, clip)[0]}
+        motion = bench.motion(clip)
+        for name, frames_TCHW in outputs.items():
+            meters[name].add(clip, frames_TCHW, motion)
+        shown = {
+            "truth": clip.high_TCHW,
+            **inputs_shown(clip, scale, outputs["baseline"]),
+            "dense": outputs["dense"],
+        }
+        for place in (place for place in places if place.clip == clip.name):
+            _save_pictures(clip, place, shown, bench.folder / "crops")
+    return Reference(
+        baseline=meters["baseline"].quality(),
+        dense=meters["dense"].quality(),
+        cost=cost_of(dense),
+        crops=tuple(places),
+        notes=tuple(bench.clips.notes),
+    )
+
+
+def _save_pictures(clip: Clip, place: CropPlace, shown: dict[str, Tensor], folder: Path) -> None:
+    save_png(clip.high_TCHW[place.frame], folder / f"{place.clip}_frame.png")
+    for name, frames_TCHW in shown.items():
+        save_crop(frames_TCHW, place, folder / f"{place.clip}_{name}.png")

@@ -1,0 +1,1 @@
+"""Stage 1: how important each unit is."""

@@ -1,0 +1,71 @@
+"""Stage 2: which units go, and what the rest costs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from vsrprune.channels.plan import PrunePlan
+from vsrprune.selection.budget import Budget
+from vsrprune.stages.recipe import SELECTION, SELECTION_IDLE, Planned, Question, Recipe, StagePlan, newest
+from vsrprune.stages.saved import Trained
+from vsrprune.stages.timing.recipe import Times
+from vsrprune.store.atomic import write_json
+
+if TYPE_CHECKING:  # a score reads the selection of the round before
+    from vsrprune.stages.score.recipe import Scores
+
+FILE = "selection.json"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """scores: for methods that rank units. times: for round_to=auto. dense: for methods that mask single weights."""
+
+    scores: Scores | None = None
+    times: Times | None = None
+    dense: Trained | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """plan: what is kept. budget: what was asked for, and what was reached."""
+
+    plan: PrunePlan
+    budget: Budget
+
+    def save(self, folder: Path) -> None:
+        """Write selection.json."""
+        write_json(folder / FILE, {"plan": self.plan.to_json(), "budget": self.budget.to_json()})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """What `save` wrote."""
+        values = json.loads((folder / FILE).read_text())
+        return cls(PrunePlan.from_json(values["plan"]), Budget.from_json(values["budget"]))
+
+
+def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
+    """The scores, the weights that are masked, or nothing where widths alone are chosen."""
+    if question.method.plan == "narrow":
+        return {}
+    if question.method.plan == "whole":
+        return {"dense": newest(planned, "pretrain")}
+    times = {"times": newest(planned, "timing")} if question.config.round_to == "auto" else {}
+    return {"scores": newest(planned, "score"), **times}
+
+
+RECIPE = Recipe(
+    name="select",
+    version=3,
+    work="vsrprune.stages.select.work:make",
+    inputs=Inputs,
+    artifact=Selection,
+    parents=_parents,
+    depends_on=("method.plan", "facts.model", *SELECTION),
+    idle=SELECTION_IDLE,
+    in_rounds=True,
+    alone=lambda question: question.config.target == "latency",
+)

@@ -1,0 +1,84 @@
+"""Choose what goes: the least important units, widths, or nothing where single weights are masked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from vsrprune.channels.plan import PrunePlan
+from vsrprune.metrics.latency import compare_latency
+from vsrprune.pruning.masking import mask_smallest
+from vsrprune.pruning.surgery import compact
+from vsrprune.selection.budget import Budget, budget
+from vsrprune.selection.timed import TimedSelection
+from vsrprune.selection.units import select
+from vsrprune.selection.widths import narrow_plan
+from vsrprune.stages.bench import Bench
+from vsrprune.stages.select.recipe import Inputs, Selection
+
+
+def make(bench: Bench, inputs: Inputs) -> Selection:
+    """The plan of the job's method, or of a round of it."""
+    selection = CHOICES[bench.method.plan](bench, inputs)
+    if bench.config.target in ("macs", "params") and bench.config.round_to != 1:
+        selection.budget.check(bench.config.round_to)
+    return selection
+
+
+def _ranked(bench: Bench, inputs: Inputs) -> Selection:
+    """The least important units cut."""
+    assert inputs.scores is not None, "a ranked plan reads scores"
+    layout, asked, scores = bench.job.layout, bench.config.asked, inputs.scores.by_layer
+    if asked.target == "units" and asked.scope == "global" and asked.round_to != 1:
+        # Rounding moves units between layers of different cost: what it keeps is the MACs of the unrounded plan.
+        unrounded = select(layout, scores, replace(asked, round_to=1)).kept_counts
+        asked = replace(asked, ratio=1 - layout.macs_per_pixel(unrounded) / layout.macs_per_pixel(), target="macs")
+    if asked.round_to == "auto":
+        return _timed(bench, inputs, asked.ratio, asked.target)
+    plan = select(layout, scores, asked)
+    by_layer = asked.scope == "per_layer" or (asked.parts and asked.scope == "local" and asked.target == "units")
+    return Selection(
+        plan, budget(layout, plan, plan.units_cut / layout.units if by_layer else asked.ratio, asked.target)
+    )
+
+
+def _timed(bench: Bench, inputs: Inputs, ratio: float, target: str) -> Selection:
+    """Counts that are fast on this device."""
+    assert inputs.scores is not None, "a ranked plan reads scores"
+    assert inputs.times is not None, "round_to=auto reads times"
+    config, layout = bench.config, bench.job.layout
+    selection = TimedSelection(layout, inputs.scores.by_layer, inputs.times.tables, config.asked)
+    if target != "latency":
+        return Selection(*selection.for_amount(target, ratio))
+    dense_ms = _milliseconds(bench, PrunePlan.keep_all(config.rule, layout))
+    wanted = config.target_ms or dense_ms * (1 - ratio)
+    return Selection(*selection.for_latency(wanted, dense_ms, lambda plan: _milliseconds(bench, plan)))
+
+
+def _milliseconds(bench: Bench, plan: PrunePlan) -> float:
+    """Measured milliseconds per frame of a plan's network, flow net included; weights do not matter for it."""
+    stand = bench.stand
+    with stand.precision:
+        frozen, _ = stand.fastest_form(bench.new_network().with_plan(plan))
+        latency = compare_latency({"": frozen}, stand.clip_NTCHW, bench.config.evaluate.latency_repeats)[""].ms
+    bench.say(f"  select     a plan with {plan.units_cut} units cut takes {latency:.1f} ms per frame")
+    return latency
+
+
+def _narrow(bench: Bench, inputs: Inputs) -> Selection:
+    """The widths of a network that is trained from scratch."""
+    layout, asked = bench.job.layout, bench.config.asked
+    plan = narrow_plan(layout, asked)
+    return Selection(plan, budget(layout, plan, asked.ratio, asked.target))
+
+
+def _whole(bench: Bench, inputs: Inputs) -> Selection:
+    """All channels, and what their weights cost once the smallest are zeros."""
+    assert inputs.dense is not None, "weights are masked in the dense network"
+    layout, config = bench.job.layout, bench.config
+    plan = PrunePlan.keep_all(config.rule, layout)
+    reached: Budget = mask_smallest(compact(inputs.dense.network.load(), plan), layout, config.ratio, config.target)
+    return Selection(plan, reached)
+
+
+CHOICES: Mapping[str, Callable[[Bench, Inputs], Selection]] = {"ranked": _ranked, "narrow": _narrow, "whole": _whole}

@@ -1,0 +1,1 @@
+"""Stage 3: drive what will be cut to zero."""

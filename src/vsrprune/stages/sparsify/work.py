@@ -1,0 +1,30 @@
+"""Drive to zero what will be cut."""
+
+from __future__ import annotations
+
+from vsrprune.pruning.penalty import TARGETS
+from vsrprune.pruning.reparametrisation import normalise_filters
+from vsrprune.stages.bench import Bench
+from vsrprune.stages.sparsify.module import Sparsify, cut_summary
+from vsrprune.stages.sparsify.recipe import Inputs, Sparsified
+
+
+def make(bench: Bench, inputs: Inputs) -> Sparsified:
+    """The network after the growing penalty."""
+    schedule, target, plan = bench.config.schedule.sparsify, TARGETS[bench.method.penalty], inputs.selection.plan
+    network = inputs.trained.network.load()
+    if bench.method.normalised:
+        normalise_filters(network, bench.job.layout)
+    module = Sparsify(
+        network,
+        plan,
+        target,
+        steps=schedule.steps,
+        lr=schedule.lr,
+        gate_lr=schedule.gate_lr,
+        growth=schedule.growth,
+        growth_interval=schedule.growth_interval,
+        maximum=schedule.maximum,
+    )
+    saved = bench.train(module, bench.config.seed)
+    return Sparsified(saved, cut_summary(module.network, plan, target))

@@ -1,0 +1,1 @@
+"""Times of the operations that plans may need."""

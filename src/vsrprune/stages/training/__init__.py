@@ -1,0 +1,1 @@
+"""What all training stages share: Lightning's trainer with exact resume."""

@@ -1,0 +1,62 @@
+"""Which stages jobs share: for every line of stage_sharing.txt (a job's overrides) and every stage, a number that is
+the same where keys are the same.
+
+    python tests/goldens/stage_sharing.py > tests/goldens/stage_sharing.json
+
+The file was made before stages got folders of their own, from the keys of that time; keys may change, sharing must not.
+One line was mended by hand: networks from scratch (`method=lite`) take the flow net of `pretrained_flow` when they are
+made, so that two files must not share the prune stage, as they did.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+ROOT = Path(__file__).parents[2]
+LINES = Path(__file__).with_name("stage_sharing.txt").read_text().splitlines()
+Keys = Mapping[str, str]  # by a stage's name
+
+
+def sharing(keys_of: Callable[[list[str]], Keys]) -> dict[str, dict[str, int]]:
+    """By line and stage the number of its key, counted in the order in which keys first appear."""
+    numbers: dict[str, dict[str, int]] = {}
+    table = {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"WEIGHTS": b"some weights", "OTHER": b"other weights"}
+        for name, content in files.items():
+            (Path(folder) / f"{name}.safetensors").write_bytes(content)
+        for line in LINES:
+            text = line
+            for name in files:
+                text = text.replace(f"={name}", f"={folder}/{name}.safetensors")
+            keys = keys_of(shlex.split(text))
+            for stage, key in keys.items():
+                kind = numbers.setdefault(stage.split("_")[0], {})
+                kind.setdefault(key, len(kind))
+            table[line] = {stage: numbers[stage.split("_")[0]][key] for stage, key in keys.items()}
+    return table
+
+
+def planned(overrides: list[str]) -> Keys:
+    """The keys of the job that these overrides compose."""
+    from omegaconf import OmegaConf
+
+    import run  # noqa: F401  registers the schema
+    from vsrprune.jobs.planning import plan_job
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = OmegaConf.to_object(compose("config", overrides))
+    return {stage.name: stage.key for stage in plan_job(config).stages}
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT / "src"))
+    lines = (f" {json.dumps(line)}: {json.dumps(stages)}" for line, stages in sharing(planned).items())
+    print("{\n" + ",\n".join(lines) + "\n}")

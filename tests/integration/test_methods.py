@@ -22,10 +22,11 @@ from vsrprune.networks.files import load_network
 from vsrprune.results.result import METRICS
 from vsrprune.stages.finetune.module import Finetune
 from vsrprune.stages.finetune.scratch import Scratch
-from vsrprune.stages.graph import DataIdentity, plan_stages
+from vsrprune.stages.graph import plan_stages
+from vsrprune.stages.recipe import Facts
 from vsrprune.stages.sparsify.module import Sparsify
 
-DATA = DataIdentity("train clips", "held-out clips")
+DATA = Facts({}, "train clips", "held-out clips")
 
 
 def chosen(name: str) -> Config:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -14,15 +16,30 @@ from vsrprune.host.tracking import Tracker, is_tracked, tracked
 from vsrprune.jobs.collect import collect
 from vsrprune.jobs.planning import config_warnings, is_finished
 from vsrprune.results.result import RESULT, Result
+from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.job import Job
-from vsrprune.store.store import Store
+from vsrprune.store.store import FORMAT, MANIFEST, Store
 
 
 def open_store(job: Job, say: Callable[[str], None]) -> Store:
-    """The store of a job's configuration."""
+    """The store of a job's configuration. Raises UserError for a store of an older version."""
     config = job.config
     root = Path(config.store_dir).expanduser()
+    _refuse_older(root)
     return Store(root, lambda text: say(f"warning: {text}"), say, config.store.lease_seconds)
+
+
+def _refuse_older(root: Path) -> None:
+    """Raise UserError for a store that an older version wrote: its artifacts have other files under other keys."""
+    for stage in RECIPES:
+        for path in (root / stage).glob(f"[!.]*/{MANIFEST}"):
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # damaged: the store itself deals with it
+                if json.loads(path.read_text()).get("format") != FORMAT:
+                    raise UserError(
+                        f"store_dir={root} was written by an older version of vsrprune, which this one cannot read;"
+                        " name another store_dir, or delete this one"
+                    )
+            break
 
 
 def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None:

@@ -23,6 +23,7 @@ from vsrprune.store.atomic import fsync, write_json
 from vsrprune.store.lease import Holder, Lease, changing, is_held, try_acquire
 
 MANIFEST = "manifest.json"
+FORMAT = 2  # of manifests; raise it when a store of before can no longer be read
 WAIT_SECONDS = 0.5  # between looks at a stage that another process computes
 
 
@@ -225,6 +226,7 @@ def _write_manifest(folder: Path, stage: str, key: str, settings: Mapping[str, A
             fsync(path)
             files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     manifest = {
+        "format": FORMAT,
         "stage": stage,
         "key": key,
         "settings": _canonical(settings),

@@ -15,6 +15,7 @@ from vsrprune.config.job import Config, TaskConfig
 from vsrprune.errors import UserError
 from vsrprune.jobs.collect import collect, read_measured
 from vsrprune.jobs.planning import config_warnings, is_finished, model_arguments, plan_job
+from vsrprune.jobs.runner import open_store
 from vsrprune.results.result import MEASURED, METRICS, Result
 from vsrprune.store.atomic import write_json
 from vsrprune.store.store import Store
@@ -455,3 +456,26 @@ def test_a_finished_job_is_collected_without_torch(store, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["31.5 []"]
     assert Path(tmp_path / "run" / "result.json").is_file()
+
+
+# Older stores
+
+
+def test_a_store_of_an_older_version_is_refused_in_one_line(tmp_path):
+    job = plan_job(changed(store_dir=str(tmp_path / "store")))
+    store = open_store(job, print)
+    publish(job, store)
+    assert open_store(job, print).root == store.root
+    for path in (tmp_path / "store" / "score").glob("*/manifest.json"):
+        manifest = json.loads(path.read_text())
+        path.write_text(json.dumps({name: value for name, value in manifest.items() if name != "format"}))
+    with pytest.raises(UserError, match=r"^store_dir=.* was written by an older version .* name another store_dir"):
+        open_store(job, print)
+
+
+def test_a_damaged_manifest_is_the_store_s_own_business(tmp_path):
+    job = plan_job(changed(store_dir=str(tmp_path / "store")))
+    publish(job, open_store(job, print))
+    for path in (tmp_path / "store" / "score").glob("*/manifest.json"):
+        path.write_text("{")
+    assert open_store(job, print).find("score", job.stage("score").key) is None

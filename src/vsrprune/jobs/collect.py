@@ -20,7 +20,7 @@ from vsrprune.stages.job import Job
 from vsrprune.stages.measure.recipe import Measurement
 from vsrprune.stages.prune.recipe import Pruned
 from vsrprune.stages.reference.recipe import Reference
-from vsrprune.stages.score.recipe import Scores
+from vsrprune.stages.score.scores import Scores
 from vsrprune.stages.select.recipe import Selection
 from vsrprune.stages.sparsify.recipe import Sparsified
 from vsrprune.store.atomic import write_atomically, write_json

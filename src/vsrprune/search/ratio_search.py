@@ -50,7 +50,7 @@ from vsrprune.selection.projection import Bounds, check_projectable, count_bound
 from vsrprune.selection.units import select
 from vsrprune.stages.bench import job_device
 from vsrprune.stages.clips import job_clips
-from vsrprune.stages.score.recipe import Scores
+from vsrprune.stages.score.scores import Scores
 from vsrprune.stages.timing.recipe import Times
 from vsrprune.store.atomic import write_atomically, write_json
 from vsrprune.store.store import Artifact, content_key

@@ -5,7 +5,8 @@ from __future__ import annotations
 from vsrprune.pruning.gates import zero_cut_gates
 from vsrprune.pruning.scoring import score_units
 from vsrprune.stages.bench import Bench
-from vsrprune.stages.score.recipe import Inputs, Scores
+from vsrprune.stages.score.recipe import Inputs
+from vsrprune.stages.score.scores import Scores
 
 
 def make(bench: Bench, inputs: Inputs) -> Scores:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.selection.budget import Budget
 from vsrprune.stages.recipe import SELECTION, SELECTION_IDLE, Planned, Question, Recipe, StagePlan, newest
 from vsrprune.stages.saved import Trained
+from vsrprune.stages.score.scores import Scores
 from vsrprune.stages.timing.recipe import Times
 from vsrprune.store.atomic import write_json
-
-if TYPE_CHECKING:  # a score reads the selection of the round before
-    from vsrprune.stages.score.recipe import Scores
 
 FILE = "selection.json"
 

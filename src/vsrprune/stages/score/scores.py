@@ -1,0 +1,33 @@
+"""What the score stage leaves; a file of its own, since a score reads the selection of the round before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsrprune.store.atomic import write_json
+
+FILE = "scores.json"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """by_layer: the importance of every unit."""
+
+    by_layer: Mapping[str, NDArray[np.float64]]
+
+    def save(self, folder: Path) -> None:
+        """Write scores.json."""
+        write_json(folder / FILE, {name: values.tolist() for name, values in self.by_layer.items()})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """What `save` wrote."""
+        values = json.loads((folder / FILE).read_text())
+        return cls({name: np.asarray(scores, dtype=np.float64) for name, scores in values.items()})

@@ -29,7 +29,7 @@ from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.stages.pretrain.module import Pretrain
-from vsrprune.stages.training.fit import Hardware, Sampling, fit
+from vsrprune.stages.training.fit import Sampling, Session, fit
 
 RUN = Path(__file__).parents[1] / "src" / "run.py"
 STEP_MS = 20  # the step at which the overhead is judged
@@ -126,12 +126,7 @@ def platform_loop(clips: Any, patch: int, steps: int, folder: Path) -> float:
             module,
             clips,
             Sampling(BATCH, patch, FRAMES, 0),
-            workdir=folder,
-            hardware=Hardware(),
-            log_every=10,
-            checkpoint_every=100,
-            on_row=on_row,
-            between_steps=between_steps,
+            Session(folder, log_every=10, checkpoint_every=100, on_row=on_row, between_steps=between_steps),
         )
     return (ends[-1] - ends[0]) / (steps - 1)
 

@@ -25,7 +25,7 @@ from vsrprune.networks.files import load_network, save_network
 from vsrprune.results.result import Result
 from vsrprune.stages.pretrain.module import Pretrain
 from vsrprune.stages.run import run_stages
-from vsrprune.stages.training.fit import Hardware, Sampling, fit
+from vsrprune.stages.training.fit import Sampling, Session, fit
 
 
 def run(folder: Path, **changes: Any) -> Result:
@@ -276,11 +276,7 @@ def test_a_stage_that_was_cut_off_ends_with_the_same_weights(tmp_path: Path) -> 
             module,
             clips,
             Sampling(batch=2, patch=8, frames=3, seed=0),
-            workdir=tmp_path / folder,
-            hardware=Hardware(),
-            log_every=1,
-            checkpoint_every=2,
-            on_row=lambda row: None,
+            Session(workdir=tmp_path / folder, log_every=1, checkpoint_every=2),
         )
         return module.network, rows
 

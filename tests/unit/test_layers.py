@@ -91,7 +91,16 @@ HEAVY = {
     ),
 }
 # Files that a sweep's parent process reads, in folders that may import torch.
-WITHOUT_TORCH = ("spec", "recipe", "own.declaration", "stages.graph", "stages.job", "stages.saved", "networks.table")
+WITHOUT_TORCH = (
+    "spec",
+    "recipe",
+    "own.declaration",
+    "stages.graph",
+    "stages.job",
+    "stages.saved",
+    "score.scores",
+    "networks.table",
+)
 
 
 def module_name(path: Path) -> str:

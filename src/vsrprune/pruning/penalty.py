@@ -12,12 +12,20 @@ from vsrprune.channels.plan import PrunePlan
 from vsrprune.pruning.gates import PrunableNetwork, cut_gates, cut_magnitudes
 
 
-def penalty_weight(step: int, growth: float, interval: int, maximum: float) -> float:
-    """Lambda at a training step: `growth` more every `interval` steps, at most `maximum`.
+@dataclass(frozen=True)
+class Growth:
+    """The penalty's weight lambda over a training: `growth` more every `interval` steps, at most `maximum`.
 
     Published values: 1e-4 every 5 steps up to 0.1, which takes 5,000 steps (arXiv 2206.07687, released code).
     """
-    return min(maximum, growth * (step // interval))
+
+    growth: float
+    interval: int
+    maximum: float
+
+    def at(self, step: int) -> float:
+        """Lambda at a training step, counted from 0."""
+        return min(self.maximum, self.growth * (step // self.interval))
 
 
 def gate_penalty(network: PrunableNetwork, plan: PrunePlan, weight: float) -> Tensor:

@@ -30,7 +30,7 @@ from vsrprune.stages.job import Job
 from vsrprune.stages.quality import Hidden, QualityMeter, super_resolve
 from vsrprune.stages.recipe import StagePlan
 from vsrprune.stages.saved import SavedNetwork
-from vsrprune.stages.training.fit import Hardware, Sampling, fit
+from vsrprune.stages.training.fit import Hardware, Sampling, Session, fit
 from vsrprune.stages.training.module import TrainingStage
 from vsrprune.store.atomic import write_atomically
 
@@ -140,12 +140,14 @@ class Bench:
             module,
             self.clips.train,
             Sampling(schedule.batch, schedule.patch, schedule.frames, seed, self.config.data.mirror),
-            workdir=self.work,
-            hardware=Hardware(trainer.accelerator, trainer.devices, trainer.precision, trainer.workers),
-            log_every=schedule.log_every,
-            checkpoint_every=schedule.checkpoint_every,
-            on_row=partial(self.shared.witness.row, name),
-            between_steps=self.give_way,
+            Session(
+                workdir=self.work,
+                hardware=Hardware(trainer.accelerator, trainer.devices, trainer.precision, trainer.workers),
+                log_every=schedule.log_every,
+                checkpoint_every=schedule.checkpoint_every,
+                on_row=partial(self.shared.witness.row, name),
+                between_steps=self.give_way,
+            ),
         )
         bake(module.network)
         save_network(module.network, self.folder)

@@ -6,7 +6,7 @@ import torch
 from vsrprune.channels.layout import RULES
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.pruning.gates import cut_gates, cut_magnitudes, zero_cut_gates
-from vsrprune.pruning.penalty import gate_penalty, penalty_weight
+from vsrprune.pruning.penalty import Growth, gate_penalty
 
 WEIGHT = 0.07
 
@@ -16,11 +16,11 @@ WEIGHT = 0.07
     [(0, 0.0), (4, 0.0), (5, 1e-4), (9, 1e-4), (10, 2e-4), (4999, 0.0999), (5000, 0.1), (5005, 0.1), (19000, 0.1)],
 )
 def test_published_schedule(step: int, expected: float) -> None:
-    assert penalty_weight(step, growth=1e-4, interval=5, maximum=0.1) == pytest.approx(expected, rel=1e-12)
+    assert Growth(growth=1e-4, interval=5, maximum=0.1).at(step) == pytest.approx(expected, rel=1e-12)
 
 
 def test_schedule_never_passes_the_maximum() -> None:
-    weights = [penalty_weight(step, growth=0.3, interval=1, maximum=1.0) for step in range(8)]
+    weights = [Growth(growth=0.3, interval=1, maximum=1.0).at(step) for step in range(8)]
     assert weights == pytest.approx([0.0, 0.3, 0.6, 0.9, 1.0, 1.0, 1.0, 1.0])
 
 

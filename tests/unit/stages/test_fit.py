@@ -15,7 +15,7 @@ from vsrprune.errors import LostRankError, PreemptedError, TrainingDivergedError
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.stages.pretrain.module import Pretrain, TrainedFlow
-from vsrprune.stages.training.fit import Hardware, Sampling, fit
+from vsrprune.stages.training.fit import Hardware, Sampling, Session, fit
 
 STEPS = 5
 ARGUMENTS = BasicVSRArguments(
@@ -43,11 +43,9 @@ def train(
         module,
         CLIPS,
         Sampling(batch=2, patch=8, frames=3, seed=0),
-        workdir=workdir,
-        hardware=Hardware(devices=devices, workers=workers),
-        log_every=log_every,
-        checkpoint_every=2,
-        on_row=on_row,
+        Session(
+            workdir, log_every, checkpoint_every=2, hardware=Hardware(devices=devices, workers=workers), on_row=on_row
+        ),
     )
     return rows, {name: value.clone() for name, value in module.network.state_dict().items()}
 

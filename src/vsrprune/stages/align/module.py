@@ -14,7 +14,7 @@ from vsrprune.networks.parts.layers import GatedConv2d
 from vsrprune.pruning.alignment import agreement, alignment_loss, shared_gates
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.stages.sparsify.module import gates_apart
-from vsrprune.stages.training.module import TrainingStage
+from vsrprune.stages.training.module import Rates, TrainingStage
 
 
 class Align(TrainingStage):
@@ -32,19 +32,18 @@ class Align(TrainingStage):
         kept: Mapping[str, int],
         *,
         steps: int,
-        lr: float,
-        gate_lr: float,
+        rates: Rates,
         weight: float,
     ) -> None:
-        super().__init__(network, steps, lr, shape="constant")
+        super().__init__(network, steps, rates.weights, shape="constant")
         network.train_flow(False)
         for module in network.modules():
             if isinstance(module, GatedConv2d) and module.input_gate is not None:
                 module.input_gate.requires_grad_(False)
-        self._layout, self._kept, self._gate_lr, self._weight = layout, kept, gate_lr, weight
+        self._layout, self._kept, self._gate_lr, self._weight = layout, kept, rates.gates, weight
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Weights at `lr`, gates at `gate_lr`."""
+        """Weights and gates, each at their rate."""
         return gates_apart(self.network, self._gate_lr)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

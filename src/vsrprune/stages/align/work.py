@@ -9,6 +9,7 @@ from vsrprune.selection.units import select
 from vsrprune.stages.align.module import Align
 from vsrprune.stages.align.recipe import Aligned, Inputs
 from vsrprune.stages.bench import Bench
+from vsrprune.stages.training.module import Rates
 
 
 def make(bench: Bench, inputs: Inputs) -> Aligned:
@@ -22,8 +23,7 @@ def make(bench: Bench, inputs: Inputs) -> Aligned:
         layout,
         kept,
         steps=schedule.steps,
-        lr=schedule.lr,
-        gate_lr=schedule.gate_lr,
+        rates=Rates(schedule.lr, schedule.gate_lr),
         weight=schedule.weight,
     )
     saved = bench.train(module, bench.config.seed)

@@ -11,15 +11,12 @@ from vsrprune.channels.plan import PrunePlan
 from vsrprune.data.sampling import Batch
 from vsrprune.networks.network import Network
 from vsrprune.pruning.losses import charbonnier
-from vsrprune.pruning.penalty import Target, penalty_weight
-from vsrprune.stages.training.module import TrainingStage
+from vsrprune.pruning.penalty import Growth, Target
+from vsrprune.stages.training.module import Rates, TrainingStage
 
 
 class Sparsify(TrainingStage):
-    """L_rec and the penalty of `target` on the units that `plan` cuts, at a growing lambda; the flow net is frozen.
-
-    Under Adam a gate moves by about the learning rate per step, so a short schedule needs a larger `gate_lr`.
-    """
+    """L_rec and the penalty of `target` on the units that `plan` cuts, at a growing lambda; the flow net is frozen."""
 
     stage = "sparsify"
 
@@ -30,24 +27,20 @@ class Sparsify(TrainingStage):
         target: Target,
         *,
         steps: int,
-        lr: float,
-        gate_lr: float,
-        growth: float,
-        growth_interval: int,
-        maximum: float,
+        rates: Rates,
+        growth: Growth,
     ) -> None:
-        super().__init__(network, steps, lr, shape="constant")
+        super().__init__(network, steps, rates.weights, shape="constant")
         self.network.train_flow(False)
-        self._plan, self._target, self._gate_lr = plan, target, gate_lr
-        self._growth, self._interval, self._maximum = growth, growth_interval, maximum
+        self._plan, self._target, self._gate_lr, self._growth = plan, target, rates.gates, growth
 
     @property
     def penalty_weight(self) -> float:
         """Lambda at the current step."""
-        return penalty_weight(self.global_step, self._growth, self._interval, self._maximum)
+        return self._growth.at(self.global_step)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Weights at `lr`, gates at `gate_lr`."""
+        """Weights and gates, each at their rate."""
         return gates_apart(self.network, self._gate_lr)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from vsrprune.pruning.penalty import TARGETS
+from vsrprune.pruning.penalty import TARGETS, Growth
 from vsrprune.pruning.reparametrisation import normalise_filters
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.sparsify.module import Sparsify, cut_summary
 from vsrprune.stages.sparsify.recipe import Inputs, Sparsified
+from vsrprune.stages.training.module import Rates
 
 
 def make(bench: Bench, inputs: Inputs) -> Sparsified:
@@ -20,11 +21,8 @@ def make(bench: Bench, inputs: Inputs) -> Sparsified:
         plan,
         target,
         steps=schedule.steps,
-        lr=schedule.lr,
-        gate_lr=schedule.gate_lr,
-        growth=schedule.growth,
-        growth_interval=schedule.growth_interval,
-        maximum=schedule.maximum,
+        rates=Rates(schedule.lr, schedule.gate_lr),
+        growth=Growth(schedule.growth, schedule.growth_interval, schedule.maximum),
     )
     saved = bench.train(module, bench.config.seed)
     return Sparsified(saved, cut_summary(module.network, plan, target))

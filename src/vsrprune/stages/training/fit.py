@@ -57,35 +57,42 @@ class Sampling:
     mirror: bool = False
 
 
-def fit(
-    module: TrainingStage,
-    clips: Sequence[Clip],
-    sampling: Sampling,
-    *,
-    workdir: Path,
-    hardware: Hardware,
-    log_every: int,
-    checkpoint_every: int,
-    on_row: OnRow,
-    between_steps: Callable[[], None] = lambda: None,
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Session:
+    """Where a training keeps its checkpoints, on what it runs, and whom it tells.
+
+    workdir: the folder of checkpoints and rows; a training goes on from what it finds there.
+    log_every, checkpoint_every: steps between rows and between checkpoints.
+    on_row: called with every row as it is logged. between_steps: called after every step.
+    """
+
+    workdir: Path
+    log_every: int
+    checkpoint_every: int
+    hardware: Hardware = Hardware()
+    on_row: OnRow = lambda row: None
+    between_steps: Callable[[], None] = lambda: None
+
+
+def fit(module: TrainingStage, clips: Sequence[Clip], sampling: Sampling, session: Session) -> list[dict[str, Any]]:
     """Train `module` for its steps and return its metric rows.
 
-    Goes on from the newest sound checkpoint in `workdir`, to the same end as without the break. Raises
+    Goes on from the newest sound checkpoint in the session's workdir, to the same end as without the break. Raises
     TrainingDivergedError if the loss is not finite.
     """
+    workdir, hardware = session.workdir, session.hardware
     workdir.mkdir(parents=True, exist_ok=True)
-    module.log_every = log_every
+    module.log_every = session.log_every
     # A training step of the tiny network on a CPU is a fifth faster so.
     module.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    rows = RowLogger(workdir / ROWS, module.stage, on_row)
+    rows = RowLogger(workdir / ROWS, module.stage, session.on_row)
     checkpoint = Checkpoints(workdir).newest_sound()
     if checkpoint is None:
         rows.forget_from(0)  # of a try that ended before its first checkpoint
-    task = _Task(module, clips, sampling, hardware, workdir, checkpoint, checkpoint_every)
+    task = _Task(module, clips, sampling, hardware, workdir, checkpoint, session.checkpoint_every)
     with StageProgress(module.stage, module.steps) as progress, ranks(hardware.devices, _follow, task):
         try:
-            _train(task, rows, [_Bar(progress), _GivesWay(between_steps)])
+            _train(task, rows, [_Bar(progress), _GivesWay(session.between_steps)])
         except SystemExit as error:  # Lightning turns a second Ctrl-C into this
             raise KeyboardInterrupt from error
     module.network.cpu()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -14,6 +15,17 @@ from vsrprune.networks.network import Network
 
 BETAS = (0.9, 0.99)  # one-cycle swings the first between 0.85 and 0.95, PyTorch's default
 FINAL_LR = 1e-7  # of the cosine
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates of a stage that trains gates at a rate of their own.
+
+    Under Adam a gate moves by about the rate per step, so a short schedule needs a larger rate for gates.
+    """
+
+    weights: float
+    gates: float
 
 
 class TrainingStage(pl.LightningModule):

@@ -51,7 +51,8 @@ PRODUCER = (
     + r"""
 import time
 from pathlib import Path
-from vsrprune.store import Store, write_atomically
+from vsrprune.store.atomic import write_atomically
+from vsrprune.store.store import Store
 root, log, name, keys, lease, fault = Path(sys.argv[1]), *sys.argv[2:5], float(sys.argv[5]), json.loads(sys.argv[6])
 def make(folder, work):
     checkpoint = work / "checkpoint"
@@ -197,7 +198,7 @@ WRITER = (
     + r"""
 import resource
 from pathlib import Path
-from vsrprune.store import write_atomically
+from vsrprune.store.atomic import write_atomically
 path, words, fault = Path(sys.argv[1]), sys.argv[2].split(), json.loads(sys.argv[3])
 if "largest_file" in fault:  # one byte more, and the kernel kills in the middle of a write
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

@@ -16,7 +16,7 @@ from vsrprune.host.machine import is_measuring, measuring, working
 
 CHILD = """
 import sys
-from vsrprune.machine import is_measuring, measuring, working
+from vsrprune.host.machine import is_measuring, measuring, working
 
 def say(text):
     print(text, flush=True)

@@ -169,7 +169,7 @@ def test_asking_needs_no_folder_yet(tmp_path: Path) -> None:
 PARENT = """
 import sys
 from pathlib import Path
-from vsrprune.processes import run_child
+from vsrprune.host.processes import run_child
 folder = Path(sys.argv[1])
 run_child(["sh", "-c", "echo $$ > pid; trap 'touch asked; exit 143' TERM; " + sys.argv[2]], str(folder), folder)
 """

@@ -421,9 +421,9 @@ def test_a_folder_without_measurements_is_named(tmp_path):
 
 PLAN = """
 import sys
-import vsrprune.jobs, vsrprune.runner, vsrprune.sweep_table
-from vsrprune.config import Config
-from vsrprune.store import Store
+import vsrprune.jobs.dry_run, vsrprune.jobs.planning, vsrprune.jobs.runner, vsrprune.results.terminal
+from vsrprune.config.job import Config
+from vsrprune.store.store import Store
 from pathlib import Path
 from rich.console import Console
 
@@ -433,7 +433,7 @@ config = Config(data=type(config.data)(name="folder", path=sys.argv[1]), store_d
 folder_job = vsrprune.jobs.planning.plan_job(config)
 store = Store(Path(sys.argv[2]), print)
 assert not vsrprune.jobs.planning.is_finished(job, store)
-vsrprune.results.terminal.print_plan([("one", job), ("two", folder_job)], store, Console(width=200))
+vsrprune.jobs.dry_run.print_plan([("one", job), ("two", folder_job)], store, Console(width=200))
 heavy = {"torch", "pytorch_lightning", "lightning", "wandb", "skimage", "scipy", "pandas", "matplotlib", "av"}
 print("imported:", sorted(heavy & sys.modules.keys()))
 """
@@ -451,9 +451,9 @@ def test_planning_imports_no_torch_lightning_or_wandb(tmp_path):
 FINISHED = """
 import sys
 from pathlib import Path
-import vsrprune.runner
-from vsrprune.config import Config
-from vsrprune.jobs import plan_job
+import vsrprune.jobs.runner
+from vsrprune.config.job import Config
+from vsrprune.jobs.planning import plan_job
 
 config = Config(store_dir=sys.argv[1])
 config.tracking.mode = "none"

@@ -19,7 +19,7 @@ from vsrprune.store.store import Store
 HOLD = """
 import sys, time
 from pathlib import Path
-from vsrprune.lease import try_acquire
+from vsrprune.store.lease import try_acquire
 lease = try_acquire(Path(sys.argv[1]), float(sys.argv[2]))
 lease.__enter__()
 print(lease.token, flush=True)
@@ -129,7 +129,7 @@ def test_a_torn_lease_is_nobodys(tmp_path: Path, content: str) -> None:
 RACER = """
 import sys, time
 from pathlib import Path
-from vsrprune.store import Store
+from vsrprune.store.store import Store
 def make(folder, work):
     with open(sys.argv[2], "a") as log:
         log.write("made\\n")

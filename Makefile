@@ -14,10 +14,11 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
+# File by file; RESUME=1 goes on after a break, and repeats what failed.
 test-all: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python tests/slow.py $(if $(RESUME),--resume)
 
 lint: $(READY)
 	$(BIN)/ruff check --fix .

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -65,7 +65,6 @@ def counted_macs(network: BasicVSR, frames_NTCHW: torch.Tensor) -> int:
 
 @every_rule
 @both_directions
-@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_analytic_macs_equal_counted_macs(rule: str, bidirectional: bool, data: st.DataObject) -> None:
     factors = data.draw(st.sampled_from([(2, 2), (3,), (2,)]))

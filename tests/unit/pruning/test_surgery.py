@@ -5,7 +5,7 @@ import functools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vsrprune.channels.layout import RULES
@@ -56,7 +56,6 @@ def half_plan(network, rule: str) -> PrunePlan:
 
 @every_rule
 @both_directions
-@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_compact_equals_masked(rule: str, bidirectional: bool, shared_network, random_clip, data) -> None:
     network = shared_network(bidirectional)

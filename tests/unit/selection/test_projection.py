@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vsrprune.errors import UserError
@@ -23,7 +23,6 @@ LAYOUTS = {rule: basicvsr_layout(MIDDLE, rule) for rule in ("rsc", "aligned", "i
 
 
 @pytest.mark.parametrize("rule", LAYOUTS)
-@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), place=st.floats(0, 1), high=st.floats(0.5, 0.97))
 def test_meets_budget_and_bounds(rule: str, seed: int, place: float, high: float) -> None:
     layout = LAYOUTS[rule]

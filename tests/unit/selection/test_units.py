@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vsrprune.channels.layout import RULES, ChannelGroup, ChannelLayout, ConvLayer, Gate, Slot
@@ -408,7 +408,6 @@ def problems(draw: st.DrawFn) -> tuple[ChannelLayout, Scores]:
 RATIOS = st.integers(0, 99).map(lambda percent: percent / 100)
 
 
-@settings(max_examples=25, deadline=None)
 @given(problem=problems(), ratio=RATIOS, order=st.sampled_from(ORDERS), min_kept=st.integers(1, 3))
 def test_global_cuts_exactly_the_asked_number_or_says_why_not(problem, ratio, order, min_kept) -> None:
     layout, scores = problem
@@ -427,7 +426,6 @@ def test_global_cuts_exactly_the_asked_number_or_says_why_not(problem, ratio, or
         assert {(g.name, unit) for g in layout.groups for unit in plan.cut(g.name)} == set(walk)
 
 
-@settings(max_examples=25, deadline=None)
 @given(problem=problems(), ratio=RATIOS, order=st.sampled_from(ORDERS), target=st.sampled_from(TARGETS))
 def test_no_cut_unit_ranks_above_a_kept_unprotected_one(problem, ratio, order, target) -> None:
     layout, scores = problem
@@ -443,7 +441,6 @@ def test_no_cut_unit_ranks_above_a_kept_unprotected_one(problem, ratio, order, t
         assert all(value >= max(cut, default=-math.inf) for value in unprotected)
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     problem=problems(),
     ratio=RATIOS,
@@ -469,7 +466,6 @@ def test_kept_counts_respect_the_limits(problem, ratio, scope, target, order, mi
         assert kept == group.size or kept % round_to == 0
 
 
-@settings(max_examples=25, deadline=None)
 @given(problem=problems(), ratio=RATIOS)
 def test_global_macs_are_the_nearest_of_the_ranking(problem, ratio) -> None:
     layout, scores = problem
@@ -490,7 +486,6 @@ def test_global_macs_are_the_nearest_of_the_ranking(problem, ratio) -> None:
     assert {(g.name, u) for g in layout.groups for u in plan.cut(g.name)} == set(walk[: plan.units_cut])
 
 
-@settings(max_examples=25, deadline=None)
 @given(problem=problems(), ratio=RATIOS, order=st.sampled_from(ORDERS))
 def test_local_cuts_the_same_share_of_every_layer(problem, ratio, order) -> None:
     layout, scores = problem

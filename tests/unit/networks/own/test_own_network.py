@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -130,7 +130,6 @@ def test_macs_and_parameters_are_those_of_the_network(rule: str) -> None:
         assert cost.parameters == layout.parameters(kept)
 
 
-@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31), rule=st.sampled_from(RULES))
 def test_any_cut_is_exact(seed: int, rule: str) -> None:
     network = Recurrent().prepare()

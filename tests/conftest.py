@@ -1,0 +1,26 @@
+"""How the whole suite runs: the long files first, and how many examples a property is tried on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ORDER = ("integration", "unit", "analysis")
+
+# The same examples every time: whoever runs the suite twice, or on another machine, sees the same.
+settings.register_profile("quick", max_examples=10, deadline=None, derandomize=True, database=None)
+settings.register_profile("thorough", max_examples=100, deadline=None, derandomize=True, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: workers take whole files (their fixtures are sweeps), and none should end with a long one."""
+    items.sort(key=lambda item: ORDER.index(folder_of(item.path)))
+
+
+def folder_of(path: Path) -> str:
+    """integration, unit or analysis."""
+    return path.relative_to(Path(__file__).parent).parts[0]

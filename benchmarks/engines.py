@@ -29,11 +29,11 @@ from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.fast.freezing import freeze
 from vsrprune.networks.files import save_network
+from vsrprune.networks.graph import random_clip
 from vsrprune.pruning.surgery import compact
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 from vsrprune.use.export.export import export
-from vsrprune.use.export.graphs import random_clip
 from vsrprune.use.export.onnx_files import Runner, onnxruntime_runner, openvino_runner
 from vsrprune.use.export.request import Request
 

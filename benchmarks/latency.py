@@ -42,9 +42,10 @@ from vsrprune.host.machine import measuring
 from vsrprune.host.progress import StageProgress
 from vsrprune.metrics.latency import fastest_milliseconds, milliseconds
 from vsrprune.metrics.memory import peak_memory
-from vsrprune.networks.basicvsr.frozen import Form, FrozenBasicVSR
+from vsrprune.networks.basicvsr.frozen import FrozenBasicVSR
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import RGB, BasicVSRArguments, trunk
+from vsrprune.networks.fast.blocks import Form
 from vsrprune.networks.fast.device_operations import FORMATS, time_tables
 from vsrprune.networks.fast.freezing import freeze
 from vsrprune.networks.parts.layers import warp

@@ -18,10 +18,9 @@ from vsrprune.errors import UserError
 from vsrprune.jobs.planning import plan_job
 from vsrprune.jobs.runner import run_job
 from vsrprune.methods.table import METHODS
-from vsrprune.networks.architectures import ARCHITECTURES
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.files import load_network
-from vsrprune.networks.table import NETWORKS, build
+from vsrprune.networks.table import FAMILIES, build, loaded
 from vsrprune.results.result import Result
 
 # What makes the presets smaller still; channels stay 8 where counts are rounded.
@@ -138,7 +137,7 @@ def test_a_network_goes_through_the_stages(job: Sequence[str], shared: Path) -> 
     if config.parts:
         assert {layer.part for layer in result.layers if layer.kept < layer.total} <= set(config.parts)
     finetuned = load_network(shared / "store" / "finetune" / result.stages["finetune"])
-    assert type(finetuned) is NETWORKS[config.model.network]
+    assert type(finetuned) is loaded(FAMILIES[config.model.network].network)
     assert finetuned.arguments == arguments
     if cut:
         counted = sum(parameter.numel() for parameter in finetuned.parameters())
@@ -187,7 +186,7 @@ def test_no_hidden_states_no_temporal_loss(tmp_path: Path) -> None:
         (["rrn_tiny", "parts=[upsampler]"], "parts must be one of forward; got 'upsampler'"),
         (["edsr_tiny", "pretrained_flow={flow}"], "model=edsr_tiny has no flow net"),
         (["rrn_tiny", "pretrained_flow={flow}"], "model=rrn_tiny has no flow net"),
-        (["edsr_tiny", "model.network=nope"], f"model.network must be one of {', '.join(ARCHITECTURES)}; got 'nope'"),
+        (["edsr_tiny", "model.network=nope"], f"model.network must be one of {', '.join(FAMILIES)}; got 'nope'"),
         (["edvr_tiny", "model.window=4"], "model.window must be odd; got 4"),
         (["rcan_tiny", "model.reduction=32"], "model.reduction must be at most model.channels"),
         (["rcan_tiny", "min_kept=5"], "min_kept=5 is more than the 4 channels of body.0.blocks.0.squeeze"),
@@ -233,7 +232,7 @@ def test_published_weights_take_the_place_of_pretraining(tmp_path: Path) -> None
     planned = plan_job(config_of(tmp_path, "rrn_tiny"))
     torch.manual_seed(3)
     state = build(planned.arguments).state_dict()
-    table = ARCHITECTURES["rrn"].names["RRN"](planned.arguments)
+    table = FAMILIES["rrn"].published(planned.arguments)["RRN"].names
     torch.save({their: state[our] for their, our in table.items()}, tmp_path / "rrn.pth")
     config = config_of(tmp_path, "rrn_tiny", f"pretrained={tmp_path / 'rrn.pth'}", "until=score")
     said: list[str] = []

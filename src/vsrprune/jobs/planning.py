@@ -19,7 +19,7 @@ from vsrprune.data.sets.table import find_set, narrowed
 from vsrprune.data.sources import check_crop, clips_identity, find_clips, photos_identity, sizes_identity, split_clips
 from vsrprune.errors import UserError, one_of
 from vsrprune.methods.table import METHODS
-from vsrprune.networks.architectures import ARCHITECTURES
+from vsrprune.networks.table import FAMILIES
 from vsrprune.results.protocols import PROTOCOLS
 from vsrprune.selection.asked import check_reachable
 from vsrprune.stages.graph import plan_stages
@@ -30,8 +30,8 @@ from vsrprune.store.store import Store, content_key
 
 def model_arguments(model: ModelConfig) -> Any:
     """The network's arguments. Raises UserError for values that the architecture does not read, and wrong ones."""
-    one_of("model.network", model.network, ARCHITECTURES)
-    kind = ARCHITECTURES[model.network].arguments
+    one_of("model.network", model.network, FAMILIES)
+    kind = FAMILIES[model.network].arguments
     names = [item.name for item in fields(kind)]
     for name, value in model.given.items():
         if name not in names:
@@ -49,7 +49,7 @@ def _check_network(config: Config, arguments: Any, layout: ChannelLayout) -> Non
             f"tf_weight={config.tf_weight:g} holds hidden states to the dense network's, and model={name} has none;"
             " use tf_weight=0"
         )
-    if config.pretrained_flow and not hasattr(arguments, "flow_levels"):
+    if config.pretrained_flow and not arguments.has_flow:
         raise UserError(f"pretrained_flow={config.pretrained_flow} is given, but model={name} has no flow net")
     for part in config.parts:
         one_of("parts", part, layout.parts)
@@ -68,7 +68,7 @@ def plan_job(config: Config) -> Job:
     """Check everything that can be known before work starts; raises UserError."""
     validate(config)
     arguments = model_arguments(config.model)
-    layout = ARCHITECTURES[config.model.network].layout(arguments, config.rule)
+    layout = FAMILIES[config.model.network].layout(arguments, config.rule)
     _check_network(config, arguments, layout)
     # Times are known when they are measured; single weights are cut in every convolution, whatever units it has.
     timed = config.target == "latency"

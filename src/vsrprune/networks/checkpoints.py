@@ -14,23 +14,21 @@ import torch
 from torch import Tensor
 
 from vsrprune.errors import UserError
-from vsrprune.networks.architectures import ARCHITECTURES, architecture_of
-from vsrprune.networks.basicvsr.weights import (
-    FLOW_CONSTANTS,
-    FLOW_LAYOUTS,
-    LAYOUTS,
-    PREFIXES,
-    WRAPPERS,
-    flow_tensor_names,
-    likeliest,
-    tensor_names,
-)
 from vsrprune.networks.files import load_exactly, read_weights
 from vsrprune.networks.network import Network
-from vsrprune.networks.table import build
+from vsrprune.networks.parts.flow import SPyNet
+from vsrprune.networks.parts.published import (
+    FLOW_CONSTANTS,
+    FLOW_LAYOUTS,
+    PREFIXES,
+    WRAPPERS,
+    PublishedNames,
+    flow_tensors,
+    likeliest,
+)
+from vsrprune.networks.table import build, family_of
 
 OWN = "vsrprune"
-SPYNET_CONSTANTS = ("spynet.mean", "spynet.std")
 TORCH_SUFFIXES = (".pth", ".pt")
 
 
@@ -41,45 +39,35 @@ def load_dense(file: Path, arguments: Any, say: Callable[[str], None] = lambda t
     and unexpected weights and shapes, by the file's own names, if the file holds another architecture.
     """
     weights, part = read_checkpoint(file)
-    architecture, network = architecture_of(arguments), build(arguments)
-    tables = _tables(network, architecture)
-    layout = likeliest(tables, weights.keys())
-    if layout == "SSL" and arguments.slope != 0:
-        raise UserError(
-            f"{file}: SSL's released networks have ReLU outside their blocks, and model.slope is {arguments.slope:g};"
-            " add model.slope=0"
-        )
-    gates = {name: value for name, value in network.state_dict().items() if name.endswith(("gate", "input_gate"))}
-    table = tables[layout] | {name: name for name in gates if name not in tables[layout].values()}
-    given = {name: value for name, value in weights.items() if name not in _constants(architecture, layout)}
-    given |= {name: given[name].flatten() for name, ours in table.items() if name in given and ours in gates}
-    ones = {name: gates[ours] for name, ours in table.items() if ours in gates}
-    load_exactly(network, {**ones, **given}, file, table)
+    network = build(arguments)
+    known = {
+        OWN: PublishedNames({name: name for name in network.state_dict()}),
+        **family_of(arguments).published(arguments),
+    }
+    layout = likeliest({name: names.names for name, names in known.items()}, weights.keys())
+    if known[layout].refusal:
+        raise UserError(f"{file}: {known[layout].refusal}")
+    optional = network.optional_tensors()
+    named = known[layout].names
+    table = {**named, **{name: name for name in optional if name not in named.values()}}
+    given = {name: value for name, value in weights.items() if name not in known[layout].constants}
+    given |= {name: given[name].flatten() for name, ours in table.items() if name in given and ours in optional}
+    lacking = {name: optional[ours] for name, ours in table.items() if ours in optional}
+    load_exactly(network, {**lacking, **given}, file, table)
     say(f"{file}: weights in {layout}'s layout{part}")
     return network
-
-
-def _tables(network: Network, architecture: str) -> dict[str, dict[str, str]]:
-    """By project its names of a network's tensors -> ours."""
-    if architecture == "basicvsr":
-        return {name: tensor_names(layout, network.arguments) for name, layout in LAYOUTS.items()}
-    theirs = {name: names(network.arguments) for name, names in ARCHITECTURES[architecture].names.items()}
-    return {OWN: {name: name for name in network.state_dict()}, **theirs}
-
-
-def _constants(architecture: str, layout: str) -> tuple[str, ...]:
-    """Tensors of a checkpoint that are no weights."""
-    return LAYOUTS[layout].constants if architecture == "basicvsr" or layout == OWN else SPYNET_CONSTANTS
 
 
 def load_flow(file: Path, network: Network, say: Callable[[str], None] = lambda text: None) -> None:
     """Replace a network's flow net by a SPyNet checkpoint in one of the `FLOW_LAYOUTS`; errors as `load_dense`."""
     weights, part = read_checkpoint(file)
-    tables = {name: flow_tensor_names(template, network.arguments) for name, template in FLOW_LAYOUTS.items()}
+    flow_net = network.flow_net
+    assert isinstance(flow_net, SPyNet), "a network without one was refused before"
+    levels, convs, ours = len(flow_net.levels), flow_net.convs, FLOW_LAYOUTS[OWN]
+    tables = {name: flow_tensors(template, ours, levels, convs) for name, template in FLOW_LAYOUTS.items()}
     layout = likeliest(tables, weights.keys())
     known = {name: value for name, value in weights.items() if name not in FLOW_CONSTANTS}
-    assert network.flow_net is not None, "a network without a flow net was refused before"
-    load_exactly(network.flow_net, known, file, tables[layout])
+    load_exactly(flow_net, known, file, tables[layout])
     say(f"{file}: flow net in {layout}'s layout{part}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,22 @@ from torch import Tensor, nn
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
-from vsrprune.networks.architectures import ARCHITECTURES, architecture_of
 from vsrprune.networks.network import Network
-from vsrprune.networks.table import build
+from vsrprune.networks.table import FAMILIES, build, family_name
 from vsrprune.store.atomic import write_json
 
 WEIGHTS, DESCRIPTION = "network.safetensors", "network.json"
 
 
 def save_network(network: Network, folder: Path) -> None:
-    """Write network.safetensors and network.json; the latter names the arguments and, if pruned, the kept channels."""
+    """Write network.safetensors and network.json; the latter names the arguments and, if pruned, the kept channels.
+
+    The source of a network of one's own is written beside them.
+    """
     write_weights(network, folder)
     plan = None if network.plan is None else network.plan.to_json()
-    described = {"network": architecture_of(network.arguments), "arguments": asdict(network.arguments), "plan": plan}
+    arguments = network.arguments
+    described = {"network": family_name(arguments), "arguments": arguments.save(folder), "plan": plan}
     write_json(folder / DESCRIPTION, described)
 
 
@@ -38,11 +40,14 @@ def write_weights(network: nn.Module, folder: Path) -> None:
 
 
 def load_network(folder: Path) -> Network:
-    """The network that `save_network` wrote into `folder`."""
+    """The network that `save_network` wrote into `folder`.
+
+    Of a network of one's own this runs the source that lies there. Raises UserError where there is no such network.
+    """
     description = _read_description(folder / DESCRIPTION)
     try:
         name, plan = description["network"], description["plan"]
-        network = build(ARCHITECTURES[name].arguments(**description["arguments"]))
+        network = build(FAMILIES[name].arguments.load(description["arguments"], folder))
         if plan is not None:
             network = network.with_plan(PrunePlan.from_json(plan))
     except (KeyError, TypeError, ValueError) as error:
@@ -90,6 +95,6 @@ def _read_description(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot read the network's description ({error})") from error
     name = description.get("network") if isinstance(description, dict) else None
-    if name not in ARCHITECTURES:
-        raise UserError(f"{path}: unknown network {name!r}; known: {', '.join(ARCHITECTURES)}")
+    if name not in FAMILIES:
+        raise UserError(f"{path}: unknown network {name!r}; known: {', '.join(FAMILIES)}")
     return description

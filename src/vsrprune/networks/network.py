@@ -11,6 +11,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 
 from vsrprune.channels.layout import RULES, ChannelLayout, ConvLayer
@@ -32,18 +33,15 @@ class VSROutput(NamedTuple):
 class Network(nn.Module):
     """A network that can be pruned.
 
-    arguments: a dataclass with everything that shapes it; `scale`, the side of the output relative to the input, and
-    `branches`, the names of its hidden states (none for networks without memory), are among its attributes.
+    arguments: a dataclass with everything that shapes it, and what it is like; see `Traits`.
     plan: what is kept of the dense network; None for the dense network itself.
     flow_net: the part that estimates motion and is never pruned, where there is one.
-    reach: the output of a frame depends on so many frames before and after it; None for all of them.
     checkpoint_frames: while it trains, keep less for the gradients where the network knows how, and compute it again.
     """
 
     arguments: Any
     plan: PrunePlan | None = None
     flow_net: nn.Module | None
-    reach: int | None = None
     checkpoint_frames: bool = False
 
     def __init__(self) -> None:
@@ -91,6 +89,12 @@ class Network(nn.Module):
         layers = [module for module in self.modules() if isinstance(module, GatedConv2d | GatedDeformableConv2d)]
         gates = [gate for layer in layers for gate in (layer.gate, layer.input_gate)]
         return [gate for gate in gates if gate is not None]
+
+    def optional_tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint of the dense network may lack, with the values that then hold: gates are 1."""
+        layouts, state = [self.channel_layout(rule) for rule in RULES], self.state_dict()
+        gates = {gate.parameter for layout in layouts for group in layout.groups for gate in group.gates}
+        return {name: torch.ones_like(state[name]) for name in state if name in gates}
 
     def flow_parameters(self) -> list[nn.Parameter]:
         """The weights of the flow net; none without one."""

@@ -12,13 +12,10 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-import torch
 from torch import Tensor
 
-from vsrprune.networks.basicvsr.frozen import FrozenBasicVSR, Moment
-from vsrprune.networks.fast.freezing import Frozen, FrozenNetwork, FrozenOnline
+from vsrprune.networks.fast.frozen import Carried, Frozen
 
 Range = tuple[int, int]  # from, up to and without
 
@@ -85,14 +82,13 @@ def super_resolve(
     instance; its result has the same shape, and is what is held of a window.
     """
     scale, span = network.arguments.scale, span_of(network, pieces)
-    carried: dict[Tile, Moment] = {}
-    for frames_read, first, length in _windows(frames, span):
-        height, width = frames_read[0].shape[-2:]
-        layout = tiles(height, width, pieces.tile, pieces.tile_overlap)
-        parts = [
-            _finished(network, [tile.crop(frame) for frame in frames_read], first, length, carried, tile, finish)
-            for tile in layout
-        ]
+    places: list[_Place] = []
+    for frames_read, own in _windows(frames, span):
+        if not places:
+            height, width = frames_read[0].shape[-2:]
+            layout = tiles(height, width, pieces.tile, pieces.tile_overlap)
+            places = [_Place(tile) for tile in layout]
+        parts = [place.restored(network, frames_read, own, finish) for place in places]
         if len(parts) == 1:
             yield from parts[0]
             continue
@@ -112,20 +108,19 @@ class Span:
 def span_of(network: Frozen, pieces: Pieces) -> Span:
     """How a network goes through a video.
 
-    Nothing looks ahead in an online network: windows would only delay its frames. A network of known reach reads just
-    that far, which is exact; others read the overlap.
+    Where nothing around a frame is read, windows would only delay its output: one frame at a time. A network of known
+    reach reads just that far, which is exact; others read the overlap. What is handed on from frame to frame replaces
+    the frames before a window.
     """
-    if isinstance(network, FrozenOnline):
-        return Span(1, 0, 0)
-    if isinstance(network, FrozenBasicVSR):
-        return Span(pieces.window, 0, pieces.overlap) if network.arguments.bidirectional else Span(1, 0, 0)
-    assert isinstance(network, FrozenNetwork)
-    around = pieces.overlap if network.reach is None else network.reach
-    return Span(1 if network.reach == 0 else pieces.window, around, around)
+    arguments = network.arguments
+    before, after = (pieces.overlap if side is None else side for side in arguments.reach)
+    before = 0 if arguments.hands_on_state else before
+    alone = before == 0 and arguments.reach[1] == 0
+    return Span(1 if alone else pieces.window, before, after)
 
 
-def _windows(frames: Iterable[Tensor], span: Span) -> Iterator[tuple[list[Tensor], int, int]]:
-    """Frames of a window with those around it, the place of the first that is the window's own, and their number."""
+def _windows(frames: Iterable[Tensor], span: Span) -> Iterator[tuple[list[Tensor], range]]:
+    """Frames of a window with those around it, and the places of those that are the window's own."""
     held: deque[Tensor] = deque()
     past = 0
 
@@ -139,64 +134,29 @@ def _windows(frames: Iterable[Tensor], span: Span) -> Iterator[tuple[list[Tensor
     for frame in frames:
         held.append(frame)
         if len(held) == past + span.window + span.after:
-            yield list(held), past, span.window
+            yield list(held), range(past, past + span.window)
             past = done(span.window)
     while len(held) > past:
         length = min(span.window, len(held) - past)
-        yield list(held), past, length
+        yield list(held), range(past, past + length)
         past = done(length)
 
 
-def _finished(
-    network: Frozen,
-    frames: Sequence[Tensor],
-    first: int,
-    length: int,
-    carried: dict[Tile, Moment],
-    tile: Tile,
-    finish: Callable[[Tensor], Tensor],
-) -> Iterator[Tensor]:
-    """A tile's own frames of a window restored; where its forward branch stands after them is put in `carried`."""
-    restored: Iterable[Tensor]
-    if isinstance(network, FrozenBasicVSR):
-        restored = _propagated(network, frames, length, carried, tile)
-    elif isinstance(network, FrozenOnline):
-        restored = _handed_on(network, frames, carried, tile)
-    else:
-        restored = network(torch.stack(list(frames), dim=1))[:, first : first + length].unbind(1)
-    for high_NCHW in restored:
-        yield finish(tile.own(high_NCHW, network.arguments.scale)).contiguous()
+@dataclass
+class _Place:
+    """A tile through the windows of a video: where its network stands."""
 
+    tile: Tile
+    moment: Carried = None
 
-def _propagated(
-    network: FrozenBasicVSR, frames: Sequence[Tensor], length: int, carried: dict[Tile, Moment], tile: Tile
-) -> Iterator[Tensor]:
-    """The first `length` frames by BasicVSR."""
-    backward: list[Tensor] = []
-    if network.arguments.bidirectional:
-        behind: Moment | None = None
-        for t in reversed(range(len(frames))):
-            behind = network.advance("backward", frames[t], behind)
-            if t < length:
-                backward.append(behind.state_NCHW)
-    for frame_NCHW in frames[:length]:
-        carried[tile] = network.advance("forward", frame_NCHW, carried.get(tile))
-        states = [carried[tile].state_NCHW]
-        if backward:
-            states.insert(0, backward.pop())
-        yield network.upsample(states, frame_NCHW)
-
-
-def _handed_on(
-    network: FrozenOnline, frames: Sequence[Tensor], carried: dict[Tile, Moment], tile: Tile
-) -> Iterator[Tensor]:
-    """The frames by a network that hands a state from each to the next."""
-    for frame_NCHW in frames:
-        zeros = partial(frame_NCHW.new_zeros, len(frame_NCHW), network.state_width, *frame_NCHW.shape[-2:])
-        before = carried.get(tile) or Moment(frame_NCHW, zeros())
-        high_NCHW, state_NCHW = network.step(frame_NCHW, before.frame_NCHW, before.state_NCHW)
-        carried[tile] = Moment(frame_NCHW, state_NCHW)
-        yield high_NCHW
+    def restored(
+        self, network: Frozen, frames: Sequence[Tensor], own: range, finish: Callable[[Tensor], Tensor]
+    ) -> Iterator[Tensor]:
+        """The tile's own pixels of a window's own frames."""
+        frames = [self.tile.crop(frame) for frame in frames]
+        for high_NCHW, moment in network.restore_window(frames, own, self.moment):
+            self.moment = moment
+            yield finish(self.tile.own(high_NCHW, network.arguments.scale)).contiguous()
 
 
 def _together(parts: Sequence[Tensor], layout: Sequence[Tile], scale: int) -> Tensor:

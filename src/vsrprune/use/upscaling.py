@@ -21,10 +21,11 @@ from vsrprune.data.video.writing import choose_encoding, open_writer
 from vsrprune.errors import UserError, one_of
 from vsrprune.host.progress import StageProgress
 from vsrprune.metrics.latency import fastest_milliseconds
-from vsrprune.networks.basicvsr.frozen import PRECISIONS
 from vsrprune.networks.basicvsr.spec import RGB
+from vsrprune.networks.fast.blocks import PRECISIONS
 from vsrprune.networks.fast.device_operations import TIMED_PIXELS
-from vsrprune.networks.fast.freezing import Frozen, freeze
+from vsrprune.networks.fast.freezing import freeze
+from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.networks.network import Network
 from vsrprune.use.load import STAGES, load_trained
 from vsrprune.use.streaming import Pieces, super_resolve

@@ -15,7 +15,8 @@ from vsrprune.errors import UserError
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.basicvsr_pp.network import BasicVSRPlusPlus, SecondOrderAlignment
-from vsrprune.networks.basicvsr_pp.spec import BasicVSRPPArguments, basicsr_names
+from vsrprune.networks.basicvsr_pp.spec import BasicVSRPPArguments
+from vsrprune.networks.basicvsr_pp.weights import basicsr_names
 from vsrprune.networks.parts.layers import warp
 from vsrprune.pruning.gates import folded
 

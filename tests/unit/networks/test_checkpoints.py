@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from vsrprune.errors import UserError
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
-from vsrprune.networks.basicvsr.weights import LAYOUTS, likeliest, tensor_names
+from vsrprune.networks.basicvsr.weights import LAYOUTS, tensor_names
 from vsrprune.networks.checkpoints import load_dense, load_flow
+from vsrprune.networks.parts.published import likeliest
 
 CHANNELS, BLOCKS, HIGH, LEVELS, WIDTHS, KERNEL = 4, 2, 5, 2, (4, 3), 3
 

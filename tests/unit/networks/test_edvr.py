@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vsrprune.errors import UserError
 from vsrprune.networks.edvr.network import EDVR
-from vsrprune.networks.edvr.spec import EDVRArguments, basicsr_names, window_indices
+from vsrprune.networks.edvr.spec import EDVRArguments, window_indices
+from vsrprune.networks.edvr.weights import basicsr_names
 from vsrprune.networks.parts.deformable import DeformableConv2d
 from vsrprune.pruning.gates import folded
 

@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from vsrprune.channels.plan import PrunePlan
-from vsrprune.networks.basicvsr.frozen import (
+from vsrprune.networks.basicvsr.frozen import FrozenBasicVSR
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments
+from vsrprune.networks.fast.blocks import (
     PRECISIONS,
     READS,
     WRITES,
     BlockShape,
     Form,
-    FrozenBasicVSR,
     FrozenBlock,
     active_channels,
 )
-from vsrprune.networks.basicvsr.network import BasicVSR
-from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.fast.device_operations import FORMATS
 from vsrprune.networks.fast.freezing import Compiled, freeze
 

@@ -19,15 +19,17 @@ from vsrprune.channels.layout import RULES, ChannelLayout
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.metrics.cost import network_cost
-from vsrprune.networks.architectures import ARCHITECTURES, architecture_of
-from vsrprune.networks.basicvsr.frozen import READS, WRITES, Form, FrozenBasicVSR, FrozenBlock
+from vsrprune.networks.basicvsr.frozen import FrozenBasicVSR
 from vsrprune.networks.checkpoints import load_dense
+from vsrprune.networks.fast.blocks import READS, WRITES, Form, FrozenBlock
 from vsrprune.networks.fast.device_operations import FORMATS
-from vsrprune.networks.fast.freezing import Frozen, FrozenNetwork, FrozenOnline, freeze
+from vsrprune.networks.fast.freezing import freeze
+from vsrprune.networks.fast.frozen import Frozen, FrozenNetwork
 from vsrprune.networks.files import load_network, save_network
 from vsrprune.networks.network import Network
 from vsrprune.networks.parts.layers import ResidualBlock
-from vsrprune.networks.table import NETWORKS, build
+from vsrprune.networks.rrn.frozen import FrozenRRN
+from vsrprune.networks.table import FAMILIES, build, family_name, loaded
 from vsrprune.pruning.gates import zero_cut_gates
 from vsrprune.pruning.surgery import compact
 from vsrprune.use.streaming import Pieces, span_of, super_resolve
@@ -59,6 +61,7 @@ TINY: dict[str, dict[str, Any]] = {
 }
 SCALES = ((2, 2), (2,), ())
 SEEDS = range(3)
+NETWORKS = list(FAMILIES)
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
 every_rule = pytest.mark.parametrize("rule", RULES)
@@ -66,14 +69,14 @@ every_scale = pytest.mark.parametrize("factors", SCALES, ids=str)
 
 
 def test_every_architecture_is_tried() -> None:
-    assert list(TINY) == list(NETWORKS) == list(ARCHITECTURES)
+    assert list(TINY) == list(NETWORKS)
     for name in TINY:
-        assert architecture_of(arguments(name)) == name
-        assert type(build(arguments(name))) is NETWORKS[name]
+        assert family_name(arguments(name)) == name
+        assert type(build(arguments(name))) is loaded(FAMILIES[name].network)
 
 
 def arguments(name: str, **changes: Any) -> Any:
-    return ARCHITECTURES[name].arguments(**{**TINY[name], **changes})
+    return FAMILIES[name].arguments(**{**TINY[name], **changes})
 
 
 def randomise(network: nn.Module, seed: int = 0) -> None:
@@ -214,7 +217,7 @@ def test_a_plan_of_another_network_is_refused(name: str) -> None:
 def test_layouts_name_the_networks_own_layers(name: str, rule: str) -> None:
     network = build(arguments(name))
     layout = network.channel_layout(rule)
-    assert layout == ARCHITECTURES[name].layout(arguments(name), rule)
+    assert layout == FAMILIES[name].layout(arguments(name), rule)
     for conv in layout.convs:
         weight = network.get_parameter(f"{conv.name}.weight")
         inputs = sum(slot.size for slot in conv.inputs)
@@ -313,9 +316,9 @@ PUBLISHED = [
     ids=[f"{name}{changes or ''}" for name, changes, *_ in PUBLISHED],
 )
 def test_published_size(name: str, changes: dict[str, Any], parameters: int, macs: int | None) -> None:
-    shape = ARCHITECTURES[name].arguments(**changes)
+    shape = FAMILIES[name].arguments(**changes)
     for rule in RULES:
-        layout = ARCHITECTURES[name].layout(shape, rule)
+        layout = FAMILIES[name].layout(shape, rule)
         assert layout.parameters() == parameters
         assert macs is None or layout.macs_per_pixel() * 180 * 320 == macs
     with torch.device("meta"):
@@ -353,8 +356,8 @@ def test_networks_come_back_from_files_bit_for_bit(name: str, rule: str | None, 
 
 
 def frozen_as(network: Network, form: Form = Form()) -> Any:  # noqa: B008  frozen dataclass
-    kinds: dict[str, Callable[..., Any]] = {"basicvsr": FrozenBasicVSR, "rrn": FrozenOnline}
-    return kinds.get(architecture_of(network.arguments), FrozenNetwork)(network, lambda shape: form)
+    kinds: dict[str, Callable[..., Any]] = {"basicvsr": FrozenBasicVSR, "rrn": FrozenRRN}
+    return kinds.get(family_name(network.arguments), FrozenNetwork)(network, lambda shape: form)
 
 
 def plain_blocks(network: nn.Module) -> int:
@@ -509,7 +512,7 @@ def test_tiles_are_the_whole_frame_where_their_overlap_covers_the_reach(name: st
 def test_frames_without_a_reach_know_nothing_of_one_another() -> None:
     for name in ("edsr", "rcan"):
         network = random_network(name)
-        assert network.reach == 0
+        assert network.arguments.reach == (0, 0)
         frames_NTCHW = random_clip(3)
         with torch.no_grad():
             together = network(frames_NTCHW).frames_NTCHW
@@ -530,13 +533,15 @@ def test_an_online_network_does_not_look_ahead() -> None:
 
 # Checkpoints
 
-NAMED = [(name, project) for name, known in ARCHITECTURES.items() for project in known.names]
+NAMED = [
+    (name, project) for name in NETWORKS if name != "basicvsr" for project in FAMILIES[name].published(arguments(name))
+]
 
 
 def theirs(name: str, project: str, network: Network) -> dict[str, Tensor]:
     """The weights under their names."""
     state = network.state_dict()
-    table = ARCHITECTURES[name].names[project](network.arguments)
+    table = FAMILIES[name].published(network.arguments)[project].names
     return {their: state[our] for their, our in table.items()}
 
 
@@ -556,7 +561,7 @@ def test_who_has_published_weights() -> None:
 def test_names_of_published_weights_are_all_and_differ(name: str, project: str) -> None:
     for factors in SCALES:
         network = build(arguments(name, upscale_factors=factors))
-        ours = ARCHITECTURES[name].names[project](network.arguments).values()
+        ours = FAMILIES[name].published(network.arguments)[project].names.values()
         assert sorted(ours) == sorted(key for key in network.state_dict() if not key.endswith("gate"))
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrprune.networks.architectures import ARCHITECTURES
 from vsrprune.networks.checkpoints import load_dense
 from vsrprune.networks.edsr_rcan.spec import EDSRArguments, RCANArguments
 from vsrprune.networks.rrn.spec import RRNArguments
+from vsrprune.networks.table import FAMILIES
 
 C = 6
 
@@ -139,8 +139,8 @@ def test_their_network_and_ours_are_one(name: str, tmp_path: Path) -> None:
     arguments, make = THEIRS[name]
     torch.manual_seed(0)
     theirs = make()
-    (names,) = ARCHITECTURES[name.split()[0]].names.values()
-    assert sorted(names(arguments)) == sorted(theirs.state_dict())
+    (names,) = FAMILIES[name.split()[0]].published(arguments).values()
+    assert sorted(names.names) == sorted(theirs.state_dict())
     torch.save({"params": theirs.state_dict()}, tmp_path / "published.pth")
     frames_NTCHW = torch.rand(2, 4, 3, 7, 9)
     with torch.no_grad():

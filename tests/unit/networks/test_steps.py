@@ -8,9 +8,10 @@ from torch import Tensor
 
 from vsrprune.channels.layout import RULES
 from vsrprune.channels.plan import PrunePlan
+from vsrprune.networks.basicvsr.export import OnlineStep, Step, Upsampler
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
-from vsrprune.networks.steps import Clip, OnlineStep, Step, Upsampler
+from vsrprune.networks.graph import Clip
 
 
 def compact_network(rule: str, bidirectional: bool) -> BasicVSR:

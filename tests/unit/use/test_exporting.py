@@ -16,11 +16,11 @@ from vsrprune.errors import UserError
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.files import WEIGHTS, load_network, save_network
+from vsrprune.networks.graph import divide, random_clip
 from vsrprune.pruning.surgery import compact
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 from vsrprune.use.export.export import export, verified
-from vsrprune.use.export.graphs import divide, random_clip, smallest_side
 from vsrprune.use.export.request import Request
 
 SMALL = {"channels": 6, "blocks": 1, "upsampler_channels": 5, "flow_levels": 2, "flow_kernel": 3, "flow_widths": (4,)}
@@ -228,4 +228,4 @@ def test_the_folder_is_named_after_the_network_unless_given(tmp_path: Path) -> N
 
 
 def test_smallest_side_keeps_the_coarsest_level_above_a_pixel() -> None:
-    assert smallest_side(pruned_network()) == 3
+    assert pruned_network().arguments.smallest_side == 3

@@ -12,15 +12,14 @@ import torch
 
 from vsrprune.channels.layout import RULES
 from vsrprune.errors import UserError
-from vsrprune.networks.architectures import ARCHITECTURES
 from vsrprune.networks.files import load_network, save_network
+from vsrprune.networks.graph import divide
 from vsrprune.networks.network import Network
-from vsrprune.networks.table import build
+from vsrprune.networks.table import FAMILIES, build
 from vsrprune.pruning.surgery import compact
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 from vsrprune.use.export.export import export, verified
-from vsrprune.use.export.graphs import divide, smallest_side
 from vsrprune.use.export.request import Request
 
 FLOW = {"flow_levels": 2, "flow_kernel": 3, "flow_widths": (4,)}
@@ -65,7 +64,7 @@ def pruned_network(name: str, rule: str = "rsc", **changes: object) -> Network:
     No larger ones: RRN's outputs, which are its state, would grow from frame to frame, and their rounding with them.
     """
     torch.manual_seed(0)
-    network = build(ARCHITECTURES[name].arguments(**SMALL[name] | changes))
+    network = build(FAMILIES[name].arguments(**SMALL[name] | changes))
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     layout = network.channel_layout(rule)
@@ -120,9 +119,9 @@ def test_graphs_compute_what_their_shapes_say(name: str) -> None:
 
 @every_network
 def test_the_smallest_side_follows_from_the_network(name: str) -> None:
-    assert smallest_side(pruned_network(name)) == LEAST[name]
+    assert pruned_network(name).arguments.smallest_side == LEAST[name]
     if "flow_levels" in SMALL[name]:
-        assert smallest_side(pruned_network(name, flow_levels=6)) == 33
+        assert pruned_network(name, flow_levels=6).arguments.smallest_side == 33
 
 
 def test_an_unknown_kind_of_network_is_refused_by_name() -> None:
@@ -198,7 +197,7 @@ def test_rrn_step_by_step_is_the_network(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_flow_net_of_full_depth_is_exported_for_sizes_from_the_smallest_side() -> None:
     network = pruned_network("basicvsr_pp", flow_levels=6)
-    least = smallest_side(network)
+    least = network.arguments.smallest_side
     program = divide(network, TRACED).clip.traced(least).module()
     for size in ((least, least), (64, 48), (65, 37)):
         frames_NTCHW = torch.rand(1, TRACED, 3, *size)

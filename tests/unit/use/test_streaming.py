@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from vsrprune.channels.plan import PrunePlan
-from vsrprune.networks.basicvsr.frozen import Form, FrozenBasicVSR
+from vsrprune.networks.basicvsr.frozen import FrozenBasicVSR
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
+from vsrprune.networks.fast.blocks import Form
 from vsrprune.use.streaming import Pieces, super_resolve, tiles
 
 WHOLE = Pieces(window=100, overlap=0)

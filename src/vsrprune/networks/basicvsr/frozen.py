@@ -13,181 +13,19 @@ Training and pruning never use this file: it holds no gates and gives no gradien
 from __future__ import annotations
 
 import copy
-import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple, cast
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrprune.channels.operations import grid
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import RGB, trunk
-from vsrprune.networks.fast.device_operations import gather, scatter_
+from vsrprune.networks.fast.blocks import Chain, Forms, FrozenBlock, active_channels, block_shape
+from vsrprune.networks.fast.frozen import Carried, Moment
 from vsrprune.networks.network import Flows
 from vsrprune.networks.parts.layers import ResidualBlock, enlarge, warp
-
-READS = ("gather", "whole")
-WRITES = ("scatter", "whole")
-
-# By name the type in which a frozen network computes under autocast; flows and positions stay in 32 bits.
-PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
-
-Timer = Callable[[Callable[[], object]], float]  # milliseconds of a call
-
-
-@dataclass(frozen=True)
-class BlockShape:
-    """What decides a block's time: channels of the active stream, and how many of them it reads, holds and writes."""
-
-    active: int
-    read: int
-    middle: int
-    written: int
-
-
-@dataclass(frozen=True)
-class Form:
-    """How a block reads the stream and adds to it.
-
-    read: `gather` copies the channels it needs; `whole` convolves all of them, with zeros in the weight for the others.
-    write: `scatter` adds to the channels it changes; `whole` computes all of them, zeros for the others, and adds.
-    """
-
-    read: str = "gather"
-    write: str = "scatter"
-
-
-class FrozenBlock(nn.Module):
-    """x += scale * conv2(relu(conv1(x))) in one form, in place."""
-
-    weight1: Tensor
-    bias1: Tensor
-    weight2: Tensor
-    bias2: Tensor
-    read: Tensor | None
-    written: Tensor | None
-
-    def __init__(self, block: ResidualBlock, position: dict[int, int], form: Form) -> None:
-        super().__init__()
-        active = len(position)
-        read = _positions(block.read, position)
-        written = _positions(block.written, position)
-        conv1, conv2 = block.conv1, block.conv2
-        weight1, weight2, bias2 = conv1.weight.detach(), conv2.weight.detach(), conv2.bias.detach()  # type: ignore[union-attr]
-        weight2, bias2 = weight2 * block.scale, bias2 * block.scale
-        if form.read == "whole" or read == list(range(active)):
-            weight1 = _spread(weight1, read, active, dim=1)
-            read = list(range(active))
-        if form.write == "whole" or written == list(range(active)):
-            weight2, bias2 = _spread(weight2, written, active, dim=0), _spread(bias2, written, active, dim=0)
-            written = list(range(active))
-        self.register_buffer("weight1", weight1.contiguous())
-        self.register_buffer("bias1", conv1.bias.detach())  # type: ignore[union-attr]
-        self.register_buffer("weight2", weight2.contiguous())
-        self.register_buffer("bias2", bias2)
-        all_of_them = list(range(active))
-        self.register_buffer("read", None if read == all_of_them else torch.tensor(read, device=weight1.device))
-        self.register_buffer(
-            "written", None if written == all_of_them else torch.tensor(written, device=weight1.device)
-        )
-
-    def forward(self, stream_NCHW: Tensor) -> Tensor:
-        """Change the active channels of a stream (N, C, H, W), in place; returns them."""
-        read_NCHW = stream_NCHW if self.read is None else gather(stream_NCHW, self.read)
-        middle_NCHW = F.relu_(F.conv2d(read_NCHW, self.weight1, self.bias1, padding=1))
-        update_NCHW = F.conv2d(middle_NCHW, self.weight2, self.bias2, padding=1)
-        if self.written is None:
-            return stream_NCHW.add_(update_NCHW)
-        return scatter_(stream_NCHW, self.written, update_NCHW)
-
-
-def _positions(channels: Tensor | None, position: dict[int, int]) -> list[int]:
-    """Where channels of the stream stand among the active ones; None is all of the stream."""
-    return sorted(position.values()) if channels is None else [position[channel] for channel in channels.tolist()]
-
-
-def _spread(values: Tensor, places: Sequence[int], size: int, dim: int) -> Tensor:
-    """`values` along `dim` at `places` of a tensor of `size`, zeros elsewhere."""
-    shape = list(values.shape)
-    shape[dim] = size
-    return values.new_zeros(shape).index_copy_(dim, torch.tensor(list(places), device=values.device), values)
-
-
-def active_channels(blocks: Sequence[ResidualBlock], width: int) -> list[int]:
-    """Channels of the stream that some block reads or writes, ascending, and others up to a count that is fast."""
-    touched: set[int] = set()
-    for block in blocks:
-        for channels in (block.read, block.written):
-            touched |= set(range(width)) if channels is None else set(channels.tolist())
-    count = min(count for count in grid(width) if count >= len(touched))
-    others = [channel for channel in range(width) if channel not in touched]
-    return sorted(touched | set(others[: count - len(touched)]))
-
-
-def block_shape(block: ResidualBlock, active: int) -> BlockShape:
-    """Shape of a block whose branch has so many active channels."""
-    return BlockShape(active, block.conv1.in_channels, block.conv1.out_channels, block.conv2.out_channels)
-
-
-@torch.inference_mode()
-def fastest_forms(
-    chains: Sequence[tuple[Sequence[ResidualBlock], Sequence[int]]],
-    frame_NCHW: Tensor,
-    memory_format: torch.memory_format,
-    time: Timer,
-) -> dict[BlockShape, Form]:
-    """By shape the form in which a block is fastest on features of a frame's size; each shape is timed once.
-
-    chains: runs of residual blocks, each with the channels of its stream that are active.
-    """
-    forms: dict[BlockShape, Form] = {}
-    for blocks, active in chains:
-        position = {channel: place for place, channel in enumerate(active)}
-        stream_NCHW = frame_NCHW.new_zeros(len(frame_NCHW), max(1, len(active)), *frame_NCHW.shape[-2:])
-        stream_NCHW = stream_NCHW.to(_computed_dtype(frame_NCHW), memory_format=memory_format)
-        for block in blocks:
-            shape = block_shape(block, len(active))
-            if shape not in forms:
-                tried = {
-                    form: time(partial(FrozenBlock(block, position, form).to(memory_format=memory_format), stream_NCHW))  # type: ignore[call-overload]
-                    for form in _possible(shape)
-                }
-                forms[shape] = min(tried, key=lambda form: tried[form])
-    return forms
-
-
-def branch_chains(network: BasicVSR) -> list[tuple[list[ResidualBlock], list[int]]]:
-    """The residual blocks of every branch, and the channels of its stream that are active."""
-    chains = []
-    for branch in network.arguments.branches:
-        source = network.get_submodule(trunk(branch))
-        blocks = cast(list[ResidualBlock], list(cast(nn.Sequential, source.blocks)))
-        chains.append((blocks, active_channels(blocks, cast(int, source.width))))
-    return chains
-
-
-def _computed_dtype(x: Tensor) -> torch.dtype:
-    """The type of what a convolution of `x` returns here, under autocast or not."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-
-
-def _possible(shape: BlockShape) -> list[Form]:
-    """The forms that differ for a block of this shape."""
-    reads = READS if shape.read < shape.active else READS[1:]
-    writes = WRITES if shape.written < shape.active else WRITES[1:]
-    return [Form(read, write) for read, write in itertools.product(reads, writes)]
-
-
-class Moment(NamedTuple):
-    """Where a branch stands: a frame (N, 3, H, W), and the branch's hidden state (N, C, H, W) there."""
-
-    frame_NCHW: Tensor
-    state_NCHW: Tensor
 
 
 class FrozenBasicVSR(nn.Module):
@@ -196,7 +34,7 @@ class FrozenBasicVSR(nn.Module):
     head_weight: Tensor
     head_bias: Tensor
 
-    def __init__(self, network: BasicVSR, forms: Callable[[BlockShape], Form]) -> None:
+    def __init__(self, network: BasicVSR, forms: Forms) -> None:
         super().__init__()
         if network.plan is None:
             raise ValueError("only a compact network can be frozen: fold its gates by surgery first")
@@ -242,8 +80,18 @@ class FrozenBasicVSR(nn.Module):
         ]
         return torch.stack(frames, dim=1)
 
+    @staticmethod
+    def chains(network: BasicVSR) -> list[Chain]:
+        """The residual blocks of every branch, and the channels of its stream that are active."""
+        trunks = [network.get_submodule(trunk(branch)) for branch in network.arguments.branches]
+        runs = [cast(list[ResidualBlock], list(cast(nn.Sequential, source.blocks))) for source in trunks]
+        return [
+            (blocks, active_channels(blocks, cast(int, source.width)))
+            for blocks, source in zip(runs, trunks, strict=True)
+        ]
+
     @torch.inference_mode()
-    def advance(self, branch: str, frame_NCHW: Tensor, before: Moment | None) -> Moment:
+    def advance(self, branch: str, frame_NCHW: Tensor, before: Carried) -> Moment:
         """A branch at the next frame on its way; `before` is where it stood one frame earlier, None at its start.
 
         Frame by frame, `advance` and `upsample` are `forward` for sequences of any length.
@@ -269,6 +117,22 @@ class FrozenBasicVSR(nn.Module):
         detail_NCHW: Tensor = self._upsampler.conv_last(x_NCHW)
         return detail_NCHW.add_(enlarge(frame_NCHW, self.arguments.scale))
 
+    def restore_window(self, frames: Sequence[Tensor], own: range, before: Carried) -> Iterator[tuple[Tensor, Carried]]:
+        """See `Frozen`. Frames after the window serve the backward branch, which begins at the last of them."""
+        backward: list[Tensor] = []
+        if self.arguments.bidirectional:
+            behind: Carried = None
+            for t in reversed(range(own.start, len(frames))):
+                behind = self.advance("backward", frames[t], behind)
+                if t in own:
+                    backward.append(behind.state_NCHW)
+        for t in own:
+            before = self.advance("forward", frames[t], before)
+            states = [before.state_NCHW]
+            if backward:
+                states.insert(0, backward.pop())
+            yield self.upsample(states, frames[t]), before
+
 
 class _Trunk(nn.Module):
     """A branch whose state is permuted: active channels first, in `order`."""
@@ -276,7 +140,7 @@ class _Trunk(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, source: nn.Module, forms: Callable[[BlockShape], Form]) -> None:
+    def __init__(self, source: nn.Module, forms: Forms) -> None:
         super().__init__()
         blocks = cast(list[ResidualBlock], list(cast(nn.Sequential, source.blocks)))
         self.width: int = source.width  # type: ignore[assignment]

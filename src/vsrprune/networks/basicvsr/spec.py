@@ -15,6 +15,7 @@ from vsrprune.networks.parts.argument_checks import (
     check_slope,
     check_upscale_factors,
 )
+from vsrprune.networks.parts.traits import Reach, pyramid_side
 
 RGB = 3
 
@@ -53,6 +54,26 @@ class BasicVSRArguments(Enlarging):
     def branches(self) -> tuple[str, ...]:
         """Propagation branches in the order in which fusion reads them."""
         return ("backward", "forward") if self.bidirectional else ("forward",)
+
+    @property
+    def has_flow(self) -> bool:
+        """States are warped along the flow of a SPyNet."""
+        return True
+
+    @property
+    def reach(self) -> Reach:
+        """All frames before; all after only if there is a backward branch."""
+        return (None, None if self.bidirectional else 0)
+
+    @property
+    def hands_on_state(self) -> bool:
+        """The forward branch is carried from frame to frame, whether or not another goes back."""
+        return True
+
+    @property
+    def smallest_side(self) -> int:
+        """What the flow's pyramid asks for."""
+        return pyramid_side(self.flow_levels)
 
 
 def trunk(branch: str) -> str:

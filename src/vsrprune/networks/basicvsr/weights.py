@@ -7,14 +7,11 @@ a level and {layer} counts its activations too.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments, trunk
-
-# What checkpoints keep their weights under; averaged ones first, which are what such networks are published with.
-WRAPPERS = ("params_ema", "ema_state_dict", "params", "state_dict")
-PREFIXES = ("module.", "generator_ema.", "generator.", "module.")
+from vsrprune.networks.parts.published import PublishedNames, flow_tensors
 
 
 @dataclass(frozen=True)
@@ -58,17 +55,24 @@ LAYOUTS = {
     ),
 }
 
-FLOW_LAYOUTS = {
-    "vsrprune": "levels.{level}.{layer}",
-    "BasicSR": "basic_module.{level}.basic_module.{layer}",
-    "mmagic": "basic_module.{level}.basic_module.{conv}.conv",
-}
-FLOW_CONSTANTS = ("mean", "std")
+
+def published(arguments: BasicVSRArguments) -> dict[str, PublishedNames]:
+    """Who has published weights, and by which names."""
+    others = {name: layout for name, layout in LAYOUTS.items() if name != "vsrprune"}
+    names = {name: PublishedNames(tensor_names(layout, arguments), layout.constants) for name, layout in others.items()}
+    if arguments.slope != 0:
+        slope = (
+            f"SSL's released networks have ReLU outside their blocks, and model.slope is {arguments.slope:g}; add"
+            " model.slope=0"
+        )
+        names["SSL"] = replace(names["SSL"], refusal=slope)
+    return names
 
 
 def tensor_names(layout: Layout, arguments: BasicVSRArguments) -> dict[str, str]:
     """Every tensor of a dense network: its name in the layout -> its name here, the gates that the layout has too."""
-    names = _flow_tensors(layout.flow, LAYOUTS["vsrprune"].flow, arguments)
+    levels, convs = arguments.flow_levels, len(arguments.flow_widths) + 1
+    names = flow_tensors(layout.flow, LAYOUTS["vsrprune"].flow, levels, convs)
     for theirs, ours in _gated_convs(layout, arguments):
         names |= {f"{theirs}.{kind}": f"{ours}.{kind}" for kind in ("weight", "bias")}
         if layout.gate:
@@ -77,16 +81,6 @@ def tensor_names(layout: Layout, arguments: BasicVSRArguments) -> dict[str, str]
         for theirs, ours in _blocks(layout, arguments):
             names[f"{theirs}.conv1.{layout.input_gate}"] = f"{ours}.conv1.input_gate"
     return names | {f"conv_last.{kind}": f"conv_last.{kind}" for kind in ("weight", "bias")}
-
-
-def flow_tensor_names(template: str, arguments: BasicVSRArguments) -> dict[str, str]:
-    """The same for a SPyNet alone."""
-    return _flow_tensors(template, FLOW_LAYOUTS["vsrprune"], arguments)
-
-
-def likeliest(tables: Mapping[str, Mapping[str, str]], names: Collection[str]) -> str:
-    """The layout that explains most of a file's names; the first of several."""
-    return max(tables, key=lambda layout: sum(name in tables[layout] for name in names))
 
 
 def _gated_convs(layout: Layout, arguments: BasicVSRArguments) -> Iterator[tuple[str, str]]:
@@ -107,13 +101,3 @@ def _blocks(layout: Layout, arguments: BasicVSRArguments) -> Iterator[tuple[str,
     for branch in arguments.branches:
         for block in range(arguments.blocks):
             yield layout.block.format(branch=branch, block=block), f"{trunk(branch)}.blocks.{block}"
-
-
-def _flow_tensors(theirs: str, ours: str, arguments: BasicVSRArguments) -> dict[str, str]:
-    names = {}
-    for level in range(arguments.flow_levels):
-        for conv in range(len(arguments.flow_widths) + 1):
-            place = {"level": level, "conv": conv, "layer": 2 * conv}
-            for kind in ("weight", "bias"):
-                names[f"{theirs.format(**place)}.{kind}"] = f"{ours.format(**place)}.{kind}"
-    return names

@@ -1,9 +1,8 @@
-"""BasicVSR++'s arguments and BasicSR's names of its weights, without torch."""
+"""BasicVSR++'s arguments and channel groups, without torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vsrprune.channels.layout import ChannelLayout, Slot
@@ -18,6 +17,7 @@ from vsrprune.networks.parts.argument_checks import (
     check_slope,
     check_upscale_factors,
 )
+from vsrprune.networks.parts.traits import pyramid_side
 
 # Branch -> the direction that it propagates in, in the order in which the branches run and are read.
 DIRECTIONS = {"backward_1": "backward", "forward_1": "forward", "backward_2": "backward", "forward_2": "forward"}
@@ -71,9 +71,14 @@ class BasicVSRPPArguments(Enlarging):
         return tuple(DIRECTIONS)
 
     @property
-    def bidirectional(self) -> bool:
-        """Half of the branches go back."""
+    def has_flow(self) -> bool:
+        """Alignments start from the flow of a SPyNet."""
         return True
+
+    @property
+    def smallest_side(self) -> int:
+        """What the flow's pyramid asks for."""
+        return pyramid_side(self.flow_levels)
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -126,35 +131,3 @@ def _state_branch(spec: Specification, arguments: BasicVSRPPArguments, branch: s
     spec.conv(f"{align}.conv_offset.{OFFSET_CONVS[-1]}", 3, guide, Slot(3 * arguments.deformable_groups * 3**2))
     spec.conv(f"{align}.deform", 3, [stream, stream], stream)
     return stream
-
-
-def basicsr_names(arguments: BasicVSRPPArguments) -> dict[str, str]:
-    """Every tensor of the network: its name in BasicSR's BasicVSRPlusPlus -> its name here.
-
-    Their files hold two more, `spynet.mean` and `spynet.std`, which are constants.
-    """
-    return {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in _modules(arguments) for kind in ("weight", "bias")}
-
-
-def _modules(arguments: BasicVSRPPArguments) -> Iterator[tuple[str, str]]:
-    """Their and our names of all convolutions."""
-    for level in range(arguments.flow_levels):
-        for layer in range(0, 2 * len(arguments.flow_widths) + 1, 2):  # activations lie between
-            yield f"spynet.basic_module.{level}.basic_module.{layer}", f"flow_net.levels.{level}.{layer}"
-    yield from _trunk("feat_extract", arguments.extract_blocks)
-    for branch in arguments.branches:
-        name = f"deform_align.{branch}"
-        yield from ((f"{name}.conv_offset.{place}",) * 2 for place in OFFSET_CONVS)
-        yield name, f"{name}.deform"
-    for branch in arguments.branches:
-        yield from _trunk(f"backbone.{branch}", arguments.blocks)
-    yield from _trunk("reconstruction", arguments.reconstruction_blocks)
-    upconvs = (f"upconv{index}" for index in range(1, len(arguments.upscale_factors) + 1))
-    yield from ((name, name) for name in (*upconvs, "conv_hr", "conv_last"))
-
-
-def _trunk(name: str, blocks: int) -> Iterator[tuple[str, str]]:
-    yield f"{name}.main.0", f"{name}.first"
-    for block in range(blocks):
-        for conv in ("conv1", "conv2"):
-            yield f"{name}.main.2.{block}.{conv}", f"{name}.blocks.{block}.{conv}"

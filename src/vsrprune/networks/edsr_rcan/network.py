@@ -23,7 +23,6 @@ class ImageNetwork(Network):
     """
 
     mean: Tensor
-    reach = 0
 
     def __init__(self, arguments: EDSRArguments | RCANArguments) -> None:
         super().__init__()

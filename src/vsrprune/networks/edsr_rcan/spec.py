@@ -1,14 +1,15 @@
-"""EDSR's and RCAN's arguments, channel groups and BasicSR's names of their weights, without torch."""
+"""EDSR's and RCAN's arguments and channel groups, without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vsrprune.channels.layout import ChannelLayout, Slot
 from vsrprune.channels.specification import RGB, Specification
 from vsrprune.errors import UserError
 from vsrprune.networks.parts.argument_checks import Enlarging, check_counts, check_upscale_factors
+from vsrprune.networks.parts.traits import Reach
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class EDSRArguments(Enlarging):
         if not 0 < self.residual_scale <= 1:
             raise UserError(f"model.residual_scale must be in (0, 1]; got {self.residual_scale:g}")
 
+    @property
+    def reach(self) -> Reach:
+        """Frames are restored one by one."""
+        return (0, 0)
+
 
 @dataclass(frozen=True)
 class RCANArguments(Enlarging):
@@ -55,6 +61,11 @@ class RCANArguments(Enlarging):
         check_upscale_factors(self.upscale_factors)
         if self.reduction > self.channels:
             raise UserError(f"model.reduction must be at most model.channels, {self.channels}; got {self.reduction}")
+
+    @property
+    def reach(self) -> Reach:
+        """Frames are restored one by one."""
+        return (0, 0)
 
     @property
     def squeezed(self) -> int:
@@ -125,32 +136,3 @@ def _ended(spec: Specification, stream: Slot, channels: int, factors: Sequence[i
         )
         scale *= factor
     spec.conv("conv_last", 3, [slot], RGB, scale=scale)
-
-
-def edsr_names(arguments: EDSRArguments) -> dict[str, str]:
-    """Every tensor of EDSR: its name in BasicSR -> its name here."""
-    blocks = [f"body.{block}.{conv}" for block in range(arguments.blocks) for conv in ("conv1", "conv2")]
-    modules = [(name, name) for name in ("conv_first", *blocks)]
-    return _tensors([*modules, *_last_modules(arguments.upscale_factors)])
-
-
-def rcan_names(arguments: RCANArguments) -> dict[str, str]:
-    """Every tensor of RCAN: its name in BasicSR -> its name here."""
-    modules = [("conv_first", "conv_first")]
-    inside = {"0": "conv1", "2": "conv2", "3.attention.1": "squeeze", "3.attention.3": "excite"}
-    for group in range(arguments.groups):
-        for block in range(arguments.blocks):
-            theirs, ours = f"body.{group}.residual_group.{block}.rcab", f"body.{group}.blocks.{block}"
-            modules += [(f"{theirs}.{place}", f"{ours}.{name}") for place, name in inside.items()]
-        modules.append((f"body.{group}.conv",) * 2)
-    return _tensors([*modules, *_last_modules(arguments.upscale_factors)])
-
-
-def _last_modules(factors: Sequence[int]) -> Iterator[tuple[str, str]]:
-    yield "conv_after_body", "conv_after_body"
-    yield from ((f"upsample.{2 * index}", f"upconv{index + 1}") for index in range(len(factors)))
-    yield "conv_last", "conv_last"
-
-
-def _tensors(modules: Sequence[tuple[str, str]]) -> dict[str, str]:
-    return {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in modules for kind in ("weight", "bias")}

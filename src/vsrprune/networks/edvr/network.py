@@ -28,7 +28,6 @@ class EDVR(Upsampler):
 
     def __init__(self, arguments: EDVRArguments) -> None:
         super().__init__(arguments)
-        self.reach = arguments.window // 2
         channels = arguments.channels
         self.conv_first = plain_conv(RGB, channels, 3)
         self.feature_extraction = residual_blocks(channels, arguments.extract_blocks)

@@ -1,8 +1,7 @@
-"""EDVR's arguments and BasicSR's names of its weights, without torch."""
+"""EDVR's arguments and channel groups, without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vsrprune.channels.layout import ChannelLayout, Slot
@@ -16,6 +15,7 @@ from vsrprune.networks.parts.argument_checks import (
     check_slope,
     check_upscale_factors,
 )
+from vsrprune.networks.parts.traits import Reach, pyramid_side
 
 LEVELS = (1, 2, 3)  # of the feature pyramid; level n has 1/2**(n-1) of the side
 
@@ -51,6 +51,16 @@ class EDVRArguments(Enlarging):
         if self.window % 2 == 0:
             raise UserError(f"model.window must be odd; got {self.window}")
         check_deformable_groups(self.deformable_groups, self.channels, "model.channels")
+
+    @property
+    def reach(self) -> Reach:
+        """Half a window to each side."""
+        return (self.window // 2, self.window // 2)
+
+    @property
+    def smallest_side(self) -> int:
+        """What the pyramid of features asks for."""
+        return pyramid_side(len(LEVELS))
 
 
 def edvr_layout(arguments: EDVRArguments, rule: str) -> ChannelLayout:
@@ -150,46 +160,3 @@ def window_indices(center: int, length: int, window: int) -> list[int]:
     period = max(2 * (length - 1), 1)
     places = [place % period for place in range(center - window // 2, center + window // 2 + 1)]
     return [min(place, period - place) if length > 1 else 0 for place in places]
-
-
-def basicsr_names(arguments: EDVRArguments) -> dict[str, str]:
-    """Every tensor of the network: its name in BasicSR's EDVR -> its name here."""
-    return {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in _modules(arguments) for kind in ("weight", "bias")}
-
-
-def _modules(arguments: EDVRArguments) -> Iterator[tuple[str, str]]:
-    """Their and our names of all convolutions; they differ at the deformable ones alone."""
-    for name in _shared_names(arguments):
-        yield name, name
-    packs = [f"pcd_align.dcn_pack.l{level}" for level in LEVELS]
-    for pack in (*packs, "pcd_align.cas_dcnpack"):
-        yield f"{pack}.conv_offset", f"{pack}.conv_offset"
-        yield pack, f"{pack}.deform"
-
-
-def _shared_names(arguments: EDVRArguments) -> Iterator[str]:
-    yield "conv_first"
-    yield from _blocks("feature_extraction", arguments.extract_blocks)
-    yield from (f"conv_l{level}_{place}" for level in (2, 3) for place in (1, 2))
-    for level in LEVELS:
-        coarsest = level == LEVELS[-1]
-        kinds = ("offset_conv1", "offset_conv2") if coarsest else (*_OFFSET_CONVS, "feat_conv")
-        yield from (f"pcd_align.{kind}.l{level}" for kind in kinds)
-    yield from ("pcd_align.cas_offset_conv1", "pcd_align.cas_offset_conv2")
-    yield from (f"fusion.{name}" for name in _FUSION)
-    yield from _blocks("reconstruction", arguments.reconstruction_blocks)
-    yield from (f"upconv{index}" for index in range(1, len(arguments.upscale_factors) + 1))
-    yield from ("conv_hr", "conv_last")
-
-
-def _blocks(name: str, count: int) -> Iterator[str]:
-    yield from (f"{name}.{block}.{conv}" for block in range(count) for conv in ("conv1", "conv2"))
-
-
-_OFFSET_CONVS = ("offset_conv1", "offset_conv2", "offset_conv3")
-_FUSION = (
-    *("temporal_attn1", "temporal_attn2", "feat_fusion"),
-    *(f"spatial_attn{index}" for index in range(1, 6)),
-    *(f"spatial_attn_l{level}" for level in LEVELS),
-    *("spatial_attn_add1", "spatial_attn_add2"),
-)

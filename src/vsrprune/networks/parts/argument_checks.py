@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from vsrprune.errors import UserError
+from vsrprune.networks.parts.traits import Traits
 
 
-class Enlarging:
-    """Arguments with `upscale_factors`; networks with hidden states say which."""
+class Enlarging(Traits):
+    """Arguments with `upscale_factors`."""
 
     upscale_factors: tuple[int, ...]
 
@@ -18,11 +19,6 @@ class Enlarging:
     def scale(self) -> int:
         """Side of the output relative to the input."""
         return math.prod(self.upscale_factors)
-
-    @property
-    def branches(self) -> tuple[str, ...]:
-        """Names of the hidden states: there are none."""
-        return ()
 
 
 def check_counts(arguments: Any, *names: str) -> None:

@@ -27,6 +27,7 @@ class SPyNet(nn.Module):
 
     def __init__(self, levels: int = 6, kernel: int = 7, widths: Sequence[int] = (32, 64, 32, 16)) -> None:
         super().__init__()
+        self.convs = len(widths) + 1  # of a level
         self.levels = nn.ModuleList(_flow_level(kernel, widths) for _ in range(levels))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)

@@ -1,4 +1,4 @@
-"""RRN's arguments, channel groups and the names of its released weights, without torch."""
+"""RRN's arguments and channel groups, without torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vsrprune.channels.layout import ChannelLayout, Slot
 from vsrprune.channels.specification import Specification
 from vsrprune.networks.parts.argument_checks import Enlarging, check_counts, check_upscale_factors
+from vsrprune.networks.parts.traits import Reach
 
 RGB = 3
 FRAMES_READ = 2  # the present one and the one before
@@ -40,9 +41,14 @@ class RRNArguments(Enlarging):
         return ("forward",)
 
     @property
-    def bidirectional(self) -> bool:
-        """Nothing looks ahead."""
-        return False
+    def reach(self) -> Reach:
+        """All frames before; nothing looks ahead."""
+        return (None, 0)
+
+    @property
+    def hands_on_state(self) -> bool:
+        """A step hands on the hidden state and the output."""
+        return True
 
 
 def rrn_layout(arguments: RRNArguments, rule: str) -> ChannelLayout:
@@ -62,10 +68,3 @@ def rrn_layout(arguments: RRNArguments, rule: str) -> ChannelLayout:
     spec.conv("conv_h", 3, [stream], hidden)
     spec.conv("conv_o", 3, [stream], detail)
     return spec.layout()
-
-
-def released_names(arguments: RRNArguments) -> dict[str, str]:
-    """Every tensor of the network: its name in the authors' released code -> its name here."""
-    blocks = [f"recon_trunk.{block}.{conv}" for block in range(arguments.blocks) for conv in ("conv1", "conv2")]
-    modules = ("conv_1", *blocks, "conv_h", "conv_o")
-    return {f"neuro.{name}.{kind}": f"{name}.{kind}" for name in modules for kind in ("weight", "bias")}

@@ -14,7 +14,8 @@ import torch
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.metrics.latency import compare_latency
 from vsrprune.metrics.memory import peak_memory
-from vsrprune.networks.fast.freezing import Compiled, Frozen
+from vsrprune.networks.fast.freezing import Compiled
+from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.measure.recipe import Inputs, Measurement
 

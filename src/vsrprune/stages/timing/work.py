@@ -6,7 +6,7 @@ from functools import partial
 
 from vsrprune.host.progress import StageProgress
 from vsrprune.metrics.latency import fastest_milliseconds
-from vsrprune.networks.basicvsr.frozen import PRECISIONS
+from vsrprune.networks.fast.blocks import PRECISIONS
 from vsrprune.networks.fast.device_operations import FORMATS, time_tables
 from vsrprune.selection.frontier import timed_operations
 from vsrprune.stages.bench import Bench

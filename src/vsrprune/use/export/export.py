@@ -21,12 +21,12 @@ from vsrprune.host.machine import measuring
 from vsrprune.host.progress import StageProgress
 from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import fastest_milliseconds, milliseconds
-from vsrprune.networks.architectures import architecture_of
 from vsrprune.networks.fast.freezing import freeze
 from vsrprune.networks.files import DESCRIPTION, WEIGHTS, load_network, save_network
+from vsrprune.networks.graph import ANY_LENGTH, Graph, divide, random_clip
 from vsrprune.networks.network import Network
+from vsrprune.networks.table import family_name
 from vsrprune.store.atomic import write_json
-from vsrprune.use.export.graphs import ANY_LENGTH, Graph, divide, random_clip, smallest_side
 from vsrprune.use.export.request import EXTRAS, Request
 from vsrprune.use.load import load_trained
 
@@ -46,7 +46,7 @@ def export(request: Request, say: Say) -> Path:
     """
     request.check()
     network = load_trained(request.source, request.store, say, request.which)
-    least = smallest_side(network)
+    least = network.arguments.smallest_side
     if min(request.size) < least:
         raise UserError(f"--size must be at least {least} {least} for this network; got {_words(request.size)}")
     names = file_names(network, request)
@@ -89,13 +89,13 @@ def _described(network: Network, request: Request) -> dict[str, Any]:
     cost, arguments = network_cost(network, request.size), network.arguments
     libraries = ["torch", *(EXTRAS["deploy"] if request.format == "onnx" else []), *["openvino"] * request.openvino]
     return {
-        "network": architecture_of(network.arguments),
+        "network": family_name(arguments),
         "format": request.format,
         "rule": None if network.plan is None else network.plan.rule,
-        **({"bidirectional": arguments.bidirectional} if arguments.branches else {}),
-        "scale": network.arguments.scale,
+        **({"bidirectional": arguments.goes_back} if arguments.branches else {}),
+        "scale": arguments.scale,
         "colours": COLOURS,
-        "smallest_side": smallest_side(network),
+        "smallest_side": arguments.smallest_side,
         "parameters": cost.parameters_with_flow,
         "macs_per_frame": {"size": list(cost.size), "macs": cost.macs, "macs_with_flow": cost.macs_with_flow},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in libraries}},
@@ -116,7 +116,7 @@ def _write_safetensors(network: Network, request: Request, folder: Path, say: Sa
 def _write_onnx(network: Network, request: Request, folder: Path, say: Say) -> dict[str, Any]:
     from vsrprune.use.export import onnx_files, scan
 
-    divided, least = divide(network, request.frames), smallest_side(network)
+    divided, least = divide(network, request.frames), network.arguments.smallest_side
     traced = divided.steps or {"clip": divided.clip}
     clip = divided.looped if divided.steps else divided.clip
     models = {}
@@ -152,7 +152,7 @@ def _write_torch_export(network: Network, request: Request, folder: Path, say: S
     with StageProgress("export", len(graphs)) as progress:
         for number, (name, graph) in enumerate(graphs.items(), start=1):
             file = folder / f"{name}.pt2"
-            torch.export.save(graph.traced(smallest_side(network)), file)
+            torch.export.save(graph.traced(network.arguments.smallest_side), file)
             loaded = torch.export.load(file).module()
             files[file.name] = verified(graph, loaded, network, file.name, say)
             if name == "clip":
@@ -192,7 +192,7 @@ def verified(graph: Graph, compute: Compute, network: Network, name: str, say: S
 @torch.no_grad()
 def errors(graph: Graph, compute: Compute, network: Network) -> dict[str, float]:
     """Largest |difference| to the graph's module, by size of the input: two sizes, one odd, and two lengths."""
-    least = smallest_side(network)
+    least = network.arguments.smallest_side
     found = {}
     for size, length in zip(((least, least + 18), (least + 31, least + 14)), LENGTHS, strict=True):
         inputs = graph.example(size, length)

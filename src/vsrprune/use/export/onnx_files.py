@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import ModelProto, helper
 
-from vsrprune.use.export.graphs import Graph
+from vsrprune.networks.graph import Graph
 from vsrprune.use.export.scan import value_infos
 
 Arrays = list[NDArray[np.float32]]

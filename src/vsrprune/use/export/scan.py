@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, compose, helper
 
-from vsrprune.use.export.graphs import Graph, Shape
+from vsrprune.networks.graph import Graph, Shape
 
 TIME_FIRST = [1, 0, 2, 3, 4]  # its own inverse
 

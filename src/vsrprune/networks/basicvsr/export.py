@@ -1,4 +1,4 @@
-"""The recurrence of a compact network, one frame at a time: for whoever keeps the state, as exported graphs do.
+"""BasicVSR's recurrence, one frame at a time, as graphs for whoever keeps the state.
 
 The first frame of a clip is its own previous frame, and its previous state is zero: the warp of zeros is zero whatever
 the flow, so no step is special.
@@ -10,8 +10,24 @@ from torch import Tensor, nn
 
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import trunk
-from vsrprune.networks.network import Network
-from vsrprune.networks.rrn.network import RRN
+from vsrprune.networks.graph import FRAME, Division, Graph, Shape, clip_graph, enlarged, step_inputs
+
+
+def divide(network: BasicVSR, frames: int) -> Division:
+    """One recurrent step: `step` of a unidirectional network; else `<branch>_step` of both, and `upsampler`."""
+    upscaled = {"upscaled_frame": enlarged(FRAME, network.arguments.scale)}
+    states: dict[str, Shape] = {
+        branch: (1, int(network.get_submodule(trunk(branch)).width), "height", "width")  # type: ignore[arg-type]
+        for branch in network.arguments.branches
+    }
+    clip, graphs = clip_graph(network, frames), {}
+    for branch, state in states.items():
+        inputs = step_inputs(state)
+        if not network.arguments.bidirectional:
+            return Division(clip, {"step": Graph(OnlineStep(network), inputs, {**upscaled, "state": state})})
+        graphs[f"{branch}_step"] = Graph(Step(network, branch), inputs, {"state": state})
+    inputs = {"frame": FRAME, **{f"{branch}_state": state for branch, state in states.items()}}
+    return Division(clip, {**graphs, "upsampler": Graph(Upsampler(network), inputs, upscaled, starred=True)})
 
 
 class Step(nn.Module):
@@ -54,30 +70,3 @@ class OnlineStep(nn.Module):
         """The super-resolved frame (N, 3, scale*H, scale*W), not clipped, and the new state (N, C, H, W)."""
         state_NCHW = self.step(frame_NCHW, previous_frame_NCHW, previous_state_NCHW)
         return self.upsampler(frame_NCHW, state_NCHW), state_NCHW
-
-
-class RRNStep(nn.Module):
-    """An RRN's whole work on a frame: its own step, in which the state holds the last output too."""
-
-    def __init__(self, network: RRN) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(
-        self, frame_NCHW: Tensor, previous_frame_NCHW: Tensor, previous_state_NCHW: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The super-resolved frame (N, 3, scale*H, scale*W), not clipped, and the new state (N, state_width, H, W)."""
-        return self.network.step(frame_NCHW, previous_frame_NCHW, previous_state_NCHW)
-
-
-class Clip(nn.Module):
-    """A network that returns the frames alone."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, frames_NTCHW: Tensor) -> Tensor:
-        """Super-resolve a clip (N, T, 3, H, W) to (N, T, 3, scale*H, scale*W), not clipped."""
-        frames: Tensor = self.network(frames_NTCHW).frames_NTCHW
-        return frames

@@ -1,0 +1,48 @@
+"""How other projects name weights: what every family's table of names looks like, and what several families share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+# What checkpoints keep their weights under; averaged ones first, which are what such networks are published with.
+WRAPPERS = ("params_ema", "ema_state_dict", "params", "state_dict")
+PREFIXES = ("module.", "generator_ema.", "generator.", "module.")
+
+# SPyNet by itself. {level} counts from the coarsest, {conv} the convolutions of a level, {layer} its activations too.
+FLOW_LAYOUTS = {
+    "vsrprune": "levels.{level}.{layer}",
+    "BasicSR": "basic_module.{level}.basic_module.{layer}",
+    "mmagic": "basic_module.{level}.basic_module.{conv}.conv",
+}
+FLOW_CONSTANTS = ("mean", "std")
+SPYNET_CONSTANTS = tuple(f"spynet.{name}" for name in FLOW_CONSTANTS)
+
+
+@dataclass(frozen=True)
+class PublishedNames:
+    """The names of a project for the tensors of a dense network.
+
+    names: every one of its names -> ours. constants: tensors of its files that are no weights. refusal: why its files
+    do not fit a network of these arguments, after the file's name; empty if they do.
+    """
+
+    names: Mapping[str, str]
+    constants: tuple[str, ...] = ()
+    refusal: str = ""
+
+
+def tensors(modules: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The names of the weights and biases of convolutions, from those of the convolutions: theirs -> ours."""
+    return {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in modules for kind in ("weight", "bias")}
+
+
+def flow_tensors(theirs: str, ours: str, levels: int, convs: int) -> dict[str, str]:
+    """The tensors of a SPyNet of so many levels and convolutions per level, by two templates: theirs -> ours."""
+    places = ({"level": level, "conv": conv, "layer": 2 * conv} for level in range(levels) for conv in range(convs))
+    return tensors((theirs.format(**place), ours.format(**place)) for place in places)
+
+
+def likeliest(tables: Mapping[str, Mapping[str, str]], names: Collection[str]) -> str:
+    """The project that explains most of a file's names; the first of several."""
+    return max(tables, key=lambda project: sum(name in tables[project] for name in names))

@@ -1,0 +1,71 @@
+"""What the rest of the house asks of a network, instead of asking which network it is. Without torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+Reach = tuple[int | None, int | None]
+
+
+class Traits:
+    """Base of the arguments of every network; a family overrides what differs."""
+
+    @property
+    def scale(self) -> int:
+        """Side of the output relative to the input."""
+        raise NotImplementedError
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Names of the hidden states; none for networks without memory."""
+        return ()
+
+    @property
+    def has_flow(self) -> bool:
+        """Whether the network holds a SPyNet (`network.flow_net`) that a pretrained one can replace."""
+        return False
+
+    @property
+    def reach(self) -> Reach:
+        """How many frames before and after it the output of a frame depends on; None is all of them."""
+        return (None, None)
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether the output of a frame depends on all frames after it, as in bidirectional networks."""
+        return self.reach[1] is None
+
+    @property
+    def hands_on_state(self) -> bool:
+        """Whether a step takes all that a frame needs to know of earlier frames from the frame before."""
+        return False
+
+    @property
+    def smallest_side(self) -> int:
+        """Height and width of a frame from which on an exported graph computes what the network does."""
+        return 1
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells this network from others of its family, as JSON; content keys hold it."""
+        return asdict(self)  # type: ignore[call-overload,no-any-return]  # every subclass is a dataclass
+
+    def prepared(self, folder: Path) -> Self:
+        """The arguments with all that is to be known of the network; `folder` remembers what takes long to find out."""
+        return self
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """The arguments as JSON, for `load`; files that belong to the network too are written into `folder`."""
+        return asdict(self)  # type: ignore[call-overload,no-any-return]
+
+    @classmethod
+    def load(cls, values: dict[str, Any], folder: Path) -> Self:
+        """The arguments that `save` wrote. Raises TypeError or ValueError for values that it did not write."""
+        return cls(**values)
+
+
+def pyramid_side(levels: int) -> int:
+    """The smallest side for a pyramid of so many levels: below, the coarsest would be a pixel, a special case."""
+    return int(2 ** (levels - 1) + 1)

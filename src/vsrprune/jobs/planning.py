@@ -19,7 +19,7 @@ from vsrprune.data.sets.table import find_set, narrowed
 from vsrprune.data.sources import check_crop, clips_identity, find_clips, photos_identity, sizes_identity, split_clips
 from vsrprune.errors import UserError, one_of
 from vsrprune.methods.table import METHODS
-from vsrprune.networks.table import FAMILIES
+from vsrprune.networks.table import FAMILIES, identity_of
 from vsrprune.results.protocols import PROTOCOLS
 from vsrprune.selection.asked import check_reachable
 from vsrprune.stages.graph import plan_stages
@@ -77,7 +77,7 @@ def plan_job(config: Config) -> Job:
     check_reachable(layout, asked)
     sources, clips = _data(config, arguments.scale)
     facts = Facts(
-        model=config.model.identity,
+        model=identity_of(arguments),
         train=clips.train,
         val=clips.val,
         pretrained=_file_hash(config.pretrained),

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vsrprune.errors import UserError
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.jobs.planning import Job, config_warnings
-from vsrprune.results.result import CROP_PLACES, MEASURED, METRICS, Layer, Quality, Result
-from vsrprune.results.result import Cost as CostResult
-from vsrprune.selection.units import LATENCY_TOLERANCE, TOLERANCE
+from vsrprune.results.measured import Measured
+from vsrprune.results.result import CROP_PLACES, METRICS, Cost, Equivalence, Gates, Layer, Quality, Result
+from vsrprune.selection.units import LATENCY_TOLERANCE, TOLERANCE, Budget
 from vsrprune.store.atomic import write_atomically, write_json
 from vsrprune.store.store import Artifact, Store
 
@@ -34,8 +35,8 @@ def collect(job: Job, store: Store, folder: Path) -> Result | None:
         return None
     result = _result(job, artifacts)
     _copy_crops(artifacts, folder / "crops")
-    seconds = {name: artifact.seconds for name, artifact in artifacts.items()}
-    write_json(folder / MEASURED, {**artifacts["measure"].json("measured.json"), "stage_seconds": seconds})
+    measured = Measured.from_json(artifacts["measure"].json("measured.json"))
+    replace(measured, stage_seconds={name: artifact.seconds for name, artifact in artifacts.items()}).save(folder)
     result.save(folder)
     return result
 
@@ -63,15 +64,16 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
     evaluation = artifacts["evaluate"].json("evaluation.json")
     selection = artifacts["select"].json("selection.json")
     quality = {
-        "bicubic": reference["bicubic"],
+        "baseline": reference["baseline"],
         "dense": reference["dense"],
         "before_cut": prune["before_cut"],
         "after_cut": prune["after_cut"],
         "finetuned": evaluation["finetuned"],
     }
-    kept = {name: len(group["kept"]) for name, group in selection["plan"]["groups"].items()}
+    plan, budget = PrunePlan.from_json(selection["plan"]), Budget.from_json(selection["budget"])
+    kept = plan.kept_counts
     layers = [Layer(group.name, group.part, group.kind, kept[group.name], group.size) for group in job.layout.groups]
-    gates = artifacts["sparsify"].json("gates.json") if "sparsify" in artifacts else {}
+    gates = Gates(**artifacts["sparsify"].json("gates.json")) if "sparsify" in artifacts else None
     return Result(
         knobs=job.config.knobs(),
         rule=job.config.rule,
@@ -81,43 +83,39 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
             "pruned": _cost(evaluation["cost"]),
         },
         layers=layers,
-        budget=selection["budget"],
+        budget=budget,
         gates=gates,
-        equivalence=prune["equivalence"],
+        equivalence=Equivalence(**prune["equivalence"]) if prune["equivalence"] else None,
         hidden_error=evaluation["hidden_error"],
-        scores=artifacts["score"].json("scores.json") if "score" in artifacts else {},
-        plan=selection["plan"],
+        scores=artifacts["score"].json("scores.json") if "score" in artifacts else None,
+        plan=plan,
         stages={stage.name: stage.key for stage in job.stages},
-        notes=[*reference["notes"], *config_warnings(job.config), *_warnings(selection["budget"], gates)],
+        notes=[*reference["notes"], *config_warnings(job.config), *_warnings(budget, gates)],
     )
 
 
-def _cost(values: Mapping[str, Any]) -> CostResult:
-    return CostResult(**{**values, "size": tuple(values["size"])})
+def _cost(values: Mapping[str, Any]) -> Cost:
+    return Cost(**{**values, "size": tuple(values["size"])})
 
 
 GATE_WARNING = 0.05  # a cut unit whose gate is further from zero still carried signal
 
 
-def _warnings(budget: Mapping[str, Any], gates: Mapping[str, float]) -> list[str]:
+def _warnings(budget: Budget, gates: Gates | None) -> list[str]:
     warnings = []
-    if gates and gates["max_cut"] > GATE_WARNING:
+    if gates is not None and gates.max_cut > GATE_WARNING:
         warnings.append(
-            f"max |gamma| over the cut units was {gates['max_cut']:.3f} at the cut, above {GATE_WARNING}:"
+            f"max |gamma| over the cut units was {gates.max_cut:.3f} at the cut, above {GATE_WARNING}:"
             " lengthen schedule.sparsify or raise its gate_lr"
         )
-    if abs(budget["deviation"]) > (LATENCY_TOLERANCE if budget["target"] == "latency" else TOLERANCE):
+    if abs(budget.deviation) > (LATENCY_TOLERANCE if budget.target == "latency" else TOLERANCE):
         warnings.append(
-            f"the nearest reachable plan differs by {budget['deviation']:+.1%} from the {budget['target']} to be kept:"
+            f"the nearest reachable plan differs by {budget.deviation:+.1%} from the {budget.target} to be kept:"
             " min_kept, round_to or whole channels stand in the way"
         )
     return warnings
 
 
-def read_measured(folder: Path) -> dict[str, Any]:
+def read_measured(folder: Path) -> Measured:
     """measured.json of a job's folder; raises UserError if there is none."""
-    path = folder / MEASURED
-    if not path.is_file():
-        raise UserError(f"no {MEASURED} in {folder}")
-    values: dict[str, Any] = json.loads(path.read_text())
-    return values
+    return Measured.load(folder)

@@ -109,8 +109,7 @@ class Proof:
         network, meter = network.to(self.device).eval(), QualityMeter(self.compared)
         for clip in self.score_clips:
             meter.add(clip, super_resolve(network, clip, self.device, mirrored=self.compared.centre)[0])
-        psnr: float = meter.quality()["psnr"]
-        return psnr
+        return meter.quality().psnr
 
 
 def split_for_scoring(clips: Sequence[Clip], count: int, frames: int, seed: int) -> tuple[list[Clip], list[Clip]]:

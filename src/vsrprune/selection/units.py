@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,11 @@ class Budget:
             "reached": self.reached,
             "deviation": self.deviation,
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Budget:
+        """The budget that `to_json` wrote; its deviation follows from the rest."""
+        return cls(data["target"], data["dense"], data["wanted"], data["reached"])
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from vsrprune.metrics.quality import FrameQuality, frame_quality
 from vsrprune.metrics.temporal import TemporalQuality, TruthMotion, temporal_quality
 from vsrprune.networks.network import Network
 from vsrprune.results.protocols import Comparison
+from vsrprune.results.result import Quality
 
 CROP_SIDE = 96  # of the pictures, in high-resolution pixels
 
@@ -58,28 +59,29 @@ class QualityMeter:
         if temporal is not None:
             self._temporal[clip.name] = temporal
 
-    def quality(self) -> dict[str, Any]:
-        """The JSON form of results.Quality."""
+    def quality(self) -> Quality:
+        """The quality of all outputs so far."""
         quality = quality_of(self._scores)
         measured = {name: asdict(temporal) for name, temporal in self._temporal.items()}
         names = [item.name for item in fields(TemporalQuality)] if measured else []
         means = {name: float(np.mean([values[name] for values in measured.values()])) for name in names}
-        clips = {name: {**values, **measured.get(name, {})} for name, values in quality["clips"].items()}
-        return {**quality, **means, "clips": clips}
+        tof, warping, of_truth = (means.get(name) for name in ("tof", "warping_error", "warping_error_truth"))
+        clips = {name: {**values, **measured.get(name, {})} for name, values in quality.clips.items()}
+        return replace(quality, clips=clips, tof=tof, warping_error=warping, warping_error_truth=of_truth)
 
 
-def quality_of(scores: dict[str, FrameQuality]) -> dict[str, Any]:
-    """The JSON form of results.Quality."""
+def quality_of(scores: dict[str, FrameQuality]) -> Quality:
+    """Means over frames, then over clips, of PSNR and SSIM."""
     per_clip = {
         name: {"psnr": float(np.mean(quality.psnr)), "ssim": float(np.mean(quality.ssim))}
         for name, quality in scores.items()
     }
-    return {
-        "psnr": float(np.mean([values["psnr"] for values in per_clip.values()])),
-        "ssim": float(np.mean([values["ssim"] for values in per_clip.values()])),
-        "clips": per_clip,
-        "frames": {name: [round(value, 6) for value in quality.psnr] for name, quality in scores.items()},
-    }
+    return Quality(
+        psnr=float(np.mean([values["psnr"] for values in per_clip.values()])),
+        ssim=float(np.mean([values["ssim"] for values in per_clip.values()])),
+        clips=per_clip,
+        frames={name: [round(value, 6) for value in quality.psnr] for name, quality in scores.items()},
+    )
 
 
 @torch.inference_mode()

@@ -56,7 +56,7 @@ from vsrprune.pruning.penalty import TARGETS
 from vsrprune.pruning.reparametrisation import bake, hold_zeros, normalise_filters
 from vsrprune.pruning.scoring import score_units
 from vsrprune.pruning.surgery import compact, equivalence_error
-from vsrprune.results.result import METRICS
+from vsrprune.results.result import METRICS, Quality
 from vsrprune.selection.frontier import timed_operations
 from vsrprune.selection.timed import TimedSelection
 from vsrprune.selection.units import Budget, budget, select
@@ -289,23 +289,23 @@ class _Run:
         scale = self._job.arguments.scale
         dense.to(self._device).eval()
         places = choose_crops(self._clips.val, scale, self._config.evaluate.crops)
-        meters = {name: QualityMeter(self._config.comparison) for name in ("bicubic", "dense")}
+        meters = {name: QualityMeter(self._config.comparison) for name in ("baseline", "dense")}
         for clip in self._clips.val:
-            outputs = {"bicubic": bicubic(clip, scale), "dense": self._super_resolve(dense, clip)[0]}
+            outputs = {"baseline": bicubic(clip, scale), "dense": self._super_resolve(dense, clip)[0]}
             motion = self._motion(clip)
             for name, frames_TCHW in outputs.items():
                 meters[name].add(clip, frames_TCHW, motion)
             for place in (place for place in places if place.clip == clip.name):
                 stem = folder / "crops" / place.clip
                 save_png(clip.high_TCHW[place.frame], stem.with_name(f"{place.clip}_frame.png"))
-                inputs = inputs_shown(clip, scale, outputs["bicubic"])
+                inputs = inputs_shown(clip, scale, outputs["baseline"])
                 shown = {"truth": clip.high_TCHW, **inputs, "dense": outputs["dense"]}
                 for name, frames_TCHW in shown.items():
                     save_crop(frames_TCHW, place, stem.with_name(f"{place.clip}_{name}.png"))
         write_json(
             folder / "reference.json",
             {
-                **{name: meter.quality() for name, meter in meters.items()},
+                **{name: asdict(meter.quality()) for name, meter in meters.items()},
                 "cost": asdict(network_cost(dense, COST_SIZE)),
                 "crops": [place_json(place) for place in places],
                 "notes": list(self._clips.notes),
@@ -315,7 +315,7 @@ class _Run:
     def _super_resolve(self, network: Network, clip: Clip) -> tuple[Tensor, Hidden]:
         return super_resolve(network, clip, self._device, mirrored=self._config.comparison.centre)
 
-    def _quality(self, network: Network) -> dict[str, Any]:
+    def _quality(self, network: Network) -> Quality:
         """Quality on the held-out clips, without temporal consistency."""
         network, meter = network.to(self._device).eval(), QualityMeter(self._config.comparison)
         for clip in self._clips.val:
@@ -483,10 +483,11 @@ class _Run:
         save_network(smaller, folder)
         after = self._quality(smaller)
         write_json(
-            folder / "prune.json", {"before_cut": before or after, "after_cut": after, "equivalence": equivalence}
+            folder / "prune.json",
+            {"before_cut": asdict(before or after), "after_cut": asdict(after), "equivalence": equivalence},
         )
 
-    def _cut(self) -> tuple[Network, dict[str, Any], dict[str, float]]:
+    def _cut(self) -> tuple[Network, Quality | None, dict[str, float]]:
         """Cut, and prove on a real clip that the compact network equals the masked one."""
         network = self._uncut()
         equivalence = self._equivalence(network)
@@ -506,15 +507,15 @@ class _Run:
             )
         return equivalence
 
-    def _new(self) -> tuple[Network, dict[str, Any], dict[str, float]]:
+    def _new(self) -> tuple[Network, Quality | None, dict[str, float]]:
         """New weights in the plan's shape; there is nothing that they could equal."""
         torch.manual_seed(self._config.seed)
         network = self._built().with_plan(self._plan)
         if self._config.pretrained_flow:
             load_flow(Path(self._config.pretrained_flow).expanduser(), network, self._note)
-        return network, {}, {}
+        return network, None, {}
 
-    def _zeroed(self) -> tuple[Network, dict[str, Any], dict[str, float]]:
+    def _zeroed(self) -> tuple[Network, Quality | None, dict[str, float]]:
         """The dense network without its smallest weights."""
         dense = self._network("pretrain")
         return self._masked(self._plan)[0], self._quality(dense), self._equivalence(dense.cpu())
@@ -571,7 +572,7 @@ class _Run:
         write_json(
             folder / "evaluation.json",
             {
-                "finetuned": meter.quality(),
+                "finetuned": asdict(meter.quality()),
                 "hidden_error": error.per_frame(),
                 "cost": asdict(self._cost(pruned.cpu())),
             },
@@ -630,9 +631,9 @@ class _Run:
     def _psnr_change(self) -> float:
         """PSNR of the fine-tuned network in the timed precision minus that in 32 bits, dB."""
         network = self._network("finetune")
-        full = self._quality(network)["psnr"]
+        full = self._quality(network).psnr
         with self._timed_precision:
-            change: float = self._quality(network)["psnr"] - full
+            change = self._quality(network).psnr - full
         self._say(f"  measure    {self._config.evaluate.precision} changes the PSNR by {change:+.3f} dB")
         return change
 

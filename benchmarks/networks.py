@@ -53,9 +53,9 @@ def _row(folder: Path, store: Path, size: tuple[int, int], repeats: int) -> str:
     faster = times["dense"].ms_fastest / times["pruned"].ms_fastest
     cost = result.cost
     kept_with_flow = cost["pruned"].macs_with_flow / cost["dense"].macs_with_flow
-    psnr = [result.quality[name].psnr for name in ("baseline", "dense", "finetuned")]
+    psnr = " | ".join(f"{result.quality[name].psnr:.2f}" for name in ("baseline", "dense", "finetuned"))
     return (
-        f"| {result.knobs['task']['name']} | {result.knobs['model']['name']} | {' | '.join(f'{value:.2f}' for value in psnr)} |"
+        f"| {result.knobs['task']['name']} | {result.knobs['model']['name']} | {psnr} |"
         f" {100 * result.macs_kept:.1f} % | {faster:.2f} | {1 / faster / kept_with_flow:.2f} |"
         f" {'' if result.equivalence is None else f'{result.equivalence.float64:.0e}'} |"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class StudyMirror:
         plans = found.get("front") or [found["best"]]
         summary |= {"best/psnr": max(row["psnr"][-1] for row in plans)}
         self._run.summary.update(summary)
-        rows = [[row["number"], row["share"], row["psnr"][-1]] for row in plans]
+        rows: list[Iterable[Any]] = [[row["number"], row["share"], row["psnr"][-1]] for row in plans]
         self._run.log({"front": wandb.Table(columns=["trial", "share", "psnr"], data=rows)})
 
 

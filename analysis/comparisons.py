@@ -7,10 +7,11 @@ import math
 from importlib.resources import files
 
 import pandas as pd
-from runs import KNOBS, SEEDS, Run, Runs, job_table
 
-from vsrprune.results.intervals import Interval, interval, paired_difference
+from analysis.runs import KNOBS, Run, Runs, job_table
+from vsrprune.results.intervals import Interval, paired_difference
 from vsrprune.results.protocols import BLUR
+from vsrprune.results.settings import SEEDS, by_setting, psnr_over_seeds
 
 PUBLISHED_SCALE = 4
 # Column of published.csv that a held-out set, channel and kind of low-resolution frames can be compared with.
@@ -22,28 +23,39 @@ PUBLISHED = {
 }
 
 
+MEANS = ("psnr_after_cut", "psnr_dense", "psnr_baseline", "ssim", "parameters", "macs", "macs_kept", "units_cut",
+         "latency_ms", "latency_ms_dense", "speed_up")  # fmt: skip
+
+
 def seed_table(runs: Runs) -> pd.DataFrame:
-    """A row per setting, its seeds together: means, and half the 95 % interval of PSNR (NaN for one seed)."""
+    """A row per setting, its seeds together: means, and half the 95 % interval of PSNR (NaN for one seed).
+
+    jobs: the places of the setting's jobs among the finished ones, which are the rows of `job_table`.
+    """
+    table = job_table(runs)
     rows = []
-    for _, jobs in job_table(runs).groupby("setting", sort=False):
-        psnr = interval(list(jobs["psnr"]))
+    for setting, places in by_setting_places(runs).items():
+        jobs = table.iloc[places]
+        psnr = psnr_over_seeds([runs.finished[place] for place in places])
         first = jobs.iloc[0]
         rows.append(
             {
-                **{name: first[name] for name in ("label", "series", "setting", "baseline", *KNOBS)},
+                **{name: first[name] for name in ("label", "series", "baseline", *KNOBS)},
+                "setting": setting,
                 "seeds": psnr.count,
                 "psnr": psnr.mean,
                 "half_width": psnr.half_width,
-                **{
-                    name: jobs[name].mean()
-                    for name in (
-                        "psnr_after_cut", "psnr_dense", "psnr_bicubic", "ssim", "parameters", "macs", "macs_kept",
-                        "units_cut", "latency_ms", "latency_ms_dense", "speed_up",
-                    )
-                },
+                **{name: float(jobs[name].mean()) for name in MEANS},
+                "jobs": places,
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame(rows)
+
+
+def by_setting_places(runs: Runs) -> dict[str, list[int]]:
+    """The places of each setting's jobs among the finished ones."""
+    places = {run.name: place for place, run in enumerate(runs.finished)}
+    return {setting: [places[run.name] for run in jobs] for setting, jobs in by_setting(runs.finished).items()}
 
 
 def pareto_front(table: pd.DataFrame, cost: str) -> pd.DataFrame:
@@ -109,7 +121,7 @@ def published_table(runs: Runs) -> pd.DataFrame:
 
     Columns: method, psnr (dB), macs_kept (share of BasicVSR's; NaN where it is not published), source.
     """
-    columns = {PUBLISHED.get(_frames_compared(run)) for run in runs.finished}
+    columns = {_published_column(run) for run in runs.finished}
     column = next(iter(columns)) if len(columns) == 1 else None
     if column is None:
         return pd.DataFrame(columns=["method", "psnr", "macs_kept", "source"])
@@ -119,9 +131,11 @@ def published_table(runs: Runs) -> pd.DataFrame:
     return table[["method", "psnr", "macs_kept", "source"]].dropna(subset="psnr")
 
 
-def _frames_compared(run: Run) -> tuple[str, str, str] | None:
-    if math.prod(run.result.knobs["model"]["upscale_factors"]) != PUBLISHED_SCALE:
+def _published_column(run: Run) -> str | None:
+    """The column of published.csv that compares the same frames; None if there is none."""
+    knobs = run.result.knobs
+    if math.prod(knobs["model"]["upscale_factors"]) != PUBLISHED_SCALE:
         return None
-    data = run.result.knobs["data"]
-    blurred = data.get("low") == "bd" or data.get("degradation") in BLUR
-    return run.knobs["data"], data["channel"], "bd" if blurred else "bi"
+    data = knobs["data"]
+    blurred = data["low"] == "bd" or data["degradation"] in BLUR
+    return PUBLISHED.get((data["name"], data["channel"], "bd" if blurred else "bi"))

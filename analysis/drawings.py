@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
-from style import COLUMN_IN, GREY, PAGE_IN, PARTS, colours, line_styles, markers
+
+from analysis.style import COLUMN_IN, GREY, PAGE_IN, PARTS, colours, line_styles, markers
 
 LABELLED_LAYERS = 60  # more rows than these are named by part and kind alone
 LEGEND_ENTRIES = 12
@@ -67,12 +68,14 @@ def quality(table: pd.DataFrame, front: pd.DataFrame, published: pd.DataFrame, c
         front[cost], front["psnr"], color="0.8", linewidth=4, solid_capstyle="round", label="Pareto front", zorder=0
     )
     for name, rows in table.groupby("series", sort=False):
-        line = rows.sort_values(cost)
-        axes.plot(line[cost], line["psnr"], color=colour[name], marker=mark[name], linestyle=style[name], label=name)
+        series, line = str(name), rows.sort_values(cost)
+        axes.plot(
+            line[cost], line["psnr"], color=colour[series], marker=mark[series], linestyle=style[series], label=series
+        )
         band = line.dropna(subset=["half_width"])
         axes.fill_between(
             band[cost], band["psnr"] - band["half_width"], band["psnr"] + band["half_width"],
-            color=colour[name], alpha=0.18, linewidth=0,
+            color=colour[series], alpha=0.18, linewidth=0,
         )  # fmt: skip
     for number, (name, rows) in enumerate(_dense_networks(table)):
         place = 1.0 if cost == "macs_kept" else float(rows[f"{cost}_dense"].median())
@@ -80,7 +83,7 @@ def quality(table: pd.DataFrame, front: pd.DataFrame, published: pd.DataFrame, c
         label_once = "dense" if number == 0 else None
         axes.plot([place], [rows["psnr_dense"].mean()], "*", color=shade, markersize=7, label=label_once)
     for baseline, rows in table.groupby("baseline", sort=False):
-        axes.axhline(float(rows["psnr_bicubic"].mean()), color=GREY, linewidth=0.8, linestyle="--", label=baseline)
+        axes.axhline(float(rows["psnr_baseline"].mean()), color=GREY, linewidth=0.8, linestyle="--", label=baseline)
     if cost == "macs_kept" and not published.empty:
         axes.plot(published[cost], published["psnr"], "D", markerfacecolor="none", color=GREY, label="published")
         for _, row in published.iterrows():
@@ -123,8 +126,8 @@ def differences(table: pd.DataFrame) -> Figure:
     axes.set_yticks(places, [f"{row.knob}: {row.value}\nagainst {row.reference}" for row in table.itertuples()])
     low, high = axes.get_xlim()
     axes.set_xlim(low, high + 0.45 * (high - low))
-    for place, row in zip(places, table.itertuples(), strict=True):
-        text = f"{row.verdict}, {row.pairs} pair{'s' if row.pairs > 1 else ''}\nMACs kept {row.macs:+.1%}"
+    for place, (_, row) in zip(places, table.iterrows(), strict=True):
+        text = f"{row['verdict']}, {row['pairs']} pair{'s' if row['pairs'] > 1 else ''}\nMACs kept {row['macs']:+.1%}"
         axes.text(high + 0.03 * (high - low), place, text, va="center", fontsize=5.5)
     axes.set_xlabel("difference of PSNR (dB), 95 % interval")
     axes.tick_params(axis="y", length=0)
@@ -194,7 +197,7 @@ def gate_trajectories(table: pd.DataFrame, name: str) -> Figure:
     other.set_ylabel(r"penalty $\lambda$", color=GREY)
     other.spines["right"].set_visible(True)
     handles = axes.get_legend_handles_labels()[0] + other.get_legend_handles_labels()[0]
-    figure.legend(handles, [handle.get_label() for handle in handles], loc="outside lower center", ncols=4)
+    figure.legend(handles, [str(handle.get_label()) for handle in handles], loc="outside lower center", ncols=4)
     figure.suptitle(name, fontsize=7)
     return figure
 

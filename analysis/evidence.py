@@ -8,11 +8,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from comparisons import published_table
-from runs import SEEDS, Run, Runs
-
+from analysis.comparisons import published_table
+from analysis.runs import Run, Runs
 from vsrprune.errors import UserError
-from vsrprune.results.intervals import Interval, PairedTest, interval, paired_difference, paired_test
+from vsrprune.results.intervals import Interval, PairedTest, interval, paired_test
+from vsrprune.results.settings import psnr_difference, psnr_over_seeds, seeds_of
 
 Cells = Mapping[tuple[str, str], Mapping[str, Sequence[Run]]]  # group and name of a setting, column, jobs of its seeds
 
@@ -27,7 +27,7 @@ PUBLISHED_NOTE = "Published rows are others' numbers on the same clips and chann
 
 
 @dataclass(frozen=True)
-class Row:
+class Evidence:
     """A setting at one ratio. difference and clips: against the reference; None where no seed or clip is common.
 
     published: the source of numbers that no run here gave; such a row has no seeds.
@@ -56,7 +56,7 @@ class Row:
         return "one seed" if self.difference.count == 1 else self.difference.verdict
 
 
-def evidence_rows(cells: Cells, runs: Runs, against: str = "") -> list[Row]:
+def evidence_rows(cells: Cells, runs: Runs, against: str = "") -> list[Evidence]:
     """A row per group, ratio and setting, then the published ones.
 
     against: name of the setting that others are compared with; the first of each group without one, or where the
@@ -75,14 +75,14 @@ def evidence_rows(cells: Cells, runs: Runs, against: str = "") -> list[Row]:
     return rows + _published_rows(runs)
 
 
-def _row(group: str, column: str, name: str, jobs: Sequence[Run], reference: Sequence[Run]) -> Row:
+def _row(group: str, column: str, name: str, jobs: Sequence[Run], reference: Sequence[Run]) -> Evidence:
     itself = jobs is reference
-    return Row(
+    return Evidence(
         group,
         column,
         name,
-        interval([run.result.quality["finetuned"].psnr for run in jobs]),
-        None if itself else paired_difference(_by_seed(jobs), _by_seed(reference)),
+        psnr_over_seeds(jobs),
+        None if itself else psnr_difference(jobs, reference),
         None if itself else paired_test(_by_clip(jobs), _by_clip(reference)),
         sum(run.result.units_cut for run in jobs) / len(jobs),
         sum(run.result.macs_kept for run in jobs) / len(jobs),
@@ -90,32 +90,24 @@ def _row(group: str, column: str, name: str, jobs: Sequence[Run], reference: Seq
     )
 
 
-def _seeds(run: Run) -> tuple[object, ...]:
-    return tuple(run.knobs[name] for name in SEEDS)
-
-
-def _by_seed(jobs: Sequence[Run]) -> dict[object, float]:
-    return {_seeds(run): run.result.quality["finetuned"].psnr for run in jobs}
-
-
 def _by_clip(jobs: Sequence[Run]) -> dict[object, float]:
     return {
-        (clip, _seeds(run)): values["psnr"]
+        (clip, seeds_of(run.result)): values["psnr"]
         for run in jobs
         for clip, values in run.result.quality["finetuned"].clips.items()
     }
 
 
-def _published_rows(runs: Runs) -> list[Row]:
+def _published_rows(runs: Runs) -> list[Evidence]:
+    table = published_table(runs)
+    columns = (table[name] for name in ("method", "psnr", "macs_kept", "source"))
     return [
-        Row(
-            "published", "", row.method, interval([row.psnr]), None, None, math.nan, row.macs_kept, published=row.source
-        )
-        for row in published_table(runs).itertuples()
+        Evidence("published", "", method, interval([psnr]), None, None, math.nan, macs_kept, published=source)
+        for method, psnr, macs_kept, source in zip(*columns, strict=True)
     ]
 
 
-def _texts(row: Row, plus_minus: str) -> list[str]:
+def _texts(row: Evidence, plus_minus: str) -> list[str]:
     """The row's cells, without marks of any format."""
     psnr, difference, clips = row.psnr, row.difference, row.clips
     if row.published:
@@ -141,23 +133,23 @@ def _spread(values: Interval, plus_minus: str) -> str:
     return "" if math.isnan(values.half_width) else f" {plus_minus} {values.half_width:.3f}"
 
 
-def _title(row: Row) -> str:
+def _title(row: Evidence) -> str:
     return ", ".join(text for text in (row.group, row.column) if text)
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
+def _notes(rows: Sequence[Evidence]) -> list[str]:
     sources = dict.fromkeys(row.published for row in rows if row.published)
     return [NOTE, *([PUBLISHED_NOTE + "; ".join(sources) + "."] if sources else [])]
 
 
-def _by_title(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    titled: dict[str, list[Row]] = {}
+def _by_title(rows: Sequence[Evidence]) -> dict[str, list[Evidence]]:
+    titled: dict[str, list[Evidence]] = {}
     for row in rows:
         titled.setdefault(_title(row), []).append(row)
     return titled
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[Evidence]) -> str:
     """GitHub's tables; a group and ratio is a row of its own."""
     lines = ["| " + " | ".join(HEADINGS) + " |", "|---|---:|---:|---:|---|" + "---:|" * (len(HEADINGS) - 5)]
     for title, of_title in _by_title(rows).items():
@@ -166,7 +158,7 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "", *_notes(rows), ""])
 
 
-def comma_separated(rows: Sequence[Row]) -> str:
+def comma_separated(rows: Sequence[Evidence]) -> str:
     """A line per row, numbers in full, the source of published ones last."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -203,7 +195,7 @@ def _full(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6f}"
 
 
-def latex(rows: Sequence[Row], escaped: Callable[[str], str]) -> str:
+def latex(rows: Sequence[Evidence], escaped: Callable[[str], str]) -> str:
     """A booktabs tabular with its notes in comments."""
     lines = [f"% {escaped(note)}" for note in _notes(rows)]
     lines += [rf"\begin{{tabular}}{{lrrrl{'r' * (len(HEADINGS) - 5)}}}", r"\toprule"]

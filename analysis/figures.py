@@ -19,13 +19,16 @@ import numpy as np
 from PIL import Image
 
 mpl.use("Agg")
-import drawings
-from comparisons import difference_table, pareto_front, published_table, seed_table
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from runs import Run, Runs, frame_table, gate_table, load_runs, ratio_table, score_table
-from style import RC
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
+
+from analysis import drawings
+from analysis.comparisons import difference_table, pareto_front, published_table, seed_table
+from analysis.runs import Run, Runs, frame_table, gate_table, load_runs, ratio_table, score_table
+from analysis.style import RC
+from vsrprune.cli import explained
 from vsrprune.errors import UserError
 from vsrprune.results.result import CROP_PLACES
 
@@ -51,16 +54,14 @@ def psnr_macs(runs: Runs, run: Run) -> Figure:
 
 def psnr_latency(runs: Runs, run: Run) -> Figure:
     """PSNR against measured latency."""
-    machines = {
-        str((item.measured["processor"], item.measured["threads"], item.measured["frame_size"]))
-        for item in runs.finished
-    }
+    measured = [item.measured for item in runs.finished]
+    machines = {str((item.processor, item.threads, list(item.frame_size))) for item in measured}
     if len(machines) > 1:
         raise NothingToDrawError(
             f"latencies of different machines or frame sizes do not compare: {'; '.join(sorted(machines))}"
         )
     table = seed_table(runs)
-    height, width = runs.finished[0].measured["frame_size"]
+    height, width = measured[0].frame_size
     label = f"ms per {width}x{height} frame, measured with flow net"
     return drawings.quality(table, pareto_front(table, "latency_ms"), published_table(runs), "latency_ms", label)
 
@@ -80,7 +81,10 @@ def error_over_frames(runs: Runs, run: Run) -> Figure:
 
 def score_distributions(runs: Runs, run: Run) -> Figure:
     """Scores of kept and cut units of one job."""
-    return drawings.score_distributions(score_table(run), run.name)
+    table = score_table(run)
+    if table.empty:
+        raise NothingToDrawError(f"method={run.knobs['method']} of {run.name} ranks no units, so that it has no scores")
+    return drawings.score_distributions(table, run.name)
 
 
 def gate_trajectories(runs: Runs, run: Run) -> Figure:
@@ -193,16 +197,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--run", default="", help="the job that scores, gates and crops are drawn of")
     given = parser.parse_args(arguments)
-    try:
+    with explained():
         runs = load_runs(given.runs)
         run = chosen_run(runs, given.run)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for name, reason in write_figures(runs, run, given.only, Path(given.out)).items():
-        print(f"not drawn: {name}: {reason}", file=sys.stderr)
-    for item in runs.left_out:
-        print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
+        for name, reason in write_figures(runs, run, given.only, Path(given.out)).items():
+            print(f"not drawn: {name}: {reason}", file=sys.stderr)
+        for item in runs.left_out:
+            print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
     return 0
 
 

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
-from runs import SEEDS, Run, Runs, job_table
 
-from vsrprune.results.intervals import interval, paired_difference
-from vsrprune.results.result import CROP_PLACES, network_order
+from analysis.comparisons import seed_table
+from analysis.runs import Run, Runs, job_table
+from vsrprune.results.result import CROP_KINDS, CROP_PLACES, network_order
+from vsrprune.results.settings import flatten, psnr_by_seeds, psnr_difference
 
 POINTS = 300  # of one training curve
-CROP_KINDS = ("lr", "bicubic", "input", "dense", "pruned", "truth")
 MEASURED_LATER = ("latency_ms", "stage_seconds")  # results in measured.json; the rest of it describes the machine
 
 
@@ -41,7 +37,7 @@ class Measure:
 
 
 MEASURES = (
-    Measure("psnr_bicubic", "PSNR {baseline}", "dB", 2, ""),
+    Measure("psnr_baseline", "PSNR {baseline}", "dB", 2, ""),
     Measure("psnr_dense", "PSNR dense", "dB", 2, "high"),
     Measure("psnr_before_cut", "PSNR sparsified", "dB", 2, "high"),
     Measure("psnr_after_cut", "PSNR cut", "dB", 2, "high"),
@@ -71,7 +67,7 @@ def measure(name: str) -> Measure:
 
 def baselines(runs: Runs) -> str:
     """What outputs are better than: bicubic, at scale 1 the input."""
-    return " or ".join(dict.fromkeys(run.result.baseline for run in runs.finished))
+    return " or ".join(dict.fromkeys(run.result.baseline_name for run in runs.finished))
 
 
 def measure_label(item: Measure, runs: Runs) -> str:
@@ -84,14 +80,14 @@ def run_table(runs: Runs) -> pd.DataFrame:
     jobs = job_table(runs)
     results = [run.result for run in runs.finished]
     return jobs.assign(
-        gain=jobs["psnr"] - jobs["psnr_bicubic"],
+        gain=jobs["psnr"] - jobs["psnr_baseline"],
         parameters_k=jobs["parameters"] / 1e3,
         macs_g=jobs["macs"] / 1e9,
         macs_percent=100 * jobs["macs_kept"],
         units_percent=100 * jobs["units_cut"],
         hidden_error=[_mean([error for branch in result.hidden_error.values() for error in branch])
                       for result in results],
-        max_cut=[result.gates.get("max_cut", math.nan) for result in results],
+        max_cut=[math.nan if result.gates is None else result.gates.max_cut for result in results],
     )  # fmt: skip
 
 
@@ -99,21 +95,15 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested values as text by dotted names; lists stay whole."""
-    flat: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = value if isinstance(value, str) else json.dumps(value)
-    return flat
+def texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Nested values as text by dotted names; what is no text already as JSON."""
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flatten(values).items()}
 
 
 def configuration(run: Run) -> dict[str, str]:
     """Everything that was set: the knobs and, under `measured`, the machine."""
-    machine = {name: value for name, value in run.measured.items() if name not in MEASURED_LATER}
-    return {"rule": run.result.rule, **flatten(run.result.knobs), **flatten({"measured": machine})}
+    machine = {name: value for name, value in run.measured.to_json().items() if name not in MEASURED_LATER}
+    return {"rule": run.result.rule, **texts(run.result.knobs), **texts({"measured": machine})}
 
 
 def differing(rows: Sequence[Mapping[str, str]]) -> list[str]:
@@ -122,30 +112,11 @@ def differing(rows: Sequence[Mapping[str, str]]) -> list[str]:
     return [name for name in names if len({row.get(name) for row in rows}) > 1]
 
 
-def setting_table(table: pd.DataFrame) -> pd.DataFrame:
-    """A row per setting, its seeds together: number of seeds, mean PSNR and half its 95 % interval, mean costs, jobs.
-
-    Series stand together, each from its highest cost to its lowest. `table` is a run_table.
-    """
-    rows = []
-    for setting, jobs in table.groupby("setting", sort=False):
-        psnr = interval(list(jobs["psnr"]))
-        first = jobs.iloc[0]
-        rows.append(
-            {
-                **{name: first[name] for name in ("series", "label", "rule")},
-                "setting": setting,
-                "seeds": psnr.count,
-                "psnr": psnr.mean,
-                "half_width": psnr.half_width,
-                "macs_percent": float(jobs["macs_percent"].mean()),
-                "latency_ms": float(jobs["latency_ms"].mean()),
-                "jobs": list(jobs.index),
-            }
-        )
-    settings = pd.DataFrame(rows)
+def setting_table(runs: Runs) -> pd.DataFrame:
+    """The rows of `seed_table` with macs_percent: series stand together, each from its highest cost to its lowest."""
+    settings = seed_table(runs)
     place = {name: number for number, name in enumerate(dict.fromkeys(settings["series"]))}
-    settings = settings.assign(place=settings["series"].map(place))
+    settings = settings.assign(place=settings["series"].map(place), macs_percent=100 * settings["macs_kept"])
     order = ["place", "macs_percent"]
     return settings.sort_values(order, ascending=[True, False], kind="stable", ignore_index=True).drop(columns="place")
 
@@ -155,29 +126,25 @@ def reference_table(table: pd.DataFrame) -> pd.DataFrame:
 
     name: all three in words. `table` is a run_table.
     """
-    columns = ["psnr_dense", "psnr_bicubic", "latency_ms_dense"]
+    columns = ["psnr_dense", "psnr_baseline", "latency_ms_dense"]
     means = table.groupby(["model", "data", "task", "baseline"], sort=False, as_index=False)[columns].mean()
     tasks = means["task"].map(lambda task: "" if task == "sr" else f", {task}")
     return means.assign(name=means["model"] + ", " + means["data"] + tasks)
 
 
-def pair_table(table: pd.DataFrame, settings: pd.DataFrame) -> pd.DataFrame:
+def pair_table(runs: Runs, settings: pd.DataFrame) -> pd.DataFrame:
     """A row per two settings with two seeds or more in common: PSNR of the second minus the first, paired over seeds.
 
     first, second: rows of `settings`; difference, half_width: in dB.
     """
-    by_seeds = [_psnr_by_seeds(table.loc[jobs]) for jobs in settings["jobs"]]
+    jobs = [[runs.finished[place] for place in places] for places in settings["jobs"]]
     rows = []
-    for first, second in combinations(range(len(by_seeds)), 2):
-        if len(by_seeds[first].keys() & by_seeds[second].keys()) >= 2:
-            psnr = paired_difference(by_seeds[second], by_seeds[first])
+    for first, second in combinations(range(len(jobs)), 2):
+        if len(psnr_by_seeds(jobs[first]).keys() & psnr_by_seeds(jobs[second]).keys()) >= 2:
+            psnr = psnr_difference(jobs[second], jobs[first])
             assert psnr is not None
             rows.append((first, second, psnr.count, psnr.mean, psnr.half_width))
     return pd.DataFrame(rows, columns=["first", "second", "seeds", "difference", "half_width"])
-
-
-def _psnr_by_seeds(jobs: pd.DataFrame) -> dict[object, float]:
-    return {tuple(row[name] for name in SEEDS): float(row["psnr"]) for _, row in jobs.iterrows()}
 
 
 def layer_table(runs: Runs, settings: pd.DataFrame) -> pd.DataFrame:
@@ -251,54 +218,6 @@ def place_captions(run: Run) -> dict[str, str]:
         return {}
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A crop: what tells it from others, its RGB pixels, and itself for an `img` (lossless WebP)."""
-
-    key: str
-    pixels_HWC: np.ndarray
-    uri: str
-
-
-class Pictures:
-    """Every picture once, however many files hold the same bytes."""
-
-    def __init__(self) -> None:
-        self._by_key: dict[str, Picture] = {}
-
-    def read(self, path: Path) -> Picture | None:
-        """The picture in a file; None if it cannot be read."""
-        try:
-            data = path.read_bytes()
-            key = hashlib.sha256(data).hexdigest()[:16]
-            if key not in self._by_key:
-                self._by_key[key] = _picture(key, data)
-            return self._by_key[key]
-        except (OSError, ValueError, SyntaxError):  # Pillow raises the last for a broken PNG
-            return None
-
-    def uris(self) -> dict[str, str]:
-        """Data URIs by key."""
-        return {key: picture.uri for key, picture in self._by_key.items()}
-
-
-def _picture(key: str, data: bytes) -> Picture:
-    with Image.open(io.BytesIO(data)) as image:
-        rgb = image.convert("RGB")
-    stream = io.BytesIO()
-    rgb.save(stream, "WEBP", lossless=True, quality=50, method=4)  # a quarter smaller than PNG
-    uri = "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
-    return Picture(key, np.asarray(rgb), uri)
-
-
-def psnr(image_HWC: np.ndarray, truth_HWC: np.ndarray) -> float:
-    """PSNR over red, green and blue in dB; infinite for equal images, NaN for different sizes."""
-    if image_HWC.shape != truth_HWC.shape:
-        return math.nan
-    error = float(np.mean((image_HWC.astype(np.float64) - truth_HWC.astype(np.float64)) ** 2))
-    return 10 * math.log10(255**2 / error) if error else math.inf
-
-
 def note_table(runs: Runs) -> pd.DataFrame:
     """A row per note that jobs carry: its text, and the jobs."""
     jobs: dict[str, list[str]] = {}
@@ -306,3 +225,47 @@ def note_table(runs: Runs) -> pd.DataFrame:
         for note in run.result.notes:
             jobs.setdefault(note, []).append(run.name)
     return pd.DataFrame({"note": list(jobs), "jobs": list(jobs.values())})
+
+
+@dataclass(frozen=True)
+class RunColumn:
+    """A column of the table of runs: a knob (text as it was set) or a measure."""
+
+    name: str
+    label: str
+    measure: Measure | None = None
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Everything that the page shows."""
+
+    runs: Runs
+    jobs: pd.DataFrame
+    settings: pd.DataFrame
+    columns: list[RunColumn]
+    configurations: list[dict[str, str]]
+
+    @cached_property
+    def varying(self) -> list[str]:
+        """Configuration values that are not the same in all runs."""
+        return differing(self.configurations)
+
+
+def make_tables(runs: Runs) -> Tables:
+    """The tables of some runs."""
+    jobs = run_table(runs)
+    return Tables(runs, jobs, setting_table(runs), columns(runs), [configuration(run) for run in runs.finished])
+
+
+def columns(runs: Runs) -> list[RunColumn]:
+    """What the table of runs shows: the knobs that vary, the seeds, and the measures."""
+    pretrain = ["pretrain_seed"] if len({run.knobs["pretrain_seed"] for run in runs.finished}) > 1 else []
+    knobs = [*runs.varying, "seed", *pretrain]
+    measures = [RunColumn(name, measure_label(measure(name), runs), measure(name)) for name in TABLE_MEASURES]
+    return [*(RunColumn(name, name) for name in knobs), *measures]
+
+
+def knob_value(run: Run, name: str) -> Any:
+    """A knob as a label names it, or as the configuration does; None if the run has none of that name."""
+    return run.knobs[name] if name in run.knobs else flatten(run.result.knobs).get(name)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,22 +15,22 @@ import pandas as pd
 
 from vsrprune.errors import UserError
 from vsrprune.host.failures import CARD, STATE, FailureCard
-from vsrprune.jobs.collect import read_measured
+from vsrprune.results.measured import Measured
 from vsrprune.results.result import METRICS, RESULT, Result, network_order
+from vsrprune.results.settings import SEEDS, final_psnr, flatten, setting_of
 
-SEEDS = ("seed", "pretrain_seed")
 # Knobs that tell settings apart in figures and tables, in the order in which labels name them.
 KNOBS = ("model", "data", "task", "schedule", "method", "rule", "scope", "score", "order", "tf_weight", "target",
-         "round_to", "min_kept", "rounds", "parts", "ratio")  # fmt: skip
+         "round_to", "min_kept", "rounds", "parts", "ratios", "ratio")  # fmt: skip
 
-# Knobs that the files of other groups set: they tell jobs apart only where these are the same.
+GROUPS = ("model", "data", "task", "schedule", "method")  # of knobs, set by a file; a label says the file's name
+# Knobs that the files of groups set: a label shows them where they differ among jobs with the same files.
 IMPLIED_BY = {
     **dict.fromkeys(("rule", "scope", "score"), ("method",)),
     "tf_weight": ("method", "model"),
     "model.upscale_factors": ("model", "task"),
 }
 ALL_PARTS = "all parts"
-ALL_PARTS_BEFORE = "backward+forward+upsampler"  # how results named them before other networks came
 
 # The order of values in figures and tables; the first is an ablation's reference. Others follow in ascending order.
 VALUES = {
@@ -50,24 +51,30 @@ class Run:
     name: str
     folder: Path
     result: Result
-    measured: dict[str, Any]
+    measured: Measured
 
     @cached_property
     def knobs(self) -> dict[str, Any]:
-        """The knobs by the names of KNOBS, and the seeds; groups by their files, values inside them as GROUP.NAME."""
-        values = {**self.result.knobs, "task": self.result.task}
-        groups = {name: values[name]["name"] for name in ("model", "data", "task", "schedule", "method")}
-        flat = {name: values[name] for name in (*KNOBS, *SEEDS) if name in values and name not in groups}
-        parts = "+".join(values.get("parts", ()))
-        parts = ALL_PARTS if parts in ("", ALL_PARTS_BEFORE) else parts
-        return {"rounds": 1, **dict(_flattened(values)), **flat, **groups, "rule": self.result.rule, "parts": parts}
+        """The knobs by the names of KNOBS, and the seeds; groups by their files, values inside them as GROUP.NAME.
+
+        parts: in one word; ratios: told apart by a few digits, empty where there are none.
+        """
+        values = self.result.knobs
+        inside = {name: value for name, value in flatten(values).items() if "." in name}
+        flat = {name: values[name] for name in (*KNOBS, *SEEDS) if name not in (*GROUPS, "rule")}
+        return {
+            **{name: str(value) if isinstance(value, list) else value for name, value in inside.items()},
+            **flat,
+            **{name: values[name]["name"] for name in GROUPS},
+            "rule": self.result.rule,
+            "parts": "+".join(values["parts"]) or ALL_PARTS,
+            "ratios": _digits(values["ratios"]),
+        }
 
     @cached_property
     def setting(self) -> str:
         """The same for jobs that differ by their seeds alone."""
-        knobs = {**self.result.knobs, "task": self.result.task}
-        values = {name: value for name, value in knobs.items() if name not in SEEDS}
-        return json.dumps(values, sort_keys=True)
+        return setting_of(self.result)
 
     def curves(self) -> pd.DataFrame:
         """Rows of metrics.jsonl: stage, step, losses and gates; empty if there are none."""
@@ -111,21 +118,17 @@ class Runs:
         return any(self._differ(jobs, knob) for jobs in alike.values())
 
     def _differ(self, jobs: Sequence[Run], knob: str) -> bool:
-        """Jobs that were run before there was such a knob say nothing of it."""
-        return len({str(run.knobs[knob]) for run in jobs if knob in run.knobs}) > 1
+        return len({str(run.knobs.get(knob)) for run in jobs}) > 1
 
     def label(self, run: Run, without: Sequence[str] = ()) -> str:
         """What tells a job's setting from the others', in few words."""
-        words = [_word(knob, run.knobs.get(knob)) for knob in self.varying if knob not in without]
+        words = [_word(knob, run.knobs[knob]) for knob in self.varying if knob not in without and knob in run.knobs]
         return ", ".join(words) or str(run.knobs["rule"])
 
 
-def _flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flattened(value, f"{prefix}{name}.")
-        elif prefix:
-            yield f"{prefix}{name}", str(value) if isinstance(value, list) else value
+def _digits(ratios: object) -> str:
+    """Six digits that tell given ratios from others; empty where none are given."""
+    return hashlib.sha256(json.dumps(ratios, sort_keys=True).encode()).hexdigest()[:6] if ratios else ""
 
 
 def _word(knob: str, value: Any) -> str:
@@ -136,9 +139,9 @@ def _word(knob: str, value: Any) -> str:
 
 def load_runs(folders: Sequence[str]) -> Runs:
     """All jobs below the folders. Raises UserError for a missing folder, and if no job has a result."""
-    for folder in folders:
-        if not Path(folder).is_dir():
-            raise UserError(f"there is no folder {folder}; give folders that run.py wrote, such as runs/")
+    for root in folders:
+        if not Path(root).is_dir():
+            raise UserError(f"there is no folder {root}; give folders that run.py wrote, such as runs/")
     finished: list[Run] = []
     left_out: list[LeftOut] = []
     for name, folder in _named(_job_folders(folders)).items():
@@ -146,14 +149,14 @@ def load_runs(folders: Sequence[str]) -> Runs:
             if not (folder / RESULT).is_file():
                 left_out.append(_unfinished(name, folder))
                 continue
-            run = Run(name, folder, Result.load(folder), _with_latency(read_measured(folder)))
+            run = Run(name, folder, Result.load(folder), Measured.load(folder))
             _place(run)  # raises KeyError where a knob is missing
             finished.append(run)
         except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             left_out.append(LeftOut(name, folder, f"cannot be read: {error!s}".replace("\n", " ")))
     finished.sort(key=_place)
     if not finished:
-        reasons = "".join(f"\n  left out: {item.name}: {item.reason}" for item in left_out)
+        reasons = "".join(f"; left out: {item.name}: {item.reason}" for item in left_out)
         raise UserError(
             f"no {RESULT} below {', '.join(folders)}; give folders that run.py wrote, such as runs/{reasons}"
         )
@@ -192,11 +195,6 @@ def _named(folders: Sequence[Path]) -> dict[str, Path]:
     )
 
 
-def _with_latency(measured: dict[str, Any]) -> dict[str, Any]:
-    measured["latency_ms"]["pruned"]["ms"], measured["latency_ms"]["dense"]["ms"]  # raises KeyError
-    return measured
-
-
 def _unfinished(name: str, folder: Path) -> LeftOut:
     card = FailureCard.load(folder)
     if card is not None:
@@ -210,26 +208,26 @@ def job_table(runs: Runs) -> pd.DataFrame:
 
 
 def _job_row(runs: Runs, run: Run) -> dict[str, Any]:
-    result, latency = run.result, run.measured["latency_ms"]
+    result, measured = run.result, run.measured
     return {
         "job": run.name,
         "label": runs.label(run),
         "series": runs.label(run, without=("ratio", "target")),
         "setting": run.setting,
-        "baseline": result.baseline,
+        "baseline": result.baseline_name,
         **run.knobs,
         **{f"psnr_{name}": quality.psnr for name, quality in result.quality.items()},
-        "psnr": result.quality["finetuned"].psnr,
+        "psnr": final_psnr(run),
         "ssim": result.quality["finetuned"].ssim,
         "parameters": result.cost["pruned"].parameters,
         "macs": result.cost["pruned"].macs,
         "macs_kept": result.macs_kept,
         "units_cut": result.units_cut,
-        "latency_ms": latency["pruned"]["ms"],
-        "latency_ms_dense": latency["dense"]["ms"],
-        "speed_up": latency["dense"]["ms"] / latency["pruned"]["ms"],
-        "equivalence": result.equivalence.get("float64", math.nan),
-        "seconds": sum(run.measured.get("stage_seconds", {}).values()),
+        "latency_ms": measured.pruned_ms,
+        "latency_ms_dense": measured.dense_ms,
+        "speed_up": measured.speed_up,
+        "equivalence": math.nan if result.equivalence is None else result.equivalence.float64,
+        "seconds": sum(measured.stage_seconds.values()),
     }
 
 
@@ -313,18 +311,15 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def score_table(run: Run) -> pd.DataFrame:
-    """A row per unit of one job: part, kind, layer, its score, and whether it is kept."""
-    groups: Mapping[str, Any] = run.result.plan["groups"]
-    layers = {layer.name: layer for layer in run.result.layers}
-    return pd.DataFrame(
-        [
-            {"part": layers[name].part, "kind": layers[name].kind, "layer": name, "score": score, "kept": unit in kept}
-            for name, scores in run.result.scores.items()
-            if name in layers
-            for kept in [set(groups[name]["kept"])]
-            for unit, score in enumerate(scores)
-        ]
-    )
+    """A row per unit of one job: part, kind, layer, its score, and whether it is kept; empty if nothing is ranked."""
+    scores = run.result.scores or {}
+    rows = [
+        (layer.part, layer.kind, layer.name, score, unit in kept)
+        for layer in run.result.layers
+        for kept in [set(run.result.plan.kept[layer.name])]
+        for unit, score in enumerate(scores.get(layer.name, ()))
+    ]
+    return pd.DataFrame(rows, columns=["part", "kind", "layer", "score", "kept"])
 
 
 def gate_table(run: Run) -> pd.DataFrame:

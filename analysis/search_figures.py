@@ -20,12 +20,17 @@ import numpy as np
 import pandas as pd
 
 mpl.use("Agg")
-import drawings
-from figures import NothingToDrawError, save_figure
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from style import COLOURS, COLUMN_IN, GREY, RC
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
+
+from analysis import drawings
+from analysis.figures import NothingToDrawError, save_figure
+from analysis.style import COLOURS, COLUMN_IN, GREY, RC
+from vsrprune.cli import explained
+from vsrprune.errors import UserError
 
 Found = Mapping[str, Any]
 SEARCH = "search.json"
@@ -138,6 +143,16 @@ FIGURES: dict[str, Callable[[Found], Figure]] = {
 }
 
 
+def read_search(folder: Path) -> Found:
+    """search.json of a search's folder. Raises UserError if it cannot be read."""
+    path = folder / SEARCH
+    try:
+        found: Found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: no finished search can be read there ({error})") from error
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw every figure of the search given."""
     parser = argparse.ArgumentParser(description="Figures of a search of per-layer ratios, as PDF and PNG")
@@ -147,14 +162,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only", nargs="+", choices=FIGURES, default=list(FIGURES), metavar="NAME", help=", ".join(FIGURES)
     )
     given = parser.parse_args(arguments)
-    path = given.search / SEARCH
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        print(f"error: {path}: no finished search can be read there ({error})", file=sys.stderr)
-        return 2
-    out = given.out or given.search / "figures"
-    out.mkdir(parents=True, exist_ok=True)
+    with explained():
+        found, out = read_search(given.search), given.out or given.search / "figures"
+        out.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(RC):
         for name in given.only:
             try:

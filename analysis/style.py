@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 COLUMN_IN, PAGE_IN = 3.3, 6.9  # widths of a column and of a page of a two-column paper
 
@@ -25,7 +26,7 @@ MARKERS = "os^Dvp<>Xh"
 LINES = ("-", "--", ":", "-.")
 GREY = "0.45"
 
-RC = {
+RC: dict[Any, Any] = {  # matplotlib names its keys one by one in its types
     "font.family": "DejaVu Sans",
     "font.size": 7,
     "axes.titlesize": 7.5,

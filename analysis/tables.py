@@ -21,12 +21,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import evidence
-from evidence import evidence_rows
-from runs import KNOBS, SEEDS, Run, Runs, load_runs
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
 
+from analysis import evidence
+from analysis.evidence import evidence_rows
+from analysis.runs import KNOBS, Run, Runs, load_runs
+from vsrprune.cli import explained
 from vsrprune.errors import UserError
-from vsrprune.results.intervals import Interval, interval, paired_difference
+from vsrprune.results.intervals import Interval
+from vsrprune.results.settings import psnr_difference, psnr_over_seeds, seeds_of
 
 # What each table compares: the knob of its rows. `main` compares whole settings.
 TABLES = {
@@ -121,20 +124,15 @@ def _row_name(runs: Runs, run: Run, knob: str) -> str:
 def _cell(jobs: Sequence[Run] | None, place: int) -> Cell | None:
     if not jobs:
         return None
-    return Cell(interval([_psnr(run) for run in jobs]), sum(run.result.macs_kept for run in jobs) / len(jobs), place)
-
-
-def _psnr(run: Run) -> float:
-    return run.result.quality["finetuned"].psnr
+    return Cell(psnr_over_seeds(jobs), sum(run.result.macs_kept for run in jobs) / len(jobs), place)
 
 
 def _places(settings: Mapping[tuple[str, str], Sequence[Run]]) -> dict[tuple[str, str], int]:
     """1 for the best setting if it beats the next beyond noise, 2 for the second if it beats the third so."""
-    order = sorted(settings, key=lambda row: -interval([_psnr(run) for run in settings[row]]).mean)
-    by_seed = {row: {tuple(run.knobs[name] for name in SEEDS): _psnr(run) for run in settings[row]} for row in order}
+    order = sorted(settings, key=lambda row: -psnr_over_seeds(settings[row]).mean)
     places = {}
     for place, (better, worse) in enumerate(pairwise(order), start=1):
-        difference = paired_difference(by_seed[better], by_seed[worse])
+        difference = psnr_difference(settings[better], settings[worse])
         if place > len(MARKS) or difference is None or difference.verdict != "better":
             break
         places[better] = place
@@ -144,7 +142,7 @@ def _places(settings: Mapping[tuple[str, str], Sequence[Run]]) -> dict[tuple[str
 def _note(runs: Runs) -> str:
     result = runs.finished[0].result
     data = result.knobs["data"]
-    seeds = len({tuple(run.knobs[name] for name in SEEDS) for run in runs.finished})
+    seeds = len({seeds_of(run.result) for run in runs.finished})
     return (
         f"PSNR (dB) on {data['channel'].upper()} after fine-tuning, {data['name']}{result.convention}: mean over seeds"
         f" ± half the 95 % interval ({seeds} seed{'s' if seeds > 1 else ''}), and the share of MACs kept. The best of a"
@@ -246,13 +244,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--against", default="", metavar="SETTING", help="the reference, by its name in the table")
     parser.add_argument("--out", help="folder to write TABLE.md, TABLE.csv and TABLE.tex into")
     given = parser.parse_args(arguments)
-    try:
-        runs = load_runs(given.runs)
-        table = build_table(runs, given.table)
-        rows = evidence_rows(settings_compared(runs, given.table), runs, given.against)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with explained():
+        _print_tables(given)
+    return 0
+
+
+def _print_tables(given: argparse.Namespace) -> None:
+    runs = load_runs(given.runs)
+    table = build_table(runs, given.table)
+    rows = evidence_rows(settings_compared(runs, given.table), runs, given.against)
     print(markdown(table))
     print(evidence.markdown(rows))
     if given.out:
@@ -271,7 +271,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(path)
     for item in runs.left_out:
         print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
-    return 0
 
 
 if __name__ == "__main__":

@@ -21,6 +21,9 @@ try:
 except ImportError as error:
     sys.exit(f"error: {error}; pip install -e '.[dashboard]'")
 
+from vsrprune.cli import explained
+from vsrprune.errors import UserError
+
 NAME = "vsrprune"
 TITLE = "Structured pruning of video super-resolution networks"
 KNOBS = ("rule", "scope", "score", "order", "target", "tf_weight", "ratio")
@@ -268,9 +271,16 @@ def why_offline() -> str | None:
 
 
 def save(entity: str, project: str) -> list[str]:
-    """Make both online, and the project if there is none; their addresses."""
+    """Make both online, and the project if there is none; their addresses. Raises UserError if W&B refuses."""
+    try:
+        return _saved(entity, project)
+    except (wandb.errors.Error, OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"W&B refused: {error}") from error
+
+
+def _saved(entity: str, project: str) -> list[str]:
     api = wandb.Api()
-    entity = entity or api.default_entity
+    entity = entity or str(api.default_entity)
     if project not in {known.name for known in api.projects(entity)}:
         api.create_project(project, entity)
     workspace, report = build_workspace(entity, project), build_report(entity, project)
@@ -288,11 +298,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     reason = "--dry-run" if options.dry_run else why_offline()
     if reason is None:
-        try:
+        with explained():
             print("\n".join(save(options.entity, options.project)))
-        except (wandb.errors.Error, OSError, ValueError, RuntimeError) as error:
-            print(f"error: W&B refused: {error}", file=sys.stderr)
-            return 1
         return 0
     print(f"nothing is saved: {reason}. This would be:")
     workspace, report = (build(options.entity, options.project) for build in (build_workspace, build_report))

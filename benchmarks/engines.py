@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -105,7 +106,7 @@ def measure(
     """Milliseconds per frame by (network, engine); every repeat runs each once."""
     array = clip_NTCHW.numpy()
     with measuring(lambda: print("waiting for other measurements of this machine")):
-        calls = {}
+        calls: dict[tuple[str, str], Callable[[], object]] = {}
         for name, network in networks.items():
             frozen, _ = freeze(network, clip_NTCHW, partial(fastest_milliseconds, device=CPU))
             calls[name, "pytorch"] = partial(frozen, clip_NTCHW)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -81,7 +81,8 @@ def main() -> None:
     """Measure and print."""
     given = OmegaConf.merge(DEFAULTS, OmegaConf.from_cli(sys.argv[1:]))
     preset = OmegaConf.load(CONF / f"{given.model}.yaml")
-    settings = OmegaConf.merge(preset, {name: given[name] for name in given if name not in DEFAULTS})
+    asked = {str(name): value for name, value in given.items() if name not in DEFAULTS}
+    settings = OmegaConf.merge(preset, asked)
     names = {item.name for item in fields(BasicVSRArguments)}
     arguments = BasicVSRArguments(**{str(name): value for name, value in settings.items() if name in names})
     console = Console()
@@ -155,13 +156,13 @@ def tables_of(layout: ChannelLayout, size: tuple[int, int], device: torch.device
 def frozen(arguments: BasicVSRArguments, plan: PrunePlan, clip: Tensor) -> FrozenBasicVSR:
     """A network of this plan in its fastest form."""
     network = BasicVSR(arguments).with_plan(plan).to(clip.device).eval()
-    return freeze(network, clip, partial(fastest_milliseconds, device=clip.device))[0]
+    return cast(FrozenBasicVSR, freeze(network, clip, partial(fastest_milliseconds, device=clip.device))[0])
 
 
 def gathering(arguments: BasicVSRArguments, plan: PrunePlan, clip: Tensor) -> FrozenBasicVSR:
     """A network of this plan with gather and index-add in every block, in the better memory format."""
     network = BasicVSR(arguments).with_plan(plan).to(clip.device).eval()
-    candidates = [
+    candidates: list[FrozenBasicVSR] = [
         FrozenBasicVSR(network, lambda shape: Form()).to(memory_format=memory_format)  # type: ignore[call-overload]
         for memory_format in FORMATS.values()
     ]

@@ -10,7 +10,6 @@ MACs fall.
 from __future__ import annotations
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def main() -> None:
 
 
 def _order(folder: Path) -> tuple[str, str]:
-    knobs = json.loads((folder / RESULT).read_text())["knobs"]
+    knobs = Result.load(folder).knobs
     return knobs["task"]["name"], knobs["model"]["name"]
 
 
@@ -54,11 +53,11 @@ def _row(folder: Path, store: Path, size: tuple[int, int], repeats: int) -> str:
     faster = times["dense"].ms_fastest / times["pruned"].ms_fastest
     cost = result.cost
     kept_with_flow = cost["pruned"].macs_with_flow / cost["dense"].macs_with_flow
-    psnr = [result.quality[name].psnr for name in ("bicubic", "dense", "finetuned")]
+    psnr = " | ".join(f"{result.quality[name].psnr:.2f}" for name in ("baseline", "dense", "finetuned"))
     return (
-        f"| {result.task['name']} | {result.knobs['model']['name']} | {' | '.join(f'{value:.2f}' for value in psnr)} |"
+        f"| {result.knobs['task']['name']} | {result.knobs['model']['name']} | {psnr} |"
         f" {100 * result.macs_kept:.1f} % | {faster:.2f} | {1 / faster / kept_with_flow:.2f} |"
-        f" {result.equivalence['float64']:.0e} |"
+        f" {'' if result.equivalence is None else f'{result.equivalence.float64:.0e}'} |"
     )
 
 

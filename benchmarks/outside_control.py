@@ -12,13 +12,17 @@ there would be no recurrence to see: it traces two.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 import torch_pruning
-from pixel_shuffle import clip_of, psnr
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmark that this one shares its clips with
+
+from benchmarks.pixel_shuffle import clip_of, psnr
 
 from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import compare_latency
@@ -43,11 +47,11 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=30)
     parser.add_argument("--ratio", type=float, default=0.3, help="of the MACs that are cut")
     given = parser.parse_args()
-    dense = load_trained(given.job, given.store, print, which="dense")
+    dense = load_dense(given.job, given.store)
     val = [clip_of(file, given.frames, dense.arguments.scale) for file in given.val]
     networks = {
         "dense": dense,
-        "Torch-Pruning": cut_by_tracing(load_trained(given.job, given.store, print, which="dense"), given.ratio),
+        "Torch-Pruning": cut_by_tracing(load_dense(given.job, given.store), given.ratio),
     }
     reached = 1 - network_cost(networks["Torch-Pruning"], SIZE).macs / network_cost(dense, SIZE).macs
     for rule in ("aligned", "rsc"):
@@ -112,15 +116,22 @@ def cut_by_tracing(network: BasicVSR, ratio: float) -> BasicVSR:
         pruner.step()
         for branch in network.arguments.branches:
             module = network.get_submodule(trunk(branch))
-            module.width = module.first.frame.out_channels  # type: ignore[union-attr, assignment]
+            module.width = module.first.frame.out_channels  # type: ignore[union-attr]
         if network_cost(network, SIZE).macs <= whole * (1 - ratio):
             break
     return network
 
 
+def load_dense(job: Path, store: Path) -> BasicVSR:
+    """The job's dense network, which must be a BasicVSR: the tracing tool is told the names of its layers."""
+    dense = load_trained(job, store, print, which="dense")
+    assert isinstance(dense, BasicVSR), f"{job} is of {type(dense).__name__}; this benchmark needs a BasicVSR"
+    return dense
+
+
 def load_gated(job: Path, store: Path) -> BasicVSR:
     """The job's dense network as the rules need it: with gates, all one."""
-    dense = load_trained(job, store, print, which="dense")
+    dense = load_dense(job, store)
     gated = BasicVSR(dense.arguments)
     gated.load_state_dict({**gated.state_dict(), **dense.state_dict()})
     return gated

@@ -28,7 +28,7 @@ from vsrprune.data.reading import read_frames
 from vsrprune.data.sampling import PatchDataset
 from vsrprune.data.sources import ClipSource
 from vsrprune.metrics.quality import frame_quality
-from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.network import Network
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.pruning.surgery import compact
 from vsrprune.stages.quality import super_resolve
@@ -71,7 +71,7 @@ def clip_of(file: Path, frames: int, scale: int) -> Clip:
     return make_clip(file.stem, read_frames(ClipSource(file.stem, (file,)), frames, halve=True), scale)[0]
 
 
-def psnr(network: BasicVSR, clips: Sequence[Clip]) -> float:
+def psnr(network: Network, clips: Sequence[Clip]) -> float:
     """PSNR on Y, mean over clips (dB)."""
     network.eval()
     means = [
@@ -81,7 +81,7 @@ def psnr(network: BasicVSR, clips: Sequence[Clip]) -> float:
 
 
 @torch.no_grad()
-def variants(dense: BasicVSR, share: float) -> tuple[BasicVSR, BasicVSR, BasicVSR]:
+def variants(dense: Network, share: float) -> tuple[Network, Network, Network]:
     """The dense network cut by groups, by single filters, and with these filters at zero."""
     layout = dense.channel_layout("aligned")
     convs = [conv for conv in layout.convs if conv.filters_per_unit > 1]
@@ -91,7 +91,7 @@ def variants(dense: BasicVSR, share: float) -> tuple[BasicVSR, BasicVSR, BasicVS
     for conv in convs:
         size, per_unit = conv.output.size, conv.filters_per_unit
         cut = round(size * share)
-        score = dense.get_submodule(conv.name).weight.abs().mean(dim=(1, 2, 3))  # type: ignore[operator, union-attr]
+        score = dense.get_submodule(conv.name).weight.abs().mean(dim=(1, 2, 3))  # type: ignore[operator]
         whole_groups[conv.name] = score.view(size, per_unit).mean(dim=1).argsort()[:cut].tolist()
         order = score.argsort()
         survivors[conv.name] = order[cut * per_unit :].sort().values
@@ -107,13 +107,13 @@ def variants(dense: BasicVSR, share: float) -> tuple[BasicVSR, BasicVSR, BasicVS
         for values in (module.weight, module.bias):
             gone = torch.ones(len(values), dtype=torch.bool)  # type: ignore[arg-type]
             gone[kept] = False
-            values[gone] = 0  # type: ignore[operator, index]
+            values[gone] = 0  # type: ignore[operator]
     return groups, filters, zeroed
 
 
 def _take_filters(
-    dense: BasicVSR,
-    filters: BasicVSR,
+    dense: Network,
+    filters: Network,
     conv: ConvLayer,
     struck: dict[str, list[int]],
     kept: Tensor,
@@ -126,7 +126,7 @@ def _take_filters(
     target.bias.copy_(source.bias[kept])  # type: ignore[operator, index]
 
 
-def fine_tune(network: BasicVSR, clips: Sequence[Clip], steps: int) -> None:
+def fine_tune(network: Network, clips: Sequence[Clip], steps: int) -> None:
     """Adam on random patches, the same for every network, its rate falling to nothing along a cosine."""
     data = PatchDataset(clips, frames=7, patch=24, scale=network.arguments.scale, seed=0)
     network.train()

@@ -19,8 +19,8 @@ from vsrprune.data.clips import make_clip
 from vsrprune.data.reading import read_frames
 from vsrprune.data.sources import ClipSource
 from vsrprune.metrics.latency import fastest_milliseconds
-from vsrprune.networks.basicvsr.frozen import FrozenBasicVSR
 from vsrprune.networks.fast.freezing import freeze
+from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.use.load import load_trained
 from vsrprune.use.streaming import Pieces, super_resolve
 
@@ -55,7 +55,7 @@ def main() -> None:
             report(f"tile {given.tile}, overlap {overlap}", lost)
 
 
-def psnr(network: FrozenBasicVSR, frames: list[Tensor], truth_TCHW: Tensor, pieces: Pieces) -> Tensor:
+def psnr(network: Frozen, frames: list[Tensor], truth_TCHW: Tensor, pieces: Pieces) -> Tensor:
     """PSNR of every frame, in dB."""
     errors = [
         ((high_NCHW[0].clamp(0, 1) * 255).round() - truth_CHW).square().mean()

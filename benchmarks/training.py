@@ -29,6 +29,7 @@ from vsrprune.metrics.latency import milliseconds
 from vsrprune.metrics.memory import peak_memory
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import RGB, BasicVSRArguments
+from vsrprune.networks.network import Network
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.pruning.penalty import gate_penalty
 from vsrprune.pruning.scoring import score_units
@@ -103,7 +104,7 @@ def steps(arguments: BasicVSRArguments, batch: Batch) -> dict[str, Callable[[], 
     }
 
 
-def _step(network: BasicVSR, loss: Callable[[], torch.Tensor]) -> Callable[[], object]:
+def _step(network: Network, loss: Callable[[], torch.Tensor]) -> Callable[[], object]:
     optimizer = torch.optim.Adam([parameter for parameter in network.parameters() if parameter.requires_grad], lr=LR)
 
     def run() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 import zlib
 from collections.abc import Callable
 from functools import lru_cache
@@ -15,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vsrprune.results.result import CROP_PLACES, MEASURED, METRICS, Cost, Layer, Quality, Result
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
+from vsrprune.channels.plan import PrunePlan
+from vsrprune.results.measured import Measured, Timing
+from vsrprune.results.result import CROP_PLACES, METRICS, Cost, Equivalence, Gates, Layer, Quality, Result
+from vsrprune.selection.budget import Budget
 
 UNITS = {"backward.conv1": 16, "forward.conv1": 16, "fusion": 8}
 LOSSES = {"pretrain": ["reconstruction"], "sparsify": ["reconstruction", "penalty"], "finetune": ["reconstruction"]}
@@ -27,7 +27,9 @@ KNOBS: dict[str, Any] = {
     "rsc": True, "residual": "aligned", "ratio": 0.5, "target": "units", "scope": "global", "ratios": None,
     "score": "l1", "order": "min", "tf_weight": 1.0, "min_kept": 1, "round_to": 1, "seed": 0, "pretrain_seed": 0,
     "model": {"name": "tiny", "channels": 16, "upscale_factors": [2, 2]},
-    "data": {"name": "demo", "channel": "y"},
+    "task": {"name": "sr"}, "rounds": 1, "parts": [],
+    "data": {"name": "demo", "channel": "y", "degradation": "bicubic", "low": "bi", "crop": 0},
+    "evaluate": {"protocol": "full"},
     "schedule": {"name": "demo", "sparsify": {"hold_steps": 40}, "finetune": {"steps": 30, "lr": 0.001}},
     "method": {"name": "ssl", "sparsify": True},
 }  # fmt: skip
@@ -78,7 +80,7 @@ def _knobs(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _result(knobs: dict[str, Any], psnr: float, macs: int, notes: list[str]) -> Result:
-    values = {"bicubic": 28.0, "dense": 31.0, "before_cut": 30.5, "after_cut": psnr - 2, "finetuned": psnr}
+    values = {"baseline": 28.0, "dense": 31.0, "before_cut": 30.5, "after_cut": psnr - 2, "finetuned": psnr}
     kept = {name: round(total * (1 - knobs["ratio"])) for name, total in UNITS.items()}
     own = f"{zlib.crc32(json.dumps(knobs, sort_keys=True).encode()):016x}"
     return Result(
@@ -87,15 +89,12 @@ def _result(knobs: dict[str, Any], psnr: float, macs: int, notes: list[str]) -> 
         quality={name: _quality(value) for name, value in values.items()},
         cost={"dense": Cost(1000, 1400, 8000, 9000, (180, 320)), "pruned": Cost(500, 900, macs, 5000, (180, 320))},
         layers=[Layer(name, name.split(".")[0], "middle", kept[name], total) for name, total in UNITS.items()],
-        budget={"target": "units", "dense": 40, "wanted": 20, "reached": 20, "deviation": 0.0},
-        gates={"max_cut": 0.01, "mean_cut": 0.002},
-        equivalence={"float64": 1e-15, "float32": 1e-7},
+        budget=Budget("units", dense=40, wanted=20, reached=20),
+        gates=Gates(max_cut=0.01, mean_cut=0.002),
+        equivalence=Equivalence(float64=1e-15, float32=1e-7),
         hidden_error={"backward": [0.1, 0.2], "forward": [0.3, 0.4]},
         scores={name: [unit / total for unit in range(total)] for name, total in UNITS.items()},
-        plan={
-            "rule": "rsc",
-            "groups": {name: {"size": UNITS[name], "kept": list(range(kept[name]))} for name in UNITS},
-        },
+        plan=PrunePlan("rsc", UNITS, {name: tuple(range(kept[name])) for name in UNITS}),
         stages={**dict.fromkeys(SHARED_STAGES, "0123456789abcdef"), **dict.fromkeys(OWN_STAGES, own)},
         notes=notes,
     )
@@ -106,16 +105,26 @@ def _quality(psnr: float) -> Quality:
 
 
 def _write_measured(job: Path, latency: float) -> None:
-    measured = {
-        "latency_ms": {"dense": {"ms": 4.0}, "pruned": {"ms": latency}},
-        "host": "here",
-        "processor": "some processor",
-        "threads": 2,
-        "frame_size": [180, 320],
-        "versions": {"torch": "2.9"},
-        "stage_seconds": {"pretrain": 2.0, "finetune": 1.0},
-    }
-    (job / MEASURED).write_text(json.dumps(measured))
+    Measured(
+        latency_ms={"dense": _timing(4.0), "pruned": _timing(latency)},
+        peak_memory_mib={"dense": None, "pruned": None},
+        precision="32",
+        compiled=False,
+        frame_size=(180, 320),
+        frames=5,
+        repeats=3,
+        threads=2,
+        device="cpu",
+        host="here",
+        processor="some processor",
+        git_commit="",
+        versions={"torch": "2.9"},
+        stage_seconds={"pretrain": 2.0, "finetune": 1.0},
+    ).save(job)
+
+
+def _timing(milliseconds: float) -> Timing:
+    return Timing(milliseconds, milliseconds, milliseconds, milliseconds, "nchw")
 
 
 def _write_curves(job: Path, steps: int) -> None:

@@ -6,7 +6,8 @@ import itertools
 
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from style import PAGE_IN
+
+from analysis.style import PAGE_IN
 
 
 def texts(figure: Figure) -> list[Text]:

@@ -9,17 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from evidence import Row, comma_separated, evidence_rows, latex, markdown
-from runs import load_runs
-from tables import _escaped, main, settings_compared
 
+from analysis.evidence import Evidence, comma_separated, evidence_rows, latex, markdown
+from analysis.runs import load_runs
+from analysis.tables import _escaped, main, settings_compared
 from vsrprune.errors import UserError
 from vsrprune.results.result import RESULT
 
 MakeRun = Callable[..., Path]
 
 
-def rows_of(folder: Path, table: str, against: str = "") -> dict[str, Row]:
+def rows_of(folder: Path, table: str, against: str = "") -> dict[str, Evidence]:
     runs = load_runs([str(folder)])
     return {row.name: row for row in evidence_rows(settings_compared(runs, table), runs, against)}
 
@@ -104,5 +104,6 @@ def test_a_wrong_reference_is_refused_at_the_door(
 ) -> None:
     make_run(tmp_path, "a")
     make_run(tmp_path, "b", scope="local")
-    assert main([str(tmp_path), "--table", "scope", "--against", "nowhere"]) == 2
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main([str(tmp_path), "--table", "scope", "--against", "nowhere"])
     assert "got 'nowhere'" in capsys.readouterr().err

@@ -9,15 +9,16 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import figures
 import matplotlib as mpl
 import pytest
 from drawn_texts import check_texts
-from figures import FIGURES, chosen_run, main, write_figures
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from runs import Runs, load_runs
-from style import COLUMN_IN, RC, colours, line_styles
+
+from analysis import figures
+from analysis.figures import FIGURES, chosen_run, main, write_figures
+from analysis.runs import Runs, load_runs
+from analysis.style import COLUMN_IN, RC, colours, line_styles
 
 MakeRun = Callable[..., Path]
 ANALYSIS = Path(figures.__file__).parent
@@ -149,10 +150,12 @@ def test_missing_pieces_leave_out_a_figure_and_say_why(
 
 
 def test_wrong_input_is_one_line(tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "nowhere")]) == 2
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main([str(tmp_path / "nowhere")])
     assert capsys.readouterr().err.startswith("error: there is no folder ")
     make_run(tmp_path, "a")
-    assert main([str(tmp_path), "--run", "b", "--out", str(tmp_path / "out")]) == 2
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main([str(tmp_path), "--run", "b", "--out", str(tmp_path / "out")])
     assert capsys.readouterr().err == "error: --run must name a job: a; got 'b'\n"
 
 

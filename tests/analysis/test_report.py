@@ -10,38 +10,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
-from report import (
-    MISSING,
-    PLAIN,
-    Pool,
-    build,
-    embedded,
-    fill,
-    format_number,
-    make_tables,
-    number,
-    page_data,
-    series_styles,
-    text,
-)
-from report_data import (
+
+from analysis.pictures import Pictures, psnr
+from analysis.report import PLAIN, Pool, build, embedded, fill, number, page_data, series_styles
+from analysis.report_data import (
     POINTS,
-    Pictures,
     configuration,
     crop_table,
     curve_table,
     differing,
-    flatten,
     layer_table,
+    make_tables,
     measure,
     pair_table,
     place_captions,
-    psnr,
     run_table,
     setting_table,
+    texts,
 )
-from runs import load_runs
-
+from analysis.report_html import MISSING, format_number, text
+from analysis.runs import load_runs
 from vsrprune.host.failures import FailureCard
 from vsrprune.results.result import METRICS
 
@@ -76,7 +64,7 @@ def data_of(page):
 
 def test_nested_values_become_dotted_names():
     nested = {"ratio": 0.5, "ratios": None, "data": {"val": ["a"], "crop": {"x": True}}, "ratios2": {}, "path": ""}
-    assert flatten(nested) == {
+    assert texts(nested) == {
         "ratio": "0.5", "ratios": "null", "data.val": '["a"]', "data.crop.x": "true", "ratios2": "{}", "path": "",
     }  # fmt: skip
 
@@ -98,7 +86,7 @@ def test_run_table_adds_the_measures(sweep):
 
 
 def test_settings_are_means_over_seeds_with_intervals(sweep):
-    settings = setting_table(run_table(sweep))
+    settings = setting_table(sweep)
     assert list(settings["series"]) == ["aligned", "aligned", "rsc", "rsc"]
     assert list(settings["macs_percent"]) == [75, 50, 75, 50]
     row = settings.iloc[3]
@@ -111,16 +99,14 @@ def test_settings_that_differ_by_other_knobs_stay_apart(make_run, tmp_path):
     for lr in (0.1, 0.2):
         make_run(tmp_path, f"lr={lr}", schedule__finetune__lr=lr, psnr=30 + lr)
     runs = load_runs([str(tmp_path)])
-    settings = setting_table(run_table(runs))
+    settings = setting_table(runs)
     assert list(settings["label"]) == ["schedule.finetune.lr=0.1", "schedule.finetune.lr=0.2"]
     assert list(settings["seeds"]) == [1, 1]
     assert "schedule.finetune.lr" in [column.name for column in make_tables(runs).columns]
 
 
 def test_pairs_share_their_seeds(sweep):
-    table = run_table(sweep)
-    settings = setting_table(table)
-    pairs = pair_table(table, settings).set_index(["first", "second"])
+    pairs = pair_table(sweep, setting_table(sweep)).set_index(["first", "second"])
     assert pairs.loc[(1, 3), "difference"] == pytest.approx(1)  # rsc minus aligned, at the same ratio
     assert pairs.loc[(1, 3), "half_width"] == pytest.approx(0, abs=1e-9)
     assert set(pairs["seeds"]) == {2}
@@ -129,12 +115,12 @@ def test_pairs_share_their_seeds(sweep):
 def test_a_pair_with_one_seed_in_common_is_none(make_run, tmp_path):
     make_run(tmp_path, "a", ratio=0.3)
     make_run(tmp_path, "b", ratio=0.5)
-    table = run_table(load_runs([str(tmp_path)]))
-    assert pair_table(table, setting_table(table)).empty
+    runs = load_runs([str(tmp_path)])
+    assert pair_table(runs, setting_table(runs)).empty
 
 
 def test_layers_by_setting(sweep):
-    layers = layer_table(sweep, setting_table(run_table(sweep)))
+    layers = layer_table(sweep, setting_table(sweep))
     row = layers[(layers["layer"] == "fusion") & (layers["setting"] == 0)].iloc[0]
     assert (row["total"], row["kept"], row["cut"]) == (8, [6, 6], 0.25)
     assert list(dict.fromkeys(layers["layer"])) == ["backward.conv1", "forward.conv1", "fusion"]
@@ -257,7 +243,7 @@ def test_text_is_escaped_and_breaks_after_commas():
 
 
 def test_series_have_the_colours_of_their_rules(sweep):
-    styles = {style["name"]: style for style in series_styles(setting_table(run_table(sweep)))}
+    styles = {style["name"]: style for style in series_styles(setting_table(sweep))}
     assert styles["rsc"]["colour"] == "#0072B2"
     assert styles["aligned"]["colour"] == "#D55E00"
 
@@ -265,7 +251,7 @@ def test_series_have_the_colours_of_their_rules(sweep):
 def test_many_series_are_told_apart(make_run, tmp_path):
     for place in range(20):
         make_run(tmp_path, f"{place}", round_to=place + 1)
-    styles = series_styles(setting_table(run_table(load_runs([str(tmp_path)]))))
+    styles = series_styles(setting_table(load_runs([str(tmp_path)])))
     assert "#000000" not in {style["colour"] for style in styles}  # not seen on a dark page
     marks = {(style["colour"], style["symbol"], style["dash"]) for style in styles}
     assert len(marks) == 20
@@ -360,9 +346,8 @@ def test_the_command_writes_the_file_and_prints_its_size(make_run, tmp_path):
 def test_a_missing_folder_is_one_line(tmp_path):
     done = run_report(tmp_path / "nowhere", "--out", tmp_path / "report.html")
     assert done.returncode == 2
-    assert (
-        done.stderr == f"error: {tmp_path / 'nowhere'} is not a folder; give folders that run.py wrote, such as runs/\n"
-    )
+    expected = f"error: there is no folder {tmp_path / 'nowhere'}; give folders that run.py wrote, such as runs/\n"
+    assert done.stderr == expected
 
 
 def test_a_folder_without_results_is_one_line(tmp_path):
@@ -387,8 +372,8 @@ def test_a_place_that_cannot_be_written_is_one_line(make_run, tmp_path):
 def test_torch_is_never_imported(make_run, tmp_path):
     make_run(tmp_path / "runs", "one")
     code = (
-        f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import report\n"
-        f"report.build([{str(tmp_path / 'runs')!r}])\n"
+        f"import sys; sys.path.insert(0, {str(SCRIPT.parents[1])!r}); import analysis.report\n"
+        f"analysis.report.build([{str(tmp_path / 'runs')!r}])\n"
         "print([name for name in ('torch', 'wandb', 'pytorch_lightning', 'matplotlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)

@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("playwright", reason="playwright is not installed")
 
 from playwright.sync_api import expect, sync_playwright
-from report import build
 
+from analysis.report import build
 from vsrprune.host.failures import FailureCard
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

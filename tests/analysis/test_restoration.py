@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from comparisons import difference_table, published_table, seed_table
-from drawings import quality
-from figures import FIGURES, chosen_run
-from report import build
-from report_data import MEASURES, crop_table, measure_label, reference_table, run_table
-from runs import Runs, load_runs
-from tables import build_table
+
+from analysis.comparisons import difference_table, published_table, seed_table
+from analysis.drawings import quality
+from analysis.figures import FIGURES, chosen_run
+from analysis.report import build
+from analysis.report_data import MEASURES, crop_table, measure_label, reference_table, run_table
+from analysis.runs import Runs, load_runs
+from analysis.tables import build_table
 
 MakeRun = Callable[..., Path]
 SCALE_1 = {"model__upscale_factors": [], "task": {"name": "denoise", "sigma": 25.0}}
@@ -30,7 +31,7 @@ def restoring(tmp_path: Path, make_run: MakeRun) -> Runs:
 
 
 def test_no_label_says_bicubic(restoring: Runs, tmp_path: Path) -> None:
-    assert {run.result.baseline for run in restoring.finished} == {"input"}
+    assert {run.result.baseline_name for run in restoring.finished} == {"input"}
     labels = [measure_label(item, restoring) for item in MEASURES]
     assert "PSNR input" in labels
     assert "gain over input" in labels

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comparisons import difference_table, pareto_front, published_table, seed_table
-from runs import frame_table, gate_table, job_table, load_runs, ratio_table, score_table
 
+from analysis.comparisons import difference_table, pareto_front, published_table, seed_table
+from analysis.runs import frame_table, gate_table, job_table, load_runs, ratio_table, score_table
 from vsrprune.errors import UserError
 from vsrprune.host.failures import FailureCard
-from vsrprune.results.result import RESULT
+from vsrprune.results.result import RESULT, Result
 
 MakeRun = Callable[..., Path]
 T_975 = {2: 4.302652729911275, 1: 12.706204736432095}  # Student's t by degrees of freedom
@@ -272,10 +273,46 @@ def test_what_a_method_implies_is_said_by_its_name(tmp_path: Path, make_run: Mak
     assert load_runs([str(tmp_path)]).varying == ["method", "rule"]
 
 
-def test_a_knob_that_older_jobs_did_not_have_does_not_vary(tmp_path: Path, make_run: MakeRun) -> None:
-    make_run(tmp_path, "old", seed=0)
-    for seed in (1, 2):
-        make_run(tmp_path, f"new{seed}", seed=seed, schedule__scratch_steps=0, rounds=1)
-    assert load_runs([str(tmp_path)]).varying == []
-    make_run(tmp_path, "other", seed=1, schedule__scratch_steps=9, rounds=2)
-    assert load_runs([str(tmp_path)]).varying == ["rounds", "schedule.scratch_steps"]
+def test_a_knob_that_only_some_jobs_have_tells_them_apart_and_is_named_where_it_is(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
+    make_run(tmp_path, "without")
+    make_run(tmp_path, "with", model__kernel=5, rounds=2)
+    runs = load_runs([str(tmp_path)])
+    assert runs.varying == ["rounds", "model.kernel"]
+    assert {run.name: runs.label(run) for run in runs.finished} == {
+        "without": "rounds=1",
+        "with": "rounds=2, model.kernel=5",
+    }
+
+
+def test_given_ratios_are_told_apart_by_a_word(tmp_path: Path, make_run: MakeRun) -> None:
+    for name, ratios in (("a", {"fusion": 0.25}), ("b", {"fusion": 0.5}), ("none", None)):
+        make_run(tmp_path, name, ratios=ratios)
+    runs = load_runs([str(tmp_path)])
+    assert runs.varying == ["ratios"]
+    labels = [runs.label(run) for run in runs.finished]
+    assert len(set(labels)) == 3
+    assert all(len(label) <= len("ratios=012345") for label in labels)
+
+
+@pytest.mark.parametrize("knob", [{"scope": "local"}, {"rsc": False}, {"score": "gate"}, {"tf_weight": 0.0}])
+def test_labels_show_what_differs_among_jobs_of_the_same_method(
+    tmp_path: Path, make_run: MakeRun, knob: dict[str, object]
+) -> None:
+    """Its name alone says what its file sets, until a job of that method changes it."""
+    l1 = {"method": {"name": "l1", "sparsify": False}, "score": "l1_first"}
+    make_run(tmp_path, "ssl")
+    make_run(tmp_path, "l1", **l1)
+    make_run(tmp_path, "changed", **{**l1, **knob})
+    runs = load_runs([str(tmp_path)])
+    assert len({runs.label(run) for run in runs.finished}) == 3
+    assert len(runs.varying) == 2
+
+
+def test_a_method_without_scores_has_no_rows_of_them(tmp_path: Path, make_run: MakeRun) -> None:
+    folder = make_run(tmp_path, "lite")
+    replace(Result.load(folder), scores=None).save(folder)
+    table = score_table(load_runs([str(tmp_path)]).finished[0])
+    assert table.empty
+    assert list(table.columns) == ["part", "kind", "layer", "score", "kept"]

@@ -14,7 +14,8 @@ import pytest
 pytest.importorskip("wandb_workspaces")
 
 import wandb
-import wandb_dashboard as dashboard
+
+from analysis import wandb_dashboard as dashboard
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = ["Results", "Pretrain", "Sparsify", "Finetune", "Gates", "Layers", "Crops"]
@@ -178,7 +179,8 @@ def test_a_refusal_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         raise wandb.errors.CommError("permission denied")
 
     monkeypatch.setattr(wandb, "Api", refuse)
-    assert dashboard.main([]) == 1
+    with pytest.raises(SystemExit, match=r"^2$"):
+        dashboard.main([])
     assert capsys.readouterr().err == "error: W&B refused: permission denied\n"
 
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from watch import (
+
+from analysis.watch import draw, duration, most_telling, short, shortened, split_names, summary
+from analysis.watched_jobs import (
     DONE,
     FAILED,
     RUNNING,
@@ -21,19 +23,11 @@ from watch import (
     WAITING,
     JobRow,
     Watch,
-    draw,
-    duration,
     job_folders,
-    most_telling,
     rate,
     read_job,
     seconds_left,
-    short,
-    shortened,
-    split_names,
-    summary,
 )
-
 from vsrprune.host.failures import STATE, FailureCard, JobState, read_state
 
 ROOT = Path(__file__).parents[2]

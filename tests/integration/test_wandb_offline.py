@@ -16,11 +16,8 @@ import pytest
 from conftest import ROOT, minimal_overrides
 from PIL import Image
 
+from analysis.watched_jobs import DONE, RUNNING, WAITING, JobRow, Watch
 from vsrprune.results.result import Result
-
-sys.path.insert(0, str(ROOT / "analysis"))
-
-from watch import DONE, RUNNING, WAITING, JobRow, Watch
 
 RATIOS = ("0.3", "0.5")
 STEPS = {"pretrain": 4, "sparsify": 4, "finetune": 4}  # of the minimal schedule, every one logged

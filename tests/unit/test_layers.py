@@ -31,7 +31,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.methods": (),
     "vsrprune.channels": ("vsrprune.errors",),
     "vsrprune.selection": ("vsrprune.channels", "vsrprune.errors"),
-    "vsrprune.results": ("vsrprune.channels", "vsrprune.errors", "vsrprune.store"),
+    "vsrprune.results": ("vsrprune.channels", "vsrprune.errors", "vsrprune.selection", "vsrprune.store"),
     "vsrprune.metrics": ("vsrprune.errors", "vsrprune.results"),
     "vsrprune.host": ("vsrprune.errors", "vsrprune.results", "vsrprune.store"),
     "vsrprune.config": (

@@ -6,20 +6,38 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from vsrprune.results.result import CROP_PLACES, MEASURED, METRICS, Result
+from vsrprune.results.measured import MEASURED, Measured
+from vsrprune.results.result import CROP_KINDS, CROP_PLACES, METRICS, Layer, Result
+from vsrprune.results.settings import flatten
 
 ONLINE_TIMEOUT_S = 8  # without it a missing network costs half a minute
 LONGEST_TAG = 64  # W&B refuses a run with a longer one
-CROP_KINDS = ("lr", "bicubic", "input", "dense", "pruned", "truth")
 CLIPS_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class RunLabel:
+    """How a run is found in W&B: its name, the group it is listed under, its kind of work, the project and its owner.
+
+    job_type: a job's method; `search` or `trial`. entity: the project's owner; empty for the user. tags: cut to the
+    length that W&B takes; empty and repeated ones are left out.
+    """
+
+    name: str
+    group: str
+    job_type: str
+    project: str
+    entity: str = ""
+    tags: tuple[str, ...] = ()
 
 
 class Tracker(Protocol):
@@ -45,35 +63,44 @@ class NoTracker:
 class WandbTracker:
     """One wandb run: curves prefixed by stage, the configuration, a summary, layers as table and picture, crops.
 
-    Whatever goes wrong inside wandb is said once; the job goes on without it.
+    Each of these is mirrored on its own: what goes wrong inside wandb is said once, costs that part alone, and the run
+    is finished in any case.
     """
 
     def __init__(self, run: Any, warn: Callable[[str], None]) -> None:
         self._run, self._warn = run, warn
         self._stages: set[str] = set()
-        self._broken = False
+        self._lost: set[str] = set()
+        self._said: set[str] = set()
 
     def row(self, row: Mapping[str, Any]) -> None:
         """Log a row under its stage's name, against that stage's own steps."""
-        self._mirror(lambda: self._log_row(row))
+        self._mirror("curves", lambda: self._log_row(row))
 
     def finished(self, result: Result, folder: Path) -> None:
-        """Write the summary, PSNR against MACs, the layers, the crops, and the curves of stages that were reused."""
-        for part in (self._log_reused, self._log_summary, self._log_tradeoff, self._log_pictures):
-            self._mirror(partial(part, result, folder))
+        """Write the curves of stages that were reused, the summary, PSNR against MACs, the layers and the crops."""
+        self._mirror("curves", lambda: self._log_reused(folder))
+        self._mirror("summary", lambda: self._log_summary(result, folder))
+        self._mirror("trade-off", lambda: self._log_tradeoff(result))
+        self._mirror("table of layers", lambda: self._log_layers(result))
+        self._mirror("heatmap of layers", lambda: self._log_heatmap(result))
+        self._mirror("crops", lambda: self._log_crops(folder))
 
     def close(self, failed: bool) -> None:
         """End the run."""
-        self._mirror(lambda: self._run.finish(exit_code=int(failed)))
+        self._mirror("end of the run", lambda: self._run.finish(exit_code=int(failed)))
 
-    def _mirror(self, call: Callable[[], None]) -> None:
-        if self._broken:
+    def _mirror(self, part: str, call: Callable[[], None]) -> None:
+        if part in self._lost:
             return
         try:
             call()
         except Exception as error:  # wandb raises many kinds; none is worth a job
-            self._broken = True
-            self._warn(f"tracking: wandb stopped working ({one_line(error)}); going on without it")
+            self._lost.add(part)
+            reason = one_line(error)
+            if reason not in self._said:  # once wandb's own process is gone, every part fails for the same reason
+                self._said.add(reason)
+                self._warn(f"tracking: wandb did not take the {part} ({reason}); going on without")
 
     def _log_row(self, row: Mapping[str, Any]) -> None:
         stage = row["stage"]
@@ -83,7 +110,7 @@ class WandbTracker:
             self._stages.add(stage)
         self._run.log({f"{stage}/{name}": value for name, value in row.items() if name != "stage"})
 
-    def _log_reused(self, result: Result, folder: Path) -> None:
+    def _log_reused(self, folder: Path) -> None:
         """The curves of stages that another job trained, so that every run has all of its own."""
         live = frozenset(self._stages)
         path = folder / METRICS
@@ -93,17 +120,17 @@ class WandbTracker:
                 self._log_row(row)
 
     def _log_summary(self, result: Result, folder: Path) -> None:
-        path = folder / MEASURED
-        self._run.summary.update(summary_of(result, json.loads(path.read_text()) if path.is_file() else {}))
+        measured = Measured.load(folder) if (folder / MEASURED).is_file() else None
+        self._run.summary.update(summary_of(result, measured))
 
-    def _log_tradeoff(self, result: Result, folder: Path) -> None:
+    def _log_tradeoff(self, result: Result) -> None:
         """Two points, pruned and dense, of a curve of PSNR against the share of the MACs."""
         self._run.define_metric("tradeoff/macs_kept", summary="none")
         self._run.define_metric("tradeoff/psnr", step_metric="tradeoff/macs_kept", summary="none")
         for macs_kept, name in ((result.macs_kept, "finetuned"), (1.0, "dense")):
             self._run.log({"tradeoff/macs_kept": macs_kept, "tradeoff/psnr": result.quality[name].psnr})
 
-    def _log_pictures(self, result: Result, folder: Path) -> None:
+    def _log_layers(self, result: Result) -> None:
         import wandb
 
         rows: list[Iterable[Any]] = [
@@ -111,41 +138,51 @@ class WandbTracker:
             for layer in result.layers
         ]
         columns: list[str | int] = ["layer", "part", "kind", "kept", "total", "ratio"]
+        self._run.log({"layers": wandb.Table(columns=columns, data=rows)})
+
+    def _log_heatmap(self, result: Result) -> None:
+        import wandb
+
+        caption = "units; red: cut" if result.scores is None else "units by importance; red: cut"
+        self._run.log({"layers/heatmap": wandb.Image(layer_heatmap(result), caption=caption)})
+
+    def _log_crops(self, folder: Path) -> None:
+        import wandb
+
         crops = [wandb.Image(str(path), caption=caption) for caption, path in crop_files(folder / "crops").items()]
-        self._run.log(
-            {
-                "layers": wandb.Table(columns=columns, data=rows),
-                "layers/heatmap": wandb.Image(layer_heatmap(result), caption="units by importance; red: cut"),
-                **({"crops": crops} if crops else {}),
-            }
-        )
+        if crops:
+            self._run.log({"crops": crops})
 
 
-def summary_of(result: Result, measured: Mapping[str, Any]) -> dict[str, float]:
+def summary_of(result: Result, measured: Measured | None) -> dict[str, float]:
     """The numbers that dashboards sort, filter and plot runs by; latencies only if they were measured."""
     dense, pruned = result.cost["dense"], result.cost["pruned"]
-    named = {result.baseline if name == "bicubic" else name: quality for name, quality in result.quality.items()}
+    named = {result.baseline_name if name == "baseline" else name: value for name, value in result.quality.items()}
+    temporal = {
+        f"{measure}/{name}": value
+        for measure in ("tof", "warping_error")
+        for name, quality in named.items()
+        if (value := getattr(quality, measure)) is not None
+    }
     values = {
         **{f"psnr/{name}": quality.psnr for name, quality in named.items()},
         **{f"ssim/{name}": quality.ssim for name, quality in named.items()},
-        **{f"tof/{name}": quality.tof for name, quality in named.items() if quality.tof is not None},
-        **{
-            f"warping_error/{name}": quality.warping_error
-            for name, quality in named.items()
-            if quality.warping_error is not None
-        },
+        **temporal,
         "psnr/lost": result.quality["dense"].psnr - result.quality["finetuned"].psnr,
         "macs_kept": result.macs_kept,
         "units_cut": result.units_cut,
         "macs": pruned.macs,
         "parameters": pruned.parameters,
         "parameters_kept": pruned.parameters / dense.parameters,
-        **({"equivalence/float64": result.equivalence["float64"]} if result.equivalence else {}),
     }
-    latency = measured.get("latency_ms", {})
-    if {"dense", "pruned"} <= set(latency):
-        dense_ms, pruned_ms = latency["dense"]["ms"], latency["pruned"]["ms"]
-        values |= {"latency_ms": pruned_ms, "latency_ms_dense": dense_ms, "speed_up": dense_ms / pruned_ms}
+    if result.equivalence is not None:
+        values["equivalence/float64"] = result.equivalence.float64
+    if measured is not None:
+        values |= {
+            "latency_ms": measured.pruned_ms,
+            "latency_ms_dense": measured.dense_ms,
+            "speed_up": measured.speed_up,
+        }
     return values
 
 
@@ -162,15 +199,17 @@ CELL_HEIGHT, LABEL_GAP = 12, 4  # pixels
 
 
 def layer_heatmap(result: Result) -> Image.Image:
-    """A row per layer in network order: its name, and a cell per unit, the darker the more important; red if cut."""
+    """A row per layer in network order: its name, and a cell per unit, the darker the more important; red if cut.
+
+    Where the method ranks nothing, all units that stay are bright.
+    """
     width = max(layer.total for layer in result.layers)
     cells_YXC = np.full((len(result.layers), width, 3), 255, np.uint8)
     for row, layer in enumerate(result.layers):
-        scores = np.asarray(result.scores[layer.name], float)
-        share_X1 = (scores / max(scores.max(), 1e-12)).clip(0, 1)[:, None]
-        cells_YXC[row, : layer.total] = np.asarray(BRIGHT) + share_X1 * (np.asarray(DARK) - np.asarray(BRIGHT))
-        cut = np.setdiff1d(np.arange(layer.total), result.plan["groups"][layer.name]["kept"])
-        cells_YXC[row, cut] = CUT
+        cells_YXC[row, : layer.total] = np.asarray(BRIGHT) + _importance(result, layer) * (
+            np.asarray(DARK) - np.asarray(BRIGHT)
+        )
+        cells_YXC[row, list(result.plan.cut(layer.name))] = CUT
     cell_width = max(2, min(CELL_HEIGHT, 640 // width))
     cells_YXC = cells_YXC.repeat(CELL_HEIGHT, axis=0).repeat(cell_width, axis=1)
     font = ImageFont.load_default()
@@ -184,33 +223,21 @@ def layer_heatmap(result: Result) -> Image.Image:
     return image
 
 
+def _importance(result: Result, layer: Layer) -> NDArray[np.float64]:
+    """Scores of a layer's units as shares of the largest, [units, 1]; zeros where there are none."""
+    scores_X1 = np.zeros((layer.total, 1))
+    if result.scores is not None:
+        scores_X1[:, 0] = result.scores[layer.name]
+    share_X1: NDArray[np.float64] = (scores_X1 / max(scores_X1.max(), 1e-12)).clip(0, 1)
+    return share_X1
+
+
 @contextlib.contextmanager
 def tracked(
-    mode: str,
-    *,
-    project: str,
-    entity: str,
-    name: str,
-    group: str,
-    method: str,
-    tags: Sequence[str] = (),
-    config: Mapping[str, Any],
-    folder: Path,
-    warn: Callable[[str], None],
+    mode: str, label: RunLabel, config: Mapping[str, Any], folder: Path, warn: Callable[[str], None]
 ) -> Iterator[Tracker]:
     """A tracker for one job. `online` falls back to offline, and says so, where W&B cannot be reached."""
-    run = start_run(
-        mode,
-        project=project,
-        entity=entity,
-        name=name,
-        group=group,
-        job_type=method,
-        tags=tags,
-        config=config,
-        folder=folder,
-        warn=warn,
-    )
+    run = start_run(mode, label, config, folder, warn)
     if run is None:
         yield NoTracker()
         return
@@ -222,19 +249,7 @@ def tracked(
         tracker.close(failed)
 
 
-def start_run(
-    mode: str,
-    *,
-    project: str,
-    entity: str,
-    name: str,
-    group: str,
-    job_type: str,
-    tags: Sequence[str] = (),
-    config: Mapping[str, Any],
-    folder: Path,
-    warn: Callable[[str], None],
-) -> Any:
+def start_run(mode: str, label: RunLabel, config: Mapping[str, Any], folder: Path, warn: Callable[[str], None]) -> Any:
     """A wandb run in `folder`; None for mode `none`, or where wandb cannot start, which is said."""
     if mode == "none":
         return None
@@ -247,13 +262,13 @@ def start_run(
     def start(mode: str) -> Any:
         return wandb.init(
             mode=mode,  # type: ignore[arg-type]
-            project=project,
-            entity=entity or None,
-            name=name,
-            group=group,
-            job_type=job_type,
-            tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys(tags) if tag],
-            config=dict(_flattened(config)),
+            project=label.project,
+            entity=label.entity or None,
+            name=label.name,
+            group=label.group,
+            job_type=label.job_type,
+            tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys(label.tags) if tag],
+            config=flatten(config),  # so that a dashboard can filter and group by model.channels
             dir=str(folder),
             reinit="create_new",  # a search's run stays open while its full runs have theirs
             settings=wandb.Settings(init_timeout=ONLINE_TIMEOUT_S, console="off", x_disable_meta=False),
@@ -272,15 +287,6 @@ def start_run(
 def is_tracked(folder: Path) -> bool:
     """Whether a wandb run was written for the job in `folder`."""
     return any((folder / "wandb").glob("*run-*"))
-
-
-def _flattened(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """model.channels: 16 instead of model: {channels: 16}, so that a dashboard can filter and group by it."""
-    for name, value in config.items():
-        if isinstance(value, Mapping) and name != "ratios":
-            yield from _flattened(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def one_line(error: BaseException) -> str:

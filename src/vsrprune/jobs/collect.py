@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from vsrprune.errors import UserError
 from vsrprune.jobs.planning import config_warnings
-from vsrprune.results.result import CROP_PLACES, MEASURED, METRICS, Layer, Result
+from vsrprune.results.measured import Measured
+from vsrprune.results.result import CROP_PLACES, METRICS, Gates, Layer, Result
 from vsrprune.selection.asked import TOLERANCE
 from vsrprune.selection.budget import Budget
 from vsrprune.selection.timed import LATENCY_TOLERANCE
 from vsrprune.stages.evaluate.recipe import Evaluation
 from vsrprune.stages.job import Job
-from vsrprune.stages.measure.recipe import Measurement
 from vsrprune.stages.prune.recipe import Pruned
 from vsrprune.stages.reference.recipe import Reference
 from vsrprune.stages.score.scores import Scores
@@ -44,8 +42,8 @@ def collect(job: Job, store: Store, folder: Path) -> Result | None:
         return None
     result = _result(job, artifacts)
     _copy_crops(artifacts, folder / "crops")
-    seconds = {name: artifact.seconds for name, artifact in artifacts.items()}
-    write_json(folder / MEASURED, {**Measurement.load(artifacts["measure"].folder).values, "stage_seconds": seconds})
+    measured = Measured.load(artifacts["measure"].folder)
+    replace(measured, stage_seconds={name: artifact.seconds for name, artifact in artifacts.items()}).save(folder)
     result.save(folder)
     return result
 
@@ -72,14 +70,14 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
     pruned = Pruned.load(artifacts["prune"].folder)
     evaluation = Evaluation.load(artifacts["evaluate"].folder)
     selection = Selection.load(artifacts["select"].folder)
-    gates = Sparsified.load(artifacts["sparsify"].folder).magnitudes if "sparsify" in artifacts else {}
-    scores = Scores.load(artifacts["score"].folder).by_layer if "score" in artifacts else {}
+    gates = Sparsified.load(artifacts["sparsify"].folder).gates if "sparsify" in artifacts else None
+    scores = Scores.load(artifacts["score"].folder).by_layer if "score" in artifacts else None
     kept = selection.plan.kept_counts
     return Result(
         knobs=job.config.knobs(),
         rule=job.config.rule,
         quality={
-            "bicubic": reference.baseline,
+            "baseline": reference.baseline,
             "dense": reference.dense,
             "before_cut": pruned.before_cut,
             "after_cut": pruned.after_cut,
@@ -87,12 +85,12 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
         },
         cost={"dense": reference.cost, "pruned": evaluation.cost},
         layers=[Layer(group.name, group.part, group.kind, kept[group.name], group.size) for group in job.layout.groups],
-        budget=selection.budget.to_json(),
+        budget=selection.budget,
         gates=gates,
         equivalence=pruned.equivalence,
         hidden_error=evaluation.hidden_error,
-        scores={name: values.tolist() for name, values in scores.items()},
-        plan=selection.plan.to_json(),
+        scores=None if scores is None else {name: values.tolist() for name, values in scores.items()},
+        plan=selection.plan,
         stages={stage.name: stage.key for stage in job.stages},
         notes=[*reference.notes, *config_warnings(job.config), *_warnings(selection.budget, gates)],
     )
@@ -101,11 +99,11 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
 GATE_WARNING = 0.05  # a cut unit whose gate is further from zero still carried signal
 
 
-def _warnings(budget: Budget, gates: Mapping[str, float]) -> list[str]:
+def _warnings(budget: Budget, gates: Gates | None) -> list[str]:
     warnings = []
-    if gates and gates["max_cut"] > GATE_WARNING:
+    if gates is not None and gates.max_cut > GATE_WARNING:
         warnings.append(
-            f"max |gamma| over the cut units was {gates['max_cut']:.3f} at the cut, above {GATE_WARNING}:"
+            f"max |gamma| over the cut units was {gates.max_cut:.3f} at the cut, above {GATE_WARNING}:"
             " lengthen schedule.sparsify or raise its gate_lr"
         )
     if abs(budget.deviation) > (LATENCY_TOLERANCE if budget.target == "latency" else TOLERANCE):
@@ -116,10 +114,6 @@ def _warnings(budget: Budget, gates: Mapping[str, float]) -> list[str]:
     return warnings
 
 
-def read_measured(folder: Path) -> dict[str, Any]:
+def read_measured(folder: Path) -> Measured:
     """measured.json of a job's folder; raises UserError if there is none."""
-    path = folder / MEASURED
-    if not path.is_file():
-        raise UserError(f"no {MEASURED} in {folder}")
-    values: dict[str, Any] = json.loads(path.read_text())
-    return values
+    return Measured.load(folder)

@@ -12,7 +12,7 @@ from vsrprune.config.job import Config
 from vsrprune.errors import UserError
 from vsrprune.host.failures import JobState
 from vsrprune.host.machine import working
-from vsrprune.host.tracking import Tracker, is_tracked, tracked
+from vsrprune.host.tracking import RunLabel, Tracker, is_tracked, tracked
 from vsrprune.jobs.collect import collect
 from vsrprune.jobs.planning import config_warnings, is_finished
 from vsrprune.results.result import RESULT, Result
@@ -75,14 +75,17 @@ def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None
 
 
 def _tracker(config: Config, folder: Path, say: Callable[[str], None]) -> AbstractContextManager[Tracker]:
-    return tracked(
-        config.tracking.mode,
-        project=config.tracking.project,
-        entity=config.tracking.entity,
+    label = RunLabel(
         name=folder.name,
         group=config.tracking.group or "single runs",
-        method=config.method.name,
+        job_type=config.method.name,
+        project=config.tracking.project,
+        entity=config.tracking.entity,
         tags=(config.method.name, config.rule, config.model.name, config.data.name),
+    )
+    return tracked(
+        config.tracking.mode,
+        label,
         config={**config.knobs(), "rule": config.rule},
         folder=folder,
         warn=lambda text: say(f"warning: {text}"),

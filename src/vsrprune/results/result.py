@@ -8,13 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.results.protocols import BICUBIC, OWN
+from vsrprune.selection.budget import Budget
 from vsrprune.store.atomic import write_json
 
-RESULT, MEASURED, METRICS = "result.json", "measured.json", "metrics.jsonl"
+RESULT, METRICS = "result.json", "metrics.jsonl"
 CROP_PLACES = "places.json"  # beside the crops: clip, frame index, top left corner and side of each, in pixels
-FORMAT = 1
+CROP_KINDS = ("lr", "bicubic", "input", "dense", "pruned", "truth")  # in the order in which they are shown
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -72,16 +75,32 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Gates:
+    """Largest and mean |gamma| over the cut units before the cut; filter norms where the penalty drives those."""
+
+    max_cut: float
+    mean_cut: float
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Largest difference between compact and masked network relative to max |output|, computed in either precision."""
+
+    float64: float
+    float32: float
+
+
+@dataclass(frozen=True)
 class Result:
     """What a job found; deterministic. Times and latencies stand in measured.json beside it.
 
-    quality: bicubic (see `baseline`), dense, before_cut (sparsified, gates as trained), after_cut (gates of cut units
-    zero) and finetuned. cost: dense and pruned. gates: max and mean |gamma| over the cut set before the cut, or the
-    norms of its filters where these are driven to zero; empty for one-shot methods. equivalence: largest difference
-    between compact and masked network relative to max |output|, float64 and float32. hidden_error: by branch, RMS
-    difference between pruned and dense hidden states relative to the dense RMS, per frame index. Both are empty for
-    networks from scratch.
-    scores: by layer, of all units, in the last round. stages: key of every stage.
+    quality: of `baseline` (see `baseline_name`), dense, before_cut (sparsified, gates as trained), after_cut (gates of
+    cut units zero) and finetuned. cost: of dense and pruned. scores: by layer, of all units, in the last round.
+    hidden_error: by branch, RMS difference between pruned and dense hidden states relative to the dense RMS, per frame
+    index; empty for networks that are trained from scratch. stages: key of every stage.
+
+    None where the method has no such thing: gates of one-shot methods, scores of those that rank nothing, equivalence
+    of those that train new weights.
     """
 
     knobs: dict[str, Any]
@@ -89,12 +108,12 @@ class Result:
     quality: dict[str, Quality]
     cost: dict[str, Cost]
     layers: list[Layer]
-    budget: dict[str, Any]
-    gates: dict[str, float]
-    equivalence: dict[str, float]
+    budget: Budget
+    gates: Gates | None
+    equivalence: Equivalence | None
     hidden_error: dict[str, list[float]]
-    scores: dict[str, list[float]]
-    plan: dict[str, Any]
+    scores: dict[str, list[float]] | None
+    plan: PrunePlan
     stages: dict[str, str]
     notes: list[str]
     format: int = FORMAT
@@ -110,51 +129,63 @@ class Result:
         return 1 - sum(layer.kept for layer in self.layers) / sum(layer.total for layer in self.layers)
 
     @property
-    def task(self) -> dict[str, Any]:
-        """Its name and options; results from before there were others are of super-resolution."""
-        task: dict[str, Any] = self.knobs.get("task", {"name": "sr"})
-        return task
-
-    @property
-    def baseline(self) -> str:
-        """What people call quality["bicubic"]: at scale 1 it is the quality of the input itself."""
-        return "bicubic" if self.task["name"] == "sr" else "input"
+    def baseline_name(self) -> str:
+        """What quality["baseline"] is of: bicubic enlargement, or at scale 1 (tasks without sr) the input itself."""
+        return "bicubic" if self.knobs["task"]["name"] == "sr" else "input"
 
     @property
     def convention(self) -> str:
         """What is not the default of how inputs were made and compared, as knobs in brackets; empty if all is."""
-        data, protocol = self.knobs["data"], self.knobs.get("evaluate", {}).get("protocol", OWN)
-        options = {f"task.{name}": f"{value:g}" for name, value in self.task.items() if name != "name"}
+        task, data, protocol = self.knobs["task"], self.knobs["data"], self.knobs["evaluate"]["protocol"]
+        options = {f"task.{name}": f"{value:g}" for name, value in task.items() if name != "name"}
         named = {
-            "task": "" if self.task["name"] == "sr" else self.task["name"],
+            "task": "" if task["name"] == "sr" else task["name"],
             **options,
-            "evaluate.protocol": ("" if protocol == OWN else protocol),
-            "data.degradation": ("" if data.get("degradation", BICUBIC[0]) == BICUBIC[0] else data["degradation"]),
-            "data.low": ("" if data.get("low", "bi") == "bi" else data["low"]),
-            "data.crop": data.get("crop", 0),
+            "evaluate.protocol": "" if protocol == OWN else protocol,
+            "data.degradation": "" if data["degradation"] == BICUBIC[0] else data["degradation"],
+            "data.low": "" if data["low"] == "bi" else data["low"],
+            "data.crop": data["crop"],
         }
         given = [f"{name}={value}" for name, value in named.items() if value]
         return f" ({', '.join(given)})" if given else ""
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file; `from_json` reads them back."""
+        return {**asdict(self), "plan": self.plan.to_json(), "budget": self.budget.to_json()}
+
     def save(self, folder: Path) -> None:
         """Write result.json into `folder`, atomically."""
-        write_json(folder / RESULT, asdict(self))
+        write_json(folder / RESULT, self.to_json())
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Result:
-        """The result that `asdict` took apart. Raises UserError for another format."""
+        """The result that `to_json` took apart. Raises UserError for another format."""
         if data.get("format") != FORMAT:
-            raise UserError(f"result of format {data.get('format')!r}; this version reads format {FORMAT}")
-        values = dict(data)
-        values["quality"] = {name: Quality(**quality) for name, quality in data["quality"].items()}
-        values["cost"] = {name: Cost.from_json(cost) for name, cost in data["cost"].items()}
-        values["layers"] = [Layer(**layer) for layer in data["layers"]]
-        return cls(**values)
+            raise UserError(
+                f"result of format {data.get('format')!r}; this version reads format {FORMAT}: run the job's command"
+                " again, which writes a new one"
+            )
+        return cls(
+            **{
+                **data,
+                "quality": {name: Quality(**quality) for name, quality in data["quality"].items()},
+                "cost": {name: Cost.from_json(cost) for name, cost in data["cost"].items()},
+                "layers": [Layer(**layer) for layer in data["layers"]],
+                "budget": Budget.from_json(data["budget"]),
+                "gates": data["gates"] and Gates(**data["gates"]),
+                "equivalence": data["equivalence"] and Equivalence(**data["equivalence"]),
+                "plan": PrunePlan.from_json(data["plan"]),
+            }
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Result:
-        """Read result.json from a job's folder."""
-        return cls.from_json(json.loads((folder / RESULT).read_text()))
+        """Read result.json from a job's folder. Raises UserError, with the file's name, for another format."""
+        path = folder / RESULT
+        try:
+            return cls.from_json(json.loads(path.read_text()))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
 
 
 def network_order(results: Sequence[Result]) -> list[Layer]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vsrprune.results.intervals import Interval, interval, paired_difference
-from vsrprune.results.result import Layer, Quality, Result, network_order
+from vsrprune.results.intervals import Interval
+from vsrprune.results.measured import Measured
+from vsrprune.results.result import Layer, Result, network_order
+from vsrprune.results.settings import by_setting, psnr_difference, psnr_over_seeds, seeds_that_vary
 
 JOBS_ABREAST = 6  # columns of the table of layers that fit 80 characters
 LAYERS_SHOWN = 32  # more than these are summed up by part and kind
@@ -24,7 +24,7 @@ class Row:
 
     label: str
     result: Result
-    measured: dict[str, Any]
+    measured: Measured
 
 
 def print_results(rows: Sequence[Row], console: Console) -> None:
@@ -54,9 +54,9 @@ def _add_references(table: Table, row: Row, rows: Sequence[Row]) -> None:
     """The baseline (bicubic, or the input) and the dense network of the jobs that follow."""
     result = row.result
     same = [other for other in rows if other.result.stages["reference"] == result.stages["reference"]]
-    dense_ms = sorted(other.measured["latency_ms"]["dense"]["ms"] for other in same)[len(same) // 2]
-    baseline, dense, cost = result.quality["bicubic"], result.quality["dense"], result.cost["dense"]
-    table.add_row("", result.baseline, "", f"{baseline.psnr:.2f}", "", f"{baseline.ssim:.4f}")
+    dense_ms = sorted(other.measured.dense_ms for other in same)[len(same) // 2]
+    baseline, dense, cost = result.quality["baseline"], result.quality["dense"], result.cost["dense"]
+    table.add_row("", result.baseline_name, "", f"{baseline.psnr:.2f}", "", f"{baseline.ssim:.4f}")
     table.add_row(
         "",
         f"dense {result.knobs['model']['name']}",
@@ -75,8 +75,7 @@ def _add_references(table: Table, row: Row, rows: Sequence[Row]) -> None:
 
 def _add_job(table: Table, number: int, row: Row) -> None:
     result, cost = row.result, row.result.cost["pruned"]
-    latency = row.measured["latency_ms"]
-    tuned, cut, baseline = (result.quality[name] for name in ("finetuned", "after_cut", "bicubic"))
+    tuned, cut, baseline = (result.quality[name] for name in ("finetuned", "after_cut", "baseline"))
     table.add_row(
         f"#{number}",
         row.label,
@@ -87,8 +86,8 @@ def _add_job(table: Table, number: int, row: Row) -> None:
         _short(cost.parameters),
         _short(cost.macs),
         f"{result.macs_kept:.1%}",
-        _ms(latency["pruned"]["ms"]),
-        f"{latency['dense']['ms'] / latency['pruned']['ms']:.2f}",
+        _ms(row.measured.pruned_ms),
+        f"{row.measured.speed_up:.2f}",
     )
 
 
@@ -109,18 +108,18 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
     measured, result = first.measured, first.result
     data = result.knobs["data"]
     cost = result.cost["dense"]
-    quality: Quality = result.quality["dense"]
-    height, width = measured["frame_size"]
-    baselines = " or ".join(dict.fromkeys(row.result.baseline for row in rows))
+    quality = result.quality["dense"]
+    height, width = measured.frame_size
+    baselines = " or ".join(dict.fromkeys(row.result.baseline_name for row in rows))
     conventions = " or".join(dict.fromkeys(row.result.convention for row in rows if row.result.convention))
-    size = f"{cost.size[1]}x{cost.size[0]} {'low-resolution' if result.baseline == 'bicubic' else 'input'}"
+    size = f"{cost.size[1]}x{cost.size[0]} {'low-resolution' if result.baseline_name == 'bicubic' else 'input'}"
     flow = (cost.macs_with_flow - cost.macs) / 1e9
     notes = [
         f"PSNR in dB and SSIM on {data['channel'].upper()}, mean over {len(quality.clips)} held-out clips"
         f"{conventions}; `cut` is before fine-tuning, `tuned` after it, `gain` over {baselines}.",
         f"params and MACs without the flow net, MACs per {size} frame; the flow net adds {flow:.2f} G.",
-        f"ms: median per {width}x{height} frame, flow net included, {measured['threads']} threads on"
-        f" {measured['device']}; speed-up against the dense network timed in turns with it.",
+        f"ms: median per {width}x{height} frame, flow net included, {measured.threads} threads on"
+        f" {measured.device}; speed-up against the dense network timed in turns with it.",
     ]
     if all(row.result.knobs["target"] == "units" for row in rows):
         notes.append(
@@ -132,16 +131,16 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
 
 def print_seeds(rows: Sequence[Row], console: Console) -> None:
     """Where settings were run with several seeds: means with intervals, and paired differences to the first setting."""
-    settings = _by_setting(rows)
+    settings = list(by_setting(rows).values())
     if all(len(group) == 1 for group in settings):
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Over seeds", title_justify="left")
     table.add_column("setting")
     for heading in ("seeds", "PSNR", "deviation", "difference", ""):
-        table.add_column(heading, justify="right" if heading else "left")
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for group in settings:
-        psnr = interval([row.result.quality["finetuned"].psnr for row in group])
-        difference = paired_difference(_pairs(group), _pairs(settings[0]))
+        psnr = psnr_over_seeds(group)
+        difference = psnr_difference(group, settings[0])
         compared = (
             ["", ""]
             if group is settings[0] or difference is None
@@ -150,30 +149,13 @@ def print_seeds(rows: Sequence[Row], console: Console) -> None:
         label = " ".join(word for word in group[0].label.split() if "seed=" not in word) or "default"
         table.add_row(label, str(psnr.count), _plus_minus(psnr, ""), f"{psnr.deviation:.3f}", *compared)
     console.print(table)
-    varied = " and ".join(name for name in _SEEDS if len({row.result.knobs[name] for row in rows}) > 1)
+    varied = " and ".join(seeds_that_vary(rows))
     console.print(
         f"PSNR (dB) after fine-tuning, mean ± 95 % interval over {varied}; differences to the first setting,"
         " paired over seeds.",
         style="dim",
         highlight=False,
     )
-
-
-_SEEDS = ("seed", "pretrain_seed")
-
-
-def _by_setting(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows that differ by their seeds alone, together."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        setting = {name: value for name, value in row.result.knobs.items() if name not in _SEEDS}
-        groups.setdefault(json.dumps(setting, sort_keys=True), []).append(row)
-    return list(groups.values())
-
-
-def _pairs(rows: Sequence[Row]) -> dict[object, float]:
-    """PSNR, mean over clips, by seeds: clips of one seed share a network, so they are no independent evidence."""
-    return {tuple(row.result.knobs[name] for name in _SEEDS): row.result.quality["finetuned"].psnr for row in rows}
 
 
 def _plus_minus(values: Interval, sign: str) -> str:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vsrprune.host.tracking import one_line, start_run
+from vsrprune.host.tracking import RunLabel, one_line, start_run
+
+Start = Callable[[RunLabel], Any]  # makes a wandb run of that label, or None where there is none
 
 
 class StudyMirror:
-    """Trials as they end, then the outcome. start: makes a wandb run of that name and kind, or None.
+    """Trials as they end, then the outcome, in the run that `label` names, and with per_trial in a run for each trial.
 
-    Whatever goes wrong inside wandb is said once; the search goes on without it.
+    Whatever goes wrong inside wandb is said once; the search goes on without it, and its run is finished in any case.
     """
 
-    def __init__(self, start: Callable[..., Any], name: str, per_trial: bool, warn: Callable[[str], None]) -> None:
-        self._start, self._name, self._per_trial, self._warn = start, name, per_trial, warn
+    def __init__(self, start: Start, label: RunLabel, per_trial: bool, warn: Callable[[str], None]) -> None:
+        self._start, self._label, self._per_trial, self._warn = start, label, per_trial, warn
         self._broken = False
         self._run: Any = None
         self._mirror(self._begin)
@@ -33,10 +35,11 @@ class StudyMirror:
 
     def close(self, failed: bool) -> None:
         """End the study's run."""
+        self._broken = self._run is None
         self._mirror(lambda: self._run.finish(exit_code=int(failed)))
 
     def _begin(self) -> None:
-        self._run = self._start(name=self._name, job_type="search")
+        self._run = self._start(self._label)
         self._broken = self._run is None
 
     def _mirror(self, call: Callable[[], None]) -> None:
@@ -54,7 +57,7 @@ class StudyMirror:
         if not self._per_trial:
             self._run.log({"trial/number": row["number"], **{f"trial/{key}": value for key, value in values.items()}})
             return
-        run = self._start(name=f"{self._name}-{row['number']}", job_type="trial")
+        run = self._start(replace(self._label, name=f"{self._label.name}-{row['number']}", job_type="trial"))
         run.config.update({"trial": row["number"], **ratios})
         for rung, psnr in enumerate(row["psnr"], start=1):
             run.log({"rung": rung, "psnr": psnr})
@@ -69,34 +72,25 @@ class StudyMirror:
         plans = found.get("front") or [found["best"]]
         summary |= {"best/psnr": max(row["psnr"][-1] for row in plans)}
         self._run.summary.update(summary)
-        rows = [[row["number"], row["share"], row["psnr"][-1]] for row in plans]
+        rows: list[Iterable[Any]] = [[row["number"], row["share"], row["psnr"][-1]] for row in plans]
         self._run.log({"front": wandb.Table(columns=["trial", "share", "psnr"], data=rows)})
 
 
 @contextlib.contextmanager
 def mirrored(
     mode: str,
-    *,
-    project: str,
-    entity: str,
-    name: str,
+    label: RunLabel,
     per_trial: bool,
     config: Mapping[str, Any],
     folder: Path,
     warn: Callable[[str], None],
 ) -> Iterator[StudyMirror]:
     """A mirror of one search; with mode `none` it does nothing."""
-    start = partial(
-        start_run,
-        mode,
-        project=project,
-        entity=entity,
-        group=name,
-        config=config,
-        folder=folder,
-        warn=warn,
-    )
-    mirror, failed = StudyMirror(start, name, per_trial, warn), True
+
+    def start(label: RunLabel) -> Any:
+        return start_run(mode, label, config, folder, warn)
+
+    mirror, failed = StudyMirror(start, label, per_trial, warn), True
     try:
         yield mirror
         failed = False

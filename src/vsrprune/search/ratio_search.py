@@ -22,7 +22,7 @@ from vsrprune.config.job import Config
 from vsrprune.errors import UserError
 from vsrprune.host.machine import working
 from vsrprune.host.progress import StageProgress
-from vsrprune.host.tracking import is_tracked
+from vsrprune.host.tracking import RunLabel, is_tracked
 from vsrprune.jobs.planning import plan_job
 from vsrprune.jobs.runner import open_store, run_job
 from vsrprune.networks.files import load_network
@@ -420,12 +420,10 @@ class RatioSearch:
         return list(plans.items())
 
     def _mirrored(self) -> Any:
-        tracking = self._config.tracking
+        tracking, name = self._config.tracking, self._folder.name
         return mirrored(
             "none" if self._is_mirrored() else tracking.mode,
-            project=tracking.project,
-            entity=tracking.entity,
-            name=self._folder.name,
+            RunLabel(name, name, "search", tracking.project, tracking.entity),
             per_trial=tracking.per_trial,
             config={**self._base.knobs(), "search": asdict(self._search)},
             folder=self._folder,

@@ -96,7 +96,7 @@ class Proof:
         for step, batch in enumerate(loader, start=1):
             loss = torch.stack(list(module.losses(type(batch)(*(part.to(self.device) for part in batch))).values()))
             optimizer.zero_grad()
-            loss.sum().backward()  # type: ignore[no-untyped-call]
+            loss.sum().backward()
             optimizer.step()
             between_steps()
             if step in rungs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,23 @@ import pytest
 import wandb
 from PIL import Image
 
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.host.tracking import (
     BRIGHT,
     CELL_HEIGHT,
     CUT,
     DARK,
+    RunLabel,
     WandbTracker,
     crop_files,
     layer_heatmap,
     summary_of,
     tracked,
 )
-from vsrprune.results.result import Cost, Layer, Quality, Result
+from vsrprune.methods.table import METHODS
+from vsrprune.results.measured import MEASURED, Measured, Timing
+from vsrprune.results.result import Cost, Equivalence, Layer, Quality, Result
+from vsrprune.selection.budget import Budget
 
 KINDS = ("lr", "bicubic", "dense", "pruned", "truth", "frame")
 
@@ -44,15 +50,23 @@ class BrokenRun:
         self.calls.append("finish")
 
 
-def test_a_broken_run_is_said_once_and_left_alone() -> None:
+def test_a_broken_run_is_said_once_and_asked_for_no_more_curves() -> None:
     run, said = BrokenRun(), []
     tracker = WandbTracker(run, said.append)
     for step in range(3):
         tracker.row({"stage": "pretrain", "step": step, "loss": 1.0})
-    tracker.close(failed=False)
-    assert said == ["tracking: wandb stopped working (the service process is gone); going on without it"]
+    assert said == ["tracking: wandb did not take the curves (the service process is gone); going on without"]
     assert run.calls.count("log") == 1
-    assert "finish" not in run.calls
+
+
+def test_a_broken_run_is_finished_and_what_fails_for_the_same_reason_is_not_said_again(tmp_path: Path) -> None:
+    run, said = BrokenRun(), []
+    tracker = WandbTracker(run, said.append)
+    tracker.row({"stage": "pretrain", "step": 0, "loss": 1.0})
+    tracker.finished(small_result(), tmp_path)
+    tracker.close(failed=False)
+    assert run.calls[-1] == "finish"
+    assert len([text for text in said if "the service process is gone" in text]) == 1
 
 
 @pytest.mark.parametrize("failed", [True, False])
@@ -68,30 +82,47 @@ def test_the_exit_code_is_handed_on(failed: bool) -> None:
 
 
 def small_result() -> Result:
-    psnr = {"bicubic": 20.0, "dense": 30.0, "before_cut": 29.5, "after_cut": 25.0, "finetuned": 29.0}
+    psnr = {"baseline": 20.0, "dense": 30.0, "before_cut": 29.5, "after_cut": 25.0, "finetuned": 29.0}
     return Result(
-        knobs={},
+        knobs={"task": {"name": "sr"}},
         rule="rsc",
         quality={name: Quality(value, value / 100, {}, {}) for name, value in psnr.items()},
         cost={"dense": Cost(100, 110, 1000, 1100, (180, 320)), "pruned": Cost(60, 70, 500, 600, (180, 320))},
         layers=[Layer("trunk.conv1", "trunk", "filter", 2, 4), Layer("tail", "tail", "input", 2, 2)],
-        budget={},
-        gates={},
-        equivalence={"float64": 1e-15},
+        budget=Budget("units", 6, 4, 4),
+        gates=None,
+        equivalence=Equivalence(1e-15, 1e-7),
         hidden_error={},
         scores={"trunk.conv1": [0.0, 1.0, 2.0, 4.0], "tail": [0.0, 0.0]},
-        plan={"groups": {"trunk.conv1": {"kept": [2, 3]}, "tail": {"kept": [0, 1]}}},
+        plan=PrunePlan("rsc", {"trunk.conv1": 4, "tail": 2}, {"trunk.conv1": (2, 3), "tail": (0, 1)}),
         stages={},
         notes=[],
     )
 
 
-MEASURED = {"latency_ms": {"dense": {"ms": 12.0}, "pruned": {"ms": 8.0}}}
+def small_measured() -> Measured:
+    return Measured(
+        latency_ms={"dense": Timing(12.0, 11.0, 13.0, 10.0, "nchw"), "pruned": Timing(8.0, 7.0, 9.0, 6.0, "nhwc")},
+        peak_memory_mib={"dense": 30.0, "pruned": None},
+        precision="32",
+        compiled=False,
+        frame_size=(180, 320),
+        frames=5,
+        repeats=3,
+        threads=2,
+        device="cpu",
+        host="here",
+        processor="some processor",
+        git_commit="",
+        versions={"torch": "2.9"},
+    )
 
 
 def test_the_summary_says_what_dashboards_plot() -> None:
-    values = summary_of(small_result(), MEASURED)
+    values = summary_of(small_result(), small_measured())
     assert values["psnr/finetuned"] == 29.0
+    assert values["psnr/bicubic"] == 20.0
+    assert "psnr/baseline" not in values
     assert values["psnr/lost"] == 1.0
     assert (values["macs_kept"], values["macs"], values["parameters"], values["parameters_kept"]) == (0.5, 500, 60, 0.6)
     assert values["units_cut"] == pytest.approx(1 / 3)
@@ -100,15 +131,15 @@ def test_the_summary_says_what_dashboards_plot() -> None:
 
 def test_the_summary_holds_temporal_consistency_where_it_was_measured() -> None:
     result = small_result()
-    assert not [name for name in summary_of(result, {}) if name.startswith(("tof", "warping_error"))]
+    assert not [name for name in summary_of(result, None) if name.startswith(("tof", "warping_error"))]
     result.quality["finetuned"] = replace(result.quality["finetuned"], tof=0.25, warping_error=0.001)
-    values = summary_of(result, {})
+    values = summary_of(result, None)
     assert (values["tof/finetuned"], values["warping_error/finetuned"]) == (0.25, 0.001)
     assert "tof/dense" not in values
 
 
 def test_a_job_that_was_not_measured_has_no_latency_in_its_summary() -> None:
-    assert not {"latency_ms", "speed_up"} & set(summary_of(small_result(), {}))
+    assert not {"latency_ms", "speed_up"} & set(summary_of(small_result(), None))
 
 
 def test_the_heatmap_shows_what_is_cut_and_what_is_important() -> None:
@@ -124,10 +155,7 @@ def test_the_heatmap_shows_what_is_cut_and_what_is_important() -> None:
 
 def test_crops_of_a_few_clips_stand_side_by_side(tmp_path: Path) -> None:
     clips = [f"clip_{number}" for number in range(6)]
-    (tmp_path / "places.json").write_text(json.dumps([{"clip": clip} for clip in clips]))
-    for clip in clips:
-        for kind in KINDS:
-            Image.new("RGB", (4, 4)).save(tmp_path / f"{clip}_{kind}.png")
+    write_crops(tmp_path, clips)
     assert list(crop_files(tmp_path)) == [f"{clip}: {kind}" for clip in clips[:4] for kind in KINDS[:-1]]
     (tmp_path / "clip_0_dense.png").unlink()
     assert "clip_0: dense" not in crop_files(tmp_path)
@@ -149,7 +177,85 @@ class RecordingRun:
     def log(self, values: dict[str, Any]) -> None:
         self.rows.append(values)
 
-    def finish(self, exit_code: int) -> None: ...
+    def finish(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+
+    @property
+    def names(self) -> set[str]:
+        """Of what was logged beside curves and the trade-off."""
+        return {name for row in self.rows for name in row if not name.startswith("tradeoff/")}
+
+
+def result_of(method: str) -> Result:
+    """What a job of that method finds, as far as the kinds of its values go."""
+    ranks, trains_new = METHODS[method].plan == "ranked", METHODS[method].start == "scratch"
+    result = small_result()
+    return replace(
+        result,
+        scores=result.scores if ranks else None,
+        equivalence=None if trains_new else result.equivalence,
+    )
+
+
+def write_crops(folder: Path, clips: Sequence[str]) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "places.json").write_text(json.dumps([{"clip": clip} for clip in clips]))
+    for clip in clips:
+        for kind in KINDS:
+            Image.new("RGB", (4, 4)).save(folder / f"{clip}_{kind}.png")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_result_of_every_method_is_mirrored_whole(method: str, tmp_path: Path) -> None:
+    """Those that rank nothing have no scores; their heatmap shows what is cut all the same."""
+    small_measured().save(tmp_path)
+    write_crops(tmp_path / "crops", ["walk"])
+    run = RecordingRun()
+    tracker = WandbTracker(run, pytest.fail)
+    tracker.finished(result_of(method), tmp_path)
+    tracker.close(failed=False)
+    assert run.names == {"layers", "layers/heatmap", "crops"}
+    assert {"psnr/finetuned", "macs_kept", "speed_up"} <= set(run.summary)
+    assert ("equivalence/float64" in run.summary) == (METHODS[method].start != "scratch")
+    assert run.exit_code == 0
+
+
+def test_without_scores_the_heatmap_shows_what_is_kept_and_what_is_cut() -> None:
+    image = layer_heatmap(replace(small_result(), scores=None))
+    cells = image.crop((image.width - 4 * CELL_HEIGHT, 0, image.width, image.height))
+    middles = [(unit + 0.5) * CELL_HEIGHT for unit in range(4)]
+    assert [cells.getpixel((int(x), CELL_HEIGHT // 2)) for x in middles] == [CUT, CUT, BRIGHT, BRIGHT]
+
+
+PARTS = {
+    "_log_summary": "summary",
+    "_log_tradeoff": "trade-off",
+    "_log_layers": "table of layers",
+    "_log_heatmap": "heatmap of layers",
+    "_log_crops": "crops",
+}
+
+
+@pytest.mark.parametrize("broken", PARTS)
+def test_a_part_that_fails_costs_none_of_the_others(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object) -> None:
+        raise KeyError("backward_trunk.stream")
+
+    small_measured().save(tmp_path)
+    write_crops(tmp_path / "crops", ["walk"])
+    run, said = RecordingRun(), list[str]()
+    monkeypatch.setattr(WandbTracker, broken, fail)
+    tracker = WandbTracker(run, said.append)
+    tracker.finished(small_result(), tmp_path)
+    tracker.close(failed=False)
+    logged = {"_log_layers": "layers", "_log_heatmap": "layers/heatmap", "_log_crops": "crops"}
+    assert run.names == {name for part, name in logged.items() if part != broken}
+    assert bool(run.summary) == (broken != "_log_summary")
+    assert any("tradeoff/psnr" in row for row in run.rows) == (broken != "_log_tradeoff")
+    assert run.exit_code == 0
+    assert said == [f"tracking: wandb did not take the {PARTS[broken]} ('backward_trunk.stream'); going on without"]
 
 
 def test_stages_that_were_reused_have_their_curves_too(tmp_path: Path) -> None:
@@ -169,10 +275,11 @@ def test_stages_that_were_reused_have_their_curves_too(tmp_path: Path) -> None:
 
 
 def test_damaged_files_beside_the_result_cost_no_job(tmp_path: Path) -> None:
-    (tmp_path / "measured.json").write_text('{"latency_ms": ')
-    said: list[str] = []
-    WandbTracker(RecordingRun(), said.append).finished(small_result(), tmp_path)
+    (tmp_path / MEASURED).write_text('{"latency_ms": ')
+    run, said = RecordingRun(), list[str]()
+    WandbTracker(run, said.append).finished(small_result(), tmp_path)
     assert len(said) == 1
+    assert {"layers", "layers/heatmap"} <= run.names
 
 
 def test_what_a_run_is_started_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,12 +292,7 @@ def test_what_a_run_is_started_with(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(wandb, "init", init)
     with tracked(
         "offline",
-        project="vsrprune",
-        entity="",
-        name="job",
-        group="sweep",
-        method="ssl",
-        tags=("ssl", "x" * 99, "ssl", ""),
+        RunLabel("job", "sweep", "ssl", "vsrprune", tags=("ssl", "x" * 99, "ssl", "")),
         config={"ratio": 0.5, "model": {"channels": 16}, "ratios": {"a.conv": 0.1}},
         folder=tmp_path,
         warn=pytest.fail,
@@ -200,3 +302,4 @@ def test_what_a_run_is_started_with(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert options["config"] == {"ratio": 0.5, "model.channels": 16, "ratios": {"a.conv": 0.1}}
     assert options["tags"] == ["ssl", "x" * 64]
     assert (options["group"], options["job_type"], options["name"]) == ("sweep", "ssl", "job")
+    assert (options["project"], options["entity"]) == ("vsrprune", None)

@@ -16,7 +16,8 @@ from vsrprune.errors import UserError
 from vsrprune.jobs.collect import collect, read_measured
 from vsrprune.jobs.planning import config_warnings, is_finished, model_arguments, plan_job
 from vsrprune.jobs.runner import open_store
-from vsrprune.results.result import MEASURED, METRICS, Result
+from vsrprune.results.measured import MEASURED
+from vsrprune.results.result import METRICS, Result
 from vsrprune.store.atomic import write_json
 from vsrprune.store.store import Store
 
@@ -283,6 +284,23 @@ def test_a_degradation_that_a_protocol_is_not_published_with_is_said(protocol, d
 # Collecting
 
 QUALITY = {"psnr": 30.5, "ssim": 0.9, "clips": {}, "frames": {}}
+EQUIVALENCE = {"float64": 0.0, "float32": 1e-7}
+TIMING = {"ms": 4.0, "ms_fastest": 3.0, "ms_slowest": 5.0, "ms_without_flow": 2.0, "memory_format": "nchw"}
+MEASUREMENTS = {
+    "latency_ms": {"dense": TIMING, "pruned": {**TIMING, "ms": 2.0}},
+    "peak_memory_mib": {"dense": None, "pruned": None},
+    "precision": "32",
+    "compiled": False,
+    "frame_size": [180, 320],
+    "frames": 5,
+    "repeats": 3,
+    "threads": 2,
+    "device": "cpu",
+    "host": "here",
+    "processor": "some processor",
+    "git_commit": "",
+    "versions": {"torch": "2.9"},
+}
 COST = {"parameters": 9, "parameters_with_flow": 10, "macs": 8, "macs_with_flow": 9, "size": [180, 320]}
 
 
@@ -304,12 +322,12 @@ def artifact_files(job, max_cut=0.01):
         "score": {"scores.json": {"fusion": [0.5]}},
         "select": {"selection.json": {"plan": {"rule": "rsc", "groups": groups}, "budget": budget}},
         "sparsify": {"gates.json": {"max_cut": max_cut, "mean_cut": 0.001}},
-        "prune": {"prune.json": {"before_cut": QUALITY, "after_cut": QUALITY, "equivalence": {"float64": 0.0}}},
+        "prune": {"prune.json": {"before_cut": QUALITY, "after_cut": QUALITY, "equivalence": EQUIVALENCE}},
         "finetune": {METRICS: {"stage": "finetune", "step": 9, "loss": 0.25}},
         "evaluate": {
             "evaluation.json": {"finetuned": {**QUALITY, "psnr": 31.5}, "hidden_error": {}, "cost": {**COST, "macs": 2}}
         },
-        "measure": {"measured.json": {"threads": 2}},
+        "measure": {"measured.json": MEASUREMENTS},
     }
 
 
@@ -357,8 +375,9 @@ def test_collecting_writes_the_files_of_a_finished_job(store, tmp_path):
     assert result.stages == keys_of(job)
     assert result.notes == ["clip a: cropped"]
     measured = read_measured(folder)
-    assert measured["threads"] == 2
-    assert list(measured["stage_seconds"]) == [stage.stage for stage in job.stages]
+    assert measured.threads == 2
+    assert measured.speed_up == 2.0
+    assert list(measured.stage_seconds) == [stage.stage for stage in job.stages]
     rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
     assert [row["stage"] for row in rows] == ["pretrain", "finetune"]
     assert sorted(path.name for path in (folder / "crops").iterdir()) == [
@@ -378,7 +397,7 @@ def test_gates_far_from_zero_at_the_cut_are_noted(store, tmp_path):
 def test_a_one_shot_job_has_no_gates(store, tmp_path):
     job = plan_job(changed(method__sparsify=False))
     publish(job, store)
-    assert collect(job, store, tmp_path / "run").gates == {}
+    assert collect(job, store, tmp_path / "run").gates is None
 
 
 def test_a_job_that_stops_early_leaves_its_curves_alone(store, tmp_path):

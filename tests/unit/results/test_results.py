@@ -1,12 +1,14 @@
 """A result survives its round trip through JSON, and derived shares are worked out by hand."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
-from vsrprune.results.result import FORMAT, RESULT, Cost, Layer, Quality, Result
+from vsrprune.results.result import FORMAT, RESULT, Cost, Equivalence, Gates, Layer, Quality, Result
+from vsrprune.selection.budget import Budget
 
 SIZE = (180, 320)
 
@@ -20,15 +22,15 @@ def result():
     return Result(
         knobs={"ratio": 0.5, "ratios": None, "model": {"upscale_factors": [2, 2]}},
         rule="rsc",
-        quality={name: quality(30.0 + n) for n, name in enumerate(("bicubic", "dense", "finetuned"))},
+        quality={name: quality(30.0 + n) for n, name in enumerate(("baseline", "dense", "finetuned"))},
         cost={"dense": Cost(1000, 1400, 8000, 9000, SIZE), "pruned": Cost(300, 700, 2000, 3000, SIZE)},
         layers=[Layer("fusion", "upsampler", "fusion", 3, 16), Layer("conv_hr", "upsampler", "reconstruction", 5, 24)],
-        budget={"target": "units", "dense": 40, "wanted": 8, "reached": 8, "deviation": 0.0},
-        gates={"max_cut": 0.01, "mean_cut": 0.002},
-        equivalence={"float64": 1e-15, "float32": 1e-7},
+        budget=Budget("units", dense=40, wanted=10, reached=8),
+        gates=Gates(max_cut=0.01, mean_cut=0.002),
+        equivalence=Equivalence(float64=1e-15, float32=1e-7),
         hidden_error={"backward": [0.1, 0.2], "forward": [0.3]},
         scores={"fusion": [0.1, 0.2]},
-        plan={"rule": "rsc", "groups": {"fusion": {"size": 16, "kept": [0, 5, 7]}}},
+        plan=PrunePlan("rsc", {"fusion": 16}, {"fusion": (0, 5, 7)}),
         stages={"pretrain": "0123456789abcdef"},
         notes=["clip walk: cropped"],
     )
@@ -43,10 +45,27 @@ def test_round_trip_through_a_folder(result, tmp_path):
     assert isinstance(loaded.layers[0], Layer)
     assert loaded.cost["dense"].size == SIZE
     assert isinstance(loaded.cost["dense"].size, tuple)
+    assert loaded.plan.cut("fusion") == (1, 2, 3, 4, 6, 8, 9, 10, 11, 12, 13, 14, 15)
+    assert loaded.budget.deviation == -0.2
+
+
+def test_what_a_method_does_not_have_is_none_after_the_round_trip_too(result, tmp_path):
+    bare = replace(result, gates=None, equivalence=None, scores=None)
+    bare.save(tmp_path)
+    loaded = Result.load(tmp_path)
+    assert loaded == bare
+    assert (loaded.gates, loaded.equivalence, loaded.scores) == (None, None, None)
+
+
+def test_files_say_what_people_look_for(result):
+    data = json.loads(json.dumps(result.to_json()))
+    assert data["plan"] == {"rule": "rsc", "groups": {"fusion": {"size": 16, "kept": [0, 5, 7]}}}
+    assert data["budget"] == {"target": "units", "dense": 40, "wanted": 10, "reached": 8, "deviation": -0.2}
+    assert data["gates"] == {"max_cut": 0.01, "mean_cut": 0.002}
 
 
 def test_round_trip_through_json(result):
-    data = json.loads(json.dumps(asdict(result)))
+    data = json.loads(json.dumps(result.to_json()))
     assert data["format"] == FORMAT
     assert Result.from_json(data) == result
 
@@ -58,7 +77,7 @@ def test_saving_again_replaces_the_result(result, tmp_path):
 
 
 def test_from_json_leaves_its_input_alone(result):
-    data = json.loads(json.dumps(asdict(result)))
+    data = json.loads(json.dumps(result.to_json()))
     before = json.dumps(data)
     Result.from_json(data)
     assert json.dumps(data) == before
@@ -66,10 +85,12 @@ def test_from_json_leaves_its_input_alone(result):
 
 @pytest.mark.parametrize("found", [FORMAT + 1, 0, str(FORMAT), None])
 def test_another_format_is_refused(result, tmp_path, found):
-    (tmp_path / RESULT).write_text(json.dumps({**asdict(result), "format": found}))
-    expected = rf"result of format {found!r}; this version reads format {FORMAT}"
-    with pytest.raises(UserError, match=expected):
+    (tmp_path / RESULT).write_text(json.dumps({**result.to_json(), "format": found}))
+    expected = rf"result\.json: result of format {found!r}; this version reads format {FORMAT}: run the job's command"
+    with pytest.raises(UserError, match=expected) as refused:
         Result.load(tmp_path)
+    assert str(tmp_path) in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_result_without_a_format_is_refused_before_it_is_read():
@@ -93,33 +114,37 @@ def test_share_of_units_cut_by_hand(result):
     assert result.units_cut == 0.8  # 8 of 40 are kept
 
 
-@pytest.mark.parametrize(("data", "evaluate", "expected"), [
-    ({}, {}, ""),
-    ({"degradation": "bicubic", "crop": 0}, {"protocol": "full"}, ""),
-    ({"degradation": "bd_duf", "crop": 8}, {"protocol": "udm10"},
+DATA = {"degradation": "bicubic", "low": "bi", "crop": 0}
+
+
+def knobs(task=None, protocol="full", **data):
+    return {"task": task or {"name": "sr"}, "data": {**DATA, **data}, "evaluate": {"protocol": protocol}}
+
+
+@pytest.mark.parametrize(("protocol", "data", "expected"), [
+    ("full", {}, ""),
+    ("udm10", {"degradation": "bd_duf", "crop": 8},
      " (evaluate.protocol=udm10, data.degradation=bd_duf, data.crop=8)"),
-    ({"crop": 4}, {"protocol": "full"}, " (data.crop=4)"),
+    ("full", {"crop": 4}, " (data.crop=4)"),
+    ("full", {"low": "bd"}, " (data.low=bd)"),
 ])  # fmt: skip
-def test_a_result_names_the_conventions_that_are_not_the_default(result, data, evaluate, expected):
-    assert replace(result, knobs={"data": data, "evaluate": evaluate}).convention == expected
-    if not evaluate:
-        assert replace(result, knobs={"data": data}).convention == ""  # of a result from before there was a choice
+def test_a_result_names_the_conventions_that_are_not_the_default(result, protocol, data, expected):
+    assert replace(result, knobs=knobs(protocol=protocol, **data)).convention == expected
 
 
 @pytest.mark.parametrize(("task", "baseline", "convention"), [
-    (None, "bicubic", ""),
     ({"name": "sr"}, "bicubic", ""),
     ({"name": "denoise", "sigma": 25.0}, "input", " (task=denoise, task.sigma=25)"),
     ({"name": "deblur", "blur_frames": 7}, "input", " (task=deblur, task.blur_frames=7)"),
 ])  # fmt: skip
 def test_the_baseline_follows_the_task(result, task, baseline, convention):
-    changed = replace(result, knobs={"data": {}, **({"task": task} if task else {})})
-    assert changed.baseline == baseline
+    changed = replace(result, knobs=knobs(task))
+    assert changed.baseline_name == baseline
     assert changed.convention == convention
 
 
 def test_results_without_temporal_consistency_are_read(result):
-    data = json.loads(json.dumps(asdict(result)))
+    data = json.loads(json.dumps(result.to_json()))
     for values in data["quality"].values():
         for name in ("tof", "warping_error", "warping_error_truth"):
             assert values.pop(name) is None

@@ -2,7 +2,7 @@
 
 import math
 import weakref
-from dataclasses import asdict
+from dataclasses import replace
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def quality_on(clips, outputs, compared, motions=None):
     meter = QualityMeter(compared)
     for clip in clips:
         meter.add(clip, outputs[clip.name], (motions or {}).get(clip.name))
-    return {name: value for name, value in asdict(meter.quality()).items() if value is not None}
+    return meter.quality()
 
 
 @pytest.mark.parametrize(("frames", "middle"), [(7, 3), (1, 0), (4, 2)])
@@ -54,9 +54,9 @@ def test_only_the_middle_frame_counts(frames, middle):
     output = noise(1, frames, 3, 16, 20)
     output[middle] = clip.high_TCHW[middle]
     quality = quality_on([clip], {"walk": output}, Comparison("rgb", 0, centre=True))
-    assert quality["psnr"] == 100
-    assert quality["frames"] == {"walk": [100]}
-    assert quality_on([clip], {"walk": output}, Comparison("rgb", 0))["psnr"] < 100 or frames == 1
+    assert quality.psnr == 100
+    assert quality.frames == {"walk": [100]}
+    assert quality_on([clip], {"walk": output}, Comparison("rgb", 0)).psnr < 100 or frames == 1
 
 
 def test_means_are_over_frames_then_over_clips():
@@ -69,8 +69,8 @@ def test_means_are_over_frames_then_over_clips():
     outputs["short"] += 51
     of_long = (48.1308036 + 34.1514035 + 28.1308036) / 3  # 10 log10(255^2 / difference^2)
     quality = quality_on(clips, outputs, Comparison("rgb", 0))
-    assert quality["clips"]["long"]["psnr"] == pytest.approx(of_long)
-    assert quality["psnr"] == pytest.approx((of_long + 13.9794001) / 2)
+    assert quality.clips["long"]["psnr"] == pytest.approx(of_long)
+    assert quality.psnr == pytest.approx((of_long + 13.9794001) / 2)
 
 
 def test_mirrored_clips_are_seen_forth_and_back_and_averaged(network):
@@ -105,12 +105,11 @@ def test_temporal_consistency_is_the_mean_over_clips_with_motion():
     single = [temporal_quality(outputs[clip.name], motions[clip.name]) for clip in clips[:-1]]
     for name in ("tof", "warping_error", "warping_error_truth"):
         values = [getattr(temporal, name) for temporal in single]
-        assert quality[name] == pytest.approx(math.fsum(values) / len(values))
-        assert [quality["clips"][clip.name][name] for clip in clips[:-1]] == values
-    assert quality["clips"]["still"] == plain["clips"]["still"]
-    assert {name: quality[name] for name in plain if name != "clips"} == {
-        name: plain[name] for name in plain if name != "clips"
-    }
+        assert getattr(quality, name) == pytest.approx(math.fsum(values) / len(values))
+        assert [quality.clips[clip.name][name] for clip in clips[:-1]] == values
+    assert quality.clips["still"] == plain.clips["still"]
+    unmeasured = {"tof": None, "warping_error": None, "warping_error_truth": None}
+    assert replace(quality, clips=plain.clips, **unmeasured) == plain
 
 
 def test_clips_of_single_frames_have_no_temporal_consistency():

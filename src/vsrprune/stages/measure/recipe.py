@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
 
-from vsrprune.results.result import MEASURED
+from vsrprune.results.measured import Measured
 from vsrprune.stages.recipe import PLACE, Planned, Question, Recipe, StagePlan, newest
 from vsrprune.stages.saved import Trained
 from vsrprune.stages.select.recipe import Selection
-from vsrprune.store.atomic import write_json
 
 
 @dataclass(frozen=True)
@@ -20,22 +16,6 @@ class Inputs:
 
     selection: Selection
     finetuned: Trained | None = None
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """values: the content of measured.json, without the seconds that the stages took."""
-
-    values: dict[str, Any]
-
-    def save(self, folder: Path) -> None:
-        """Write measured.json."""
-        write_json(folder / MEASURED, self.values)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """What `save` wrote."""
-        return cls(json.loads((folder / MEASURED).read_text()))
 
 
 def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
@@ -49,7 +29,7 @@ RECIPE = Recipe(
     version=6,
     work="vsrprune.stages.measure.work:make",
     inputs=Inputs,
-    artifact=Measurement,
+    artifact=Measured,
     parents=_parents,
     depends_on=(
         "facts.model",

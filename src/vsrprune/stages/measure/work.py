@@ -16,11 +16,13 @@ from vsrprune.metrics.latency import compare_latency
 from vsrprune.metrics.memory import peak_memory
 from vsrprune.networks.fast.freezing import Compiled
 from vsrprune.networks.fast.frozen import Frozen
+from vsrprune.results.measured import Measured, Timing
 from vsrprune.stages.bench import Bench
-from vsrprune.stages.measure.recipe import Inputs, Measurement
+from vsrprune.stages.measure.recipe import Inputs
+from vsrprune.stages.saved import Trained
 
 
-def make(bench: Bench, inputs: Inputs) -> Measurement:
+def make(bench: Bench, inputs: Inputs) -> Measured:
     """Latency and peak memory of both networks; weights do not matter for these, so that both are new."""
     evaluate, stand = bench.config.evaluate, bench.stand
     plans = {"dense": PrunePlan.keep_all(bench.config.rule, bench.job.layout), "pruned": inputs.selection.plan}
@@ -31,34 +33,31 @@ def make(bench: Bench, inputs: Inputs) -> Measurement:
             timed = {name: Compiled(form) for name, (form, _) in forms.items()}
         latency = compare_latency(timed, stand.clip_NTCHW, evaluate.latency_repeats)
         memory = {name: peak_memory(partial(net, stand.clip_NTCHW), bench.device) for name, net in timed.items()}
-    return Measurement(
-        {
-            "latency_ms": {name: {**asdict(row), "memory_format": forms[name][1]} for name, row in latency.items()},
-            "peak_memory_mib": {name: None if peak is None else peak / 2**20 for name, peak in memory.items()},
-            "precision": evaluate.precision,
-            "compiled": evaluate.compile,
-            **({} if inputs.finetuned is None else {"psnr_change_db": _psnr_change(bench, inputs)}),
-            "frame_size": list(evaluate.latency_size),
-            "frames": evaluate.latency_frames,
-            "repeats": evaluate.latency_repeats,
-            "threads": torch.get_num_threads(),
-            "device": str(bench.device),
-            "host": platform.node(),
-            "processor": _processor(bench.device),
-            "git_commit": _git_commit(),
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "pytorch_lightning": version("pytorch_lightning"),
-            },
-        }
+    return Measured(
+        latency_ms={name: Timing(**asdict(row), memory_format=forms[name][1]) for name, row in latency.items()},
+        peak_memory_mib={name: None if peak is None else peak / 2**20 for name, peak in memory.items()},
+        precision=evaluate.precision,
+        compiled=evaluate.compile,
+        psnr_change_db=None if inputs.finetuned is None else _psnr_change(bench, inputs.finetuned),
+        frame_size=(evaluate.latency_size[0], evaluate.latency_size[1]),
+        frames=evaluate.latency_frames,
+        repeats=evaluate.latency_repeats,
+        threads=torch.get_num_threads(),
+        device=str(bench.device),
+        host=platform.node(),
+        processor=_processor(bench.device),
+        git_commit=_git_commit(),
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "pytorch_lightning": version("pytorch_lightning"),
+        },
     )
 
 
-def _psnr_change(bench: Bench, inputs: Inputs) -> float:
+def _psnr_change(bench: Bench, finetuned: Trained) -> float:
     """PSNR of the fine-tuned network in the timed precision minus that in 32 bits, dB."""
-    assert inputs.finetuned is not None, "the change of PSNR is that of the fine-tuned network"
-    network = inputs.finetuned.network.load()
+    network = finetuned.network.load()
     full = bench.quality(network).psnr
     with bench.stand.precision:
         change = bench.quality(network).psnr - full

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from vsrprune.results.result import Quality
+from vsrprune.results.result import Equivalence, Quality
 from vsrprune.stages.recipe import COMPARISON, Planned, Question, Recipe, StagePlan, newest
 from vsrprune.stages.saved import SavedNetwork, WithNetwork
 from vsrprune.stages.select.recipe import Selection
@@ -29,26 +29,27 @@ class Inputs:
 class Pruned:
     """The compact network, and the quality just before and after the cut.
 
-    equivalence: largest difference between compact and masked network relative to max |output|, by precision; empty for
-    a network from scratch, which equals none.
+    equivalence: how nearly the compact network equals the masked one; None for one from scratch, which equals none.
     """
 
     network: SavedNetwork
     before_cut: Quality
     after_cut: Quality
-    equivalence: dict[str, float]
+    equivalence: Equivalence | None
 
     def save(self, folder: Path) -> None:
         """Write prune.json; the network was written by the work."""
-        values = {"before_cut": asdict(self.before_cut), "after_cut": asdict(self.after_cut)}
-        write_json(folder / FILE, {**values, "equivalence": self.equivalence})
+        proven = None if self.equivalence is None else asdict(self.equivalence)
+        quality = {"before_cut": asdict(self.before_cut), "after_cut": asdict(self.after_cut)}
+        write_json(folder / FILE, {**quality, "equivalence": proven})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """What `save` wrote."""
         values: Mapping[str, Any] = json.loads((folder / FILE).read_text())
         before, after = (Quality(**values[name]) for name in ("before_cut", "after_cut"))
-        return cls(SavedNetwork(folder), before, after, values["equivalence"])
+        proven = values["equivalence"] and Equivalence(**values["equivalence"])
+        return cls(SavedNetwork(folder), before, after, proven)
 
 
 def from_scratch(question: Question) -> bool:

@@ -12,17 +12,18 @@ from vsrprune.networks.network import Network
 from vsrprune.pruning.gates import zero_cut_gates
 from vsrprune.pruning.masking import mask_smallest
 from vsrprune.pruning.surgery import compact, equivalence_error
-from vsrprune.results.result import Quality
+from vsrprune.results.result import Equivalence, Quality
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.pretrain.work import give_flow
 from vsrprune.stages.prune.recipe import Inputs, Pruned
 from vsrprune.stages.saved import SavedNetwork
 
+PRECISIONS = (torch.float64, torch.float32)
 TOLERANCE = 1e-10  # float64, relative to max |output|
 SIZE = (37, 45)  # odd, and no multiple of anything the network divides by
 LENGTHS = (1, 2, 5)  # frames
 
-Smaller = tuple[Network, Quality | None, dict[str, float]]  # the network, quality before the cut, equivalence
+Smaller = tuple[Network, Quality | None, Equivalence | None]  # with the quality before the cut
 
 
 def make(bench: Bench, inputs: Inputs) -> Pruned:
@@ -47,7 +48,7 @@ def _new(bench: Bench, inputs: Inputs) -> Smaller:
     torch.manual_seed(bench.config.seed)
     network = bench.new_network().with_plan(inputs.selection.plan)
     give_flow(bench, network)
-    return network, None, {}
+    return network, None, None
 
 
 def _masked(bench: Bench, inputs: Inputs) -> Smaller:
@@ -66,15 +67,13 @@ def _trained(inputs: Inputs) -> Network:
     return inputs.trained.network.load()
 
 
-def _equivalence(bench: Bench, network: Network, inputs: Inputs) -> dict[str, float]:
+def _equivalence(bench: Bench, network: Network, inputs: Inputs) -> Equivalence:
     clips, plan = real_frames(bench), inputs.selection.plan
-    equivalence = {
-        name: max(equivalence_error(network, plan, frames, dtype) for frames in clips)
-        for name, dtype in (("float64", torch.float64), ("float32", torch.float32))
-    }
-    if not equivalence["float64"] <= TOLERANCE:
+    errors = (max(equivalence_error(network, plan, clip, dtype) for clip in clips) for dtype in PRECISIONS)
+    equivalence = Equivalence(*errors)
+    if not equivalence.float64 <= TOLERANCE:
         raise AssertionError(
-            f"surgery changed the network: compact and masked outputs differ by {equivalence['float64']:.2e}"
+            f"surgery changed the network: compact and masked outputs differ by {equivalence.float64:.2e}"
             f" (float64, relative), more than {TOLERANCE:g}"
         )
     return equivalence

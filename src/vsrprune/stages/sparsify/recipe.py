@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from vsrprune.results.result import Gates
 from vsrprune.stages.recipe import TRAINING, Recipe, newest
 from vsrprune.stages.saved import SavedNetwork, WithNetwork
 from vsrprune.stages.select.recipe import Selection
@@ -25,19 +26,19 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Sparsified:
-    """The network, and how far from zero the penalty left what will be cut (largest and mean magnitude)."""
+    """The network, and how far from zero the penalty left what will be cut."""
 
     network: SavedNetwork
-    magnitudes: dict[str, float]
+    gates: Gates
 
     def save(self, folder: Path) -> None:
         """Write gates.json; the network was written by the work."""
-        write_json(folder / FILE, self.magnitudes)
+        write_json(folder / FILE, asdict(self.gates))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """What `save` wrote."""
-        return cls(SavedNetwork(folder), json.loads((folder / FILE).read_text()))
+        return cls(SavedNetwork(folder), Gates(**json.loads((folder / FILE).read_text())))
 
 
 RECIPE = Recipe(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vsrprune.pruning.penalty import TARGETS, Growth
 from vsrprune.pruning.reparametrisation import normalise_filters
+from vsrprune.results.result import Gates
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.sparsify.module import Sparsify, cut_summary
 from vsrprune.stages.sparsify.recipe import Inputs, Sparsified
@@ -25,4 +26,4 @@ def make(bench: Bench, inputs: Inputs) -> Sparsified:
         growth=Growth(schedule.growth, schedule.growth_interval, schedule.maximum),
     )
     saved = bench.train(module, bench.config.seed)
-    return Sparsified(saved, cut_summary(module.network, plan, target))
+    return Sparsified(saved, Gates(**cut_summary(module.network, plan, target)))

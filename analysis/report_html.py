@@ -1,0 +1,172 @@
+"""The report's tables and cards as HTML. Everything that comes from files passes through `text`."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.report_data import Measure, RunColumn, Tables, differing, knob_value, measure, note_table
+from analysis.runs import LeftOut, Run, Runs
+
+MISSING = "\N{EN DASH}"
+
+
+def text(value: Any) -> str:
+    """Escaped for HTML, with a place to break long names after commas and slashes."""
+    return re.sub(r"([,/])(?=\S)", r"\1<wbr>", html.escape(str(value)))
+
+
+def format_number(value: float | None, item: Measure) -> str:
+    """A measure's value as the table shows it."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if item.digits is None:
+        return f"{value:.1e}".replace("-", "\N{MINUS SIGN}") if value else "0"
+    shown = f"{value:,.{item.digits}f}"
+    return shown.replace("-", "\N{MINUS SIGN}")
+
+
+def run_rows(tables: Tables) -> str:
+    """Head and body of the table of runs."""
+    body = "\n".join(_run_row(tables, index) for index in range(len(tables.runs.finished)))
+    return f"<thead>{_run_heading(tables.columns)}</thead>\n<tbody>\n{body}\n</tbody>"
+
+
+def _run_heading(items: Sequence[RunColumn]) -> str:
+    cells = [_heading("job", "job", "", "")]
+    for item in items:
+        unit = item.measure.unit if item.measure else ""
+        cells.append(_heading(item.name, item.label, unit, "num" if item.measure else ""))
+    return (
+        '<tr><th scope="col" class="pick"><span class="badge a">A</span></th>'
+        f'<th scope="col" class="pick"><span class="badge b">B</span></th>{"".join(cells)}</tr>'
+    )
+
+
+def _heading(name: str, label: str, unit: str, style: str) -> str:
+    unit_html = f' <span class="unit">{text(unit)}</span>' if unit else ""
+    return (
+        f'<th scope="col" class="{style}" aria-sort="none" data-column="{html.escape(name)}"><button type="button">'
+        f'{_unbroken(label)}{unit_html}<span class="arrow" aria-hidden="true"></span></button></th>'
+    )
+
+
+def _unbroken(label: str) -> str:
+    """A heading that may break at spaces and after the dots of a knob's name, not at hyphens."""
+    return text(label).replace("-", "&#8209;").replace(".", ".<wbr>")
+
+
+def _run_row(tables: Tables, index: int) -> str:
+    run, row = tables.runs.finished[index], tables.jobs.iloc[index]
+    picks = "".join(
+        f'<td class="pick"><input type="radio" name="{side}" value="{index}"'
+        f' aria-label="{side.upper()}: {html.escape(run.name)}"></td>'
+        for side in ("a", "b")
+    )
+    cells = "".join(_run_cell(run, row, column) for column in tables.columns)
+    return f'<tr data-run="{index}">{picks}<th scope="row" class="job">{text(run.name)}</th>{cells}</tr>'
+
+
+def _run_cell(run: Run, row: pd.Series, column: RunColumn) -> str:
+    if column.measure is None:
+        return f"<td>{text(_knob_text(knob_value(run, column.name)))}</td>"
+    value = row.get(column.name)
+    return f'<td class="num">{format_number(value, column.measure)}</td>'
+
+
+def _knob_text(value: Any) -> str:
+    if value is None:
+        return MISSING
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def setting_rows(settings: pd.DataFrame) -> str:
+    """Head and body of the table behind the curves."""
+    quality, latency = measure("psnr"), measure("latency_ms")
+    rows = []
+    for _, row in settings.iterrows():
+        half = f" ± {row['half_width']:.2f}" if math.isfinite(row["half_width"]) else ""
+        rows.append(
+            f'<tr><th scope="row">{text(row["label"])}</th><td class="num">{row["seeds"]}</td>'
+            f'<td class="num">{format_number(row["psnr"], quality)}{half}</td>'
+            f'<td class="num">{format_number(row["macs_percent"], measure("macs_percent"))}</td>'
+            f'<td class="num">{format_number(row["latency_ms"], latency)}</td></tr>'
+        )
+    units = ("runs", "PSNR tuned (dB)", "MACs kept (%)", "latency (ms per frame)")
+    heading = "".join(f'<th scope="col" class="num">{unit}</th>' for unit in units)
+    return f'<thead><tr><th scope="col">setting</th>{heading}</tr></thead>\n<tbody>{"".join(rows)}</tbody>'
+
+
+def common_rows(configurations: Sequence[Mapping[str, str]]) -> str:
+    """Rows of the configuration that all runs share."""
+    varying = set(differing(configurations))
+    return "".join(
+        f'<tr><th scope="row">{text(name)}</th><td>{text(value) or MISSING}</td></tr>'
+        for name, value in configurations[0].items()
+        if name not in varying
+    )
+
+
+def notes_html(runs: Runs) -> str:
+    """What jobs say a reader of their numbers must know; empty if there is nothing."""
+    items = "".join(
+        f"<li>{text(row['note'])} <span class='quiet'>{_count(len(row['jobs']), 'run')}:"
+        f" {text(', '.join(row['jobs'][:5]))}{' and others' if len(row['jobs']) > 5 else ''}</span></li>"
+        for _, row in note_table(runs).iterrows()
+    )
+    if not items:
+        return ""
+    return f'<details><summary>Notes that the runs carry</summary><ul class="notes">{items}</ul></details>'
+
+
+def left_out_html(items: Sequence[LeftOut]) -> str:
+    """Cards of the jobs that failed, and a list of those without a result."""
+    failed = "".join(_card(item) for item in items if item.card)
+    others = "".join(
+        f'<tr><th scope="row">{text(item.name)}</th><td>{text(item.reason)}</td></tr>'
+        for item in items
+        if not item.card
+    )
+    if not failed and not others:
+        return '<p class="quiet">Nothing failed, and nothing was left out.</p>'
+    table = (
+        '<h3>Left out</h3><div class="scroll" role="region" tabindex="0" aria-label="Jobs left out"><table>'
+        '<thead><tr><th scope="col">job</th><th scope="col">reason</th></tr></thead>'
+        f"<tbody>{others}</tbody></table></div>"
+    )
+    return (f'<h3>Failed</h3><div class="cards">{failed}</div>' if failed else "") + (table if others else "")
+
+
+def _card(item: LeftOut) -> str:
+    card = item.card
+    assert card is not None
+    trace = f"<details><summary>Trace</summary><pre tabindex='0'>{html.escape(card.trace)}</pre></details>"
+    return (
+        f'<article class="card failed"><h4>{text(item.name)}</h4><dl>'
+        f"<dt>stage</dt><dd>{text(card.stage)}, step {text(card.step)}</dd>"
+        f"<dt>cause</dt><dd>{text(card.cause)}</dd><dt>advice</dt><dd>{text(card.advice)}</dd></dl>"
+        f'<div class="command"><code>{html.escape(card.command)}</code>'
+        f'<button type="button" class="copy">Copy<span class="away"> the command that retries {text(item.name)}</span>'
+        f"</button></div>{trace if card.trace else ''}</article>"
+    )
+
+
+def _count(number_of: int, noun: str) -> str:
+    return f"{number_of} {noun}{'' if number_of == 1 else 's'}"
+
+
+def summary(runs: Runs, folders: Sequence[str]) -> str:
+    """The line below the title."""
+    failed = sum(item.card is not None for item in runs.left_out)
+    others = len(runs.left_out) - failed
+    parts = [f"{_count(len(runs.finished), 'run')} from {_count(len(folders), 'folder')}: {', '.join(folders)}"]
+    parts += [f"{failed} failed"] if failed else []
+    parts += [f"{others} left out"] if others else []
+    return text(" · ".join(parts))

@@ -1,0 +1,97 @@
+"""What a job's machine measured: times, memory and what they were measured on. Unlike a result it is never the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vsrprune.errors import UserError
+from vsrprune.store.atomic import write_json
+
+MEASURED = "measured.json"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds per frame of one network: median, fastest and slowest repeat, and the median without the flow net.
+
+    memory_format: in which its frozen form was the fastest.
+    """
+
+    ms: float
+    ms_fastest: float
+    ms_slowest: float
+    ms_without_flow: float
+    memory_format: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """latency_ms: of dense and pruned, which took turns. frame_size: height and width of the timed frames, in pixels.
+
+    peak_memory_mib: of dense and pruned; None where the device does not tell. psnr_change_db: of the fine-tuned network
+    by computing in `precision`; None where that is 32 bits. stage_seconds: of every stage, by its name in the job;
+    empty until the job's files are put together.
+    """
+
+    latency_ms: dict[str, Timing]
+    peak_memory_mib: dict[str, float | None]
+    precision: str
+    compiled: bool
+    frame_size: tuple[int, int]
+    frames: int
+    repeats: int
+    threads: int
+    device: str
+    host: str
+    processor: str
+    git_commit: str
+    versions: dict[str, str]
+    psnr_change_db: float | None = None
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def dense_ms(self) -> float:
+        """Milliseconds per frame of the dense network."""
+        return self.latency_ms["dense"].ms
+
+    @property
+    def pruned_ms(self) -> float:
+        """Milliseconds per frame of the pruned network."""
+        return self.latency_ms["pruned"].ms
+
+    @property
+    def speed_up(self) -> float:
+        """How many times as fast as the dense network the pruned one is."""
+        return self.dense_ms / self.pruned_ms
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file; `from_json` reads them back."""
+        return {**asdict(self), "frame_size": list(self.frame_size)}
+
+    def save(self, folder: Path) -> None:
+        """Write measured.json into `folder`, atomically."""
+        write_json(folder / MEASURED, self.to_json())
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Measured:
+        """What `to_json` took apart. Raises KeyError or TypeError for what is none."""
+        latency = {name: Timing(**data["latency_ms"][name]) for name in ("dense", "pruned")}
+        return cls(**{**data, "latency_ms": latency, "frame_size": tuple(data["frame_size"])})
+
+    @classmethod
+    def load(cls, folder: Path) -> Measured:
+        """Read measured.json from a job's folder. Raises UserError if there is none, or one of another version."""
+        path = folder / MEASURED
+        if not path.is_file():
+            raise UserError(f"no {MEASURED} in {folder}")
+        data = json.loads(path.read_text())
+        try:
+            return cls.from_json(data)
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}: not what this version measures ({error}): run the job's command again, which writes a new one"
+            ) from error

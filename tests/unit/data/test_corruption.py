@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from vsrprune.stages.pictures import save_png
 
 from vsrprune.config.job import TASKS, TaskConfig
 from vsrprune.data.cache import LOW, cached_clips
@@ -20,6 +19,7 @@ from vsrprune.data.demo import demo_clips
 from vsrprune.data.reading import Reading, read_clips
 from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
 from vsrprune.data.sources import find_clips
+from vsrprune.stages.pictures import save_png
 
 OPTIONS = {"denoise": {"sigma": 25.0}, "deblur": {"blur_frames": 3}}
 every_task = pytest.mark.parametrize("task", CORRUPTIONS)

@@ -82,7 +82,7 @@ def examine(config: Config, console: Console) -> int:
         raise UserError(
             "doctor=true looks at clips on disk, and data=demo has none; use data=folder or a published set"
         )
-    from vsrprune.data.doctor.doctor import Finding, Wishes
+    from vsrprune.data.doctor.doctor import DoctorSettings, Finding
     from vsrprune.data.doctor.report import check_data, print_findings
 
     scale, data = model_arguments(config.model).scale, config.data
@@ -93,7 +93,7 @@ def examine(config: Config, console: Console) -> int:
         return 2
     wanted = BLUR if data.shrinking in BLUR else BICUBIC
     degradations = (data.shrinking, *(name for name in wanted if name != data.shrinking))
-    wishes = Wishes(
+    settings = DoctorSettings(
         scale=scale,
         halve=data.halve,
         frames=config.schedule.frames,
@@ -101,7 +101,7 @@ def examine(config: Config, console: Console) -> int:
         skip_errors=data.on_error == "skip",
         degradations=degradations,
     )
-    return check_data(found.train, found.val, wishes, found.notes, console)
+    return check_data(found.train, found.val, settings, found.notes, console)
 
 
 if __name__ == "__main__":

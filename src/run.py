@@ -23,7 +23,7 @@ from vsrprune.errors import PreemptedError, UserError
 from vsrprune.host.failures import card_of_error, retry_command
 from vsrprune.jobs.collect import read_measured
 from vsrprune.jobs.dry_run import print_plan
-from vsrprune.jobs.housekeeping import keep_house
+from vsrprune.jobs.housekeeping import manage_store
 from vsrprune.jobs.planning import find_sources, model_arguments, plan_job
 from vsrprune.jobs.runner import open_store, run_job
 from vsrprune.results.protocols import BICUBIC, BLUR
@@ -50,7 +50,7 @@ def run(composed: DictConfig, folder: Path) -> float | None:
     job = plan_job(config)
     if config.store.action:
         runs = Path(config.runs_dir).expanduser()
-        sound = keep_house(config.store.action, open_store(job, print), runs, config.store.yes, console)
+        sound = manage_store(config.store.action, open_store(job, print), runs, config.store.yes, console)
         sys.exit(0 if sound else 1)
     if config.dry_run:
         print_plan([(folder.name, job)], open_store(job, print), console)
@@ -82,7 +82,7 @@ def examine(config: Config, console: Console) -> int:
         raise UserError(
             "doctor=true looks at clips on disk, and data=demo has none; use data=folder or a published set"
         )
-    from vsrprune.data.doctor.doctor import Finding, Wishes
+    from vsrprune.data.doctor.doctor import DoctorSettings, Finding
     from vsrprune.data.doctor.report import check_data, print_findings
 
     scale, data = model_arguments(config.model).scale, config.data
@@ -93,7 +93,7 @@ def examine(config: Config, console: Console) -> int:
         return 2
     wanted = BLUR if data.shrinking in BLUR else BICUBIC
     degradations = (data.shrinking, *(name for name in wanted if name != data.shrinking))
-    wishes = Wishes(
+    settings = DoctorSettings(
         scale=scale,
         halve=data.halve,
         frames=config.schedule.frames,
@@ -101,7 +101,7 @@ def examine(config: Config, console: Console) -> int:
         skip_errors=data.on_error == "skip",
         degradations=degradations,
     )
-    return check_data(found.train, found.val, wishes, found.notes, console)
+    return check_data(found.train, found.val, settings, found.notes, console)
 
 
 if __name__ == "__main__":

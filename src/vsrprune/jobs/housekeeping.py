@@ -131,7 +131,7 @@ def _work(settings: Mapping[str, Any]) -> float:
     return float(steps[0] * settings["schedule.batch"] * settings["schedule.frames"] * settings["schedule.patch"] ** 2)
 
 
-def keep_house(action: str, store: Store, runs: Path, sure: bool, console: Console) -> bool:
+def manage_store(action: str, store: Store, runs: Path, sure: bool, console: Console) -> bool:
     """Do what `store.action` names; whether the store is sound as far as it was looked at."""
     if action == "verify":
         return verify_store(store, console)

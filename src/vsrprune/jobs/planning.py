@@ -14,7 +14,7 @@ from typing import Any
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.config.job import PUBLISHED_SETS, Config, ModelConfig, validate
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
-from vsrprune.data.sets.layout import Found
+from vsrprune.data.sets.layout import FoundClips
 from vsrprune.data.sets.table import find_set, narrowed
 from vsrprune.data.sources import check_crop, clips_identity, find_clips, photos_identity, sizes_identity, split_clips
 from vsrprune.errors import UserError, one_of
@@ -94,7 +94,7 @@ class DataIdentity:
     val: str
 
 
-def _data(config: Config, scale: int) -> tuple[Found | None, DataIdentity]:
+def _data(config: Config, scale: int) -> tuple[FoundClips | None, DataIdentity]:
     data = config.data
     made = {"scale": scale, "degradation": data.shrinking, "task": config.knobs()["task"]}
     if data.name == "demo":
@@ -134,12 +134,12 @@ def _demo_identity(config: Config, scale: int, made: Mapping[str, Any]) -> DataI
     )
 
 
-def find_sources(config: Config, scale: int) -> Found:
+def find_sources(config: Config, scale: int) -> FoundClips:
     """Clips on disk; training clips of another set never share a name's files with the held-out ones."""
     data = config.data
     if data.name == "folder":
         train, val = split_clips(find_clips(data.path), data.train, data.val, data.val_share, data.split_seed)
-        return Found(train, val)
+        return FoundClips(train, val)
     found = find_set(data.name, "data.path", data.path, data.low, scale)
     val = narrowed("data.val", found.val, data.val)
     trains = not (config.pretrained and config.until in ("pretrain", "score", "select"))
@@ -149,16 +149,16 @@ def find_sources(config: Config, scale: int) -> Found:
             " data.train_path=FOLDER of it, to train on"
         )
     if not data.train_set:
-        return Found(narrowed("data.train", found.train, data.train), val, found.notes)
+        return FoundClips(narrowed("data.train", found.train, data.train), val, found.notes)
     if data.train_set == "folder":
-        other = Found(find_clips(data.train_path, "data.train_path"), [])
+        other = FoundClips(find_clips(data.train_path, "data.train_path"), [])
         held_out = {clip.files[0].resolve() for clip in val}
         for clip in other.train:
             if clip.files[0].resolve() in held_out:
                 raise UserError(f"data.train_path={data.train_path}: {clip.name} is held out by data={data.name}")
     else:
         other = find_set(data.train_set, "data.train_path", data.train_path, data.low, scale)
-    return Found(narrowed("data.train", other.train, data.train), val, (*found.notes, *other.notes))
+    return FoundClips(narrowed("data.train", other.train, data.train), val, (*found.notes, *other.notes))
 
 
 def _file_hash(path: str) -> str:

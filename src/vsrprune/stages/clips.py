@@ -11,7 +11,7 @@ from vsrprune.data.clips import ClipSet, check_clips
 from vsrprune.data.corruption import corrupted
 from vsrprune.data.demo import demo_clips
 from vsrprune.data.reading import Reading, read_clips
-from vsrprune.data.sets.layout import Found
+from vsrprune.data.sets.layout import FoundClips
 from vsrprune.data.sources import check_crop
 from vsrprune.errors import UserError
 from vsrprune.stages.job import Job
@@ -43,7 +43,7 @@ def job_clips(job: Job, say: Say) -> ClipSet:
     return clips
 
 
-def _clips_on_disk(job: Job, sources: Found, say: Say) -> ClipSet:
+def _clips_on_disk(job: Job, sources: FoundClips, say: Say) -> ClipSet:
     data, schedule = job.config.data, job.config.schedule
     how = Reading(
         scale=job.arguments.scale,

@@ -7,7 +7,7 @@ from typing import Any
 
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.config.job import Config
-from vsrprune.data.sets.layout import Found
+from vsrprune.data.sets.layout import FoundClips
 from vsrprune.stages.recipe import StagePlan
 
 
@@ -22,7 +22,7 @@ class Job:
     arguments: Any
     layout: ChannelLayout
     stages: list[StagePlan]
-    sources: Found | None
+    sources: FoundClips | None
 
     def stage(self, name: str) -> StagePlan:
         """The stage of that name."""

@@ -15,14 +15,14 @@ from rich.console import Console
 from videos import make_video
 
 from vsrprune.data.degradation import DEGRADATIONS, degrade
-from vsrprune.data.doctor.doctor import Finding, Wishes, all_findings, examine_clip, exit_code, perceptual_hash
+from vsrprune.data.doctor.doctor import DoctorSettings, Finding, all_findings, examine_clip, exit_code, perceptual_hash
 from vsrprune.data.doctor.report import check_data
 from vsrprune.data.sources import ClipSource
 
 HEIGHT, WIDTH, SCALE = 48, 64, 4
 
 
-def wishes(**changes: Any) -> Wishes:
+def settings(**changes: Any) -> DoctorSettings:
     values = {
         "scale": SCALE,
         "halve": False,
@@ -31,7 +31,7 @@ def wishes(**changes: Any) -> Wishes:
         "skip_errors": False,
         "degradations": ("bicubic",),
     }
-    return Wishes(**{**values, **changes})
+    return DoctorSettings(**{**values, **changes})
 
 
 def scene(seed: int, frames: int = 6, height: int = HEIGHT, width: int = WIDTH) -> list[Any]:
@@ -69,7 +69,7 @@ def clip(folder: Path, name: str, pictures: Sequence[Any], low: str = "") -> Cli
 
 
 def findings(train: Sequence[ClipSource], test: Sequence[ClipSource], **changes: Any) -> list[Finding]:
-    wanted = wishes(**changes)
+    wanted = settings(**changes)
     facts = [examine_clip(source, "train", wanted) for source in train]
     facts += [examine_clip(source, "test", wanted) for source in test]
     return all_findings(facts, wanted)
@@ -77,7 +77,7 @@ def findings(train: Sequence[ClipSource], test: Sequence[ClipSource], **changes:
 
 def test_at_scale_1_nothing_is_said_of_low_resolution(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train, test = (clip(tmp_path, f"walk{seed}", scene(seed)) for seed in (0, 7))
-    wanted = wishes(scale=1, patch=HEIGHT)
+    wanted = settings(scale=1, patch=HEIGHT)
     assert check_data([train], [test], wanted, [], Console(width=200)) == 0
     assert "low-resolution" not in capsys.readouterr().out
 
@@ -92,7 +92,7 @@ def test_nothing_is_said_of_a_healthy_set(tmp_path: Path) -> None:
     test = [clip(tmp_path, f"city{seed}", scene(seed), "bicubic") for seed in (7, 8)]
     assert findings(train, test) == []
     console = Console(record=True, width=80)
-    assert check_data(train, test, wishes(), ["a note of the reader"], console) == 0
+    assert check_data(train, test, settings(), ["a note of the reader"], console) == 0
     text = console.export_text()
     assert "made by bicubic" in text
     assert "a note of the reader" in text

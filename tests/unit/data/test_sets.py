@@ -14,7 +14,7 @@ from PIL import Image
 from vsrprune.config.job import Config
 from vsrprune.data.degradation import degrade
 from vsrprune.data.reading import Notes, Reading, read_clip, read_clips
-from vsrprune.data.sets.layout import Found
+from vsrprune.data.sets.layout import FoundClips
 from vsrprune.data.sets.reds import REDS4
 from vsrprune.data.sets.table import SETS, find_set
 from vsrprune.data.sources import sizes_identity
@@ -91,11 +91,11 @@ def complaint(name: str, root: Path, low: str = "bi") -> str:
     return message
 
 
-def names(found: Found) -> tuple[list[str], list[str]]:
+def names(found: FoundClips) -> tuple[list[str], list[str]]:
     return [clip.name for clip in found.train], [clip.name for clip in found.val]
 
 
-def low_folders(found: Found) -> set[Path]:
+def low_folders(found: FoundClips) -> set[Path]:
     return {clip.low_files[0].parent for clip in (*found.train, *found.val)}
 
 

@@ -14,8 +14,8 @@ from vsrprune.jobs.housekeeping import (
     clean_store,
     entries,
     estimated_cost,
-    keep_house,
     list_store,
+    manage_store,
     readable_size,
     readable_time,
     verify_store,
@@ -110,7 +110,7 @@ def test_verify_finds_a_flipped_bit(store: Store, console: Console) -> None:
 
 @pytest.mark.parametrize(("action", "word"), [("list", "needed"), ("verify", "checked"), ("clean", "Nothing was")])
 def test_every_action_does_its_own(action: str, word: str, store: Store, tmp_path: Path, console: Console) -> None:
-    assert keep_house(action, store, tmp_path / "runs", False, console)
+    assert manage_store(action, store, tmp_path / "runs", False, console)
     assert word in printed(console)
 
 

@@ -46,7 +46,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class DoctorSettings:
     """What training asks of the clips: the network's scale, frames and low-resolution patch of a step, and whether
     clips that cannot be read are skipped. halve: frames are halved when they are read. degradations: what the
     low-resolution frames are taken for, that which makes missing ones first.
@@ -78,10 +78,10 @@ class ClipFacts:
     findings: list[Finding] = field(default_factory=list)
 
 
-def examine_clip(source: ClipSource, side: str, wishes: Wishes) -> ClipFacts:
+def examine_clip(source: ClipSource, side: str, settings: DoctorSettings) -> ClipFacts:
     """Decode every frame of a clip; whatever is wrong with it becomes a finding that names the file."""
     facts = ClipFacts(source.name, side, low=bool(source.low_files))
-    severity = "warning" if wishes.skip_errors else "error"
+    severity = "warning" if settings.skip_errors else "error"
     digest, before, still = hashlib.blake2b(digest_size=16), b"", []
     sampled = set(np.linspace(0, max(len(source.low_files) - 1, 0), SAMPLES).round().astype(int).tolist())
     for index, (file, frame) in enumerate(_frames(source)):
@@ -102,9 +102,9 @@ def examine_clip(source: ClipSource, side: str, wishes: Wishes) -> ClipFacts:
         before = content
         facts.hashes.append(perceptual_hash(frame))
         if source.low_files:
-            _compare_low(source.low_files[index], frame, index in sampled, wishes, facts, severity)
+            _compare_low(source.low_files[index], frame, index in sampled, settings, facts, severity)
     facts.digest = digest.hexdigest() if facts.frames else ""
-    facts.findings += _repeated(source.name, still) + _too_small(facts, wishes)
+    facts.findings += _repeated(source.name, still) + _too_small(facts, settings)
     return facts
 
 
@@ -127,25 +127,27 @@ def _png(file: Path) -> RgbFrame | UserError:
         return error
 
 
-def _compare_low(file: Path, frame: RgbFrame, sample: bool, wishes: Wishes, facts: ClipFacts, severity: str) -> None:
+def _compare_low(
+    file: Path, frame: RgbFrame, sample: bool, settings: DoctorSettings, facts: ClipFacts, severity: str
+) -> None:
     """Look at the low-resolution twin of a frame; a sample is compared with what every degradation makes."""
     low = _png(file)
     if isinstance(low, UserError):
         facts.findings.append(Finding(severity, str(file), str(low), "restore it, or leave the clip out"))
         return
-    height, width = (side // wishes.scale for side in frame.shape[:2])
+    height, width = (side // settings.scale for side in frame.shape[:2])
     if low.shape[:2] != (height, width):
-        what = f"{low.shape[1]}x{low.shape[0]}, but 1/{wishes.scale} of the other frame is {width}x{height}"
+        what = f"{low.shape[1]}x{low.shape[0]}, but 1/{settings.scale} of the other frame is {width}x{height}"
         facts.findings.append(Finding(severity, str(file), what, "make it again, or choose the right scale"))
         return
     if sample:
-        high_TCHW = torch.from_numpy(frame[: height * wishes.scale, : width * wishes.scale].copy()).permute(2, 0, 1)[
-            None
-        ]
+        high_TCHW = torch.from_numpy(frame[: height * settings.scale, : width * settings.scale].copy()).permute(
+            2, 0, 1
+        )[None]
         for name in DEGRADATIONS:
-            if name.startswith("bd") and wishes.scale != 4:
+            if name.startswith("bd") and settings.scale != 4:
                 continue
-            made = degrade(high_TCHW, wishes.scale, name)[0].permute(1, 2, 0).numpy().astype(int)
+            made = degrade(high_TCHW, settings.scale, name)[0].permute(1, 2, 0).numpy().astype(int)
             difference = np.abs(made - low.astype(int))
             mean, largest = facts.differences.get(name, (0.0, 0.0))
             facts.differences[name] = (mean + float(difference.mean()) / SAMPLES, max(largest, float(difference.max())))
@@ -159,14 +161,14 @@ def _repeated(name: str, still: Sequence[int]) -> list[Finding]:
     return [Finding("warning", name, what, "a frozen picture teaches no motion: cut it out")]
 
 
-def _too_small(facts: ClipFacts, wishes: Wishes) -> list[Finding]:
+def _too_small(facts: ClipFacts, settings: DoctorSettings) -> list[Finding]:
     found = []
-    if facts.side == "train" and 0 < facts.frames < wishes.frames:
-        what = f"{facts.frames} frames, but a training step takes {wishes.frames}"
+    if facts.side == "train" and 0 < facts.frames < settings.frames:
+        what = f"{facts.frames} frames, but a training step takes {settings.frames}"
         found.append(Finding("error", facts.name, what, f"leave it out, or schedule.frames={facts.frames}"))
-    side = min(facts.size) // (2 if wishes.halve else 1) // wishes.scale
-    if facts.side == "train" and facts.frames and side < wishes.patch:
-        what = f"its input has {side} pixels a side, but a training patch has {wishes.patch}"
+    side = min(facts.size) // (2 if settings.halve else 1) // settings.scale
+    if facts.side == "train" and facts.frames and side < settings.patch:
+        what = f"its input has {side} pixels a side, but a training patch has {settings.patch}"
         found.append(Finding("error", facts.name, what, f"leave it out, or schedule.patch={side}"))
     return found
 
@@ -233,7 +235,7 @@ def _words(hashes: Sequence[int]) -> NDArray[np.uint64]:
     return np.array([[value >> 64, value & (2**64 - 1)] for value in hashes], dtype=np.uint64)
 
 
-def wrong_degradation(clips: Sequence[ClipFacts], wishes: Wishes) -> list[Finding]:
+def wrong_degradation(clips: Sequence[ClipFacts], settings: DoctorSettings) -> list[Finding]:
     """Sides whose stored low-resolution frames were not made as the configuration takes for granted."""
     found = []
     for side in ("train", "test"):
@@ -249,8 +251,8 @@ def wrong_degradation(clips: Sequence[ClipFacts], wishes: Wishes) -> list[Findin
             )
             advice = "published numbers are of known ones; ask where these are from"
             found.append(Finding("warning", side, what, advice))
-        elif not set(fitting) & set(wishes.degradations):
-            taken = " or ".join(wishes.degradations)
+        elif not set(fitting) & set(settings.degradations):
+            taken = " or ".join(settings.degradations)
             what = f"the low-resolution frames were made by {' or '.join(fitting)}, not by {taken}"
             found.append(Finding("warning", side, what, "choose the right frames by data.low"))
     return found
@@ -280,17 +282,17 @@ def nearest_degradation(clips: Sequence[ClipFacts]) -> tuple[str, tuple[float, f
     return min(side_differences(clips).items(), key=lambda item: item[1][0])
 
 
-OVERALL: Mapping[str, Callable[[Sequence[ClipFacts], Wishes], list[Finding]]] = {
-    "identical clips": lambda clips, wishes: identical_clips(clips),
-    "test clips among the training clips": lambda clips, wishes: leaked_clips(clips),
+OVERALL: Mapping[str, Callable[[Sequence[ClipFacts], DoctorSettings], list[Finding]]] = {
+    "identical clips": lambda clips, settings: identical_clips(clips),
+    "test clips among the training clips": lambda clips, settings: leaked_clips(clips),
     "degradation": wrong_degradation,
 }
 
 
-def all_findings(clips: Sequence[ClipFacts], wishes: Wishes) -> list[Finding]:
+def all_findings(clips: Sequence[ClipFacts], settings: DoctorSettings) -> list[Finding]:
     """Findings of single clips and of all together, the worst first."""
     found = [finding for facts in clips for finding in facts.findings]
-    found += [finding for check in OVERALL.values() for finding in check(clips, wishes)]
+    found += [finding for check in OVERALL.values() for finding in check(clips, settings)]
     return sorted(found, key=lambda finding: -SEVERITIES.index(finding.severity))
 
 

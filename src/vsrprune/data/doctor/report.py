@@ -12,8 +12,8 @@ from rich.table import Table
 from vsrprune.data.doctor.doctor import (
     SEVERITIES,
     ClipFacts,
+    DoctorSettings,
     Finding,
-    Wishes,
     all_findings,
     examine_clip,
     exit_code,
@@ -28,19 +28,23 @@ COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
 
 
 def check_data(
-    train: Sequence[ClipSource], test: Sequence[ClipSource], wishes: Wishes, notes: Sequence[str], console: Console
+    train: Sequence[ClipSource],
+    test: Sequence[ClipSource],
+    settings: DoctorSettings,
+    notes: Sequence[str],
+    console: Console,
 ) -> int:
     """Examine all clips and print a report; the exit code: 0 for notes at most, 1 for warnings, 2 for errors."""
     sides = [("train", source) for source in train] + [("test", source) for source in test]
     clips = []
     with StageProgress("examine", len(sides)) as progress:
         for done, (side, source) in enumerate(sides, start=1):
-            clips.append(examine_clip(source, side, wishes))
+            clips.append(examine_clip(source, side, settings))
             progress.update(done)
-    findings = [*all_findings(clips, wishes), *(Finding("note", "data", note, "") for note in notes)]
+    findings = [*all_findings(clips, settings), *(Finding("note", "data", note, "") for note in notes)]
     console.print(_clips_table(clips))
-    for side in ("train", "test") if wishes.scale > 1 else ():
-        _print_degradations(side, [facts for facts in clips if facts.side == side], wishes, console)
+    for side in ("train", "test") if settings.scale > 1 else ():
+        _print_degradations(side, [facts for facts in clips if facts.side == side], settings, console)
     print_findings(findings, console)
     return exit_code(findings)
 
@@ -65,11 +69,11 @@ def _clips_table(clips: Sequence[ClipFacts]) -> Table:
     return table
 
 
-def _print_degradations(side: str, clips: Sequence[ClipFacts], wishes: Wishes, console: Console) -> None:
+def _print_degradations(side: str, clips: Sequence[ClipFacts], settings: DoctorSettings, console: Console) -> None:
     """What the stored low-resolution frames were made with."""
     stored = [facts for facts in clips if facts.low]
     if not stored:
-        made = " or ".join(wishes.degradations[:1])
+        made = " or ".join(settings.degradations[:1])
         console.print(f"{side}: no low-resolution frames on disk; they are made ({made})", highlight=False)
         return
     fitting = fitting_degradations(stored)

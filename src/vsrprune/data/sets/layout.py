@@ -14,7 +14,7 @@ from vsrprune.errors import UserError
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundClips:
     """Clips to train on and held-out clips of a data set, either may be none, and what a reader should know."""
 
     train: list[ClipSource]

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vsrprune.data.sets.layout import Found, check_all_there, check_equal_lengths, first_folder, low_root, png_clip
+from vsrprune.data.sets.layout import FoundClips, check_all_there, check_equal_lengths, first_folder, low_root, png_clip
 from vsrprune.errors import UserError
 
 REDS4 = ("000", "011", "015", "020")
 TRAIN_CLIPS, ALL_CLIPS = 240, 270
 
 
-def find_reds(root: Path, low: str, scale: int) -> Found:
+def find_reds(root: Path, low: str, scale: int) -> FoundClips:
     """All 266 training clips and the four of REDS4."""
     _only_bicubic("reds", low)
     trees = _Trees(root, scale)
@@ -25,10 +25,10 @@ def find_reds(root: Path, low: str, scale: int) -> Found:
     clips = [png_clip("data=reds", name, trees.high(name), trees.low(name)) for name in train_names]
     check_equal_lengths("data=reds", clips)
     train = [clip for clip in clips if clip.name not in REDS4]
-    return Found(train, [clip for clip in clips if clip.name in REDS4], trees.notes)
+    return FoundClips(train, [clip for clip in clips if clip.name in REDS4], trees.notes)
 
 
-def find_reds4(root: Path, low: str, scale: int) -> Found:
+def find_reds4(root: Path, low: str, scale: int) -> FoundClips:
     """REDS4 alone: in ROOT/GT and ROOT/sharp_bicubic (or ROOT/BIx4), or inside a whole REDS."""
     _only_bicubic("reds4", low)
     high = first_folder("data=reds4: the clips", [root / "GT", *_both(root, "train_sharp")])
@@ -37,7 +37,7 @@ def find_reds4(root: Path, low: str, scale: int) -> Found:
     check_all_there("data=reds4", [name for name in REDS4 if (high / name).is_dir()], REDS4, [high])
     clips = [png_clip("data=reds4", name, high / name, low_folder and low_folder / name) for name in REDS4]
     check_equal_lengths("data=reds4", clips)
-    return Found([], clips, notes)
+    return FoundClips([], clips, notes)
 
 
 class _Trees:

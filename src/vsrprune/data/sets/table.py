@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vsrprune.data.sets.layout import Found
+from vsrprune.data.sets.layout import FoundClips
 from vsrprune.data.sets.reds import find_reds, find_reds4
 from vsrprune.data.sets.udm10 import find_udm10
 from vsrprune.data.sets.vid4 import find_vid4
@@ -15,7 +15,7 @@ from vsrprune.errors import UserError
 
 # find(root, low, scale): the clips under a folder, with low-resolution frames of kind `low` (bi or bd) where they are
 # on disk. Raises UserError saying what is missing, and where it was looked for.
-SETS: dict[str, Callable[[Path, str, int], Found]] = {
+SETS: dict[str, Callable[[Path, str, int], FoundClips]] = {
     "reds": find_reds,
     "reds4": find_reds4,
     "vimeo90k": find_vimeo90k,
@@ -24,7 +24,7 @@ SETS: dict[str, Callable[[Path, str, int], Found]] = {
 }
 
 
-def find_set(name: str, knob: str, path: str, low: str, scale: int) -> Found:
+def find_set(name: str, knob: str, path: str, low: str, scale: int) -> FoundClips:
     """The clips of a set under the folder that `knob` names; at scale 1 their full-size frames alone."""
     root = Path(path).expanduser()
     if not path or not root.is_dir():
@@ -34,7 +34,7 @@ def find_set(name: str, knob: str, path: str, low: str, scale: int) -> Found:
         return found
     # Nothing of the size of the truth is on disk; a set whose low-resolution folder names no scale has found that.
     train, val = ([ClipSource(clip.name, clip.files) for clip in clips] for clips in (found.train, found.val))
-    return Found(train, val)
+    return FoundClips(train, val)
 
 
 def narrowed(knob: str, clips: Sequence[ClipSource], names: Sequence[str]) -> list[ClipSource]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vsrprune.data.sets.layout import Found, check_equal_lengths, first_folder, low_root, png_clip
+from vsrprune.data.sets.layout import FoundClips, check_equal_lengths, first_folder, low_root, png_clip
 from vsrprune.errors import UserError
 
 CLIPS = 10
 
 
-def find_udm10(root: Path, low: str, scale: int) -> Found:
+def find_udm10(root: Path, low: str, scale: int) -> FoundClips:
     """The ten clips; none to train on."""
     what = "data=udm10"
     published = {"bd": f"blur{scale}", "bi": f"bicubic{scale}"}[low]
@@ -33,4 +33,4 @@ def find_udm10(root: Path, low: str, scale: int) -> Found:
         raise UserError(f"{what}: {CLIPS} clips are expected in {place}; there are {len(names)}: {', '.join(names)}")
     clips = [png_clip(what, name, *pair) for name, pair in zip(names, pairs, strict=True)]
     check_equal_lengths(what, clips)
-    return Found([], clips, notes)
+    return FoundClips([], clips, notes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vsrprune.data.sets.layout import Found, NumberedFrames, first_folder, low_root
+from vsrprune.data.sets.layout import FoundClips, NumberedFrames, first_folder, low_root
 from vsrprune.data.sources import ClipSource
 from vsrprune.errors import UserError
 
@@ -19,7 +19,7 @@ LISTS = ("sep_trainlist.txt", "sep_testlist.txt")
 BASICSR = {"bi": "vimeo_septuplet_matlabLRx{}", "bd": "vimeo_septuplet_BDLRx{}"}
 
 
-def find_vimeo90k(root: Path, low: str, scale: int) -> Found:
+def find_vimeo90k(root: Path, low: str, scale: int) -> FoundClips:
     """Both lists. That the frames are there is found when their sizes are taken: 900,000 files are looked at once."""
     places = [root / "vimeo_septuplet" / "sequences", root / "sequences", root / "GT"]
     high = first_folder("data=vimeo90k: the clips", places)
@@ -30,7 +30,7 @@ def find_vimeo90k(root: Path, low: str, scale: int) -> Found:
     both = {clip.name for clip in train} & {clip.name for clip in val}
     if both:
         raise UserError(f"data=vimeo90k: {sorted(both)[0]} and {len(both) - 1} more clips are in both of {LISTS}")
-    return Found(train, val, notes)
+    return FoundClips(train, val, notes)
 
 
 def _list(root: Path, high: Path, name: str) -> list[str]:

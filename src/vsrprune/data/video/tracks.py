@@ -15,7 +15,7 @@ SOUND_CODECS = {".webm": ("libopus", 48000)}  # encoder and rate where the conta
 USUAL_SOUND = ("aac", 48000)
 
 
-class Companions:
+class TrackCopier:
     """Copies packets of a file's sound and subtitles into an open container, a stretch of time at a time.
 
     Packets are copied where the container takes their codec. Else sound is encoded again, and subtitles, like streams
@@ -93,7 +93,7 @@ class Companions:
     def _time(self, packet: Any) -> Fraction:
         return Fraction(packet.dts * packet.time_base) - self._start
 
-    def __enter__(self) -> Companions:
+    def __enter__(self) -> TrackCopier:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from vsrprune.data.sources import FRAME_SUFFIX
 from vsrprune.data.video.colour import RgbFrame, from_rgb
 from vsrprune.data.video.footage import Footage, TimedFrame
-from vsrprune.data.video.tracks import Companions
+from vsrprune.data.video.tracks import TrackCopier
 from vsrprune.errors import UserError, one_of
 
 PIXEL_FORMAT = "yuv420p"  # every player shows it
@@ -167,12 +167,12 @@ class _VideoWriter:
         with ExitStack() as stack:
             self._container = stack.enter_context(av.open(str(file), "w"))
             self._stream = self._new_stream(encoding, encoder, height + self._padding[0], width + self._padding[1])
-            self._companions: Companions | None = None
+            self._tracks: TrackCopier | None = None
             if footage.is_video:
                 source = footage.files[0]
-                self._companions = Companions(source, footage.start, self._container, file.suffix.lower())
-                stack.enter_context(self._companions)
-                for note in self._companions.notes:
+                self._tracks = TrackCopier(source, footage.start, self._container, file.suffix.lower())
+                stack.enter_context(self._tracks)
+                for note in self._tracks.notes:
                     say(f"note: {note}")
             self._open = stack.pop_all()
 
@@ -195,8 +195,8 @@ class _VideoWriter:
         picture = from_rgb(pixels_HW3, PIXEL_FORMAT, self._matrix)
         picture.pts, picture.time_base = frame.pts, self._footage.time_base
         self._container.mux(self._stream.encode(picture))
-        if self._companions is not None:
-            self._companions.write_until(frame.pts * self._footage.time_base)
+        if self._tracks is not None:
+            self._tracks.write_until(frame.pts * self._footage.time_base)
 
     def __enter__(self) -> _VideoWriter:
         return self
@@ -210,5 +210,5 @@ class _VideoWriter:
             return
         with self._open:
             self._container.mux(self._stream.encode(None))
-            if self._companions is not None:
-                self._companions.write_until(None)
+            if self._tracks is not None:
+                self._tracks.write_until(None)

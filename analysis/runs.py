@@ -31,6 +31,7 @@ IMPLIED_BY = {
     "model.upscale_factors": ("model", "task"),
 }
 ALL_PARTS = "all parts"
+REASONS_SHOWN = 3  # of jobs that were left out, where none is left to show
 
 # The order of values in figures and tables; the first is an ablation's reference. Others follow in ascending order.
 VALUES = {
@@ -156,9 +157,11 @@ def load_runs(folders: Sequence[str]) -> Runs:
             left_out.append(LeftOut(name, folder, f"cannot be read: {error!s}".replace("\n", " ")))
     finished.sort(key=_place)
     if not finished:
-        reasons = "".join(f"; left out: {item.name}: {item.reason}" for item in left_out)
+        reasons = [f"; left out: {item.name}: {item.reason}" for item in left_out]
+        more = f"; and {len(reasons) - REASONS_SHOWN} others" if len(reasons) > REASONS_SHOWN else ""
         raise UserError(
-            f"no {RESULT} below {', '.join(folders)}; give folders that run.py wrote, such as runs/{reasons}"
+            f"no {RESULT} below {', '.join(folders)}; give folders that run.py wrote, such as runs/"
+            f"{''.join(reasons[:REASONS_SHOWN])}{more}"
         )
     return Runs(finished, left_out)
 
@@ -274,10 +277,12 @@ def frame_table(runs: Runs) -> pd.DataFrame:
 
     psnr_gap: PSNR of the dense network minus that of the pruned one (dB), mean over clips; hidden_error: RMS
     difference of the hidden states relative to the dense ones, mean over branches; clips: how many reach the frame.
-    Where a pruned network was fine-tuned with several tf_weights, only such jobs: others would differ in more.
+    Where a pruned network was fine-tuned with several tf_weights, only such jobs: others would differ in more. Jobs
+    from scratch, whose hidden states compare with no others, are left out unless all are.
     """
     rows = []
-    for run in _temporal_pairs(runs.finished) or runs.finished:
+    comparable = [run for run in runs.finished if run.result.hidden_error] or runs.finished
+    for run in _temporal_pairs(comparable) or comparable:
         dense, pruned = (run.result.quality[name].frames for name in ("dense", "finetuned"))
         branches = list(run.result.hidden_error.values())
         for frame in range(max(map(len, pruned.values()))):

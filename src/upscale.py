@@ -56,6 +56,7 @@ def _rate(text: str) -> Fraction:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Upscale as the command line asks; 0, or 2 after one line about what was wrong."""
     given = parse(arguments)
+    from vsrprune.cli import complain
     from vsrprune.use.streaming import Pieces  # after parsing: importing torch takes seconds
     from vsrprune.use.upscaling import Request, upscale
 
@@ -66,23 +67,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         upscale(Request(pieces=pieces, rate=values.pop("fps"), **values), lambda text: print(text, flush=True))
     except UserError as error:
-        return _complain(str(error), 2)
+        return complain(str(error), 2)
     except OSError as error:
         if error.errno is None:
             raise
-        return _complain(f"{error.filename or given.target}: {error.strerror}", 2)
+        return complain(f"{error.filename or given.target}: {error.strerror}", 2)
     except KeyboardInterrupt:
-        return _complain("interrupted; nothing was written", 130)
+        return complain("interrupted; nothing was written", 130)
     return 0
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise SystemExit(TERMINATED)
-
-
-def _complain(text: str, code: int) -> int:
-    print(f"error: {text}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

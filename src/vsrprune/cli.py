@@ -28,16 +28,16 @@ def explained() -> Iterator[None]:
     try:
         yield
     except PreemptedError as error:
-        sys.exit(_complain(str(error), error.exit_code))
+        sys.exit(complain(str(error), error.exit_code))
     except UserError as error:
-        sys.exit(_complain(str(error)))
+        sys.exit(complain(str(error)))
     except OSError as error:
         explanation = explain_os_error(error)
         if explanation is None:
             raise
-        sys.exit(_complain(explanation))
+        sys.exit(complain(explanation))
     except KeyboardInterrupt:
-        sys.exit(_complain("interrupted; run the same command again to go on", 130))
+        sys.exit(complain("interrupted; run the same command again to go on", 130))
 
 
 def open_door(main: Callable[[], object]) -> None:
@@ -47,9 +47,10 @@ def open_door(main: Callable[[], object]) -> None:
         with explained():
             main()
     except CompactHydraException as error:
-        sys.exit(_complain("\n".join(map(str, filter(None, (error, error.__cause__)))), 1))
+        sys.exit(complain("\n".join(map(str, filter(None, (error, error.__cause__)))), 1))
 
 
-def _complain(text: str, code: int = 2) -> int:
+def complain(text: str, code: int = 2) -> int:
+    """Print an error as every command does, and hand back the exit code."""
     print(f"error: {text}", file=sys.stderr)
     return code

@@ -316,3 +316,13 @@ def test_a_method_without_scores_has_no_rows_of_them(tmp_path: Path, make_run: M
     table = score_table(load_runs([str(tmp_path)]).finished[0])
     assert table.empty
     assert list(table.columns) == ["part", "kind", "layer", "score", "kept"]
+
+
+def test_errors_over_frames_leave_out_jobs_without_hidden_states_to_compare(tmp_path: Path, make_run: MakeRun) -> None:
+    """Two jobs from scratch share their stage `prune` and differ in tf_weight: that alone makes no pair to compare."""
+    make_run(tmp_path, "cut")
+    for tf_weight in (0.0, 1.0):
+        folder = make_run(tmp_path, f"scratch{tf_weight}", tf_weight=tf_weight, ratio=0.3)
+        result = Result.load(folder)
+        replace(result, hidden_error={}, stages={**result.stages, "prune": "fedcba9876543210"}).save(folder)
+    assert set(frame_table(load_runs([str(tmp_path)]))["job"]) == {"cut"}

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from hydra_plugins.vsrprune_launcher.engines import ENGINES, Call, Submit
+from vsrprune.cli import complain
 from vsrprune.config.job import Config
 from vsrprune.errors import UserError
 from vsrprune.host.failures import (
@@ -114,12 +115,12 @@ class VsrpruneLauncher(Launcher):
         try:
             outcomes = run.run()
         except UserError as error:
-            sys.exit(_refuse(str(error)))
+            sys.exit(complain(str(error)))
         except OSError as error:
             explanation = explain_os_error(error)
             if explanation is None:
                 raise
-            sys.exit(_refuse(explanation))
+            sys.exit(complain(explanation))
         _summary(outcomes, root, console)
         if run.stopped_by:
             print("stopped; the same command goes on where the jobs are", file=sys.stderr)
@@ -143,7 +144,7 @@ class VsrpruneLauncher(Launcher):
             text = explain_os_error(error) if isinstance(error, OSError) else str(error)
             if text is None:
                 raise
-            sys.exit(_refuse(f"{text} (job {name}; no job was started)"))
+            sys.exit(complain(f"{text} (job {name}; no job was started)"))
 
     def _command(self, folder: Path, overrides: list[str]) -> list[str]:
         command = [sys.executable, str(Path(sys.argv[0]).absolute())]
@@ -307,11 +308,6 @@ def training_threads(config: Config) -> int:
 def _quoted(folder: Path) -> str:
     """A path as Hydra's grammar reads it back unchanged, commas and equals signs included."""
     return "'" + str(folder).replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _refuse(text: str) -> int:
-    print(f"error: {text}", file=sys.stderr)
-    return 2
 
 
 def _summary(outcomes: Mapping[str, str], root: Path, console: Console) -> None:

@@ -201,7 +201,7 @@ CELL_HEIGHT, LABEL_GAP = 12, 4  # pixels
 def layer_heatmap(result: Result) -> Image.Image:
     """A row per layer in network order: its name, and a cell per unit, the darker the more important; red if cut.
 
-    Where the method ranks nothing, all units that stay are bright.
+    Where the method ranks nothing, all units that stay have one shade.
     """
     width = max(layer.total for layer in result.layers)
     cells_YXC = np.full((len(result.layers), width, 3), 255, np.uint8)
@@ -224,10 +224,10 @@ def layer_heatmap(result: Result) -> Image.Image:
 
 
 def _importance(result: Result, layer: Layer) -> NDArray[np.float64]:
-    """Scores of a layer's units as shares of the largest, [units, 1]; zeros where there are none."""
-    scores_X1 = np.zeros((layer.total, 1))
-    if result.scores is not None:
-        scores_X1[:, 0] = result.scores[layer.name]
+    """Scores of a layer's units as shares of the largest, [units, 1]; one half where there are none."""
+    if result.scores is None:
+        return np.full((layer.total, 1), 0.5)
+    scores_X1 = np.asarray(result.scores[layer.name], float)[:, None]
     share_X1: NDArray[np.float64] = (scores_X1 / max(scores_X1.max(), 1e-12)).clip(0, 1)
     return share_X1
 

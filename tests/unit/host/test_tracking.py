@@ -30,6 +30,7 @@ from vsrprune.results.measured import MEASURED, Measured, Timing
 from vsrprune.results.result import Cost, Equivalence, Layer, Quality, Result
 from vsrprune.selection.budget import Budget
 
+HALFWAY = tuple((bright + dark) // 2 for bright, dark in zip(BRIGHT, DARK, strict=True))
 KINDS = ("lr", "bicubic", "dense", "pruned", "truth", "frame")
 
 
@@ -148,8 +149,7 @@ def test_the_heatmap_shows_what_is_cut_and_what_is_important() -> None:
     cells = image.crop((image.width - 4 * CELL_HEIGHT, 0, image.width, image.height))
     middles = [(unit + 0.5) * CELL_HEIGHT for unit in range(4)]
     colours = [[cells.getpixel((int(x), int(y))) for x in middles] for y in middles[:2]]
-    halfway = tuple((bright + dark) // 2 for bright, dark in zip(BRIGHT, DARK, strict=True))
-    assert colours[0] == [CUT, CUT, halfway, DARK]
+    assert colours[0] == [CUT, CUT, HALFWAY, DARK]
     assert colours[1] == [BRIGHT, BRIGHT, (255, 255, 255), (255, 255, 255)]
 
 
@@ -224,7 +224,7 @@ def test_without_scores_the_heatmap_shows_what_is_kept_and_what_is_cut() -> None
     image = layer_heatmap(replace(small_result(), scores=None))
     cells = image.crop((image.width - 4 * CELL_HEIGHT, 0, image.width, image.height))
     middles = [(unit + 0.5) * CELL_HEIGHT for unit in range(4)]
-    assert [cells.getpixel((int(x), CELL_HEIGHT // 2)) for x in middles] == [CUT, CUT, BRIGHT, BRIGHT]
+    assert [cells.getpixel((int(x), CELL_HEIGHT // 2)) for x in middles] == [CUT, CUT, HALFWAY, HALFWAY]
 
 
 PARTS = {

@@ -26,9 +26,9 @@ from vsrprune.errors import UserError
 from vsrprune.host.processes import run_child
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-START_SECONDS = 30  # until a scheduler that is named must have answered
+START_SECONDS = 30  # within which a scheduler at `address` must answer
 REPLACE_SECONDS = 30  # between two looks for batch jobs that have ended
-NOBODY_JOINED_SECONDS = 300  # without a single worker: the queue may be long, or the batch jobs die at their start
+NOBODY_JOINED_SECONDS = 300  # after which it is said that no worker came: the queue is long, or batch jobs die early
 ENDED_BATCH_JOBS = 20  # that one job may outlive, at their time limit for example; Dask counts up to two for each
 # A batch job that is told to end (time limit, preemption) is killed with its script, so that waits for the checkpoint.
 WAIT_FOR_CHECKPOINT = "trap 'while pgrep -g 0 -f hydra.mode=RUN >/dev/null; do sleep 0.5; done' TERM"
@@ -57,13 +57,13 @@ Engine = Callable[[LauncherConfig, int, int], contextlib.AbstractContextManager[
 
 @contextlib.contextmanager
 def local(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
-    """Processes of this machine, `jobs` at a time; each has GPUs of its own if the jobs ask for any."""
+    """Processes on this machine, `jobs` at a time; each has GPUs of its own if the jobs ask for any."""
     slots: queue.Queue[dict[str, str]] = queue.Queue()
     for slot in range(settings.jobs):
         slots.put(_gpus_of_slot(slot, gpus, settings.jobs))
 
     def run(call: Call) -> int:
-        slot = slots.get()
+        slot = slots.get()  # never waits: there are as many slots as threads
         try:
             return run_child(call.command, call.cwd, call.folder, call.log, {**call.environment, **slot})
         finally:
@@ -96,7 +96,7 @@ def _visible_gpus() -> list[str]:
 
 @contextlib.contextmanager
 def dask(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
-    """Dask workers: of a scheduler at `address`, of a batch system, or started here."""
+    """Workers of Dask: those of a scheduler at `address`, batch jobs, or processes that are started here."""
     with _needing_extra(settings.name):
         import cloudpickle
         from distributed import Client
@@ -110,7 +110,7 @@ def dask(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
         except (OSError, ValueError) as error:
             raise UserError(f"launcher.address={settings.address}: no Dask scheduler answers there ({error})") from None
         limits = {} if settings.address else {"resources": ONE_JOB}
-        executor = client.get_executor(pure=False, **limits)
+        executor = client.get_executor(pure=False, **limits)  # pure: Dask would run equal calls once
         yield lambda call: executor.submit(run_child, *call.arguments())
 
 
@@ -119,7 +119,7 @@ ONE_JOB = {"job": 1}  # what a worker started here has and a job takes: one job 
 
 @contextlib.contextmanager
 def _dask_cluster(settings: LauncherConfig) -> Iterator[Any]:
-    """A cluster of `jobs` workers, one job each, gone at the end."""
+    """A cluster of `jobs` workers, one job each; it is closed at the end."""
     if settings.name == "dask":
         from distributed import LocalCluster
 
@@ -157,7 +157,7 @@ def _dask_cluster(settings: LauncherConfig) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _kept_up(cluster: Any, settings: LauncherConfig) -> Iterator[None]:
-    """Submit `jobs` batch jobs, and others for those that end before the sweep does, at their time limit for example.
+    """Submit `jobs` batch jobs, and new ones for those that end before the sweep does (at their time limit, say).
 
     Raises UserError if the batch system takes none of them.
     """
@@ -193,7 +193,7 @@ def _kept_up(cluster: Any, settings: LauncherConfig) -> Iterator[None]:
 
 
 async def _submit_missing(cluster: Any) -> None:
-    """Have Dask submit what it lacks. It would count a job that was refused as submitted, and stumble over it later."""
+    """Have Dask submit the batch jobs that it lacks, and forget refused ones, which it would count as submitted."""
     from distributed.core import Status
 
     try:
@@ -210,7 +210,7 @@ def ray(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
     """Ray tasks on the cluster at `address`, or on a Ray started here."""
     with _needing_extra("ray"):
         import ray
-    threads = max(1, threads)  # Ray counts them, it does not give them
+    threads = max(1, threads)  # Ray only counts threads; the job sets how many it uses
     where: dict[str, Any] = {"address": settings.address}
     _check_ray_answers(settings.address)
     if not settings.address:

@@ -1,4 +1,4 @@
-"""Hydra's launcher for this project: check all jobs, run those that are not finished as processes, print one table.
+"""Hydra's launcher of this project: check all jobs, run those that are not finished as processes, print one table.
 
 Hydra's own launchers run jobs inside one process: one `sys.exit`, out-of-memory kill or segfault loses the rest, and
 W&B runs merge. Here a job is an ordinary call of the script; the parent imports no torch.
@@ -175,7 +175,7 @@ class Sweep:
         self.stopped_by = 0  # exit code, once someone asked the sweep to stop
 
     def run(self) -> dict[str, str]:
-        """Run all jobs; what became of each, by name, in their order."""
+        """Run all jobs and return the outcome of each, by name, in their order."""
         config = self._jobs[0].job.config
         self._alone = config.launcher.jobs == 1 and config.launcher.name == "local"
         gpus = config.trainer.devices if config.trainer.accelerator == "gpu" else 0
@@ -204,7 +204,10 @@ class Sweep:
                 self._stop(INTERRUPTED)
 
     def _take_ended(self) -> None:
-        """Keeps no future: while one lives, Dask runs its job again if the worker that ran it is lost."""
+        """Take the exit codes of ended jobs.
+
+        No future is kept: while one lives, Dask runs its job again if the worker that ran it is lost.
+        """
         done, _ = wait(self._running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
         for future in done:
             self._ended(self._running.pop(future), future)
@@ -243,6 +246,7 @@ class Sweep:
             self._running[submit(call)] = item
 
     def _is_ready(self, item: SweepJob) -> bool:
+        # Only the next stage counts: what comes after may be finished elsewhere by then.
         missing = missing_stages(item.job, self._store)
         if not missing:
             return True
@@ -293,7 +297,7 @@ class Sweep:
 
 
 def training_threads(config: Config) -> int:
-    """Threads of each job's training: as asked, or its share of the machine it runs on; 0 lets PyTorch choose."""
+    """Threads of each job's training: as configured, or its share of this machine; 0 lets PyTorch choose."""
     launcher = config.launcher
     if launcher.threads or launcher.address:
         return launcher.threads

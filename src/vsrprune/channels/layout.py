@@ -1,4 +1,4 @@
-"""Which channels live and die together, what a plan keeps of them, and what the rest costs.
+"""Which channels are kept or cut together, and what the kept ones cost.
 
 A *unit* is what is kept or cut as a whole; a `ChannelGroup` is a layer of units: unit u of the group stands for
 channel u of every gate (scaling factor) of the group. Models declare groups and convolutions as a
@@ -30,7 +30,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """`size` units; unit u is channel u of each of `gates`.
+    """A layer of `size` units; unit u is channel u of each of `gates`.
 
     kind: what the units are (input, middle, output, stream, fusion, shuffle, reconstruction).
     part: where they stand in the network (backward, forward, trunk, upsampler).
@@ -54,7 +54,8 @@ class Slot:
     """A run of `size` channels that enter or leave a convolution; `group` may cut them, None never does.
 
     stream: the residual stream that they are read from or added to; empty where there is none.
-    partial: the stream keeps its channels whatever the group loses: kept ones are gathered from it or added to it.
+    partial: whether the stream keeps its channels whatever the group loses; those kept are gathered from it, or added
+    to it.
     """
 
     size: int
@@ -88,6 +89,7 @@ class ConvLayer:
 
     def weights(self, kept: Mapping[str, int]) -> int:
         """Number of weights, which is also the multiply-accumulates per pixel of the output before a pixel shuffle."""
+        # Weights do not grow with `times`, MACs do: the same filters run once per frame of a window.
         return self.kernel**2 * sum(_width(slot, kept) for slot in self.inputs) * self.filters(kept)
 
     def macs(self, kept: Mapping[str, int]) -> float:
@@ -117,6 +119,7 @@ class ChannelLayout:
             if group.name in sizes:
                 raise ValueError(f"channel group {group.name!r} is declared twice")
             sizes[group.name] = group.size
+        # A gate in two groups would be cut by one and kept by the other: surgery could do neither.
         gates = [gate for group in self.groups for gate in group.gates]
         if len(set(gates)) != len(gates):
             raise ValueError("a gate stands in two channel groups")
@@ -145,4 +148,5 @@ class ChannelLayout:
     def parameters(self, kept: Mapping[str, int] | None = None) -> int:
         """Weights and biases, flow net excluded; gates fold into them. `kept` as for the MACs."""
         counts = kept or {}
+        # Every convolution has a bias: one number per filter.
         return sum(conv.weights(counts) + conv.filters(counts) for conv in self.convs)

@@ -19,6 +19,8 @@ KINDS = ("conv", "shuffle", "activation", "gather", "scatter", "add")
 
 def grid_step(size: int) -> int:
     """The distance between two kept counts that are tried for `size` channels: a power of two, 8 for 64."""
+    # A power of two, since kernels of CPUs and GPUs work on blocks of 8, 16 or 32 channels: a count between two blocks
+    # often takes as long as the next one.
     return 1 << max(0, (size // STEPS).bit_length() - 1)
 
 
@@ -74,6 +76,7 @@ def forms(conv: ConvLayer, widths: Widths) -> list[tuple[Operation, ...]]:
             (widths.stream_in, ()),
         ]
     filters = widths.writes * conv.filters_per_unit
+    # What follows a convolution differs: an addition to its stream, a pixel shuffle, or an activation.
     if widths.stream_out:
         ways_out = [(widths.stream_out, (Operation("add", widths.stream_out, widths.stream_out),))]
         if widths.writes < widths.stream_out:
@@ -99,6 +102,7 @@ class TimeTable:
     def conv_ms(self, conv: ConvLayer, widths: Widths) -> float:
         """Milliseconds of a convolution in its fastest form; raises KeyError for an operation that was not timed."""
         shape = (conv.kernel, conv.pixels, conv.filters_per_unit, widths)
+        # A search prices the same few shapes thousands of times.
         if shape not in self._fastest:
             times = (sum(self._milliseconds[operation] for operation in form) for form in forms(conv, widths))
             self._fastest[shape] = min(times) * conv.pixels  # time grows as the number of pixels

@@ -27,8 +27,9 @@ class PrunePlan:
         if set(self.sizes) != set(self.kept):
             raise ValueError(f"sizes and kept name different groups: {sorted(set(self.sizes) ^ set(self.kept))}")
         for name, channels in self.kept.items():
-            if not channels:
+            if not channels:  # a convolution of no channels is none, and its layer's output would vanish
                 raise ValueError(f"{name}: at least one channel must be kept")
+            # Ascending, so that equal plans are equal values, and surgery keeps the order of channels.
             if list(channels) != sorted(set(channels)):
                 raise ValueError(f"{name}: kept channels must ascend without repeats, got {channels}")
             if channels[0] < 0 or channels[-1] >= self.sizes[name]:

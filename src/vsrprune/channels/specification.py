@@ -55,6 +55,7 @@ class Specification:
 
     def layout(self) -> ChannelLayout:
         """What was stated so far. Raises ValueError where it contradicts itself."""
+        # A stream without writers and readers has no gates, and nothing of it can be cut.
         groups = tuple(group.finished() for group in self._groups if group.gates)
         return ChannelLayout(groups, tuple(self._convs))
 
@@ -63,6 +64,8 @@ class Specification:
 
         writers: the convolutions that start it, whose gates go with its channels.
         """
+        # Only under `aligned` is a stream a group. Under `rsc` its ends are groups of their own; under `inner` it stays
+        # whole.
         slot = Slot(size)
         if self.rule == "aligned":
             gates = [Gate(writer, "output") for writer in writers]
@@ -85,6 +88,8 @@ class Specification:
         if self.rule == "rsc":
             self._groups.append(_Group(name, part, kind, whole.size, block, [gate]))
             return Slot(whole.size, name, stream, partial=True)
+        # `aligned`: this end goes with the channels of the stream. `inner`: the stream has no group, and the gate is in
+        # none.
         for group in self._groups:
             if group.name == whole.group:
                 group.gates.append(gate)

@@ -1,7 +1,7 @@
 """Decoded clips as memory maps: a window of a clip is read without decoding the clip, from sets larger than memory.
 
-FOLDER/<key>/ holds high.npy and, but at scale 1, low.npy, uint8 as in `Clip`, and clip.json. A key is of the clip's
-files and of how they are read; a folder appears whole or not at all.
+FOLDER/<key>/ holds high.npy, low.npy (not at scale 1), both uint8 as in `Clip`, and clip.json. A key depends on the
+files of the clip and on how they are read; a folder appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -44,14 +44,18 @@ class CachedClip:
     stop: int | None = None
 
     def open(self) -> Clip:
-        """The clip, mapped: pixels are read when they are touched."""
+        """The clip as memory maps: pixels are read from the disk when they are used."""
+        # Without low.npy (scale 1) the input is the truth itself, videos[-1] is videos[0].
         there = [self.folder / name for name in (HIGH, LOW) if (self.folder / name).is_file()]
         videos = [_mapped(file)[self.start : self.stop] for file in there]
         return Clip(self.name, videos[0], videos[-1])
 
 
 class CachedClips(Sequence[Clip]):
-    """Clips that are opened when they are asked for: a system maps fewer files at once than large sets have."""
+    """Clips that are opened when they are drawn: large sets have more files than a system maps at once.
+
+    Linux maps 65,530 files per process by default; Vimeo-90K has 129,224 here.
+    """
 
     def __init__(self, entries: Sequence[CachedClip]) -> None:
         self._entries = entries
@@ -74,11 +78,12 @@ class CachedClips(Sequence[Clip]):
 def cached_clips(
     train: Sequence[ClipSource], val: Sequence[ClipSource], how: Reading, folder: Path, say: Callable[[str], None]
 ) -> ClipSet:
-    """Clips on disk, those that are not in the cache decoded into it first; `say` is told how much that will be.
+    """Clips on disk; those that are not in the cache are decoded into it first, and `say` is told how much that is.
 
     Raises UserError if there is no room for them.
     """
     notes = Notes()
+    # By identity: a ClipSource of thousands of files is costly to hash.
     keys = {id(source): _key(source, how) for source in (*train, *val)}
     missing = [source for source in (*train, *val) if not _is_whole(folder / keys[id(source)])]
     if missing:
@@ -96,6 +101,7 @@ def cached_clips(
 
 
 def _key(source: ClipSource, how: Reading) -> str:
+    # Times of modification count, as in `make`: looking into 900,000 files would take hours.
     stats = [(file.name, os.stat(file)) for file in (*source.files, *source.low_files)]
     files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
     read = {"scale": how.scale, "max_frames": how.max_frames, "halve": how.halve, "low": len(source.low_files)}
@@ -107,6 +113,7 @@ def _is_whole(folder: Path) -> bool:
     try:
         about = json.loads((folder / ABOUT).read_text())
         names = [name for name in (HIGH, LOW) if name == HIGH or name in about]
+        # Larger than the pixels, because of the header: a file that a full disk cut off is shorter.
         return all((folder / name).stat().st_size > math.prod(about[name]) for name in names)
     except (OSError, ValueError, KeyError):
         return False
@@ -128,7 +135,7 @@ def _check_room(
 
 
 def _decoded_bytes(source: ClipSource, how: Reading) -> float:
-    """From the headers alone; 0 for what cannot be read, which is found when it is decoded."""
+    """How many bytes the clip takes, from headers alone; 0 if they cannot be read, which decoding will report."""
     try:
         if source.is_video:
             with av.open(str(source.files[0])) as container:
@@ -146,7 +153,7 @@ def _decoded_bytes(source: ClipSource, how: Reading) -> float:
 
 
 def _decode(source: ClipSource, how: Reading, folder: Path, notes: Notes) -> None:
-    """Write a clip's folder; a process that makes the same one at the same time loses nothing but its time."""
+    """Write the folder of a clip. Two processes may do it at the same time; the first to rename wins."""
     own = Notes()
     clip = read_clip(source, how, own)
     if clip is None:
@@ -164,7 +171,7 @@ def _decode(source: ClipSource, how: Reading, folder: Path, notes: Notes) -> Non
         about: dict[str, Any] = {name: list(video_TCHW.shape) for name, video_TCHW in videos.items()}
         write_json(beside / ABOUT, {**about, "clip": source.name, "notes": own.lines()})
         if folder.exists() and not _is_whole(folder):
-            shutil.rmtree(folder)
+            shutil.rmtree(folder)  # damaged from outside: our own folders appear whole
         beside.rename(folder)
     except OSError:
         if not _is_whole(folder):  # else another process was first
@@ -175,7 +182,7 @@ def _decode(source: ClipSource, how: Reading, folder: Path, notes: Notes) -> Non
 
 def _entries(source: ClipSource, folder: Path, how: Reading, notes: Notes) -> list[CachedClip]:
     if not _is_whole(folder):
-        return []  # left out
+        return []  # it could not be read, and data.on_error=skip left it out
     for line in json.loads((folder / ABOUT).read_text())["notes"]:
         notes.add(line)
     whole = CachedClip(source.name, folder)
@@ -185,4 +192,5 @@ def _entries(source: ClipSource, folder: Path, how: Reading, notes: Notes) -> li
 
 
 def _mapped(file: Path) -> Tensor:
-    return torch.from_numpy(np.load(file, mmap_mode="c"))  # a copy on write: torch wants no read-only arrays
+    # "c" is copy on write: torch warns of read-only arrays, and nobody may write into the cache.
+    return torch.from_numpy(np.load(file, mmap_mode="c"))

@@ -64,8 +64,8 @@ class ClipSet:
 def make_clip(name: str, frames_TCHW: Tensor, scale: int, degradation: str = "bicubic") -> tuple[Clip, str | None]:
     """Crop uint8 frames to a multiple of `scale`, and shrink them by a degradation (a name in DEGRADATIONS).
 
-    At scale 1 the input is the truth itself, which a task's corruption takes the place of. Returns the clip and a
-    sentence about the crop, if there was one.
+    At scale 1 the input is the truth itself, and a task's corruption replaces it. Returns the clip and a sentence about
+    the crop, if there was one.
     """
     high_TCHW, note = _cropped(name, frames_TCHW, scale)
     low_TCHW = high_TCHW if scale == 1 else degrade(high_TCHW, scale, degradation)
@@ -97,6 +97,7 @@ def _cropped(name: str, frames_TCHW: Tensor, scale: int) -> tuple[Tensor, str | 
             f"clip {name}: frames cropped from {width}x{height} to {cropped_width}x{cropped_height},"
             f" a multiple of the scale {scale}"
         )
+    # At the bottom and right, as released code crops: the phase of the samples stays that of the whole frame.
     return frames_TCHW[..., :cropped_height, :cropped_width].contiguous(), note
 
 

@@ -23,7 +23,7 @@ class Corruption(Protocol):
         """Frames before and after a frame that its input also depends on."""
 
     def __call__(self, frames_TCHW: Tensor, draw: np.random.Generator) -> Tensor:
-        """8-bit frames (T, C, H, W) to 8-bit frames of that shape; what is random comes from `draw`."""
+        """Corrupt 8-bit frames (T, C, H, W) to 8-bit frames of that shape; all random numbers come from `draw`."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Noise:
 
 @dataclass(frozen=True)
 class MeanOfFrames:
-    """The mean of `blur_frames` consecutive frames, an odd number, as a long exposure gives; halves are rounded up.
+    """The mean of `blur_frames` (odd) consecutive frames, as of a long exposure; halves are rounded up.
 
-    At the ends of a clip it is that of the frames there are.
+    At the ends of a clip the mean is over the frames that exist.
     """
 
     blur_frames: int
@@ -62,25 +62,28 @@ class MeanOfFrames:
 
     def _mean(self, frames_TCHW: Tensor, t: int) -> Tensor:
         exposed_TCHW = frames_TCHW[max(0, t - self.reach) : t + self.reach + 1]
+        # In integers, (2 * total + n) // (2 * n) rounds total / n, halves up, without an error.
         length, total_CHW = len(exposed_TCHW), exposed_TCHW.sum(dim=0, dtype=torch.int32)
         return torch.div(2 * total_CHW + length, 2 * length, rounding_mode="floor").to(torch.uint8)
 
 
-# Task -> what makes its corruption of its options.
+# Name of a task -> the corruption that its options parametrise.
 CORRUPTIONS: Mapping[str, Callable[..., Corruption]] = {"denoise": Noise, "deblur": MeanOfFrames}
 
 
 class CorruptedClip(Clip):
-    """A clip whose input is made from its truth: as a whole always the same, in training patches drawn anew."""
+    """A clip whose input is made from its truth: always the same for the whole clip, drawn anew for every patch."""
 
     corruption: Corruption
 
     def __init__(self, clip: Clip, corruption: Corruption) -> None:
+        # Clip is frozen, and its field low_TCHW is a property here: the fields are set past both.
         vars(self).update(name=clip.name, high_TCHW=clip.high_TCHW, corruption=corruption)
 
     @cached_property
     def low_TCHW(self) -> Tensor:  # noqa: N802  the field that it takes the place of
         """The input (T, 3, H, W): made when it is asked for, since patches do without."""
+        # Seeded by the name, so that every job is compared on the same noise; hash() differs between processes.
         name = hashlib.blake2b(self.name.encode(), digest_size=8).digest()
         return self.corruption(self.high_TCHW, np.random.default_rng(int.from_bytes(name)))
 
@@ -121,9 +124,9 @@ class CorruptedClips(Sequence[Clip]):
 
 
 def corrupted(clips: ClipSet, task: str, options: Mapping[str, float]) -> ClipSet:
-    """The input that a task asks for, in place of the truth itself; as they are for a task that corrupts nothing.
+    """The clips with the input that a task asks for; a task without a corruption leaves them as they are.
 
-    options: of the task, as its corruption takes them.
+    options: the keyword arguments of the corruption.
     """
     if task not in CORRUPTIONS:
         return clips

@@ -21,7 +21,7 @@ from vsrprune.data.clips import Clip, ClipSet, make_clip
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
 from vsrprune.data.sources import demo_photo
 
-HALVED_ABOVE = 800  # photographs with a longer short side are halved, which makes them sharp
+HALVED_ABOVE = 800  # pixels of the short side; larger photographs are halved, which makes them sharp
 
 
 def demo_clips(
@@ -84,6 +84,7 @@ class _Path:
     def __init__(
         self, generator: np.random.Generator, size: Sequence[int], window: Sequence[int], speed: float
     ) -> None:
+        # Room for the window to move in, less a quarter of the window for its rotation and zoom.
         slack = [max(outer - 1.25 * inner, 2.0) / 2 for outer, inner in zip(size, window, strict=True)]
         self._middle = [outer / 2 + generator.uniform(-0.3, 0.3) * s for outer, s in zip(size, slack, strict=True)]
         self._reach = [0.7 * s for s in slack]
@@ -117,6 +118,7 @@ def _sample(
     """The photograph at frame `t`, placed so that the path's centre falls on `centre` (default: the window's)."""
     height, width = window
     centre_y, centre_x = centre or (height / 2, width / 2)
+    # Where each pixel of the window comes from: the inverse of the camera's rotation and zoom.
     cosine, sine = math.cos(path.angle(t)) / path.zoom(t), math.sin(path.angle(t)) / path.zoom(t)
     y, x = torch.meshgrid(torch.arange(height) - centre_y + 0.5, torch.arange(width) - centre_x + 0.5, indexing="ij")
     photo_y, photo_x = path.centre(t)

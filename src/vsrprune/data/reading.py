@@ -24,10 +24,11 @@ from vsrprune.errors import UserError
 class Reading:
     """How files become clips.
 
-    scale: of the network. max_frames: only the first so many frames of each clip; 0 for all. halve: average 2x2 pixels
-    first, so that the artefacts of compressed video do not pass for detail. scene_cut: see `scene_starts`; 0 for whole
-    clips. shortest: scenes of fewer frames are left out. skip_errors: leave out clips that cannot be read.
-    degradation: how low-resolution frames are made where there are none, a name in DEGRADATIONS.
+    scale: how much larger the network's output is. max_frames: how many frames of each clip are read, from its start; 0
+    for all. halve: whether 2x2 pixels are averaged first, so that the artefacts of compressed video do not pass for
+    detail. scene_cut: the threshold of `scene_starts`; 0 for whole clips. shortest: scenes of fewer frames are left
+    out. skip_errors: whether clips that cannot be read are left out. degradation: a name in DEGRADATIONS, by which
+    low-resolution frames are made where there are none.
     """
 
     scale: int
@@ -96,7 +97,7 @@ def read_clip(source: ClipSource, how: Reading, notes: Notes) -> Clip | None:
 
 
 def scenes(clip: Clip, how: Reading, notes: Notes) -> list[tuple[str, slice]]:
-    """Names and frames of the clip's scenes of at least `how.shortest` frames; of the clip if there is no cut."""
+    """Name and frames of each scene that has at least `how.shortest` frames; the whole clip if there is no cut."""
     starts = scene_starts(clip.low_TCHW, how.scene_cut) if how.scene_cut else [0]
     if len(starts) == 1:
         return [(clip.name, slice(None))]
@@ -132,6 +133,7 @@ def read_frames(source: ClipSource, max_frames: int = 0, halve: bool = False) ->
 
 def _halved(frame_CHW: Tensor) -> Tensor:
     height, width = (side // 2 * 2 for side in frame_CHW.shape[-2:])
+    # Halves up, as MATLAB rounds: torch would round them to even.
     averaged = torch.nn.functional.avg_pool2d(frame_CHW[:, :height, :width].float(), 2)
     return (averaged + 0.5).floor().to(torch.uint8)
 
@@ -151,6 +153,7 @@ def read_png(file: Path) -> RgbFrame:
     try:
         with Image.open(file, formats=["PNG"]) as image:
             image.load()
+            # Refused and not converted: the truth would change without a word.
             if image.mode.startswith(("I", "F")) or _bit_depth(file) > 8:
                 raise UserError(f"{file}: 16-bit frames are not supported; convert it to 8 bits per channel")
             transparent = "A" in image.getbands() or "transparency" in image.info
@@ -164,4 +167,4 @@ def read_png(file: Path) -> RgbFrame:
 def _bit_depth(file: Path) -> int:
     """Bits per channel in the header of a PNG; Pillow opens 16-bit colour as 8-bit without a word."""
     with file.open("rb") as stream:
-        return stream.read(25)[24]
+        return stream.read(25)[24]  # signature 8, length and name of IHDR 8, width and height 8, then the depth

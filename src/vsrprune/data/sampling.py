@@ -23,7 +23,7 @@ class Batch(NamedTuple):
 class PatchDataset(Dataset[Batch]):
     """Item i is a random patch sequence that depends on `seed` and i alone.
 
-    mirror: every sequence is followed by itself backwards, twice as many frames.
+    mirror: whether every sequence is followed by itself backwards, which doubles its frames.
     """
 
     def __init__(
@@ -34,6 +34,8 @@ class PatchDataset(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         """A clip, a start, a place, and one of 16 orientations (flips, transpose, time reversal), all uniform."""
+        # A generator per item and none that lives on: a resume, more workers or more ranks draw the same patches, and
+        # checkpoints need no state of random numbers.
         draw = np.random.default_rng((self._seed, index))
         clip = self._clips[int(draw.integers(len(self._clips)))]
         height, width = clip.size
@@ -58,8 +60,8 @@ def _mirrored(video_TCHW: Tensor) -> Tensor:
 class StepSampler(Sampler[list[int]]):
     """The batches of steps `start`..`steps`; set `start` to go on where a checkpoint ended.
 
-    rank, ranks: of data-parallel training; each rank takes its part of every batch, so that all together train on what
-    one process would.
+    rank, ranks: which process of how many this is, in data-parallel training. Each takes its part of every batch, so
+    that together they train on what one process would.
     """
 
     def __init__(self, steps: int, batch: int, rank: int = 0, ranks: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Where clips come from, and a hash that tells whether they changed. Without torch, so that keys stay cheap."""
+"""Where clips come from, and a hash that shows whether they changed. Without torch, so that keys stay cheap."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from vsrprune.store.atomic import write_atomically
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".y4m", ".avi", ".webm")
 FRAME_SUFFIX = ".png"
 VIDEO_DECODING = 2  # raise it when the same video comes to other pixels
-SMALLEST_SIDE = 11
-_SAMPLE_BYTES = 1 << 16
+SMALLEST_SIDE = 11  # SSIM's window; stated again here, since metrics/ imports torch
+_SAMPLE_BYTES = 1 << 16  # from the start, the middle and the end of a file
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ def split_clips(
             held_out = free
         elif len(free) > 1:
             count = max(1, min(len(free) - 1, round(len(free) * val_share)))
+            # A generator of its own: nothing else that draws random numbers may change a split.
             held_out = sorted(random.Random(seed).sample(free, count))
     trained = list(dict.fromkeys(train)) or [name for name in by_name if name not in held_out]
     if not held_out or not trained:
@@ -144,7 +145,7 @@ def photos_identity(names: Iterable[str]) -> str:
 
 
 def clips_identity(clips: Sequence[ClipSource], cache: Path) -> str:
-    """Hash over clip names and, per file, its name, size and samples of its content; folders do not count.
+    """Hash of clip names and, per file, its name, size and samples of its content; folders do not count.
 
     Sampled hashes are kept in the JSON file `cache` and reused while size and modification time stay the same.
     """
@@ -165,7 +166,7 @@ def clips_identity(clips: Sequence[ClipSource], cache: Path) -> str:
 
 
 def sizes_identity(clips: Sequence[ClipSource]) -> str:
-    """Hash over clip names and the names and sizes of their files, without a look inside.
+    """Hash of clip names and the names and sizes of their files; no file is opened.
 
     For published data sets: their PNG sizes tell their content, and samples of 900,000 files would take hours.
     Raises UserError for the first file that is missing.

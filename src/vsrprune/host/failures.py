@@ -1,4 +1,4 @@
-"""Failure cards: why a job failed, where, what to change, and the command that retries it alone."""
+"""Failure cards: why and where a job failed, what to change, and the command that retries it alone."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from vsrprune.store.atomic import explain_os_error, write_json
 from vsrprune.store.lease import Holder
 
 CARD, STATE = "failure.json", "state.json"
-START = "start"  # what state.json names before the first stage
-STATE_EVERY_S = 1.0
+START = "start"  # the stage in state.json before the first one begins
+STATE_EVERY_S = 1.0  # between two writes: a step may take milliseconds, a write to NFS as long
 OUT_OF_MEMORY = (  # in the words of CUDA, of PyTorch, of C++ and of oneDNN
     "out of memory",
     "can't allocate memory",
@@ -31,7 +31,11 @@ LESS_MEMORY = "give it less to hold: a smaller schedule.batch, schedule.patch or
 
 @dataclass(frozen=True)
 class FailureCard:
-    """stage, step: how far the job came. advice: the setting to change. command: retries this job alone."""
+    """Why a job failed.
+
+    stage, step: how far the job came. cause: one line. advice: which setting to change. command: the command that
+    retries this job alone. trace: the traceback; empty for errors that the user can mend.
+    """
 
     stage: str
     step: int
@@ -52,23 +56,23 @@ class FailureCard:
 
 
 class JobState:
-    """How far a job is, on disk: all that is left of a job that was killed.
+    """How far a job is, in a file: all that is left of a job that was killed.
 
-    state.json: stage and step; where a stage trains, its number of steps, the latest loss, and since when (seconds of
-    the clock) and from which step on this process has trained it; the process itself, as in a lease. `waiting` stands
-    there until the job has a process of its own.
+    state.json has the stage, the step and the process, as in a lease. While a stage trains it also has the number of
+    steps, the latest loss, and since when (seconds of the clock) and from which step this process has trained. It has
+    `waiting` until the job has a process of its own.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path, self._written = folder / STATE, 0.0
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CARD).unlink(missing_ok=True)
+        (folder / CARD).unlink(missing_ok=True)  # of the last try: a card means that the job has ended
         self.stage(START)
 
     @staticmethod
     def waiting(folder: Path) -> None:
-        """Tell that this process will start the job in `folder` later; how far it came before is kept."""
-        with contextlib.suppress(OSError):  # a sign for those who watch; the job itself says if it cannot write
+        """Say that this process will start the job in `folder` later; how far it came before is kept."""
+        with contextlib.suppress(OSError):  # only those who watch read it; a job that cannot write says so itself
             folder.mkdir(parents=True, exist_ok=True)
             _replace(folder / STATE, {**_reached(*read_state(folder)), "waiting": True})
 
@@ -96,6 +100,7 @@ class JobState:
 
 def _replace(path: Path, state: dict[str, Any]) -> None:
     """Write a state so that a kill in the middle leaves the one before."""
+    # No fsync, unlike `write_atomically`: it is written every second, and only a crash of the machine could tear it.
     coming = path.with_suffix(".coming")
     coming.write_text(json.dumps(state))
     coming.replace(path)
@@ -114,9 +119,9 @@ def card_of_error(error: BaseException, folder: Path, command: str) -> FailureCa
 
 
 def card_of_exit(code: int, folder: Path, command: str) -> FailureCard:
-    """The card of a process that ended without leaving one; `code` as subprocess gives it."""
+    """The card of a process that ended without leaving one; `code` is negative for a signal, as in subprocess."""
     stage, step = read_state(folder)
-    if code == -signal.SIGKILL:
+    if code == -signal.SIGKILL:  # the kernel's out-of-memory killer sends it, and leaves no word
         return FailureCard(stage, step, "killed (SIGKILL), usually for want of memory", LESS_MEMORY, command)
     if code < 0:
         name = signal.Signals(-code).name
@@ -125,7 +130,7 @@ def card_of_exit(code: int, folder: Path, command: str) -> FailureCard:
 
 
 def card_of_lost_worker(error: BaseException, folder: Path, command: str) -> FailureCard:
-    """The card of a job whose worker, on a cluster, was lost with it."""
+    """The card of a job that was lost together with its worker on a cluster."""
     stage, step = read_state(folder)
     cause = f"its worker was lost ({type(error).__name__})"
     return FailureCard(

@@ -1,6 +1,8 @@
-"""Who computes on this machine, and who times: a measurement waits for a quiet machine, and training pauses for it.
+"""Locks between computing and timing: a measurement waits until this machine is quiet, and training pauses for it.
 
-Two lock files per user stand in the system's folder for temporary files. Whoever computes holds `work` shared; whoever
+Otherwise a sweep of several jobs at a time would time itself.
+
+Two lock files per user are in the system's folder for temporary files. Whoever computes holds `work` shared; whoever
 times holds `gate` and then `work` alone. Everyone passes `gate` before taking `work`, so a measurement that waits is
 next, and nobody starves.
 """
@@ -21,13 +23,14 @@ def _lock_file(name: str) -> IO[str]:
 
 
 class Work:
-    """The right to compute; give way between two steps so that a measurement need not wait for the end."""
+    """The right to compute. Call `give_way` between two steps, so that a measurement need not wait for the end."""
 
     def __init__(self, gate: IO[str], work: IO[str]) -> None:
         self._gate, self._work = gate, work
 
     def give_way(self) -> None:
         """Return at once, or after the measurement that waits. Costs microseconds when none does."""
+        # The gate is closed only while someone times or waits to: one system call tells, and nothing is given up.
         if _try(self._gate, fcntl.LOCK_SH):
             fcntl.flock(self._gate, fcntl.LOCK_UN)
             return
@@ -35,6 +38,7 @@ class Work:
         self._enter()
 
     def _enter(self) -> None:
+        # In this order: whoever takes times holds the gate first, so nobody slips in between its two locks.
         fcntl.flock(self._gate, fcntl.LOCK_SH)
         fcntl.flock(self._work, fcntl.LOCK_SH)
         fcntl.flock(self._gate, fcntl.LOCK_UN)
@@ -42,7 +46,7 @@ class Work:
 
 @contextlib.contextmanager
 def working() -> Iterator[Work]:
-    """Compute beside others; begins after a measurement under way."""
+    """Compute while others may compute too; a measurement under way ends first."""
     with _lock_file("gate") as gate, _lock_file("work") as work:
         mine = Work(gate, work)
         mine._enter()
@@ -51,7 +55,7 @@ def working() -> Iterator[Work]:
 
 @contextlib.contextmanager
 def measuring(on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Time something while no other process of this user computes or times here; `on_wait` is told of a wait."""
+    """Take times while no other process of this user computes or times here; `on_wait` is called if it has to wait."""
     with _lock_file("gate") as gate, _lock_file("work") as work:
         told = False
         for lock in (gate, work):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 LONGEST = 100
-# Overrides that say where and how, not what; they do not name a run.
+# Overrides that say where and how, not what, do not name a run: the same jobs get the same folder on any machine.
 _PLACES = ("store_dir", "store.", "runs_dir", "tracking", "launcher", "trainer.workers", "hydra", "dry_run")
 
 
@@ -20,7 +20,7 @@ def slug(text: str) -> str:
 
 
 def run_name(overrides: str, config_name: str) -> str:
-    """Name of a single run, another for every text: what `slug` replaced is told apart by a hash."""
+    """Name of a single run, different for different overrides: where `slug` replaced something, a hash is added."""
     text = overrides if config_name == "config" else ",".join(filter(None, (config_name, overrides)))
     name = slug(text)
     return name if name == text or not text or len(text) > LONGEST else f"{name}-{_hash(text)}"
@@ -46,7 +46,8 @@ def sweep_name(config_name: str, overrides: Sequence[Sequence[str]]) -> str:
 
 def _telling(overrides: Sequence[str]) -> list[str]:
     return [
-        item.replace("=True", "=true").replace("=False", "=false")  # as they were typed, not as Hydra prints them
+        # As they were typed: Hydra prints the values of a sweep as Python does.
+        item.replace("=True", "=true").replace("=False", "=false")
         for item in overrides
         if not item.lstrip("+~").startswith(_PLACES)
     ]

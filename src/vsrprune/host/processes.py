@@ -27,12 +27,12 @@ def run_child(
 ) -> int:
     """Run `command` to its end; its exit code, negative for a signal, PREEMPTED if it was asked to stop.
 
-    log: a file that its output is appended to; None leaves it on this process's own. environment: variables to set
-    (None: to unset) beside those of this process. The child is asked to stop (SIGTERM) by the file `folder`/stop, and
-    by the death of this process, however it dies.
+    log: a file to which its output is appended; None sends it where this process writes. environment: variables to set
+    (None: to unset) in addition to those of this process. The file `folder`/stop asks the child to stop (SIGTERM), and
+    so does the death of this process, however it dies.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / STOP).unlink(missing_ok=True)
+    (folder / STOP).unlink(missing_ok=True)  # of the last try
     with contextlib.ExitStack() as stack:
         output = None if log is None else stack.enter_context(log.open("ab"))
         child = subprocess.Popen(
@@ -53,6 +53,7 @@ def run_child(
                     child.send_signal(signal.SIGTERM)
                 continue
             (folder / STOP).unlink(missing_ok=True)
+            # Asked early, before it has a handler, the child dies of the signal itself: it was stopped all the same.
             return PREEMPTED if asked and code in (-signal.SIGTERM, PREEMPTED) else code
 
 
@@ -68,5 +69,6 @@ def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
 
 def die_with_parent() -> None:
     """Have the kernel send this process SIGTERM when the thread that started it is gone; Linux only."""
+    # Else a worker that is killed would leave its job training, while the job is started again elsewhere.
     if _PRCTL is not None:
         _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with the remaining time on a terminal, a line now and then in a log."""
+"""Progress of long work: a bar with the remaining time on a terminal, a few lines in a log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOG_LINES = 4  # per stage, where the output is not a terminal
 
 
 class StageProgress:
-    """Shows a stage's name, its steps and the time that is left; use it as a context manager."""
+    """Shows a stage's name, how many steps are done, and the time that is left; use it as a context manager."""
 
     def __init__(self, stage: str, steps: int) -> None:
         self._stage, self._steps, self._done = stage, steps, 0
@@ -35,7 +35,7 @@ class StageProgress:
         return self
 
     def update(self, done: int, note: str = "") -> None:
-        """Set the number of steps that are done, and a word on how it goes."""
+        """Set the number of steps that are done, and a short note that is shown with it."""
         if self._progress.disable:
             self._log(done, note)
         else:
@@ -43,6 +43,7 @@ class StageProgress:
         self._done = done
 
     def _log(self, done: int, note: str) -> None:
+        # Only when a quarter is passed, however many steps an update takes; the end has a line of its own.
         quarter = LOG_LINES * done // self._steps
         if quarter > LOG_LINES * self._done // self._steps and quarter < LOG_LINES:
             elapsed = time.monotonic() - self._started

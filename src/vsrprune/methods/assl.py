@@ -10,6 +10,7 @@ stream holds the input gates of its readers, which go with it.
 
 from vsrprune.methods.method import Method
 
+# As published: the same share of every layer (local), and the layers of a stream together (aligned).
 METHOD = Method(
     "assl",
     normalised=True,

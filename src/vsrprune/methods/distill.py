@@ -1,7 +1,8 @@
 """Knowledge distillation: the lite network, taught by the dense one.
 
-Its outputs follow the dense network's (method.output_weight), and its hidden states do (tf_weight), through a 1x1
-convolution per branch from its width to theirs, which is thrown away afterwards.
+A loss of weight method.output_weight holds its outputs to those of the dense network, and one of weight tf_weight its
+hidden states. A 1x1 convolution per branch brings the states to the width of the dense ones; it is thrown away
+afterwards.
 """
 
 from dataclasses import replace

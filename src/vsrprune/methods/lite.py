@@ -6,6 +6,7 @@ for as many steps as a pruned network has in all, pretraining included, unless s
 
 from vsrprune.methods.method import Method
 
+# rule=aligned: only there does a network with fewer channels everywhere have the shape of the architecture itself.
 METHOD = Method(
     "lite",
     plan="narrow",

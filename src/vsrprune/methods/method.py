@@ -9,17 +9,17 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Method:
-    """The interface that all methods fill in; the stages read it, and nothing else, of a method.
+    """The interface that all methods fill in, and all that the stages know of a method.
 
-    plan: how the shape of the pruned network comes about. `ranked`: units are scored and the least important cut;
+    plan: how the shape of the pruned network is decided. `ranked`: units are scored and the least important cut;
     `narrow`: every layer of a part keeps the same share of its channels, no unit is better than another; `whole`:
     nothing is cut.
     start: what fine-tuning starts from. `cut`: the dense network without the cut units; `scratch`: new weights in the
     plan's shape; `masked`: the dense network with its smallest weights at zero, where they stay.
-    penalty: what the sparsify stage drives to zero of the units that will be cut: their `gates`, or their `filters`.
-    normalised: filters have unit norm while gates are trained, so that a gate alone says how much a filter weighs.
-    aligned_first: a stage before the score trains the gates of layers that share channels to agree.
-    requires: knobs and the values that they must have for the method to make sense.
+    penalty: whether the sparsify stage drives to zero the `gates` of the units that will be cut, or their `filters`.
+    normalised: whether filters have unit norm while gates are trained, so that a gate alone says what a filter weighs.
+    aligned_first: whether a stage before the score trains the gates of layers that share channels to agree.
+    requires: by knob, the values with which the method is what its name says; any other value is refused.
     """
 
     name: str

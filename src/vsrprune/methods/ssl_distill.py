@@ -1,4 +1,4 @@
-"""SSL whose fine-tuning follows the dense network's outputs (method.output_weight) beside its hidden states."""
+"""SSL whose fine-tuning holds both hidden states (tf_weight) and outputs (method.output_weight) to the dense ones."""
 
 from dataclasses import replace
 

@@ -6,6 +6,7 @@ count the others; a dense convolution computes zeros too, so the time is that of
 
 from vsrprune.methods.method import Method
 
+# target=units is left out: single weights are no units.
 METHOD = Method(
     "unstructured",
     plan="whole",

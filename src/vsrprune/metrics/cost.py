@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates (MACs) of a network as it stands, counted on its own operations."""
+"""Parameters and multiply-accumulates (MACs) of a network, counted on the operations that it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vsrprune.results.result import Cost
 
-COUNTED_FRAMES = 2  # of the longer clip: what a frame adds to a clip once there is something before it
+COUNTED_FRAMES = 2  # of the longer of two clips, whose difference is what a frame costs that has one before it
 
 
 def network_cost(network: Any, size: tuple[int, int]) -> Cost:
@@ -30,6 +30,7 @@ def network_cost(network: Any, size: tuple[int, int]) -> Cost:
     of_clips, of_flows = [], []
     for frames in (COUNTED_FRAMES - 1, COUNTED_FRAMES):
         clip = torch.empty(1, frames, 3, *size, device="meta")
+        # The flow net is counted by itself: published "FLOPs" leave it out, and readers want both.
         flow_macs, flows = _counted(shadow.flows, clip)
         of_flows.append(flow_macs)
         of_clips.append(_counted(shadow, clip, flows)[0])
@@ -42,4 +43,4 @@ def _counted(call: Callable[..., Any], *inputs: Any) -> tuple[int, Any]:
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         result = call(*inputs)
-    return int(counter.get_total_flops()) // 2, result
+    return int(counter.get_total_flops()) // 2, result  # PyTorch counts a multiplication and an addition as two

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-TRIES = 3  # of a call whose fastest time is wanted
+TRIES = 3  # calls of which the fastest counts: what disturbs a measurement only makes it longer
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def compare_latency(networks: Mapping[str, Any], clip_NTCHW: Tensor, repeats: in
     whole: dict[str, list[float]] = {name: [] for name in networks}
     trunk: dict[str, list[float]] = {name: [] for name in networks}
     for network in networks.values():
-        network(clip_NTCHW)  # warm
+        network(clip_NTCHW)  # the first call allocates, compiles and fills caches
     for _ in range(repeats):
         for name, network in networks.items():
             flows = network.flows(clip_NTCHW)
@@ -52,13 +52,14 @@ def compare_latency(networks: Mapping[str, Any], clip_NTCHW: Tensor, repeats: in
 
 @torch.inference_mode()
 def fastest_milliseconds(call: Callable[[], object], device: torch.device) -> float:
-    """The fastest of a few calls after a warm one."""
+    """The fastest time of a few calls, after one that does not count, in milliseconds."""
     call()
     return min(milliseconds(call, device) for _ in range(TRIES))
 
 
 def milliseconds(call: Callable[[], object], device: torch.device) -> float:
     """Time of one call, until the device is done with it."""
+    # CUDA calls return before the work is done: wait for what came before, and for the call itself.
     _wait(device)
     started = time.perf_counter()
     call()

@@ -1,4 +1,4 @@
-"""Peak memory of a call."""
+"""The peak memory of a call."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import torch
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 LIBC = ctypes.CDLL(None)
-RESET_PEAK = "5"  # see proc(5)
+RESET_PEAK = "5"  # written to clear_refs, it sets VmHWM back to VmRSS; see proc(5)
 
 
 def peak_memory(call: Callable[[], object], device: torch.device) -> int | None:
-    """Bytes that a call needs at most beside what is held when it begins.
+    """The most bytes that a call holds at a time, over what is held when it begins.
 
-    On a GPU what PyTorch allocates, else resident memory of the process; None where the system does not tell.
+    On a GPU these are the bytes that PyTorch allocates, elsewhere the resident memory of the process. None where the
+    system does not tell.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,7 +1,7 @@
 """Temporal consistency: does an output move as the truth does, and does it keep still where the truth does?
 
 Two measures, both zero at best, on pairs of consecutive frames. Flow is Farneback's, by OpenCV with the arguments of
-the code that defines tOF, so that numbers stand beside published ones.
+the code that defines tOF, so that numbers compare with published ones.
 """
 
 from __future__ import annotations
@@ -14,17 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-Flow = NDArray[np.float32]  # (H, W, 2), x then y, in pixels: what stands at p stands at p + flow(p) one frame later
+Flow = NDArray[np.float32]  # (H, W, 2), x then y, in pixels: what is at p is at p + flow(p) one frame later
 Frame = NDArray[np.uint8]  # (H, W, 3)
 
 FARNEBACK = (0.5, 3, 15, 3, 5, 1.2, 0)  # scale between levels, levels, window, iterations, and its polynomials
-BORDER, MULTIPLE = 8, 32  # tOF leaves out at least so many border pixels, and keeps multiples of that many
+BORDER, MULTIPLE = 8, 32  # tOF leaves out at least BORDER pixels a side, and keeps a multiple of MULTIPLE
 cv2.setNumThreads(1)  # more gain nothing in Farneback's flow, and would ignore a job's share of the threads
 
 
 @dataclass(frozen=True)
 class TruthMotion:
-    """Of pairs (t, t + 1) of a true clip: t, the flow from t to t + 1, the pixels seen in both, the warping error."""
+    """The motion of a true clip, for some of its pairs (t, t + 1), in order.
+
+    starts: t of each pair. flows: from t to t + 1. visible: the pixels of frame t that are seen in both (see
+    `seen_in_both`). warping_errors: of the true frames themselves.
+    """
 
     starts: Sequence[int]
     flows: list[Flow]
@@ -48,7 +52,7 @@ class TemporalQuality:
 
 
 def truth_motion(truth_TCHW: Tensor, most: int) -> TruthMotion:
-    """Motion of a true clip (uint8 RGB) at no more than `most` pairs, evenly spread over it; 0: at all."""
+    """Motion of a true clip (uint8 RGB) at no more than `most` pairs, evenly spread over it; at all pairs if 0."""
     starts = spread_pairs(len(truth_TCHW), most)
     flows, visible, errors = [], [], []
     for t in starts:
@@ -69,6 +73,7 @@ def temporal_quality(output_TCHW: Tensor, motion: TruthMotion) -> TemporalQualit
         first, second = _frame(output_TCHW, t), _frame(output_TCHW, t + 1)
         difference = _inner(_flow(first, second)) - _inner(flow)
         lengths.append(np.linalg.norm(difference.astype(np.float64), axis=-1).mean())
+        # By the truth's flow: an output that invents motion of its own must not be excused by it.
         errors.append(_warping_error(first, second, flow, visible))
     return TemporalQuality(float(np.mean(lengths)), float(np.mean(errors)), float(np.mean(motion.warping_errors)))
 
@@ -106,7 +111,7 @@ def _flow(first: Frame, second: Frame) -> Flow:
 def _inner(flow: Flow) -> Flow:
     """What tOF compares: the largest middle of sides in multiples of 32 that leaves 8 pixels at every border.
 
-    Of a side that has none, all.
+    A side that is too short for any such middle is compared whole.
     """
     spans = []
     for side in flow.shape[:2]:
@@ -127,7 +132,7 @@ def _unit(frame: Frame) -> NDArray[np.float32]:
 
 
 def _warped(image: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
-    """The image at p + flow(p), between its pixels bilinearly; its border pixels stand for what lies outside."""
+    """The image at p + flow(p), interpolated bilinearly; outside, its border pixels are repeated."""
     place = _places(flow)
     return np.asarray(cv2.remap(image, place[..., 0], place[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 

@@ -1,4 +1,4 @@
-"""Sparsity structure alignment: layers that must lose the same channels learn to want the same ones (ASSL)."""
+"""Sparsity structure alignment (ASSL): layers that must lose the same channels learn to agree on which."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ def alignment_loss(gates_LC: Tensor, kept: int) -> Tensor:
     Zhang et al., Aligned Structured Sparsity Learning, NeurIPS 2021. The threshold is each layer's own: the smallest s
     of the `kept` channels that it would keep by itself. It falls as the layers come to agree.
     """
+    # Detached: the gates are to agree, not to lower the bar that they are measured by.
     threshold_L1 = gates_LC.detach().topk(kept, dim=1).values[:, -1:]
     masks_LC = torch.sigmoid(gates_LC - threshold_L1)
     return -(masks_LC @ masks_LC.T).mean()
 
 
 def shared_gates(network: PrunableNetwork, layout: ChannelLayout) -> list[tuple[str, Tensor]]:
-    """(group, gates (L, C) of its L filters' layers) of every group that several convolutions write."""
+    """(name, gates (L, C)) of every group whose C channels L > 1 convolutions write."""
     found = []
     for group in layout.groups:
+        # ASSL has no input gates: the layers that read a stream have no say in what it loses.
         written = [gate.parameter for gate in group.gates if gate.side == "output"]
         if len(written) > 1:
             found.append((group.name, torch.stack([network.get_parameter(name) for name in written])))
@@ -39,6 +41,6 @@ def agreement(gates: Sequence[Tensor], kept: Sequence[int]) -> float:
         chosen = torch.zeros_like(gates_LC).scatter_(1, gates_LC.topk(count, dim=1).indices, 1.0)
         both = chosen @ chosen.T
         union = 2 * count - both
-        pairs = torch.ones_like(both).triu(1) > 0
+        pairs = torch.ones_like(both).triu(1) > 0  # every pair once, and no layer with itself
         overlaps.append((both / union)[pairs].mean())
     return float(torch.stack(overlaps).mean())

@@ -41,6 +41,7 @@ class PrunableNetwork(Protocol):
 
 def folded(conv: nn.Module) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution, with its gates multiplied in where it has any."""
+    # By what it can do and not by its class: this room knows no network.
     if isinstance(conv, Foldable):
         return conv.folded()
     assert isinstance(conv, nn.Conv2d)
@@ -71,7 +72,7 @@ def zero_cut_gates(network: PrunableNetwork, plan: PrunePlan) -> None:
 
 
 def cut_magnitudes(network: PrunableNetwork, plan: PrunePlan) -> dict[str, Tensor]:
-    """|gamma| of the cut units, by group; all gates of a unit are listed."""
+    """|gamma| of the cut units, by group; every gate of a unit counts by itself."""
     magnitudes: dict[str, list[Tensor]] = {}
     for name, gate, cut in cut_gates(network, plan):
         magnitudes.setdefault(name, []).append(gate.detach()[cut].abs())

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-CHARBONNIER_EPSILON = 1e-12  # added to the squared difference; the loss of equal tensors is its root, 1e-6
+# Added to the squared difference, so that the root has a gradient at 0; the loss of equal tensors is its root, 1e-6.
+# The value of the code that BasicVSR (arXiv 2012.02181) was released with.
+CHARBONNIER_EPSILON = 1e-12
 
 
 def charbonnier(a: Tensor, b: Tensor) -> Tensor:
-    """Mean sqrt((a - b)^2 + 1e-12), the loss BasicVSR is trained with."""
+    """Mean of sqrt((a - b)^2 + 1e-12), the loss with which BasicVSR is trained."""
     return torch.sqrt((a - b).square() + CHARBONNIER_EPSILON).mean()
 
 
@@ -25,8 +27,8 @@ def temporal_loss(
     Temporal Finetuning (arXiv 2206.07687, section 3.5) keeps the error of pruning from building up along the
     sequence. The paper gives the idea; this is the exact form used here.
 
-    kept: by branch, the channels of the dense state that the student still has, None for all (the RSC rule keeps all;
-    with aligned pruning the kept channels are compared).
+    kept: the channels of the dense state that the student still has, by branch, None for all. Under the RSC rule the
+    student has all; under the aligned rule the kept channels are compared.
     """
     terms = []
     for branch, states in student.items():

@@ -1,4 +1,4 @@
-"""Magnitude pruning of single weights (Han et al., NIPS 2015): the bound on accuracy that brings no dense speed-up."""
+"""Magnitude pruning of single weights (Han et al., NIPS 2015): a bound on the accuracy, without a speed-up."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ def mask_smallest(network: PrunableNetwork, layout: ChannelLayout, ratio: float,
         ]
     )
     dense = layout.macs_per_pixel() if target == "macs" else layout.parameters()
-    order = magnitudes.argsort(stable=True)
+    order = magnitudes.argsort(stable=True)  # stable, so that equal weights go in the same order on every machine
     removed = costs[order].cumsum(0)
+    # Never more than was asked for: the last weight that still fits ends the ranking.
     cut = int((removed <= dense * ratio).sum())
     magnitudes[order[:cut]] = 0.0
     start = 0
     for module in modules:
         part = magnitudes[start : start + module.weight.numel()]
+        # A product and not a copy of `part`, which holds magnitudes without signs.
         module.weight.mul_((part != 0).view_as(module.weight))
         start += module.weight.numel()
     return Budget(target, dense, dense * (1 - ratio), dense - (removed[cut - 1].item() if cut else 0))
@@ -41,6 +43,6 @@ def mask_smallest(network: PrunableNetwork, layout: ChannelLayout, ratio: float,
 
 @torch.no_grad()
 def zero_costs(network: PrunableNetwork, layout: ChannelLayout) -> tuple[float, int]:
-    """How many MACs per low-resolution pixel, and parameters, are products with zero weights."""
+    """How many MACs per low-resolution pixel are products with zero weights, and how many parameters are zero."""
     zeros = [int((module.weight == 0).sum()) for module in convolutions(network, layout.convs)]
     return sum(conv.pixels * count for conv, count in zip(layout.convs, zeros, strict=True)), sum(zeros)

@@ -1,4 +1,4 @@
-"""The growing L2 penalty that drives the units to zero that will be cut: their gates, or their filters."""
+"""The growing L2 penalty that drives to zero what will be cut: the gates of the units, or their filters."""
 
 from __future__ import annotations
 
@@ -29,11 +29,16 @@ class Growth:
 
 
 def gate_penalty(network: PrunableNetwork, plan: PrunePlan, weight: float) -> Tensor:
-    """Weight / 2 * sum of gamma^2 over every gate of every cut unit: each gate's gradient is weight * gamma."""
+    """Weight / 2 * sum of gamma^2 over every gate of every cut unit: each gate's gradient is weight * gamma.
+
+    As in SSL (arXiv 2206.07687), where lambda is the weight.
+    """
     terms = [gate[cut].square().sum() for _, gate, cut in cut_gates(network, plan)]
-    if not terms:
+    if not terms:  # a zero on the right device, so that a plan that cuts nothing trains like any other
         gate = network.get_parameter(network.channel_layout(plan.rule).groups[0].gates[0].parameter)
         return gate.new_zeros(())
+    # A term of the loss and not an addition to gradients, so that mixed precision scales it with the rest. Input gates
+    # have gradients of their own: the released code gives them those of output gates, and they drift away from zero.
     return 0.5 * weight * torch.stack(terms).sum()
 
 
@@ -68,13 +73,13 @@ def _cut_filters(network: PrunableNetwork, plan: PrunePlan) -> Iterator[tuple[st
         for gate in group.gates if len(cut) else ():
             conv = network.get_submodule(gate.conv)
             if gate.side == "output" and isinstance(conv, nn.Conv2d):
-                each = conv.out_channels // group.size
+                each = conv.out_channels // group.size  # r*r filters of a unit before a pixel shuffle, else one
                 yield gate.conv, conv, ((cut * each)[:, None] + torch.arange(each)).flatten().to(conv.weight.device)
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a growing penalty drives to zero: the penalty, and how far from zero it still is, by layer."""
+    """What a growing penalty drives to zero: `penalty` is the loss, `magnitudes` how far from zero all still are."""
 
     penalty: Callable[[PrunableNetwork, PrunePlan, float], Tensor]
     magnitudes: Callable[[PrunableNetwork, PrunePlan], dict[str, Tensor]]

@@ -1,4 +1,4 @@
-"""Weights that training sees through another form: filters of unit norm, and weights that stay zero."""
+"""Weights that are computed from other parameters while they train: filters of unit norm, weights that stay zero."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _UnitNorm(nn.Module):
 
 
 class _Mask(nn.Module):
-    """Zeros where they were."""
+    """Weights times a mask: where it is 0 they stay 0, and get no gradient."""
 
     mask: Tensor
 
@@ -50,6 +50,7 @@ def normalise_filters(network: PrunableNetwork, layout: ChannelLayout) -> None:
             continue
         assert isinstance(module, nn.Conv2d)
         weight, bias = (value.clone() for value in folded(module))
+        # A filter that is all zeros has no direction; the smallest number keeps the division finite, and its gate 0.
         norm = weight.reshape(gate.numel(), -1).norm(dim=1).clamp_min(torch.finfo(weight.dtype).tiny)
         per_filter = norm.repeat_interleave(conv.filters_per_unit)
         gate.copy_(norm)
@@ -57,6 +58,7 @@ def normalise_filters(network: PrunableNetwork, layout: ChannelLayout) -> None:
             input_gate.fill_(1.0)
         module.weight.copy_(weight / per_filter.view(-1, 1, 1, 1))
         assert module.bias is not None
+        # The gate multiplies the bias too, which therefore shrinks by the same norm.
         module.bias.copy_(bias / per_filter)
         parametrize.register_parametrization(module, "weight", _UnitNorm(gate.numel()))
 
@@ -74,7 +76,10 @@ def convolutions(network: PrunableNetwork, convs: tuple[ConvLayer, ...]) -> list
 
 
 def bake(network: nn.Module) -> None:
-    """Make every weight the plain parameter that its form stands for, in place."""
+    """Replace every reparametrised weight by a plain parameter of its present value, in place.
+
+    Saved networks hold plain weights, so that no other stage needs to know how they were trained.
+    """
     for module in list(network.modules()):
         if parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)

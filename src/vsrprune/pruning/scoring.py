@@ -19,8 +19,9 @@ Scores = dict[str, NDArray[np.float64]]  # by group, one number per unit
 def l1_scores(network: PrunableNetwork, layout: ChannelLayout, seed: int) -> Scores:
     """Mean |gamma * w| over the weights that belong to the gate: a filter's, a shuffle group's or an input slice's.
 
-    A mean, so that layers of different fan-in compare; over the folded weight, so that the score does not depend on
-    how a layer splits its scale between gates and weights (arXiv 2206.07687, section 3.2: L1 criterion).
+    It is a mean, so that fan-in does not count (kinds of layer still differ by their initialisation), over the folded
+    weight, so that the split of a layer's scale between gates and weights does not count (the L1 criterion of
+    arXiv 2206.07687, section 3.2).
     """
     return {
         group.name: np.mean([_mean_weight(network, gate).numpy() for gate in group.gates], axis=0)
@@ -29,13 +30,14 @@ def l1_scores(network: PrunableNetwork, layout: ChannelLayout, seed: int) -> Sco
 
 
 def l1_first_scores(network: PrunableNetwork, layout: ChannelLayout, seed: int) -> Scores:
-    """As l1, but of the first layer alone where several share a unit: the others lose what it loses (SRP)."""
+    """As l1, but where several layers share a unit, the first alone decides, and the others lose the same (SRP)."""
     return {group.name: _mean_weight(network, group.gates[0]).numpy() for group in layout.groups}
 
 
 def _mean_weight(network: PrunableNetwork, gate: Gate) -> Tensor:
     """Mean absolute folded weight per channel of one gate, float64."""
     with torch.no_grad():
+        # float64 on the CPU: a ranking must not depend on the device's order of summation.
         weight = folded(network.get_submodule(gate.conv))[0].detach().cpu().double().abs()
     if gate.side == "input":
         return weight.mean(dim=(0, 2, 3))
@@ -44,7 +46,7 @@ def _mean_weight(network: PrunableNetwork, gate: Gate) -> Tensor:
 
 
 def gate_scores(network: PrunableNetwork, layout: ChannelLayout, seed: int) -> Scores:
-    """|gamma|, the default of the authors' released code.
+    """|gamma| of a unit, the mean of its gates: the default of the authors' released code.
 
     Raises UserError where all gates are equal (official weights carry none): they rank nothing.
     """
@@ -54,6 +56,7 @@ def gate_scores(network: PrunableNetwork, layout: ChannelLayout, seed: int) -> S
         )
         for group in layout.groups
     }
+    # Equal gates would still give a ranking, by layer order, and with it a plausible but meaningless plan.
     values = np.concatenate(list(scores.values()))
     if np.all(values == values[0]):
         raise UserError(

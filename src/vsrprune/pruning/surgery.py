@@ -23,6 +23,7 @@ def compact(network: NetworkT, plan: PrunePlan) -> NetworkT:
     """
     prunable = cast(PrunableNetwork, network)
     smaller: NetworkT = prunable.with_plan(plan)
+    # What no plan touches (flow net, unpruned convolutions) is copied as it is; the rest is cut out of folded weights.
     smaller.to(next(network.parameters()))  # device and dtype first: loading would round float64 weights
     state = {name: value for name, value in network.state_dict().items() if name in smaller.state_dict()}
     for conv in prunable.channel_layout(plan.rule).convs:
@@ -35,7 +36,7 @@ def compact(network: NetworkT, plan: PrunePlan) -> NetworkT:
 
 
 def _channels(slots: tuple[Slot, ...], plan: PrunePlan) -> Tensor:
-    """Indices of the kept channels among the concatenated slots of the dense network."""
+    """Indices of the kept channels in the concatenation of the slots, as the dense network has it."""
     indices: list[int] = []
     offset = 0
     for slot in slots:
@@ -62,6 +63,7 @@ def equivalence_error(network: nn.Module, plan: PrunePlan, frames_NTCHW: Tensor,
     smaller = compact(gated, plan).eval()
     zero_cut_gates(cast(PrunableNetwork, gated), plan)
     frames_NTCHW = frames_NTCHW.to(dtype)
+    # TF32 keeps 10 bits of a factor: its rounding is far above what is looked for here.
     tf32 = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:

@@ -18,7 +18,7 @@ TOLERANCE = 0.02  # of the wanted amount; beyond it the reached value is stated 
 
 @dataclass(frozen=True)
 class Asked:
-    """A wish for a plan; `select` grants it.
+    """The request for a plan that `select` meets.
 
     rule: the residual rule whose units are cut (rsc, aligned, inner).
     ratio: share in [0, 1) that is removed of the units (target=units; floor(N * ratio + 0.5) units), or of the dense
@@ -28,7 +28,7 @@ class Asked:
     min_kept: units that stay in every layer.
     round_to: kept counts are multiples of it (or the whole layer); `auto`: they lie on the grid of counts whose times
     are known.
-    ratios: for per_layer, a ratio (float) or a kept count (int) by layer; layers that are not named stay whole.
+    ratios: a ratio (float) or a kept count (int) by layer, for scope=per_layer; layers that are not named stay whole.
     parts: only layers in these parts of the network are cut; None for all. `ratio` still counts the whole network
     (scope=local, target=units: each of these layers).
     """
@@ -54,6 +54,7 @@ class Asked:
             return [size]
         if isinstance(self.round_to, str):
             return grid(size, self.min_kept)
+        # From the largest multiple below the size: a whole layer is allowed whether or not it is a multiple itself.
         multiples = range((size - 1) // self.round_to * self.round_to, 0, -self.round_to)
         return [size, *(count for count in multiples if count >= self.min_kept)]
 
@@ -65,12 +66,14 @@ class Asked:
 
 def half_up(number: float) -> int:
     """floor(x + 0.5), robust against 0.7 * 10 = 7.000000000000001 and its like."""
+    # Not round(): it rounds halves to even, and 0.5 of 5 and of 7 channels would go different ways.
     return math.floor(round(number, 9) + 0.5)
 
 
 def check_reachable(layout: ChannelLayout, asked: Asked) -> None:
     """Raise UserError, naming what is reachable, if no scores could make a plan that meets the request."""
     _check_values(layout, asked)
+    # What a plan would be that cuts everything it may: no scores can cut more.
     least = {group.name: asked.steps(group)[-1] for group in layout.groups}
     if asked.round_to != 1 and all(least[group.name] == group.size for group in layout.groups):
         sizes = sorted({group.size for group in layout.groups})
@@ -117,6 +120,7 @@ def _reachable(share: float) -> str:
 
 
 def _check_amount(layout: ChannelLayout, asked: Asked, least: Mapping[str, int]) -> None:
+    # With the tolerance that a finished plan is given: what it accepts there is not refused here.
     dense, floor = dense_amount(layout, asked.target), amount(layout, least, asked.target)
     if dense * (1 - asked.ratio) * (1 + TOLERANCE) < floor:
         name = {"macs": "MACs", "params": "parameters"}[asked.target]

@@ -14,7 +14,10 @@ from vsrprune.selection.asked import TOLERANCE, amount, dense_amount, half_up
 
 @dataclass(frozen=True)
 class Budget:
-    """Units, MACs per low-resolution pixel, parameters, or milliseconds per frame, as `target` says."""
+    """How much the dense network has, how much was wanted, and how much the plan keeps.
+
+    All are units, MACs per low-resolution pixel, parameters, or milliseconds per frame, as `target` says.
+    """
 
     target: str
     dense: float
@@ -52,6 +55,7 @@ class Budget:
 
 def budget(layout: ChannelLayout, plan: PrunePlan, ratio: float, target: str) -> Budget:
     """Compare what `plan` keeps with what `ratio` asked for."""
+    # Units are whole, so what is wanted is rounded as `select` rounds it; MACs and parameters are not.
     dense, reached = dense_amount(layout, target), amount(layout, plan.kept_counts, target)
     wanted = dense - half_up(dense * ratio) if target == "units" else dense * (1 - ratio)
     return Budget(target, dense, wanted, reached)

@@ -32,9 +32,9 @@ Array = NDArray[np.float64]
 Counts = dict[str, int]  # by group: kept channels; by free stream: channels that its blocks touch
 AMOUNTS = ("macs", "params")
 
-# What a millisecond costs that MACs do not explain, beside one that they do. At 1 the plan keeps the most score for its
-# time, but spends its MACs slowly; at 3, measured on BasicVSR, the time falls as the MACs do, and the kept score is
-# still above that of the free ranking.
+# What a millisecond that MACs do not explain costs, relative to one that they do. At 1 the plan keeps the most score
+# for its time, but spends its MACs slowly; at 3, measured on BasicVSR, the time falls as the MACs do, and the kept
+# score is still above that of the free ranking.
 WASTE = 3.0
 IMPOSSIBLE = -np.inf
 DOUBLINGS = 40  # of the price, up and down from worth per millisecond of the dense network
@@ -178,6 +178,7 @@ class Frontier:
             for name, counts in self._choices.options.items()
         }
         self._convs = part_convs(layout, part)
+        # Counts of other parts that are read here have one option, so that they cost nothing in the elimination.
         used = [name for conv in self._convs for name in width_variables(conv, self._choices.free)]
         self.options = {name: self.options[name] for name in dict.fromkeys([*used, *filter(None, mine)])}
         self._index = {name: {count: at for at, count in enumerate(counts)} for name, counts in self.options.items()}
@@ -201,13 +202,14 @@ class Frontier:
 
     def reach(self, wanted: float, tolerance: float) -> Counts:
         """Counts on the frontier whose amount is `wanted` within a relative `tolerance`, or else the nearest found."""
-        if wanted >= self.dense:
+        if wanted >= self.dense:  # a part may be owed more than it has
             return {name: counts[0] for name, counts in self.options.items()}
         found = [(self._repaired(start, price, wanted, tolerance), price) for start, price in self._around(wanted)]
         price = found[0][1]
 
         def rank(counts: Counts) -> tuple[float, float]:
             miss = abs(self.amount(counts) - wanted)
+            # All misses within the tolerance count the same; among them the gain decides.
             return -max(miss, tolerance * wanted), self._gain(counts, price)
 
         return max((counts for counts, _ in found), key=rank)
@@ -253,6 +255,7 @@ class Frontier:
             rows = []
             for active in self.options[stream]:
                 within = np.concatenate(([0.0], np.cumsum(np.sort(worth[self._ranking[stream][:active]])[::-1])))
+                # A block cannot touch more channels than all blocks of the stream together.
                 rows.append([within[count] if count <= active else IMPOSSIBLE for count in counts])
             table = np.asarray(rows)
             factors.append(_Factor((stream, group.name), table, *(np.zeros_like(table) for _ in range(3))))
@@ -301,6 +304,8 @@ class Frontier:
     def _around(self, wanted: float) -> list[tuple[Counts, float]]:
         """The plans on the frontier next to `wanted`, above and below, and the price between them."""
         dense = {name: counts[0] for name, counts in self.options.items()}
+        # In powers of two: prices that matter lie many orders of magnitude apart, as scores do. A worth of 0 (all
+        # weights zero) still needs a price above 0.
         unit = max(self.worth(dense), 1e-300) / self.milliseconds(dense)
         low, high = -float(DOUBLINGS), float(DOUBLINGS)
         above, below = dense, self.best(unit * 2**high)
@@ -338,6 +343,7 @@ class Frontier:
                 gain = sum(new[0] - old[0] for new, old in zip(after, before, strict=True))
                 if step <= 0 or gain == IMPOSSIBLE:
                     continue
+                # Overshooting within the tolerance ends the repair, and is no fault.
                 too_far = miss * (miss + amount) < 0 and abs(miss + amount) > enough
                 if (not too_far, gain / step) > best_rank:
                     best, best_rank = changed, (not too_far, gain / step)
@@ -356,6 +362,8 @@ def _elimination_order(scopes: Sequence[tuple[str, ...]], options: Mapping[str, 
         for name in names:
             neighbours[name] |= set(names) - {name}
     order = []
+    # Exact elimination costs as much as its largest table; the greedy order keeps that small on chains and stars of
+    # layers, which is what networks are.
     while neighbours:
         name = min(neighbours, key=lambda name: math.prod(len(options[other]) for other in neighbours[name]))
         rest = neighbours.pop(name)
@@ -376,6 +384,7 @@ def _maximum(tables: Sequence[tuple[tuple[str, ...], Array]], order: Sequence[st
         total = sum(_aligned(scope, values, names) for scope, values in touching)
         choices_made.append((name, names[1:], np.argmax(total, axis=0)))
         remaining.append((names[1:], np.max(total, axis=0)))
+    # Backwards: the best place of a variable was noted for every place of those that were eliminated later.
     at: dict[str, int] = {}
     for name, others, best in reversed(choices_made):
         at[name] = int(best[tuple(at[other] for other in others)])

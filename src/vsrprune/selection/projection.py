@@ -1,6 +1,6 @@
-"""Bring wished-for pruning ratios onto a budget: the same proportions between layers, exactly the MACs that are asked.
+"""Project pruning ratios onto a budget: the proportions between layers stay, and the MACs become those asked for.
 
-A search that draws a ratio per layer would otherwise spend most of its trials beside the budget that it compares at.
+A search draws a ratio per layer; without the projection, most of its plans would miss the budget at which it compares.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from vsrprune.channels.layout import ChannelLayout
 from vsrprune.errors import UserError
 
 PROJECTION_TOLERANCE = 0.005  # of the wanted MACs
-_HALVINGS = 60
-_PAIRS = 128
+_HALVINGS = 60  # of an interval of 24: more than float64 can tell apart
+_PAIRS = 128  # of moves that are tried exactly, those that promise most
 _WIDEST = 12.0  # log of the largest factor on a kept share: past it every layer stands at its bound
 
 
@@ -35,6 +35,7 @@ def count_bounds(layout: ChannelLayout, low: float, high: float, min_kept: int) 
     """
     least, most = {}, {}
     for group in layout.groups:
+        # round(): 10 * (1 - 0.7) is 3.0000000000000004 in floats, and must not become 4 channels.
         least[group.name] = max(min_kept, math.ceil(round(group.size * (1 - high), 9)))
         most[group.name] = math.floor(round(group.size * (1 - low), 9))
         if least[group.name] > most[group.name]:
@@ -59,9 +60,9 @@ def check_projectable(layout: ChannelLayout, wanted_share: float, bounds: Bounds
 def project(layout: ChannelLayout, ratios: Mapping[str, float], wanted_share: float, bounds: Bounds) -> dict[str, int]:
     """Kept counts that keep `wanted_share` of the dense MACs (flow net excluded), in the proportions of `ratios`.
 
-    ratios: the share of each group's channels that is wished to be cut. All kept shares are multiplied by one factor,
-    held within the bounds, and rounded; single channels of one or two layers at a time are then moved until the budget
-    is met within half a percent, or as near as whole channels come. Deterministic.
+    ratios: the share of channels to cut, by group; only the proportions of what they keep count. All kept shares are
+    multiplied by one factor, held within the bounds, and rounded; single channels of one or two layers at a time are
+    then moved until the budget is met within half a percent, or as near as whole channels come. Deterministic.
     """
     wanted = layout.macs_per_pixel() * wanted_share
 
@@ -86,6 +87,7 @@ def scaled_widths(
             for group in layout.groups
         }
 
+    # In the logarithm, so that a factor and its inverse are searched alike.
     low, high = -_WIDEST, _WIDEST
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -93,7 +95,7 @@ def scaled_widths(
             low = middle
         else:
             high = middle
-    return widths(low)
+    return widths(low)  # the side of the interval that fits
 
 
 def _rounded(widths: Mapping[str, float]) -> dict[str, int]:
@@ -121,6 +123,6 @@ def _repaired(layout: ChannelLayout, counts: dict[str, int], wanted: float, boun
         pairs = [{**singles[a], **singles[b]} for a, b in zip(first, second, strict=True)]
         nearest = min(({**counts, **move} for move in [*singles, *pairs]), key=miss, default=counts)
         if miss(nearest) >= miss(counts):
-            break
+            break  # as near as whole channels come
         counts = nearest
     return counts

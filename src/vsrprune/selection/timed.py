@@ -20,9 +20,9 @@ from vsrprune.selection.frontier import Frontier, conv_amount, part_convs
 from vsrprune.selection.units import Scores, select
 
 LATENCY_TOLERANCE = 0.10  # of the wanted milliseconds
-LATENCY_AIM = 0.05  # of the wanted milliseconds; nearer than that the search ends
-ATTEMPTS = 6
-HALVINGS = 10  # of the ratio, in search of a predicted time
+LATENCY_AIM = 0.05  # of the wanted milliseconds; nearer than that the search ends, since repeats differ by as much
+ATTEMPTS = 6  # plans that are built and measured; each takes seconds to minutes
+HALVINGS = 10  # of the ratio, in search of a predicted time: a thousandth is less than a channel
 
 
 class TimedSelection:
@@ -33,6 +33,7 @@ class TimedSelection:
     """
 
     def __init__(self, layout: ChannelLayout, scores: Scores, tables: Mapping[str, TimeTable], asked: Asked) -> None:
+        # The frontier adds up worths, which therefore must not be negative, in either order.
         highest = max(float(values.max()) for values in scores.values())
         self._worth = {name: values if asked.order == "min" else highest - values for name, values in scores.items()}
         self._layout, self._scores, self._tables = layout, scores, tables
@@ -53,12 +54,13 @@ class TimedSelection:
         warps, copies) is learned from each measurement, and the next plan aims accordingly. Raises UserError where the
         target cannot be met.
         """
+        # The first guess of what the table does not hold is its share in the dense network.
         rest = dense_ms - min(self._plan(table, "macs", 0.0)[1] for table in self._tables.values())
         tried: list[tuple[float, PrunePlan]] = []
         for _ in range(ATTEMPTS):
             plan, predicted_ms = self._within(wanted_ms - rest)
             if plan in [known for _, known in tried]:
-                break
+                break  # measured already: the aim moves by less than a step of the grid
             tried.append((measure(plan), plan))
             if abs(tried[-1][0] / wanted_ms - 1) <= LATENCY_AIM:
                 break
@@ -83,7 +85,7 @@ class TimedSelection:
                 low = middle
             else:
                 high, best = middle, plan
-        dense = self._fastest(0.0)
+        dense = self._fastest(0.0)  # bisection approaches 0 and does not try it
         return dense if dense[1] <= aim_ms else best
 
     def _fastest(self, ratio: float) -> tuple[PrunePlan, float]:

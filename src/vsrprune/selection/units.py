@@ -16,7 +16,7 @@ from vsrprune.channels.layout import ChannelGroup, ChannelLayout
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.selection.asked import Asked, amount, check_reachable, dense_amount, half_up
 
-Scores = Mapping[str, NDArray[np.float64]]  # by group the importance of its units
+Scores = Mapping[str, NDArray[np.float64]]  # the importance of every unit, by group
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,10 @@ def _global(layout: ChannelLayout, ranked: Sequence[_Chunk], asked: Asked) -> Se
     ratio, target = asked.ratio, asked.target
     if target == "units":
         cut = [0, *accumulate(len(chunk.units) for chunk in ranked)]
-        return ranked[: _nearest(lambda n: cut[n], len(ranked), half_up(layout.units * ratio))]
+        return ranked[: _nearest(lambda n: cut[n], len(ranked), half_up(layout.units * ratio))]  # ratio of all units
 
+    # Counted anew for every prefix: the MACs of a convolution are a product of two counts, so that a chunk's share
+    # depends on what was cut before it. Bisection needs few prefixes.
     def removed(chunks: Sequence[_Chunk]) -> float:
         kept = {group.name: group.size for group in layout.groups}
         for chunk in chunks:
@@ -91,6 +93,7 @@ def _global(layout: ChannelLayout, ranked: Sequence[_Chunk], asked: Asked) -> Se
     chosen = ranked[:place]
     if asked.round_to == 1:
         return chosen
+    # Start from the last place that does not overshoot, which may be one chunk before the nearest.
     filled = list(chosen if removed(chosen) <= dense * ratio else ranked[: place - 1])
     closed: set[str] = set()  # a layer is cut in its own order: what comes after a chunk that stays, stays
     for chunk in ranked[len(filled) :]:
@@ -123,6 +126,7 @@ def _layer_counts(layout: ChannelLayout, asked: Asked) -> dict[str, int]:
 
     if asked.target == "units":
         return uniform(asked.ratio)
+    # Counts change only at shares of (n - 1/2) / size, where half_up changes; these are all shares worth a try.
     sizes = {group.size for group in layout.groups}
     shares = sorted({0.0} | {(cut - 0.5) / size for size in sizes for cut in range(1, size + 1)})
     dense = dense_amount(layout, asked.target)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and words for a file system's errors."""
+"""Files that are there whole or not at all, and one line for each error of the file system that a user can mend."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ def write_atomically(path: Path, text: str) -> None:
     try:
         with beside.open("x") as stream:
             stream.write(text)
+            # The content must be on the disk before the name is: some file systems write the rename first, and a
+            # power cut would leave an empty file under the final name.
             stream.flush()
             os.fsync(stream.fileno())
         beside.replace(path)
@@ -32,7 +34,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def explain_os_error(error: OSError) -> str | None:
     """One line for the errors of a full or read-only disk, else None."""
-    name = error.filename2 or error.filename  # the second is the target where a file is copied
+    name = error.filename2 or error.filename  # filename2 is the target where a file is copied
     where = f" while writing {name}" if name else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full{where}; free some space and run the same command again, finished stages are kept"

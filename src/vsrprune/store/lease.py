@@ -20,12 +20,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
-BEATS = 5  # touches per length of a lease
+BEATS = 5  # touches per length of a lease: a few may fail or come late before the lease is lost
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that holds a lease. `started` tells it from a later process with the same number."""
+    """The process that holds a lease. `started` tells it apart from a later process with the same number."""
 
     host: str
     pid: int
@@ -41,7 +41,8 @@ class Holder:
     def is_dead(self) -> bool:
         """Whether it ran on this host and is gone; False where that cannot be known."""
         if self.host != _host():
-            return False
+            return False  # nobody here can ask another machine; the length of the lease decides
+        # A process number alone is not enough: the kernel gives it to another process after a crash.
         started = _start_time(self.pid)
         if started is not None:
             return started != self.started
@@ -67,12 +68,12 @@ class Lease:
 
     @property
     def token(self) -> str:
-        """Unlike that of any other lease."""
+        """A random text that no other lease has."""
         return self.holder.token
 
     @contextlib.contextmanager
     def checked(self) -> Iterator[bool]:
-        """Hold every change of leases back while acting on the answer: is the lease still this holder's?"""
+        """Whether the lease is still this holder's; nobody can change any lease until the context ends."""
         with changing(self._path.parent):
             yield self._is_mine()
 
@@ -81,6 +82,8 @@ class Lease:
         return holder is not None and holder.token == self.token
 
     def _beat(self, every: float) -> None:
+        # No lock: a beat would wait for it while others hold it. The worst that a race does is to touch the file of the
+        # new holder once, which prolongs a lease that is alive anyway.
         while not self._done.wait(every):
             with contextlib.suppress(OSError):  # a beat that fails is a beat missed: the lease ends if all do
                 if self._is_mine():
@@ -94,9 +97,9 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._done.set()
-        self._thread.join()
+        self._thread.join()  # before the file goes, or a late beat would fail on it
         with self.checked() as mine:
-            if mine:
+            if mine:  # else it belongs to whoever took it over meanwhile
                 self._path.unlink()
 
 
@@ -122,6 +125,7 @@ def try_acquire(path: Path, seconds: float) -> Lease | Holder:
             left_over.unlink()
         mine = Holder.this_process()
         beside = path.with_name(f".{path.name}-{mine.token}")
+        # No fsync: a lease that a crash of the machine tore has no holder any more, and reads as free.
         beside.write_text(json.dumps(asdict(mine)))
         beside.replace(path)
         return Lease(path, mine, seconds)
@@ -133,6 +137,7 @@ def changing(folder: Path) -> Iterator[float]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".mutex").open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
+        # Ages of leases are compared with the clock that stamps them: clocks of machines differ by more than a beat.
         os.utime(handle.fileno())
         yield os.fstat(handle.fileno()).st_mtime
 
@@ -147,7 +152,7 @@ def _read(path: Path) -> Holder | None:
 
 
 def _host() -> str:
-    """Host name, boot and process namespace: within one such, process numbers mean the same to everyone."""
+    """Host name, boot and process namespace: where all three agree, a process number means the same process."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -159,6 +164,8 @@ def _host() -> str:
 def _start_time(pid: int) -> str | None:
     """When a living process started, in kernel ticks; None if it is gone, a zombie, or the system has no /proc."""
     try:
+        # proc(5): the name in parentheses may hold spaces and parentheses, so fields are counted from the last one.
+        # Field 3 is the state, field 22 the start time.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None

@@ -28,7 +28,7 @@ WAIT_SECONDS = 0.5  # between looks at a stage that another process computes
 
 
 def content_key(settings: Mapping[str, Any]) -> str:
-    """16 hex digits that depend on the settings' values, not on their order; floats are compared to 9 digits."""
+    """16 hex digits that depend on the settings' values, not on their order; floats count to 9 digits."""
     text = json.dumps(_canonical(settings), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -91,6 +91,7 @@ class Store:
             if artifact is not None:
                 self._tidy(stage, key)
             return artifact
+        # Verifying takes long and is done without the lock; only what looks damaged is read again under it.
         with changing(self._leases):
             artifact, damage = self._read(stage, key)  # another process may have mended it meanwhile
             if damage is None:
@@ -106,7 +107,7 @@ class Store:
             return
         with contextlib.suppress(OSError):  # a store that may only be read
             held = try_acquire(lease, self._lease_seconds)
-            if isinstance(held, Lease):
+            if isinstance(held, Lease):  # else its maker is alive and tidies up itself
                 with held:
                     shutil.rmtree(self._workdirs(stage, key), ignore_errors=True)
 
@@ -145,6 +146,7 @@ class Store:
                 time.sleep(WAIT_SECONDS)
                 continue
             with held:
+                # Look again: the holder before may have published between the look above and the lease.
                 artifact = self.find(stage, key) or self._compute(held, stage, key, settings, make)
             if artifact is not None:
                 return artifact
@@ -158,16 +160,18 @@ class Store:
         parent.mkdir(parents=True, exist_ok=True)
         for left_over in parent.glob(f".{key}-*"):  # half-made by a holder that is gone
             shutil.rmtree(left_over, ignore_errors=True)
-        folder = parent / f".{key}-{lease.token}"
+        folder = parent / f".{key}-{lease.token}"  # on the same file system, so that publishing is one rename
         folder.mkdir()
         try:
             make(folder, self._adopt_workdir(stage, key, lease.token))
             manifest = _write_manifest(folder, stage, key, settings, time.monotonic() - started)
+            # Files, manifest and folder are on the disk by now; the rename publishes, and the last fsync keeps it.
             with lease.checked() as mine:
                 if mine:
                     folder.rename(self._folder(stage, key))
                     fsync(parent)
         except Exception:
+            # A holder that lost its lease fails on files that the new holder moved: that error means nothing.
             with lease.checked() as mine:
                 if mine:
                     raise
@@ -183,7 +187,7 @@ class Store:
         return Artifact(self._folder(stage, key), manifest)
 
     def _adopt_workdir(self, stage: str, key: str, token: str) -> Path:
-        """A working folder of this lease's own, with what an earlier holder left in its.
+        """A working folder of this lease's own, with what an earlier holder left in its working folder.
 
         A stalled holder that wakes no longer finds its folder, so it cannot write into the new holder's work.
         """
@@ -219,7 +223,7 @@ class Store:
 
 
 def _write_manifest(folder: Path, stage: str, key: str, settings: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """Bring all files of `folder` to disk and list them, with checksums, in manifest.json; return what it says."""
+    """Bring all files of `folder` to disk and list them, with checksums, in manifest.json; return its content."""
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():

@@ -1,4 +1,4 @@
-"""The data doctor: look at every frame of a data set before a week of training is spent on it.
+"""The data doctor looks at every frame of a data set before a week of training is spent on it.
 
 Each clip is decoded once, and only a few of its frames are held. A fault becomes a finding, and the search goes on.
 """
@@ -37,7 +37,10 @@ SEVERITIES = ("note", "warning", "error")
 
 @dataclass(frozen=True)
 class Finding:
-    """severity: note, warning or error. where: a clip or a file. advice: what to do about it."""
+    """Something that is wrong with the data, or worth knowing.
+
+    severity: note, warning or error. where: a clip or a file. advice: what to do about it.
+    """
 
     severity: str
     where: str
@@ -47,9 +50,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class DoctorSettings:
-    """What training asks of the clips: the network's scale, frames and low-resolution patch of a step, and whether
-    clips that cannot be read are skipped. halve: frames are halved when they are read. degradations: what the
-    low-resolution frames are taken for, that which makes missing ones first.
+    """What training will ask of the clips.
+
+    scale: how much larger the network's output is. frames, patch: how many frames a training step takes, and the side
+    of its patch in low-resolution pixels. halve: whether frames are halved when they are read. skip_errors: whether
+    clips that cannot be read are skipped. degradations: by which of them the low-resolution frames may have been made;
+    the first makes those that are missing.
     """
 
     scale: int
@@ -62,9 +68,11 @@ class DoctorSettings:
 
 @dataclass
 class ClipFacts:
-    """What was seen of a clip. side: train or test. size: (height, width). hashes: perceptual, 0 for flat frames.
+    """What was seen of a clip.
 
-    differences: by degradation, |stored - made| low-resolution levels of the sampled frames: (mean, maximum).
+    side: train or test. size: (height, width). digest: a hash of all pixels. hashes: a perceptual hash per frame, 0 for
+    flat frames. differences: mean and maximum of |stored - made|, in levels, over the sampled low-resolution frames, by
+    the degradation that made them.
     """
 
     name: str
@@ -95,6 +103,7 @@ def examine_clip(source: ClipSource, side: str, settings: DoctorSettings) -> Cli
             what = f"{width}x{height}, but the clip began with {facts.size[1]}x{facts.size[0]}"
             facts.findings.append(Finding(severity, str(file), what, "all frames of a clip must have one size"))
             continue
+        # One pass over the pixels for all checks: decoding is what takes the time.
         content = frame.tobytes()
         digest.update(content)
         if content == before:
@@ -109,7 +118,7 @@ def examine_clip(source: ClipSource, side: str, settings: DoctorSettings) -> Cli
 
 
 def _frames(source: ClipSource) -> Iterator[tuple[Path, RgbFrame | UserError]]:
-    """Every frame, or the error in its place; a video ends with its first error."""
+    """Every frame, or the error that stands for it; a video ends with its first error, a folder goes on."""
     if source.is_video:
         try:
             yield from ((source.files[0], to_rgb(frame)) for frame in decoded(source.files[0]))
@@ -145,6 +154,7 @@ def _compare_low(
             2, 0, 1
         )[None]
         for name in DEGRADATIONS:
+            # Blur and decimation are defined at x4 alone: kernel and phase belong to it.
             if name.startswith("bd") and settings.scale != 4:
                 continue
             made = degrade(high_TCHW, settings.scale, name)[0].permute(1, 2, 0).numpy().astype(int)
@@ -174,11 +184,11 @@ def _too_small(facts: ClipFacts, settings: DoctorSettings) -> list[Finding]:
 
 
 def perceptual_hash(frame: RgbFrame) -> int:
-    """128 bits that recompression and rescaling hardly change: where does a thumbnail get brighter, to the right and
-    downwards?
+    """128 bits that recompression and rescaling hardly change; 0 for a flat picture, which would look like any other.
 
-    0 for a flat picture, which would look like any other.
+    Each bit says whether a thumbnail gets brighter from a pixel to the next, to the right (64 bits) or down (64).
     """
+    # Signs of differences: they do not depend on brightness and contrast, which encoders change.
     grey = Image.fromarray(frame).convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     thumbnail = np.asarray(grey, dtype=float)
     if thumbnail.std() < FLAT:
@@ -187,11 +197,11 @@ def perceptual_hash(frame: RgbFrame) -> int:
     return int.from_bytes(np.packbits(np.concatenate((right, down))).tobytes())
 
 
-# What is seen only when all clips are known.
+# The checks that need all clips.
 
 
 def identical_clips(clips: Sequence[ClipFacts]) -> list[Finding]:
-    """Clips of the same pixels under two names."""
+    """Findings for clips that have the same pixels under two names, on one side."""
     first: dict[str, ClipFacts] = {}
     found = []
     for facts in clips:
@@ -202,7 +212,8 @@ def identical_clips(clips: Sequence[ClipFacts]) -> list[Finding]:
 
 
 def leaked_clips(clips: Sequence[ClipFacts]) -> list[Finding]:
-    """Test clips whose pictures also stand in a training clip, recompressed or of another size perhaps."""
+    """Findings for test clips whose pictures are also in a training clip, perhaps recompressed or of another size."""
+    # One array of all training hashes, so that a test frame is compared with all of them by one exclusive or.
     train = [facts for facts in clips if facts.side == "train"]
     known = [(value, index) for index, facts in enumerate(train) for value in facts.hashes if value]
     hashes = _words([value for value, _ in known])
@@ -217,7 +228,7 @@ def leaked_clips(clips: Sequence[ClipFacts]) -> list[Finding]:
 
 
 def _shown_by(facts: ClipFacts, hashes: NDArray[np.uint64], owners: NDArray[np.int64]) -> dict[int, float]:
-    """Training clips that show enough of a test clip, and the share of its frames that they show."""
+    """The training clips (by index) that show enough of a test clip, and the share of its frames that they show."""
     looked = [value for value in facts.hashes if value]
     if not looked:
         return {}
@@ -236,7 +247,7 @@ def _words(hashes: Sequence[int]) -> NDArray[np.uint64]:
 
 
 def wrong_degradation(clips: Sequence[ClipFacts], settings: DoctorSettings) -> list[Finding]:
-    """Sides whose stored low-resolution frames were not made as the configuration takes for granted."""
+    """Findings for sides whose stored low-resolution frames were not made by the degradation that is configured."""
     found = []
     for side in ("train", "test"):
         measured = [facts for facts in clips if facts.side == side and facts.differences]
@@ -259,7 +270,7 @@ def wrong_degradation(clips: Sequence[ClipFacts], settings: DoctorSettings) -> l
 
 
 def side_differences(clips: Sequence[ClipFacts]) -> dict[str, tuple[float, float]]:
-    """By degradation: mean over clips of the mean difference, and the largest difference, in levels."""
+    """Mean over clips of the mean difference, and the largest difference, in levels, by degradation."""
     names = [name for name in DEGRADATIONS if any(name in facts.differences for facts in clips)]
     return {
         name: (
@@ -271,14 +282,14 @@ def side_differences(clips: Sequence[ClipFacts]) -> dict[str, tuple[float, float
 
 
 def fitting_degradations(clips: Sequence[ClipFacts]) -> list[str]:
-    """Degradations that make the stored frames but for rounding; if one makes them exactly, that one alone."""
+    """Degradations that make the stored frames up to rounding; those that make them exactly, if there are any."""
     differences = side_differences(clips)
     exact = [name for name, (_, largest) in differences.items() if largest == 0]
     return exact or [name for name, (_, largest) in differences.items() if largest <= ROUNDING]
 
 
 def nearest_degradation(clips: Sequence[ClipFacts]) -> tuple[str, tuple[float, float]]:
-    """The degradation of the least mean difference."""
+    """The degradation with the smallest mean difference, and its mean and largest difference."""
     return min(side_differences(clips).items(), key=lambda item: item[1][0])
 
 

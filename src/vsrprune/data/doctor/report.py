@@ -70,7 +70,7 @@ def _clips_table(clips: Sequence[ClipFacts]) -> Table:
 
 
 def _print_degradations(side: str, clips: Sequence[ClipFacts], settings: DoctorSettings, console: Console) -> None:
-    """What the stored low-resolution frames were made with."""
+    """Say by which degradation the stored low-resolution frames were made."""
     stored = [facts for facts in clips if facts.low]
     if not stored:
         made = " or ".join(settings.degradations[:1])
@@ -93,7 +93,7 @@ def print_findings(findings: Sequence[Finding], console: Console) -> None:
         of_kind = [finding for finding in findings if finding.severity == severity]
         for finding in of_kind[:MOST_PRINTED]:
             advice = f" -> {finding.advice}" if finding.advice else ""
-            # A reader's error names its file already.
+            # An error of reading names its file already.
             where = "" if finding.what.startswith(finding.where) else f"{finding.where}: "
             console.print(f"[{COLOURS[severity]}]{severity}[/] ", end="")
             console.print(f"{where}{finding.what}{advice}", highlight=False, markup=False, soft_wrap=True)

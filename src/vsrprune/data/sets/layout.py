@@ -1,4 +1,4 @@
-"""What the published data sets share: folders that may lie in several places, and frames without gaps."""
+"""What the finders of published data sets share: folders that may be in several places, frames without gaps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vsrprune.errors import UserError
 
 @dataclass(frozen=True)
 class FoundClips:
-    """Clips to train on and held-out clips of a data set, either may be none, and what a reader should know."""
+    """The clips of a data set to train on and those held out (either may be none), and notes for readers of results."""
 
     train: list[ClipSource]
     val: list[ClipSource]
@@ -24,7 +24,10 @@ class FoundClips:
 
 @dataclass(frozen=True)
 class NumberedFrames(Sequence[Path]):
-    """Files of the same names in one folder: a tenth of the memory of as many paths, for sets of 91,701 clips."""
+    """Files in one folder, whose names several clips share.
+
+    It takes a tenth of the memory of as many paths, which counts with the 91,701 clips of Vimeo-90K.
+    """
 
     folder: Path
     names: tuple[str, ...]
@@ -81,6 +84,7 @@ def _numbered(what: str, name: str, folder: Path) -> tuple[Path, ...]:
     frames = png_frames(folder) if folder.is_dir() else ()
     if not frames:
         raise UserError(f"{what}: clip {name} is missing; PNG frames are expected in {folder}")
+    # The last number of a name: im1.png, 00000000.png, clip_2_frame_007.png.
     numbers = [int(digits[-1]) for frame in frames if (digits := re.findall(r"\d+", frame.stem))]
     for before, after in pairwise(numbers):
         if after != before + 1:

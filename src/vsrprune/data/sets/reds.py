@@ -1,7 +1,7 @@
 """REDS (Nah et al., CVPRW 2019) with the split of the literature: REDS4 is held out, the other 266 clips train.
 
 ROOT/train_sharp/000/00000000.png and ROOT/train_sharp_bicubic/X4/000/00000000.png, clips 000 to 239. The 30 official
-validation clips count as 240 to 269, wherever they are: already renamed beside the others, or in ROOT/val_sharp/000
+validation clips count as 240 to 269, whether they lie renamed in the folders of the others, or in ROOT/val_sharp/000
 and ROOT/val_sharp_bicubic/X4/000.
 """
 
@@ -13,7 +13,7 @@ from vsrprune.data.sets.layout import FoundClips, check_all_there, check_equal_l
 from vsrprune.errors import UserError
 
 REDS4 = ("000", "011", "015", "020")
-TRAIN_CLIPS, ALL_CLIPS = 240, 270
+TRAIN_CLIPS, ALL_CLIPS = 240, 270  # the official split, and with its 30 validation clips; BasicVSR trains on both
 
 
 def find_reds(root: Path, low: str, scale: int) -> FoundClips:

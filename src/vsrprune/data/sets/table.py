@@ -32,7 +32,8 @@ def find_set(name: str, knob: str, path: str, low: str, scale: int) -> FoundClip
     found = SETS[name](root, low, scale)
     if scale > 1:
         return found
-    # Nothing of the size of the truth is on disk; a set whose low-resolution folder names no scale has found that.
+    # At scale 1 no stored input has the size of the truth. Where a low-resolution folder names no scale (sharp_bicubic
+    # of REDS4), frames were found all the same; they are left out.
     train, val = ([ClipSource(clip.name, clip.files) for clip in clips] for clips in (found.train, found.val))
     return FoundClips(train, val)
 

@@ -20,13 +20,14 @@ BASICSR = {"bi": "vimeo_septuplet_matlabLRx{}", "bd": "vimeo_septuplet_BDLRx{}"}
 
 
 def find_vimeo90k(root: Path, low: str, scale: int) -> FoundClips:
-    """Both lists. That the frames are there is found when their sizes are taken: 900,000 files are looked at once."""
+    """The clips of both lists; whether their frames exist is checked by `sizes_identity`, which looks at all anyway."""
     places = [root / "vimeo_septuplet" / "sequences", root / "sequences", root / "GT"]
     high = first_folder("data=vimeo90k: the clips", places)
     tree = f"{low.upper()}x{scale}"
     lows = [root / tree, root / "vimeo_septuplet" / tree, root / BASICSR[low].format(scale) / "sequences"]
     low_folder, notes = low_root("data=vimeo90k", lows)
     train, val = (_clips(_list(root, high, name), high, low_folder) for name in LISTS)
+    # A clip in both would be trained on and tested.
     both = {clip.name for clip in train} & {clip.name for clip in val}
     if both:
         raise UserError(f"data=vimeo90k: {sorted(both)[0]} and {len(both) - 1} more clips are in both of {LISTS}")
@@ -34,7 +35,7 @@ def find_vimeo90k(root: Path, low: str, scale: int) -> FoundClips:
 
 
 def _list(root: Path, high: Path, name: str) -> list[str]:
-    """The lines of a list: `00001/0001`, as the data set has them, or with more behind, as BasicSR's meta files."""
+    """The clips that a list names: lines such as `00001/0001`, with more behind in BasicSR's meta files."""
     places = [high.parent / name, root / name]
     for path in places:
         if path.is_file():

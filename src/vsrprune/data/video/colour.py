@@ -1,4 +1,4 @@
-"""Between the YUV of video frames and RGB, by the matrix and range that a frame has, or by convention should have."""
+"""Conversion between the YUV of video frames and RGB, by the matrix and range that a frame or convention states."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 RgbFrame = NDArray[np.uint8]  # (H, W, 3)
 
-# By default swscale is fast instead: flat 4:2:0 colours come out a level too dark.
+# swscale is fast instead of exact by default: flat 4:2:0 colours come out a level too dark.
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 
 # AVColorSpace, which is what streams and frames carry (ITU-T H.273), and swscale's name for it.
@@ -27,24 +27,25 @@ SWSCALE = {
 
 
 def conventional_matrix(height: int, width: int) -> int:
-    """BT.709 for high definition, BT.601 below: what players assume where a video does not say."""
+    """BT.709 for high definition, BT.601 below: what players assume where a video states no matrix."""
     return BT709 if height > 576 or width >= 1280 else SMPTE170M
 
 
 def matrix_of(frame: Any) -> int:
-    """The matrix of an av.VideoFrame; unknown ones count as unspecified."""
+    """The matrix of an av.VideoFrame; the conventional one where it is unknown or not stated."""
     if frame.colorspace in SWSCALE:
         return int(frame.colorspace)
     return conventional_matrix(frame.height, frame.width)
 
 
 def is_full_range(frame: Any) -> bool:
-    """Whether black is 0 and not 16; unspecified is not, unless the pixel format says so."""
+    """Whether black is 0 and not 16: only where the frame or its pixel format (yuvj...) says so."""
     return bool(frame.color_range == ColorRange.JPEG) or frame.format.name.startswith("yuvj")
 
 
 def to_rgb(frame: Any) -> RgbFrame:
     """An av.VideoFrame of any pixel format as RGB of 8 bits (H, W, 3)."""
+    # Both are set, since swscale would take what is not stated for BT.601 of limited range, whatever the size.
     if not frame.format.is_rgb:
         frame.color_range = ColorRange.JPEG if is_full_range(frame) else ColorRange.MPEG
         frame.colorspace = matrix_of(frame)

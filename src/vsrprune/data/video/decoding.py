@@ -1,4 +1,4 @@
-"""The frames of a video file; a file that is cut off or damaged is refused, not taken for a shorter one."""
+"""The frames of a video file. A file that is cut off or damaged is refused, and not taken for a shorter one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from av.stream import Disposition
 
 from vsrprune.errors import UserError
 
-MOST_FRAMES = 0.9  # of those a video announces; containers are a little vague about the number
+MOST_FRAMES = 0.9  # the share of announced frames that must be found; containers are a little vague about the number
 
 
 def video_stream(file: Path, container: Any) -> Any:
@@ -28,7 +28,7 @@ def decoded(file: Path) -> Iterator[Any]:
         with av.open(str(file)) as container:
             stream = video_stream(file, container)
             stream.thread_type = "AUTO"
-            # With other streams, the sound may be what is longer.
+            # The duration is the container's: with other streams, the sound may be what is longer.
             seconds = 0.0 if len(container.streams) > 1 else (container.duration or 0) / av.time_base
             start = max(0, container.start_time or 0) / av.time_base
             frames, reached = 0, 0.0
@@ -45,16 +45,16 @@ def decoded(file: Path) -> Iterator[Any]:
 
 
 def refuse_corrupt(file: Path, packet: Any) -> None:
-    """Raise UserError for a packet with a piece missing: a file that lost its end would else pass for a shorter one."""
+    """Raise UserError for a packet that lacks a piece: a file that lost its end would pass for a shorter one."""
     if packet.is_corrupt:
         raise UserError(f"{file}: cannot decode this video (it is cut off or damaged)")
 
 
 def refuse_short(file: Path, stream: Any, frames: int, seconds: float, reached: float) -> None:
-    """Raise UserError if less was found than a file announces: `frames`, or all that is shown has `reached` an end
-    before `seconds`.
+    """Raise UserError if a file holds less than it announces.
 
-    The number of frames counts where the file has one; a variable frame rate does not tell it from the time.
+    frames: how many were found. seconds: the announced duration. reached: when the last frame found ends, in seconds.
+    The number of frames decides where the file states one; with a variable frame rate the time does not tell it.
     """
     found = f"{frames} can be read"
     if stream.frames:

@@ -1,4 +1,4 @@
-"""What is to be super-resolved: a video file or a folder of PNG frames, looked over before any work starts."""
+"""The video file or folder of PNG frames that is to be super-resolved, looked over before any work starts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ PRIMARIES_UNSPECIFIED = TRANSFER_UNSPECIFIED = 2  # ITU-T H.273
 
 
 class TimedFrame(NamedTuple):
-    """pixels_HW3: RGB of 8 bits, upright. pts: when it is shown, in ticks of the footage's time base from its start."""
+    """A frame and its time.
+
+    pixels_HW3: RGB of 8 bits, upright. pts: when it is shown, in ticks of the footage's time base from its start.
+    """
 
     pixels_HW3: RgbFrame
     pts: int
@@ -32,10 +35,10 @@ class TimedFrame(NamedTuple):
 class Footage:
     """Frames on disk, and what is known of them without decoding all.
 
-    files: one video, or PNG frames in order. height, width: of upright frames, in pixels. frames: as announced by the
-    packets. rate: frames per second on average. time_base: seconds per tick. start: the first moment of the file, in
-    seconds. aspect: width of a pixel over its height. primaries, transfer: of the colours, by ITU-T H.273 (2:
-    unspecified). wide_gamut: whether the YUV has the matrix of BT.2020.
+    files: one video, or PNG frames in order. height, width: the size of upright frames, in pixels. frames: how many
+    packets or files there are. rate: frames per second on average. time_base: seconds per tick. start: where the
+    file's time begins, in seconds. aspect: width of a pixel over its height. primaries, transfer: the colour primaries
+    and the transfer function, by ITU-T H.273 (2: unspecified). wide_gamut: whether the YUV has the matrix of BT.2020.
     """
 
     files: tuple[Path, ...]
@@ -107,7 +110,7 @@ def _pngs(folder: Path, rate: Fraction) -> Footage:
 
 
 def _video(file: Path) -> Footage:
-    """The packets are all read, none but the first is decoded: seconds for an hour of video."""
+    """Footage of a video. All packets are read and one frame is decoded: seconds for an hour of video."""
     first = next(decoded(file), None)
     if first is None:
         raise UserError(f"{file}: no frame in this video can be decoded")
@@ -145,7 +148,7 @@ def _packets(file: Path, container: Any, video: Any) -> tuple[int, Fraction]:
     """How many packets the video has, and when the last packet of any stream ends."""
     frames, end = 0, Fraction(0)
     for packet in container.demux():
-        if packet.size == 0:  # what flushes a decoder
+        if packet.size == 0:  # the packet that flushes a decoder has no content
             continue
         refuse_corrupt(file, packet)
         frames += packet.stream_index == video.index
@@ -155,5 +158,5 @@ def _packets(file: Path, container: Any, video: Any) -> tuple[int, Fraction]:
 
 
 def _upright(pixels_HW3: RgbFrame, rotation: int) -> RgbFrame:
-    """Turned as the container asks, counterclockwise in degrees, by the nearest quarter turns."""
+    """The frame turned by `rotation` (degrees, counterclockwise, as the container asks) to the nearest quarter turn."""
     return np.ascontiguousarray(np.rot90(pixels_HW3, round(rotation / 90) % 4))

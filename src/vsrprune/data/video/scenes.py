@@ -1,4 +1,4 @@
-"""Scene cuts: where the picture changes altogether from one frame to the next."""
+"""Scene cuts: where one picture ends and another begins."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from statistics import median_low
 import torch
 from torch import Tensor
 
-BINS = 64
+BINS = 64  # of four levels: noise and compression move pixels by less
 ABOVE_MOTION = 3.0  # a cut stands out by this factor from the changes around it
-AROUND = 3  # frames to each side that it is compared with
+AROUND = 3  # frames to each side with which it is compared: a flash is shorter
 
 
 def scene_starts(frames_TCHW: Tensor, threshold: float) -> list[int]:
@@ -26,6 +26,7 @@ def scene_starts(frames_TCHW: Tensor, threshold: float) -> list[int]:
     for index, change in enumerate(changes):
         start = index + 1
         before, after = histograms[max(start - AROUND, 0) : start], histograms[start : start + AROUND]
+        # Half the L1 distance of two histograms is the share of pixels that differ. The nearest pair decides.
         apart = float(torch.cdist(before, after, p=1).min()) / 2
         others = changes[max(index - AROUND, 0) : index] + changes[start : start + AROUND]
         if apart > threshold and change > ABOVE_MOTION * (median_low(others) if others else 0.0):
@@ -34,7 +35,7 @@ def scene_starts(frames_TCHW: Tensor, threshold: float) -> list[int]:
 
 
 def histogram_changes(frames_TCHW: Tensor) -> list[float]:
-    """Between consecutive frames: the share of pixels that would have to change for equal luma histograms."""
+    """The share of pixels that would have to change for equal luma histograms, between consecutive frames."""
     return _changes(_luma_histograms(frames_TCHW))
 
 

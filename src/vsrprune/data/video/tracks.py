@@ -1,4 +1,4 @@
-"""The sound and the subtitles of a video, put beside its new pictures."""
+"""The sound and the subtitles of a video, copied into the file of its new pictures."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ USUAL_SOUND = ("aac", 48000)
 class TrackCopier:
     """Copies packets of a file's sound and subtitles into an open container, a stretch of time at a time.
 
-    Packets are copied where the container takes their codec. Else sound is encoded again, and subtitles, like streams
-    of other kinds, are left out; `notes` says so, a sentence each. Use it as a context manager.
+    Packets are copied where the container takes their codec. Where it does not, sound is encoded again, and subtitles
+    and streams of other kinds are left out; `notes` has a sentence for each. Use it as a context manager.
     """
 
     def __init__(self, file: Path, start: Fraction, output: Any, suffix: str) -> None:
         self._file, self._start, self._output = file, start, output
+        # A second reader of the file: the pictures stay a plain iterator, and no packet waits for them in memory.
         self._container = av.open(str(file))
         self.notes: list[str] = []
         self._copied: dict[int, Any] = {}
@@ -51,12 +52,13 @@ class TrackCopier:
         taken.metadata.update({key: value for key, value in stream.metadata.items() if key in ("language", "title")})
 
     def write_until(self, seconds: Fraction | None) -> None:
-        """Write what begins before a moment, counted from the file's start; None: the rest."""
+        """Write all packets up to a moment, in seconds from the start of the file; the rest if None."""
         while self._next is not None and (seconds is None or self._time(self._next) <= seconds):
             packet = self._next
             if packet.stream_index in self._encoded:
                 self._encode(packet)
             else:
+                # The new file begins at 0; its pictures were moved by the same time.
                 shift = round(self._start / packet.time_base)
                 packet.pts = None if packet.pts is None else packet.pts - shift
                 packet.dts = None if packet.dts is None else packet.dts - shift

@@ -1,4 +1,4 @@
-"""Write frames as a video with the sound of its source, or as a folder of PNGs; under a temporary name until done."""
+"""Write frames as a video with the sound of its source, or as a folder of PNGs, under a temporary name until done."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from vsrprune.data.video.footage import Footage, TimedFrame
 from vsrprune.data.video.tracks import TrackCopier
 from vsrprune.errors import UserError, one_of
 
-PIXEL_FORMAT = "yuv420p"  # every player shows it
+PIXEL_FORMAT = "yuv420p"  # the one format that every player shows
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """crf: the usual constant quality, None for a lossless codec. best, worst: its range. even: whether it takes only
-    even sides. options: what else it is told.
+    """An encoder of FFmpeg.
+
+    containers: the suffixes of files that take its codec. crf: the default constant quality, None for a lossless codec.
+    worst: the largest crf (the best is 0). even: whether it takes only even sides. options: further options.
     """
 
     containers: tuple[str, ...]
@@ -50,16 +52,16 @@ USUAL_ENCODER = {".mp4": "libx264", ".mkv": "libx264", ".mov": "libx264", ".webm
 
 @dataclass(frozen=True)
 class Encoding:
-    """An encoder of ENCODERS and its constant quality, lower is better."""
+    """The name of an encoder in ENCODERS, and its constant quality: lower is better, None for lossless."""
 
     codec: str
     crf: int | None
 
 
 def choose_encoding(target: Path, codec: str | None, crf: int | None) -> Encoding | None:
-    """What writes `target`: None for a folder of PNGs, which has no suffix.
+    """The encoding of `target`, whose suffix is its container; None for a folder of PNGs, which has no suffix.
 
-    Raises UserError for a suffix, codec or quality that there is not, and a codec that the container does not take.
+    Raises UserError for an unknown suffix or codec, a quality out of range, a codec that the container does not take.
     """
     suffix = target.suffix.lower()
     if not suffix:
@@ -91,7 +93,7 @@ class FrameWriter(Protocol):
     """Takes frames in order of time; `close` ends the file."""
 
     def write(self, frame: TimedFrame) -> None:
-        """Write one frame: RGB of 8 bits, and when it is shown."""
+        """Write one frame."""
 
 
 @contextmanager
@@ -100,8 +102,8 @@ def open_writer(
 ) -> Iterator[FrameWriter]:
     """Write frames of `size` (height, width) that replace those of `footage`.
 
-    Without an error `target` is there at the end, whole; with one it is as it was before. Raises UserError where FFmpeg
-    cannot write. say: told what could not be kept as it was.
+    At the end `target` is there and whole; after an error it is as it was before. `say` is told what could not be kept
+    as it was in the source. Raises UserError where FFmpeg cannot write.
     """
     with _replacing(target) as unfinished:
         if encoding is None:
@@ -122,7 +124,7 @@ def _replacing(target: Path) -> Iterator[Path]:
     unfinished, former = (target.with_name(f".{target.stem}-{mark}{end}{target.suffix}") for end in ("", "-former"))
     try:
         yield unfinished
-        if target.is_dir():  # a folder cannot be replaced in one step
+        if target.is_dir():  # a folder cannot be replaced in one step: the old one steps aside first
             target.rename(former)
         unfinished.rename(target)
         shutil.rmtree(former, ignore_errors=True)

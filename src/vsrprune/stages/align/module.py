@@ -1,4 +1,4 @@
-"""ASSL's first stage: train the dense network until the layers that share channels agree on which matter."""
+"""ASSL's first stage: train the dense network until the layers that share channels agree which of them matter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vsrprune.stages.training.module import Rates, TrainingStage
 class Align(TrainingStage):
     """L_rec + weight * alignment loss; the flow net is frozen, and so are input gates, which ASSL does not have.
 
-    network: with normalised filters. kept: by group, how many channels will stay.
+    network: its filters are normalised already. kept: how many channels will stay, by group.
     """
 
     stage = "align"

@@ -33,6 +33,7 @@ class Finetune(TrainingStage):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L_rec and what the teacher adds."""
+        # Frozen flows are the same for student and teacher; a trained flow net needs its gradient inside the student.
         flows: Flows | None = None if self._train_flow else self.network.flows(batch.low_NTCHW)
         output = self.network(batch.low_NTCHW, flows)
         losses = {"reconstruction": charbonnier(output.frames_NTCHW, batch.high_NTCHW)}

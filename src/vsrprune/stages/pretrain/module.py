@@ -16,7 +16,7 @@ from vsrprune.stages.training.module import TrainingStage
 
 @dataclass(frozen=True)
 class TrainedFlow:
-    """How a flow net that is trained already goes on: still for `frozen_steps`, then at `lr_share` of the rate."""
+    """How a pretrained flow net is trained: it is frozen for `frozen_steps`, then has `lr_share` of the rate."""
 
     frozen_steps: int
     lr_share: float
@@ -38,7 +38,7 @@ class Pretrain(TrainingStage):
         return {"reconstruction": charbonnier(self.network(batch.low_NTCHW).frames_NTCHW, batch.high_NTCHW)}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The flow net apart, if it is trained already."""
+        """A group of its own for the flow net, if it is pretrained."""
         if self._trained_flow is None:
             return super().parameter_groups()
         flow = self.network.flow_parameters()

@@ -1,4 +1,4 @@
-"""Stage 3: train on while a growing penalty drives the units to zero that will be cut."""
+"""Stage 3: train on while a growing penalty drives to zero the units that will be cut."""
 
 from __future__ import annotations
 
@@ -51,14 +51,15 @@ class Sparsify(TrainingStage):
         }
 
     def monitors(self) -> dict[str, float]:
-        """lambda, how far from zero the cut units are (max and mean), and the mean by layer."""
+        """Lambda, the largest and the mean magnitude of the cut units, and the mean by layer."""
         layers = self._target.magnitudes(self.network, self._plan)
         by_layer = {f"gate/{name}": float(values.mean()) for name, values in layers.items()}
         return {"lambda": self.penalty_weight, **cut_summary(self.network, self._plan, self._target), **by_layer}
 
 
 def gates_apart(network: Network, gate_lr: float) -> list[dict[str, Any]]:
-    """Adam's groups: what asks for a gradient at the stage's rate, and gates at one of their own."""
+    """Adam's groups: weights that require a gradient at the stage's rate, and gates at `gate_lr`."""
+    # By identity: tensors compare elementwise.
     gates = network.gate_parameters()
     known = {id(gate) for gate in gates}
     weights = [p for p in network.parameters() if p.requires_grad and id(p) not in known]

@@ -26,9 +26,10 @@ class Checkpoints:
         numbers of a step follow from the step itself.
         """
         path = self._folder / f"step-{trainer.global_step}.ckpt"
-        trainer.save_checkpoint(path, weights_only=False)  # of all ranks; the first writes
+        trainer.save_checkpoint(path, weights_only=False)  # all ranks must call it; the first writes
         if not trainer.is_global_zero:
             return
+        # The checksum comes last: a checkpoint without one was cut off, and does not count.
         write_atomically(_checksum(path), sha256(path))
         for old in self._by_step()[KEPT:]:
             _checksum(old).unlink(missing_ok=True)
@@ -38,7 +39,7 @@ class Checkpoints:
         """The newest checkpoint that passes its checksum; those that fail are set aside and named."""
         for path in self._by_step():
             if not _checksum(path).is_file():
-                continue  # cut off between the two files
+                continue  # the process died between the two files
             if _checksum(path).read_text() == sha256(path):
                 return path
             aside = path.rename(path.with_suffix(".damaged"))

@@ -38,7 +38,7 @@ OnRow = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Hardware:
-    """What to train on; see TrainerConfig."""
+    """On what to train; see TrainerConfig."""
 
     accelerator: str = "cpu"
     devices: int = 1
@@ -125,7 +125,7 @@ class _Task:
 
 
 def _follow(task: _Task) -> None:
-    """Train as another rank than the first, on a copy: a module that was sent shares its memory."""
+    """Train as a rank that is not the first, on a copy: a module that was sent to a process shares its memory."""
     _train(replace(task, module=copy.deepcopy(task.module)), None, [])
 
 
@@ -141,7 +141,7 @@ def _train(task: _Task, rows: RowLogger | None, callbacks: Sequence[Callback]) -
         devices=hardware.devices,
         strategy="ddp" if hardware.devices > 1 else "auto",
         precision=hardware.precision,  # type: ignore[arg-type]
-        # Named, since Lightning would take a batch job of SLURM for one that srun started.
+        # Named, since Lightning would take a batch job of SLURM, of one task, for one that srun started.
         plugins=[LightningEnvironment()],
         max_steps=module.steps,
         max_epochs=-1,
@@ -193,7 +193,7 @@ class RowLogger(Logger):
         self._on_row(row)
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Hyperparameters stand in the store's manifest."""
+        """Do nothing: the hyperparameters are in the store's manifest."""
 
     def read(self) -> list[dict[str, Any]]:
         """All rows so far; a line that a crash tore is no row."""
@@ -229,14 +229,14 @@ class _Resume(Callback):
 class _Saves(Callback):
     """Writes a checkpoint every so many steps; never a network that holds NaN.
 
-    At the start of the next step: only then has Lightning logged the last one.
+    It does so at the start of the next step: only then has Lightning logged the last one.
     """
 
     def __init__(self, checkpoints: Checkpoints, every: int) -> None:
         self._checkpoints, self._every = checkpoints, every
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._first = trainer.global_step  # which needs no checkpoint, or has one
+        self._first = trainer.global_step  # needs no checkpoint at 0, and has one after a resume
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         if trainer.global_step % self._every == 0 and trainer.global_step > self._first:
@@ -244,7 +244,7 @@ class _Saves(Callback):
 
 
 class _Stops(Callback):
-    """On SIGTERM or Ctrl-C: all ranks write a checkpoint after the step under way, and leave.
+    """On SIGTERM or Ctrl-C, all ranks write a checkpoint after the step under way, and leave.
 
     Lightning's own handler broadcasts inside the signal, in the midst of other ranks' collectives.
     """
@@ -254,10 +254,10 @@ class _Stops(Callback):
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Put the handlers back that were there before."""
+        """Restore the signal handlers of before at the end."""
         numbers = (signal.SIGTERM, signal.SIGINT)
         if threading.current_thread() is not threading.main_thread():
-            yield  # signals reach the main thread alone
+            yield  # Python runs signal handlers in the main thread only
             return
         before = {number: signal.getsignal(number) for number in numbers}
         try:
@@ -267,7 +267,7 @@ class _Stops(Callback):
                 signal.signal(number, handler)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Only now, since Lightning sets handlers of its own just before."""
+        """Set the handlers only now, since Lightning sets its own just before."""
         if trainer.received_sigterm:
             self._signal = signal.SIGTERM
         if threading.current_thread() is threading.main_thread():
@@ -276,17 +276,19 @@ class _Stops(Callback):
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         if self._signal == signal.SIGINT == number:
-            raise KeyboardInterrupt  # asked twice: at once
+            raise KeyboardInterrupt  # a second Ctrl-C means at once
         self._signal = number
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         self._leave_if_asked(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Asked during the last step."""
+        """Leave here if the signal came during the last step."""
         self._leave_if_asked(trainer)
 
     def _leave_if_asked(self, trainer: pl.Trainer) -> None:
+        # A signal may reach some ranks a step earlier than others; they decide together, or those that go on would wait
+        # for the rest for ever.
         if not trainer.strategy.reduce_boolean_decision(bool(self._signal), all=False):
             return
         _save_if_finite(self.checkpoints, trainer)

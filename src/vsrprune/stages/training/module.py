@@ -14,7 +14,7 @@ from vsrprune.errors import TrainingDivergedError
 from vsrprune.networks.network import Network
 
 BETAS = (0.9, 0.99)  # one-cycle swings the first between 0.85 and 0.95, PyTorch's default
-FINAL_LR = 1e-7  # of the cosine
+FINAL_LR = 1e-7  # at the end of the cosine, as BasicVSR
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Rates:
 class TrainingStage(pl.LightningModule):
     """A stage that trains `network` with Adam for `steps` steps.
 
-    Subclasses state their losses by name; the sum of the losses is minimised, `monitors` are only logged.
+    Subclasses return their losses by name. The sum of the losses is minimised; `monitors` are only logged.
     """
 
     stage: ClassVar[str]
@@ -47,11 +47,11 @@ class TrainingStage(pl.LightningModule):
         raise NotImplementedError
 
     def monitors(self) -> dict[str, float]:
-        """Further curves, read at the steps that are logged."""
+        """Further values to log, computed only at the steps that are logged."""
         return {}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What Adam trains; everything that asks for a gradient, at one rate."""
+        """Adam's parameter groups: here all parameters that require a gradient, at one rate."""
         return [{"params": [parameter for parameter in self.network.parameters() if parameter.requires_grad]}]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -20,7 +20,7 @@ from torch import distributed
 from vsrprune.errors import LostRankError
 from vsrprune.host.processes import die_with_parent
 
-JOIN_SECONDS = 20  # for the others to leave after this rank has
+JOIN_SECONDS = 20  # that the other ranks have to leave after this one
 
 
 @contextlib.contextmanager
@@ -39,8 +39,9 @@ def ranks(count: int, follow: Callable[[Any], None], task: Any) -> Iterator[None
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
         "WORLD_SIZE": str(count),
-        "OMP_NUM_THREADS": str(share),  # which Lightning would set, and leave
+        "OMP_NUM_THREADS": str(share),  # Lightning would set it, and not restore it
     }
+    # spawn: a forked child would inherit CUDA and the locks of threads in the middle of their work.
     context = multiprocessing.get_context("spawn")
     others = [
         # No daemons: these may not start the processes that load data. They die with this one all the same.
@@ -54,6 +55,8 @@ def ranks(count: int, follow: Callable[[Any], None], task: Any) -> Iterator[None
                 process.start()
             yield
         except Exception as error:
+            # A rank that died makes the collectives of the others fail with errors of the network; its own death is the
+            # cause that a user needs.
             for process in others:
                 process.join(JOIN_SECONDS)
             lost = [rank for rank, process in enumerate(others, start=1) if (process.exitcode or 0) < 0]
@@ -75,13 +78,13 @@ def _rank(variables: dict[str, str], threads: int, follow: Callable[[Any], None]
     die_with_parent()
     os.environ.update(variables)
     torch.set_num_threads(threads)
-    with contextlib.suppress(Exception):  # rank 0 meets the same error and tells of it
+    with contextlib.suppress(Exception):  # rank 0 meets the same error and reports it
         follow(task)
     _leave_group()
 
 
 def _leave_group() -> None:
-    """Lightning leaves the group of processes as it is; the next stage has others."""
+    """Leave the process group, which Lightning does not: the next stage starts other ranks."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 

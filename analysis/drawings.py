@@ -19,7 +19,7 @@ LABELLED_LAYERS = 60  # more rows than these are named by part and kind alone
 LEGEND_ENTRIES = 12
 
 
-def ratio_heatmap(table: pd.DataFrame) -> Figure:
+def draw_ratio_heatmap(table: pd.DataFrame) -> Figure:
     """Layers (rows, in network order, grouped by part) x settings (columns); the number is the share of units cut."""
     layers, settings = table.shape
     named = layers <= LABELLED_LAYERS
@@ -59,7 +59,7 @@ def _part_ticks(table: pd.DataFrame) -> list[tuple[float, str]]:
     ]
 
 
-def quality(table: pd.DataFrame, front: pd.DataFrame, published: pd.DataFrame, cost: str, label: str) -> Figure:
+def draw_quality(table: pd.DataFrame, front: pd.DataFrame, published: pd.DataFrame, cost: str, label: str) -> Figure:
     """PSNR against a cost: a line per series with its 95 % band over seeds, the Pareto front, published points."""
     figure, axes = plt.subplots(figsize=(COLUMN_IN, 2.5))
     names = list(dict.fromkeys(table["series"]))
@@ -112,7 +112,7 @@ def legend_below(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, names, loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=1.6)
 
 
-def differences(table: pd.DataFrame) -> Figure:
+def draw_differences(table: pd.DataFrame) -> Figure:
     """Ablations: a bar per knob and value, PSNR minus that of the reference value, with 95 % intervals."""
     figure, axes = plt.subplots(figsize=(COLUMN_IN, 0.7 + 0.34 * len(table)))
     places = np.arange(len(table))[::-1]
@@ -134,7 +134,7 @@ def differences(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def error_over_frames(table: pd.DataFrame) -> Figure:
+def draw_error_over_frames(table: pd.DataFrame) -> Figure:
     """Two panels over the frame index: error of the hidden states, and PSNR lost against the dense network."""
     figure, panels = plt.subplots(1, 2, figsize=(PAGE_IN, 2.3))
     weights = sorted(set(table["tf_weight"]))
@@ -161,7 +161,7 @@ def error_over_frames(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def score_distributions(table: pd.DataFrame, name: str) -> Figure:
+def draw_score_distributions(table: pd.DataFrame, name: str) -> Figure:
     """Scores of kept and of cut units, a panel per part of the network."""
     parts = list(dict.fromkeys(table["part"]))
     figure, panels = plt.subplots(1, len(parts), figsize=(PAGE_IN, 2.1), sharey=True, squeeze=False)
@@ -178,7 +178,7 @@ def score_distributions(table: pd.DataFrame, name: str) -> Figure:
     return figure
 
 
-def gate_trajectories(table: pd.DataFrame, name: str) -> Figure:
+def draw_gate_trajectories(table: pd.DataFrame, name: str) -> Figure:
     """Mean |gamma| of the cut units of each layer while the penalty grows; lambda on the right."""
     figure, axes = plt.subplots(figsize=(COLUMN_IN, 2.5))
     parts = list(dict.fromkeys(table["part"]))
@@ -202,7 +202,7 @@ def gate_trajectories(table: pd.DataFrame, name: str) -> Figure:
     return figure
 
 
-def qualitative(
+def draw_qualitative(
     frames: Sequence[tuple[Path, tuple[int, int, int]]],
     rows: Sequence[Mapping[str, Path]],
     psnr: Sequence[Mapping[str, float]],

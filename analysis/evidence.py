@@ -149,7 +149,7 @@ def _by_title(rows: Sequence[Evidence]) -> dict[str, list[Evidence]]:
     return titled
 
 
-def markdown(rows: Sequence[Evidence]) -> str:
+def evidence_markdown(rows: Sequence[Evidence]) -> str:
     """GitHub's tables; a group and ratio is a row of its own."""
     lines = ["| " + " | ".join(HEADINGS) + " |", "|---|---:|---:|---:|---|" + "---:|" * (len(HEADINGS) - 5)]
     for title, of_title in _by_title(rows).items():
@@ -158,7 +158,7 @@ def markdown(rows: Sequence[Evidence]) -> str:
     return "\n".join([*lines, "", *_notes(rows), ""])
 
 
-def comma_separated(rows: Sequence[Evidence]) -> str:
+def evidence_csv(rows: Sequence[Evidence]) -> str:
     """A line per row, numbers in full, the source of published ones last."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -195,7 +195,7 @@ def _full(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6f}"
 
 
-def latex(rows: Sequence[Evidence], escaped: Callable[[str], str]) -> str:
+def evidence_latex(rows: Sequence[Evidence], escaped: Callable[[str], str]) -> str:
     """A booktabs tabular with its notes in comments."""
     lines = [f"% {escaped(note)}" for note in _notes(rows)]
     lines += [rf"\begin{{tabular}}{{lrrrl{'r' * (len(HEADINGS) - 5)}}}", r"\toprule"]

@@ -41,7 +41,7 @@ class NothingToDrawError(Exception):
 
 def ratio_heatmap(runs: Runs, run: Run) -> Figure:
     """Share of units cut, layers x settings."""
-    return drawings.ratio_heatmap(ratio_table(runs))
+    return drawings.draw_ratio_heatmap(ratio_table(runs))
 
 
 def psnr_macs(runs: Runs, run: Run) -> Figure:
@@ -49,7 +49,7 @@ def psnr_macs(runs: Runs, run: Run) -> Figure:
     table = seed_table(runs)
     front = pareto_front(table, "macs_kept")
     label = "share of the dense MACs (flow net excluded)"
-    return drawings.quality(table, front, published_table(runs).dropna(subset="macs_kept"), "macs_kept", label)
+    return drawings.draw_quality(table, front, published_table(runs).dropna(subset="macs_kept"), "macs_kept", label)
 
 
 def psnr_latency(runs: Runs, run: Run) -> Figure:
@@ -63,7 +63,7 @@ def psnr_latency(runs: Runs, run: Run) -> Figure:
     table = seed_table(runs)
     height, width = measured[0].frame_size
     label = f"ms per {width}x{height} frame, measured with flow net"
-    return drawings.quality(table, pareto_front(table, "latency_ms"), published_table(runs), "latency_ms", label)
+    return drawings.draw_quality(table, pareto_front(table, "latency_ms"), published_table(runs), "latency_ms", label)
 
 
 def differences(runs: Runs, run: Run) -> Figure:
@@ -71,12 +71,12 @@ def differences(runs: Runs, run: Run) -> Figure:
     table = difference_table(runs)
     if table.empty:
         raise NothingToDrawError("no knob but the ratio varies among jobs that are alike otherwise")
-    return drawings.differences(table)
+    return drawings.draw_differences(table)
 
 
 def error_over_frames(runs: Runs, run: Run) -> Figure:
     """Error of the hidden states and lost PSNR against the frame index, with and without temporal fine-tuning."""
-    return drawings.error_over_frames(frame_table(runs))
+    return drawings.draw_error_over_frames(frame_table(runs))
 
 
 def score_distributions(runs: Runs, run: Run) -> Figure:
@@ -84,7 +84,7 @@ def score_distributions(runs: Runs, run: Run) -> Figure:
     table = score_table(run)
     if table.empty:
         raise NothingToDrawError(f"method={run.knobs['method']} of {run.name} ranks no units, so that it has no scores")
-    return drawings.score_distributions(table, run.name)
+    return drawings.draw_score_distributions(table, run.name)
 
 
 def gate_trajectories(runs: Runs, run: Run) -> Figure:
@@ -92,7 +92,7 @@ def gate_trajectories(runs: Runs, run: Run) -> Figure:
     table = gate_table(run)
     if table.empty:
         raise NothingToDrawError(f"{run.name} has no sparsify stage, or logged none of its steps")
-    return drawings.gate_trajectories(table, run.name)
+    return drawings.draw_gate_trajectories(table, run.name)
 
 
 def qualitative(runs: Runs, run: Run) -> Figure:
@@ -116,7 +116,7 @@ def qualitative(runs: Runs, run: Run) -> Figure:
         psnr.append(
             {name: _psnr(_pixels(path), truth) for name, path in crops.items() if name not in ("LR", "ground truth")}
         )
-    return drawings.qualitative(frames, rows, psnr)
+    return drawings.draw_qualitative(frames, rows, psnr)
 
 
 def _crops(folder: Path, clip: str, settings: Mapping[str, Run]) -> dict[str, Path]:

@@ -41,7 +41,7 @@ from analysis.report_data import (
     place_captions,
     reference_table,
 )
-from analysis.report_html import common_rows, left_out_html, notes_html, run_rows, setting_rows, summary
+from analysis.report_html import common_rows, left_out_html, notes_html, run_rows, setting_rows, summary_line
 from analysis.runs import KNOBS, Run, load_runs
 from analysis.style import COLOURS, SPARE, colours
 from vsrprune.cli import explained
@@ -218,7 +218,7 @@ def render(tables: Tables, folders: Sequence[str], places: int) -> str:
     values = {
         "script_hashes": f"{_script_hash(plotly)} {_script_hash(script)}",
         "style": assets["style"],
-        "summary": summary(tables.runs, folders),
+        "summary": summary_line(tables.runs, folders),
         "runs": run_rows(tables),
         "settings": setting_rows(tables.settings),
         "common": common_rows(tables.configurations),
@@ -232,7 +232,7 @@ def render(tables: Tables, folders: Sequence[str], places: int) -> str:
     return fill((ASSETS / "template.html").read_text("utf-8"), values)
 
 
-def build(folders: Sequence[str], places: int = 2) -> str:
+def report_page(folders: Sequence[str], places: int = 2) -> str:
     """The report of the runs below some folders. Raises UserError if one is missing or none has a result."""
     return render(make_tables(load_runs(folders)), folders, places)
 
@@ -245,7 +245,7 @@ def main() -> int:
     parser.add_argument("--places", type=int, default=2, help="places of each run whose crops go in (default: 2)")
     arguments = parser.parse_args()
     with explained():
-        page, out = build(arguments.runs, arguments.places).encode("utf-8", "replace"), Path(arguments.out)
+        page, out = report_page(arguments.runs, arguments.places).encode("utf-8", "replace"), Path(arguments.out)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_bytes(page)

@@ -162,7 +162,7 @@ def _count(number_of: int, noun: str) -> str:
     return f"{number_of} {noun}{'' if number_of == 1 else 's'}"
 
 
-def summary(runs: Runs, folders: Sequence[str]) -> str:
+def summary_line(runs: Runs, folders: Sequence[str]) -> str:
     """The line below the title."""
     failed = sum(item.card is not None for item in runs.left_out)
     others = len(runs.left_out) - failed

@@ -130,16 +130,16 @@ def importance(found: Found) -> Figure:
     return figure
 
 
-def ratio_heatmap(found: Found) -> Figure:
+def plan_heatmap(found: Found) -> Figure:
     """Share of units cut per layer: the winner (or points of the front) beside the plans of the rules."""
-    return drawings.ratio_heatmap(layer_ratios(found))
+    return drawings.draw_ratio_heatmap(layer_ratios(found))
 
 
 FIGURES: dict[str, Callable[[Found], Figure]] = {
     "history": history,
     "front": front,
     "importance": importance,
-    "ratio_heatmap": ratio_heatmap,
+    "ratio_heatmap": plan_heatmap,
 }
 
 

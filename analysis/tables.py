@@ -23,8 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
 
-from analysis import evidence
-from analysis.evidence import evidence_rows
+from analysis.evidence import evidence_csv, evidence_latex, evidence_markdown, evidence_rows
 from analysis.runs import KNOBS, Run, Runs, load_runs
 from vsrprune.cli import explained
 from vsrprune.errors import UserError
@@ -254,7 +253,7 @@ def _print_tables(given: argparse.Namespace) -> None:
     table = build_table(runs, given.table)
     rows = evidence_rows(settings_compared(runs, given.table), runs, given.against)
     print(markdown(table))
-    print(evidence.markdown(rows))
+    print(evidence_markdown(rows))
     if given.out:
         Path(given.out).mkdir(parents=True, exist_ok=True)
         for ending, render in FORMATS.items():
@@ -262,9 +261,9 @@ def _print_tables(given: argparse.Namespace) -> None:
             path.write_text(render(table))
             print(path)
         for ending, text in (
-            ("md", evidence.markdown(rows)),
-            ("csv", evidence.comma_separated(rows)),
-            ("tex", evidence.latex(rows, _escaped)),
+            ("md", evidence_markdown(rows)),
+            ("csv", evidence_csv(rows)),
+            ("tex", evidence_latex(rows, _escaped)),
         ):
             path = Path(given.out) / f"{given.table}_evidence.{ending}"
             path.write_text(text)

@@ -270,7 +270,7 @@ def why_offline() -> str | None:
         return f"W&B does not answer ({(str(error) or type(error).__name__).splitlines()[0]})"
 
 
-def save(entity: str, project: str) -> list[str]:
+def save_dashboard(entity: str, project: str) -> list[str]:
     """Make both online, and the project if there is none; their addresses. Raises UserError if W&B refuses."""
     try:
         return _saved(entity, project)
@@ -299,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reason = "--dry-run" if options.dry_run else why_offline()
     if reason is None:
         with explained():
-            print("\n".join(save(options.entity, options.project)))
+            print("\n".join(save_dashboard(options.entity, options.project)))
         return 0
     print(f"nothing is saved: {reason}. This would be:")
     workspace, report = (build(options.entity, options.project) for build in (build_workspace, build_report))

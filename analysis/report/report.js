@@ -357,7 +357,7 @@
 
   function baselineLines() {
     return data.references
-      .map((row) => row.psnr_bicubic)
+      .map((row) => row.psnr_baseline)
       .filter(baselineFits)
       .map((value) => ({
         type: "line", xref: "paper", x0: 0, x1: 1, y0: value, y1: value, layer: "below",
@@ -406,10 +406,10 @@
   function referenceItems() {
     return data.references.flatMap((row) => {
       const name = data.references.length > 1 ? ` (${row.name})` : "";
-      const fits = baselineFits(row.psnr_bicubic);
+      const fits = baselineFits(row.psnr_baseline);
       return [
         node("span", { class: "item" }, swatch({ colour: "currentColor", symbol: "star" }), `dense${name} ${formatted(row.psnr_dense, 2)} dB`),
-        node("span", { class: "item" }, fits ? swatch({ colour: "var(--quiet)", dash: "dash" }) : "", `${row.baseline}${name} ${formatted(row.psnr_bicubic, 2)} dB${fits ? "" : ", out of view"}`),
+        node("span", { class: "item" }, fits ? swatch({ colour: "var(--quiet)", dash: "dash" }) : "", `${row.baseline}${name} ${formatted(row.psnr_baseline, 2)} dB${fits ? "" : ", out of view"}`),
       ];
     });
   }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.evidence import Evidence, comma_separated, evidence_rows, latex, markdown
+from analysis.evidence import Evidence, evidence_csv, evidence_latex, evidence_markdown, evidence_rows
 from analysis.runs import load_runs
 from analysis.tables import _escaped, main, settings_compared
 from vsrprune.errors import UserError
@@ -77,7 +77,7 @@ def test_published_rows_say_that_they_are(tmp_path: Path, make_run: MakeRun) -> 
         make_run(tmp_path, score, score=score, data__name="vid4")
     rows = rows_of(tmp_path, "score")
     assert (rows["SSL-bi"].verdict, rows["SSL-bi"].psnr.mean) == ("published", 27.15)
-    text = markdown(list(rows.values()))
+    text = evidence_markdown(list(rows.values()))
     assert "| SSL-bi |  | 27.15 |  | published |  |  |  | 27.3% |" in text
     assert "| EDVR-M |  | 27.10 |  | published |  |  |  |  |" in text
     assert "QBasicVSR (NeurIPS 2025) table 1" in text
@@ -91,10 +91,10 @@ def test_all_formats_hold_the_same_rows(tmp_path: Path, make_run: MakeRun, capsy
     assert main([str(tmp_path / "runs"), "--table", "tf", "--out", str(out)]) == 0
     assert "of 2 |" in capsys.readouterr().out
     rows = list(rows_of(tmp_path / "runs", "tf").values())
-    assert (out / "tf_evidence.md").read_text() == markdown(rows)
-    assert (out / "tf_evidence.tex").read_text() == latex(rows, _escaped)
+    assert (out / "tf_evidence.md").read_text() == evidence_markdown(rows)
+    assert (out / "tf_evidence.tex").read_text() == evidence_latex(rows, _escaped)
     lines = list(csv.DictReader(io.StringIO((out / "tf_evidence.csv").read_text())))
-    assert (out / "tf_evidence.csv").read_text() == comma_separated(rows)
+    assert (out / "tf_evidence.csv").read_text() == evidence_csv(rows)
     assert [line["verdict"] for line in lines] == ["reference", "worse"]
     assert float(lines[1]["difference_db"]) == -0.5  # the first setting is the one without TF, 0.5 dB above
 

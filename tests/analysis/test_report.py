@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from itertools import product
@@ -12,7 +13,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from analysis.pictures import Pictures, psnr
-from analysis.report import PLAIN, Pool, build, embedded, fill, number, page_data, series_styles
+from analysis.report import PLAIN, Pool, embedded, fill, number, page_data, report_page, series_styles
 from analysis.report_data import (
     POINTS,
     configuration,
@@ -157,7 +158,7 @@ def test_without_readable_curves_there_are_none(make_run, tmp_path, content):
     if content is not None:
         (job / METRICS).write_text(content)
     assert curve_table(load_runs([str(tmp_path)]).finished[0]).empty
-    assert data_of(build([str(tmp_path)]))["runs"][0]["curves"] == {}
+    assert data_of(report_page([str(tmp_path)]))["runs"][0]["curves"] == {}
 
 
 # Pictures
@@ -181,7 +182,7 @@ def test_crops_of_a_run_without_the_whole_frame(make_run, tmp_path):
 
 
 def test_equal_pictures_are_embedded_once(sweep, tmp_path):
-    data = data_of(build([str(tmp_path / "sweep")]))
+    data = data_of(report_page([str(tmp_path / "sweep")]))
     assert len(data["pictures"]) == 4 + 8  # lr, bicubic, dense, truth of all, and a pruned one of each
     crops = data["runs"][0]["crops"]["the_walk"]
     assert crops["truth"]["psnr"] == "same"
@@ -193,7 +194,7 @@ def test_a_damaged_picture_is_left_out(make_run, tmp_path):
     job = make_run(tmp_path, "run")
     (job / "crops" / "the_walk_dense.png").write_bytes(b"no picture")
     assert Pictures().read(job / "crops" / "the_walk_dense.png") is None
-    crops = data_of(build([str(tmp_path)]))["runs"][0]["crops"]["the_walk"]
+    crops = data_of(report_page([str(tmp_path)]))["runs"][0]["crops"]["the_walk"]
     assert set(crops) == {"lr", "bicubic", "pruned", "truth"}
 
 
@@ -259,7 +260,7 @@ def test_many_series_are_told_apart(make_run, tmp_path):
 
 
 def test_the_page_holds_every_run_and_needs_nothing_else(sweep, tmp_path):
-    page = build([str(tmp_path / "sweep")])
+    page = report_page([str(tmp_path / "sweep")])
     assert page.count("<tr data-run=") == 8
     assert get_plotlyjs() in page
     own = page.replace(get_plotlyjs(), "")
@@ -277,14 +278,14 @@ def test_common_configuration_is_told_apart_from_what_varies(sweep):
 
 def test_the_same_runs_give_the_same_bytes(sweep, tmp_path):
     folder = str(tmp_path / "sweep")
-    assert build([folder]) == build([folder])
+    assert report_page([folder]) == report_page([folder])
 
 
 def test_nothing_from_a_file_is_taken_for_html(make_run, tmp_path):
     make_run(tmp_path, HOSTILE, notes=[HOSTILE_TEXT], data__channel=HOSTILE_TEXT, side=0)
     failed = tmp_path / "<b>failed"
     FailureCard(*["stage", 3, HOSTILE_TEXT, HOSTILE_TEXT, HOSTILE_TEXT, HOSTILE_TEXT]).save(failed)
-    page = build([str(tmp_path)])
+    page = report_page([str(tmp_path)])
     own = page.replace(get_plotlyjs(), "")
     assert "<img src=x" not in own
     assert "<b>failed" not in own
@@ -299,7 +300,7 @@ def test_failed_and_left_out_jobs_are_listed(make_run, tmp_path):
     card.save(tmp_path / "sweep" / "bad")
     (tmp_path / "sweep" / "young").mkdir()
     (tmp_path / "sweep" / "young" / "state.json").write_text("{}")
-    page = build([str(tmp_path / "sweep")])
+    page = report_page([str(tmp_path / "sweep")])
     assert "1 run from 1 folder" in page
     assert "1 failed" in page
     assert "1 left out" in page
@@ -310,7 +311,7 @@ def test_failed_and_left_out_jobs_are_listed(make_run, tmp_path):
 
 def test_one_run_is_enough(make_run, tmp_path):
     make_run(tmp_path, "alone", side=0)
-    data = data_of(build([str(tmp_path)]))
+    data = data_of(report_page([str(tmp_path)]))
     assert data["pairs"] == []
     assert data["settings"][0]["half_width"] is None
 
@@ -321,7 +322,7 @@ def test_two_hundred_runs_stay_small(make_run, tmp_path):
         make_run(
             tmp_path, f"rsc={rule},ratio={ratio},seed={seed}", rsc=rule, seed=seed, ratio=ratio, steps=300, side=96
         )
-    page = build([str(tmp_path)])
+    page = report_page([str(tmp_path)])
     assert page.count("<tr data-run=") == 200
     assert len(page.encode()) - len(get_plotlyjs()) < 7e6
 
@@ -373,8 +374,16 @@ def test_torch_is_never_imported(make_run, tmp_path):
     make_run(tmp_path / "runs", "one")
     code = (
         f"import sys; sys.path.insert(0, {str(SCRIPT.parents[1])!r}); import analysis.report\n"
-        f"analysis.report.build([{str(tmp_path / 'runs')!r}])\n"
+        f"analysis.report.report_page([{str(tmp_path / 'runs')!r}])\n"
         "print([name for name in ('torch', 'wandb', 'pytorch_lightning', 'matplotlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_script_reads_the_columns_of_the_references_by_their_names(sweep):
+    (reference,) = page_data(make_tables(sweep), 0)["references"]
+    assert reference["psnr_baseline"] == 28
+    script = (SCRIPT.parent / "report" / "report.js").read_text()
+    read = set(re.findall(r"\brow\.(psnr_\w+|latency_ms_dense|baseline)\b", script))
+    assert {"psnr_baseline", "psnr_dense", "baseline"} <= read <= set(reference)

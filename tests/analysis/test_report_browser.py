@@ -12,7 +12,7 @@ pytest.importorskip("playwright", reason="playwright is not installed")
 
 from playwright.sync_api import expect, sync_playwright
 
-from analysis.report import build
+from analysis.report import report_page
 from vsrprune.host.failures import FailureCard
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -44,7 +44,7 @@ def report_file(make_run, tmp_path_factory):
     make_run(folder, HOSTILE, ratio=0.5, seed=2, psnr=30.7, notes=[HOSTILE_TEXT])
     FailureCard("finetune", 3, HOSTILE_TEXT, "less", "python src/run.py seed=9", HOSTILE_TEXT).save(folder / "seed=9")
     path = tmp_path_factory.mktemp("out") / "report.html"
-    path.write_text(build([str(folder)]), "utf-8")
+    path.write_text(report_page([str(folder)]), "utf-8")
     return path
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from analysis.comparisons import difference_table, published_table, seed_table
-from analysis.drawings import quality
+from analysis.drawings import draw_quality
 from analysis.figures import FIGURES, chosen_run
-from analysis.report import build
+from analysis.report import report_page
 from analysis.report_data import MEASURES, crop_table, measure_label, reference_table, run_table
 from analysis.runs import Runs, load_runs
 from analysis.tables import build_table
@@ -36,12 +36,12 @@ def test_no_label_says_bicubic(restoring: Runs, tmp_path: Path) -> None:
     assert "PSNR input" in labels
     assert "gain over input" in labels
     table = seed_table(restoring)
-    (axes,) = quality(table, table, table.iloc[:0], "macs_kept", "MACs").axes
+    (axes,) = draw_quality(table, table, table.iloc[:0], "macs_kept", "MACs").axes
     assert [line.get_label() for line in axes.get_lines()][-1] == "input"
     assert list(crop_table(restoring.finished[0], most=1)["kind"]) == ["input", "dense", "pruned", "truth"]
     crops = FIGURES["qualitative"](restoring, chosen_run(restoring, "")).axes
     assert [axes.get_xlabel().split("\n")[0] for axes in crops][1:3] == ["input", "dense"]
-    page = build([str(tmp_path)])
+    page = report_page([str(tmp_path)])
     assert "dashed line input" in page
     assert "gain over input" in page
     data = json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[0])

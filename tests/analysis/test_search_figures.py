@@ -11,7 +11,7 @@ import pytest
 from drawn_texts import check_texts
 
 from analysis.figures import NothingToDrawError
-from analysis.search_figures import FIGURES, front, history, importance, layer_ratios, main, ratio_heatmap, trial_table
+from analysis.search_figures import FIGURES, front, history, importance, layer_ratios, main, plan_heatmap, trial_table
 from analysis.style import RC
 
 LAYERS = [
@@ -115,7 +115,7 @@ def test_what_a_search_does_not_have_is_said() -> None:
 
 @pytest.mark.parametrize("objective", ["psnr@macs", "front"])
 def test_texts_are_readable(objective: str) -> None:
-    for draw in (history, importance, ratio_heatmap) if objective != "front" else (front, ratio_heatmap):
+    for draw in (history, importance, plan_heatmap) if objective != "front" else (front, plan_heatmap):
         figure = draw(searched(objective))
         figure.canvas.draw()
         check_texts(figure)

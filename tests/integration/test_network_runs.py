@@ -121,16 +121,16 @@ def test_a_network_goes_through_the_stages(job: Sequence[str], shared: Path) -> 
     method = METHODS[config.method.name]
     cut, scratch = method.start == "cut", method.start == "scratch"
     if scratch:
-        assert result.equivalence == {}
+        assert result.equivalence is None
     else:
-        assert result.equivalence["float64"] <= 1e-10
+        assert result.equivalence.float64 <= 1e-10
     branches = set() if scratch else set(arguments.branches)
     assert set(result.hidden_error) == branches
     assert bool(result.gates) == config.method.sparsify
     assert (result.units_cut > 0) == (method.start != "masked")
     assert result.cost["pruned"].macs < result.cost["dense"].macs
     noted = any("nearest reachable plan differs" in note for note in result.notes)
-    assert abs(result.budget["deviation"]) <= 0.02 or noted or config.target == "latency"
+    assert abs(result.budget.deviation) <= 0.02 or noted or config.target == "latency"
     if config.round_to == 8:
         assert all(layer.kept % 8 == 0 or layer.kept == layer.total for layer in result.layers)
         assert any(layer.kept < layer.total for layer in result.layers)

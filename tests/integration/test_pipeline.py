@@ -64,7 +64,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_every_way_through_the_stages(shared: Path, changes: dict[str, Any]) -> None:
     result = run(shared, **changes)
-    assert result.equivalence["float64"] <= 1e-10
+    assert result.equivalence.float64 <= 1e-10
     assert result.cost["pruned"].macs < result.cost["dense"].macs
     assert set(result.hidden_error) == (
         {"forward"} if changes.get("model__bidirectional") is False else {"backward", "forward"}
@@ -111,12 +111,12 @@ def test_the_set_that_is_regularised_is_the_set_that_is_cut(shared: Path) -> Non
     job = plan_job(config)
     result = run_job(job, shared / "runs" / "set", say=lambda text: None)
     assert result is not None
-    assert result.gates["max_cut"] < 0.2
+    assert result.gates.max_cut < 0.2
     store = open_store(job, print)
     sparsified = load_network(store.root / "sparsify" / job.stage("sparsify").key)
     spared: list[float] = []
     for group in job.layout.groups:
-        kept = set(result.plan["groups"][group.name]["kept"])
+        kept = set(result.plan.kept[group.name])
         for gate in group.gates:
             values = sparsified.get_parameter(gate.parameter).detach().abs()
             driven_to_zero = {unit for unit in range(group.size) if values[unit] < 0.2}
@@ -219,7 +219,7 @@ def test_a_published_set_beside_another_one_to_train_on(tmp_path: Path) -> None:
     assert results[True].stages == results[False].stages
     assert results[True].quality == results[False].quality
     assert set(results[True].quality["finetuned"].clips) == {"calendar", "city", "foliage", "walk"}
-    assert results[True].quality["bicubic"].psnr < 20  # of half the brightness
+    assert results[True].quality["baseline"].psnr < 20  # of half the brightness
 
 
 class _Stops(Pretrain):
@@ -236,11 +236,11 @@ class _Stops(Pretrain):
 def test_temporal_consistency_is_a_result_of_what_ends_in_tables(tmp_path: Path) -> None:
     result = run(tmp_path)
     for name, quality in result.quality.items():
-        reported = name in ("bicubic", "dense", "finetuned")
+        reported = name in ("baseline", "dense", "finetuned")
         assert (quality.tof is not None) == (quality.warping_error is not None) == reported
         assert all(("tof" in clip) == reported for clip in quality.clips.values())
-    assert result.quality["bicubic"].tof > 0
-    assert result.quality["bicubic"].warping_error_truth == result.quality["finetuned"].warping_error_truth > 0
+    assert result.quality["baseline"].tof > 0
+    assert result.quality["baseline"].warping_error_truth == result.quality["finetuned"].warping_error_truth > 0
     assert Result.load(tmp_path / "runs" / "job") == result
     without = run(tmp_path, evaluate__temporal=False)
     assert {quality.tof for quality in without.quality.values()} == {None}
@@ -257,7 +257,7 @@ def test_a_protocol_and_a_degradation_are_followed_and_named(shared: Path) -> No
     assert published.knobs["data"]["degradation"] == "bd_basicvsr"
     for quality in published.quality.values():
         assert {len(psnr) for psnr in quality.frames.values()} == {1}
-    assert published.quality["bicubic"].psnr < own.quality["bicubic"].psnr - 0.1  # blurred clips are worse to enlarge
+    assert published.quality["baseline"].psnr < own.quality["baseline"].psnr - 0.1  # blurred clips are worse to enlarge
     assert {len(errors) for errors in published.hidden_error.values()} == {
         len(errors) for errors in own.hidden_error.values()
     }

@@ -30,7 +30,8 @@ START_SECONDS = 30  # within which a scheduler at `address` must answer
 REPLACE_SECONDS = 30  # between two looks for batch jobs that have ended
 NOBODY_JOINED_SECONDS = 300  # after which it is said that no worker came: the queue is long, or batch jobs die early
 ENDED_BATCH_JOBS = 20  # that one job may outlive, at their time limit for example; Dask counts up to two for each
-# A batch job that is told to end (time limit, preemption) is killed with its script, so that waits for the checkpoint.
+# A batch system that ends a job (time limit, preemption) kills it when its script ends; so the script waits for the
+# checkpoint.
 WAIT_FOR_CHECKPOINT = "trap 'while pgrep -g 0 -f hydra.mode=RUN >/dev/null; do sleep 0.5; done' TERM"
 
 

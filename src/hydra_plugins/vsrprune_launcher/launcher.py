@@ -61,7 +61,7 @@ STATUS_SECONDS = 60  # between lines that say how far the running jobs are
 
 @dataclass
 class VsrpruneLauncherConfig:
-    """Hydra's configuration node of the launcher; its settings stand in the group `launcher`."""
+    """Hydra's configuration node of the launcher; its settings are in the group `launcher`."""
 
     _target_: str = "hydra_plugins.vsrprune_launcher.launcher.VsrpruneLauncher"
 
@@ -147,6 +147,7 @@ class VsrpruneLauncher(Launcher):
             sys.exit(complain(f"{text} (job {name}; no job was started)"))
 
     def _command(self, folder: Path, overrides: list[str]) -> list[str]:
+        """The command of one job: also what a failure card gives for retrying it by hand."""
         command = [sys.executable, str(Path(sys.argv[0]).absolute())]
         for source in self._config.hydra.runtime.config_sources:
             flag = {"main": "--config-path", "command-line": "--config-dir"}.get(source.provider)
@@ -246,6 +247,7 @@ class Sweep:
             self._running[submit(call)] = item
 
     def _is_ready(self, item: SweepJob) -> bool:
+        """Whether no running job of the sweep is going to compute the stage that the job needs next."""
         # Only the next stage counts: what comes after may be finished elsewhere by then.
         missing = missing_stages(item.job, self._store)
         if not missing:

@@ -33,7 +33,7 @@ class ChannelGroup:
     """A layer of `size` units; unit u is channel u of each of `gates`.
 
     kind: what the units are (input, middle, output, stream, fusion, shuffle, reconstruction).
-    part: where they stand in the network (backward, forward, trunk, upsampler).
+    part: the part of the network that they belong to (backward, forward, trunk, upsampler).
     block: the residual block that they belong to; empty outside of one.
     """
 

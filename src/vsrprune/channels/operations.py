@@ -1,4 +1,4 @@
-"""What a plan costs in time: the operations that its convolutions need, and a table of their measured times.
+"""The time that a plan costs: the operations that its convolutions need, and a table of their measured times.
 
 A residual block that reads or writes only some channels of its stream can be run in several ways; `forms` lists them,
 and the time of a convolution is that of the fastest.

@@ -12,7 +12,7 @@ from vsrprune.errors import UserError
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """What is kept: for each group its size and the kept channels, ascending.
+    """What a job keeps of a network: the size of each group, and its kept channels, ascending.
 
     Raises ValueError for an unknown rule, an empty group, or channels unsorted, repeated or out of range.
     """
@@ -43,6 +43,7 @@ class PrunePlan:
     @classmethod
     def cutting(cls, rule: str, layout: ChannelLayout, cut: Mapping[str, Iterable[int]]) -> PrunePlan:
         """The plan that cuts the channels named in `cut` (by group) and keeps the others."""
+        # A name or channel that is not there is a mistake of the caller; ignored, it would leave a unit uncut.
         gone = {name: set(channels) for name, channels in cut.items()}
         sizes = {group.name: group.size for group in layout.groups}
         for name, channels in gone.items():

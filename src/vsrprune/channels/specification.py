@@ -54,7 +54,7 @@ class Specification:
         self._streams: dict[str, Slot] = {}
 
     def layout(self) -> ChannelLayout:
-        """What was stated so far. Raises ValueError where it contradicts itself."""
+        """The layout of all that was stated so far. Raises ValueError where it contradicts itself."""
         # A stream without writers and readers has no gates, and nothing of it can be cut.
         groups = tuple(group.finished() for group in self._groups if group.gates)
         return ChannelLayout(groups, tuple(self._convs))
@@ -99,6 +99,7 @@ class Specification:
         """A residual block x + conv2(relu(conv1(x))) on a stream; returns the slot of what it adds."""
         conv1, conv2 = f"{name}.conv1", f"{name}.conv2"
         read = self.read(conv1, stream, part=part, block=name)
+        # Groups in network order (input, middle, output): ties between scores break by it.
         middle = self.filters(conv1, kernel, [read], read.size, part=part, kind="middle", block=name)
         added = self.add(conv2, stream, part=part, block=name)
         self.conv(conv2, kernel, [middle], added)

@@ -110,6 +110,7 @@ def _key(source: ClipSource, how: Reading) -> str:
 
 
 def _is_whole(folder: Path) -> bool:
+    """Whether a clip's folder has all that it should; sizes are looked at, not pixels."""
     try:
         about = json.loads((folder / ABOUT).read_text())
         names = [name for name in (HIGH, LOW) if name == HIGH or name in about]

@@ -82,7 +82,7 @@ class CorruptedClip(Clip):
 
     @cached_property
     def low_TCHW(self) -> Tensor:  # noqa: N802  the field that it takes the place of
-        """The input (T, 3, H, W): made when it is asked for, since patches do without."""
+        """The input (T, 3, H, W), made at the first access: training patches never need it whole."""
         # Seeded by the name, so that every job is compared on the same noise; hash() differs between processes.
         name = hashlib.blake2b(self.name.encode(), digest_size=8).digest()
         return self.corruption(self.high_TCHW, np.random.default_rng(int.from_bytes(name)))
@@ -103,7 +103,7 @@ class CorruptedClip(Clip):
 
 
 class CorruptedClips(Sequence[Clip]):
-    """Clips that are corrupted when they are asked for: whole inputs are not kept, so none is ever stale."""
+    """Clips that are corrupted when they are drawn. No whole input is kept, so that none is ever stale."""
 
     def __init__(self, clips: Sequence[Clip], corruption: Corruption) -> None:
         self._clips, self._corruption = clips, corruption

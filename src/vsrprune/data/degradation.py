@@ -55,9 +55,10 @@ def bicubic_uint8_passes(frames_TCHW: Tensor, scale: float) -> Tensor:
 class BlurDown:
     """A Gaussian blur, then every n-th pixel.
 
-    kernel: taps to a side; tap (kernel - 1) // 2 stands on the sampled pixel, of an even kernel too, as in MATLAB's
-    imfilter. sigma: in high-resolution pixels. padding: a name in PADDINGS. phase: the first row and column that is
-    sampled. rounding: a name in ROUNDINGS, how 8 bits are reached. Raises UserError for an unknown padding or rounding.
+    kernel: how many taps a side has; tap (kernel - 1) // 2 is at the sampled pixel, for even kernels too, as in
+    MATLAB's imfilter. sigma: the standard deviation in high-resolution pixels. padding: a name in PADDINGS. phase: the
+    first row and column that is sampled. rounding: a name in ROUNDINGS, by which 8 bits are reached. Raises UserError
+    for an unknown padding or rounding.
     """
 
     kernel: int
@@ -71,8 +72,8 @@ class BlurDown:
         one_of("rounding", self.rounding, ROUNDINGS)
 
 
-# What stands outside a side of `length` pixels: index -> index inside. Like MATLAB's padarray: `symmetric` repeats the
-# border pixel, `reflect` does not.
+# Which pixel inside a side of `length` pixels replaces one outside (index -> index). As in MATLAB's padarray,
+# `symmetric` repeats the border pixel; `reflect` does not.
 PADDINGS: Mapping[str, Callable[[Tensor, int], Tensor]] = {
     "replicate": lambda index, length: index.clamp(0, length - 1),
     "symmetric": lambda index, length: _folded(index, 2 * length, 2 * length - 1),
@@ -139,7 +140,7 @@ Bands = list[tuple[int, Tensor]]
 
 
 def _both(images: Tensor, rows: Bands, columns: Bands, dtype: torch.dtype) -> Tensor:
-    """Every image between two banded matrices."""
+    """Multiply every image by a banded matrix from the left (rows) and by one from the right (columns)."""
     return _columns(_rows(images, rows, dtype), columns, dtype)
 
 

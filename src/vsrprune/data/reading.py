@@ -56,7 +56,7 @@ def read_clips(train: Sequence[ClipSource], val: Sequence[ClipSource], how: Read
 
 
 class Notes:
-    """What a reader of the results should know about the clips; those left out are counted and listed."""
+    """Sentences about the clips that a reader of the results should know; clips left out are counted and listed."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
@@ -78,7 +78,7 @@ class Notes:
 
 
 def read_clip(source: ClipSource, how: Reading, notes: Notes) -> Clip | None:
-    """A clip with its low-resolution frames, read where they exist, else made; None if it is skipped."""
+    """A clip with its low-resolution frames, which are made if there are none on disk; None if it is skipped."""
     try:
         frames_TCHW = read_frames(source, how.max_frames, how.halve)
         if not source.low_files:

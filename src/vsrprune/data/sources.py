@@ -149,6 +149,8 @@ def clips_identity(clips: Sequence[ClipSource], cache: Path) -> str:
 
     Sampled hashes are kept in the JSON file `cache` and reused while size and modification time stay the same.
     """
+    # Sampled, not read whole: gigabytes of video would take minutes. A change that keeps the size and all three samples
+    # is not to be expected of an encoder.
     known = _read_cache(cache)
     fresh: dict[str, str] = {}
     digest = hashlib.sha256()
@@ -157,6 +159,7 @@ def clips_identity(clips: Sequence[ClipSource], cache: Path) -> str:
         digest.update(f"/{clip.name}{decoded}".encode())  # no name contains a slash
         for file in (*clip.files, *clip.low_files):
             stat = file.stat()
+            # The cache goes by place and time, the hash by content alone: a copied data set has the same keys.
             entry = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
             fresh[entry] = known.get(entry) or _sampled_hash(file, stat.st_size)
             digest.update(f"|{file.name}|{stat.st_size}|{fresh[entry]}".encode())

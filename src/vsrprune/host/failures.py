@@ -153,6 +153,7 @@ def read_state(folder: Path) -> tuple[str, int]:
 
 
 def _explain(error: BaseException) -> tuple[str, str]:
+    # The first line: errors of CUDA go on for a page.
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if isinstance(error, LostRankError):
         return text, LESS_MEMORY

@@ -19,6 +19,8 @@ from typing import IO
 
 
 def _lock_file(name: str) -> IO[str]:
+    # On this machine's disk and per user: a lock on a shared file system would stop other machines, and files of other
+    # users cannot be opened.
     return (Path(tempfile.gettempdir()) / f"vsrprune-{name}-{os.getuid()}.lock").open("a")
 
 

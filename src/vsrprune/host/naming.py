@@ -13,6 +13,7 @@ _PLACES = ("store_dir", "store.", "runs_dir", "tracking", "launcher", "trainer.w
 
 def slug(text: str) -> str:
     """`text` as a folder name: safe characters, at most 100 of them; shortened names end in a hash."""
+    # No slashes, quotes or spaces: a name must be one folder, and pass through shells unquoted.
     safe = re.sub(r"[^A-Za-z0-9=.,_+-]+", "-", text).strip("-.") or "default"
     if len(safe) <= LONGEST:
         return safe

@@ -1,4 +1,4 @@
-"""What a selection is asked for: the eight knobs that decide which units go, made once and checked once."""
+"""The request for a selection: the eight knobs that decide which units are cut, collected and checked once."""
 
 from __future__ import annotations
 

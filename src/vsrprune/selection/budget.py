@@ -1,4 +1,4 @@
-"""What a selection was asked to keep, and what it keeps."""
+"""How much a selection was to keep, and how much it keeps."""
 
 from __future__ import annotations
 

@@ -356,7 +356,7 @@ def _ranked(worth: Array) -> list[int]:
 
 
 def _elimination_order(scopes: Sequence[tuple[str, ...]], options: Mapping[str, Sequence[int]]) -> list[str]:
-    """Variables in the order in which `_maximum` takes them away: always that which leaves the smallest table."""
+    """Variables in the order in which `_maximum` eliminates them: always the one that leaves the smallest table."""
     neighbours: dict[str, set[str]] = {name: set() for name in options}
     for names in scopes:
         for name in names:

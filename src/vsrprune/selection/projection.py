@@ -17,7 +17,7 @@ from vsrprune.errors import UserError
 PROJECTION_TOLERANCE = 0.005  # of the wanted MACs
 _HALVINGS = 60  # of an interval of 24: more than float64 can tell apart
 _PAIRS = 128  # of moves that are tried exactly, those that promise most
-_WIDEST = 12.0  # log of the largest factor on a kept share: past it every layer stands at its bound
+_WIDEST = 12.0  # log of the largest factor on a kept share: beyond it every layer is at its bound
 
 
 @dataclass(frozen=True)

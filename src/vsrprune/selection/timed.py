@@ -75,7 +75,7 @@ class TimedSelection:
         return plan, Budget("latency", dense_ms, wanted_ms, reached)
 
     def _within(self, aim_ms: float) -> tuple[PrunePlan, float]:
-        """The plan of smallest ratio that takes `aim_ms` by the tables, or the smallest plan, and its time."""
+        """The plan of smallest ratio that takes at most `aim_ms` by the tables, or the smallest plan; and its time."""
         low, high = 0.0, self._largest_ratio()
         best = self._fastest(high)
         for _ in range(HALVINGS):

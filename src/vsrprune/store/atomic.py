@@ -33,7 +33,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def explain_os_error(error: OSError) -> str | None:
-    """One line for the errors of a full or read-only disk, else None."""
+    """One line for an error of a full or read-only disk; None for any other error."""
     name = error.filename2 or error.filename  # filename2 is the target where a file is copied
     where = f" while writing {name}" if name else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

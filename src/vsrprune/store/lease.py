@@ -97,7 +97,7 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._done.set()
-        self._thread.join()  # before the file goes, or a late beat would fail on it
+        self._thread.join()  # first: a beat after the file is gone could touch the lease of the next holder
         with self.checked() as mine:
             if mine:  # else it belongs to whoever took it over meanwhile
                 self._path.unlink()

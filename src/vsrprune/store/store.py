@@ -112,7 +112,7 @@ class Store:
                     shutil.rmtree(self._workdirs(stage, key), ignore_errors=True)
 
     def _read(self, stage: str, key: str) -> tuple[Artifact | None, str | None]:
-        """The artifact, or what is wrong with it; neither if there is none."""
+        """The artifact or a sentence on its damage; (None, None) if there is no artifact."""
         folder = self._folder(stage, key)
         if not folder.is_dir():
             return None, None
@@ -128,7 +128,7 @@ class Store:
     def produce(
         self, stage: str, key: str, settings: Mapping[str, Any], make: Callable[[Path, Path], None]
     ) -> Artifact:
-        """The artifact: computed here by `make(folder, workdir)`, or by whoever does it already.
+        """The artifact, computed here by `make(folder, workdir)` or by another process that does it already.
 
         `make` fills `folder` with the artifact's files; what it leaves in `workdir` outlives a crash and is there
         again for the next try. Only one process at a time computes a stage; the others wait for it.

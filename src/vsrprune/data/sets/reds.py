@@ -13,7 +13,7 @@ from vsrprune.data.sets.layout import FoundClips, check_all_there, check_equal_l
 from vsrprune.errors import UserError
 
 REDS4 = ("000", "011", "015", "020")
-TRAIN_CLIPS, ALL_CLIPS = 240, 270  # the official split, and with its 30 validation clips; BasicVSR trains on both
+TRAIN_CLIPS, ALL_CLIPS = 240, 270  # the official training clips, and with the 30 for validation
 
 
 def find_reds(root: Path, low: str, scale: int) -> FoundClips:

@@ -71,6 +71,7 @@ class Footage:
         if not self.is_video:
             yield from ((file, read_png(file), index) for index, file in enumerate(self.files))
             return
+        # Time starts at the file's start, not at the first frame: the sound keeps its distance to the pictures.
         step = round(1 / (self.rate * self.time_base))
         start = round(self.start / self.time_base)
         pts = -step
@@ -126,6 +127,7 @@ def _video(file: Path) -> Footage:
     except av.error.FFmpegError as error:
         raise UserError(f"{file}: cannot read this video ({error})") from error
     height, width = first.height, first.width
+    # A phone's upright video is stored lying, with a rotation; PyAV states it per frame.
     if first.rotation % 180 == 90:
         height, width, aspect = width, height, 1 / aspect
     return Footage(

@@ -7,7 +7,7 @@ from statistics import median_low
 import torch
 from torch import Tensor
 
-BINS = 64  # of four levels: noise and compression move pixels by less
+BINS = 64  # of four levels each
 ABOVE_MOTION = 3.0  # a cut stands out by this factor from the changes around it
 AROUND = 3  # frames to each side with which it is compared: a flash is shorter
 

@@ -120,6 +120,7 @@ def open_writer(
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
     """A path beside `target` that takes its name once all went well."""
+    # In the same folder, so that the rename stays within one file system; the suffix last, since FFmpeg goes by it.
     mark = uuid.uuid4().hex[:12]
     unfinished, former = (target.with_name(f".{target.stem}-{mark}{end}{target.suffix}") for end in ("", "-former"))
     try:
@@ -185,6 +186,7 @@ class _VideoWriter:
         stream.height, stream.width, stream.pix_fmt = height, width, PIXEL_FORMAT
         stream.codec_context.time_base = footage.time_base
         stream.codec_context.sample_aspect_ratio = footage.aspect
+        # What a video does not state, players guess; so all of it is stated.
         stream.codec_context.colorspace = self._matrix
         stream.codec_context.color_range = ColorRange.MPEG
         stream.codec_context.color_primaries = footage.primaries
@@ -197,6 +199,7 @@ class _VideoWriter:
         picture = from_rgb(pixels_HW3, PIXEL_FORMAT, self._matrix)
         picture.pts, picture.time_base = frame.pts, self._footage.time_base
         self._container.mux(self._stream.encode(picture))
+        # Interleaved: containers want packets in order of time, or a player has to seek between sound and pictures.
         if self._tracks is not None:
             self._tracks.write_until(frame.pts * self._footage.time_base)
 

@@ -108,7 +108,7 @@ def fit(module: TrainingStage, clips: Sequence[Clip], sampling: Sampling, sessio
 
 @dataclass(frozen=True)
 class _Task:
-    """One stage's training: what every rank needs to know of it."""
+    """The training of one stage, as every rank needs to know it."""
 
     module: TrainingStage
     clips: Sequence[Clip]
@@ -119,7 +119,7 @@ class _Task:
     checkpoint_every: int
 
     def dataset(self) -> PatchDataset:
-        """Where batches come from."""
+        """The data set of training patches."""
         drawn, scale = self.sampling, self.module.network.arguments.scale
         return PatchDataset(self.clips, drawn.frames, drawn.patch, scale, drawn.seed, drawn.mirror)
 
@@ -170,12 +170,12 @@ class RowLogger(Logger):
 
     @property
     def name(self) -> str:
-        """Lightning asks for it."""
+        """The stage; Lightning requires a name."""
         return self._stage
 
     @property
     def version(self) -> str:
-        """Lightning asks for it."""
+        """Empty; Lightning requires a version."""
         return ""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -246,7 +246,7 @@ class _Saves(Callback):
 class _Stops(Callback):
     """On SIGTERM or Ctrl-C, all ranks write a checkpoint after the step under way, and leave.
 
-    Lightning's own handler broadcasts inside the signal, in the midst of other ranks' collectives.
+    Lightning's own handler broadcasts inside the signal, while other ranks wait in collectives.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:

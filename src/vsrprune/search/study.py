@@ -136,7 +136,7 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
 
 
 def ask_first(study: optuna.Study, points: Sequence[Mapping[str, float]]) -> None:
-    """Queue known good points before anything is drawn, once in the life of a study."""
+    """Queue points that are known to be good before the sampler draws any, once in the life of a study."""
     if study.user_attrs.get("asked_first"):
         return
     study.set_user_attr("asked_first", True)

@@ -33,10 +33,11 @@ def main(composed: DictConfig) -> float | None:
         config = OmegaConf.to_object(composed)
         assert isinstance(config, SearchJobConfig)
         validate_search(config)  # before torch is imported
-        from vsrprune.search.ratio_search import PLAN, RatioSearch
+        from vsrprune.search.found import PLAN
+        from vsrprune.search.ratio_search import search_ratios
         from vsrprune.search.report import print_search
 
-        found = RatioSearch(config, folder, say=lambda text: print(text, flush=True)).run()
+        found = search_ratios(config, folder, say=lambda text: print(text, flush=True))
         print_search(found, Console())
         if (folder / PLAN).is_file():
             print(f"use it:  python src/run.py scope=per_layer 'ratios=\"{folder / PLAN}\"'")

@@ -87,7 +87,7 @@ HEAVY = {
         "vsrprune.stages",
         "vsrprune.use",
         "vsrprune.search.trials",
-        "vsrprune.search.ratio_search",
+        "vsrprune.search.studies",
     ),
 }
 # Files that a sweep's parent process reads, in folders that may import torch.

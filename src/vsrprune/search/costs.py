@@ -37,7 +37,8 @@ class MacsCost:
 class LatencyCost:
     """Milliseconds by the tables, in the faster memory format; counts lie on the grid that was timed.
 
-    plan: kept counts to a plan. What the tables do not hold (flow net, warps) is the same for every plan and left out.
+    `plan` turns kept counts into a plan. What the tables do not hold (flow net, warps) is the same for every plan
+    and is left out.
     """
 
     def __init__(

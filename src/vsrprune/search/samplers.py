@@ -16,9 +16,10 @@ PRUNERS = ("median", "hyperband", "none")
 
 @dataclass(frozen=True)
 class Sampler:
-    """make: seed and expected number of trials to a sampler. fronts: it takes two objectives. single: it takes one.
+    """`make` turns a seed and the expected number of trials into a sampler.
 
-    constraints: it learns which trials miss the budget.
+    The sampler takes one objective (`single`), two objectives (`fronts`), or both kinds of study. With `constraints` it
+    learns which trials miss the budget.
     """
 
     make: Callable[[int, int], optuna.samplers.BaseSampler]

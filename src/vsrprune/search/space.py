@@ -20,7 +20,7 @@ _SAME = 1e-9
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a ratio."""
+    """Bounds of a ratio, both included."""
 
     low: float
     high: float
@@ -35,7 +35,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Space:
-    """layers: the layers of each dimension, in network order. ranges: bounds of each dimension's ratio."""
+    """`layers` names the layers of each dimension, in network order; `ranges` bounds each dimension's ratio."""
 
     layers: Mapping[str, tuple[str, ...]]
     ranges: Mapping[str, Range]

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import optuna
-from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import FrozenTrial, TrialState
 
 from vsrprune.errors import UserError
+from vsrprune.search.optuna_private import start_clock
 from vsrprune.search.samplers import SAMPLERS, make_pruner
 from vsrprune.search.space import Range, Space
 
@@ -47,8 +47,14 @@ Score = Callable[[Mapping[str, int]], Iterator[float]]  # kept counts -> PSNR in
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is searched: `space`, at one `budget` (share of the cost kept) or over a range of budgets (a front)."""
+class StudyPlan:
+    """What a study searches, and how: `space`, at one `budget` (the share of the cost that is kept, in (0, 1]) or over
+    a range of budgets (a front).
+
+    With `project`, every trial is brought onto the budget before it is scored; otherwise the budget is a constraint
+    that the sampler learns. `rungs` is how many scores a whole trial gets. `trials` counts those that end, in all
+    processes together.
+    """
 
     space: Space
     budget: float | Range
@@ -71,18 +77,18 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
-def open_study(storage: str, name: str, question: Question, settings: Mapping[str, Any], worker: int) -> optuna.Study:
+def open_study(storage: str, name: str, plan: StudyPlan, settings: Mapping[str, Any], worker: int) -> optuna.Study:
     """The study of that name, made if it is not there.
 
-    settings: what trials of one study must agree in. Raises UserError, naming what differs, if the study was begun with
-    others, or if the storage cannot be reached.
+    `settings` is what the trials of one study must agree in. Raises UserError, naming what differs, if the study was
+    begun with others, or if the storage cannot be reached.
     """
     try:
         study = optuna.create_study(
             storage=open_storage(storage),
             study_name=name,
-            pruner=make_pruner(question.pruner, question.rungs),
-            directions=["maximize", "minimize"] if question.front else ["maximize"],
+            pruner=make_pruner(plan.pruner, plan.rungs),
+            directions=["maximize", "minimize"] if plan.front else ["maximize"],
             load_if_exists=True,
         )
     except UserError:
@@ -92,8 +98,14 @@ def open_study(storage: str, name: str, question: Question, settings: Mapping[st
         raise UserError(f"search.storage={storage}: cannot open this database ({text})") from error
     # A resumed search that began its sampler's random numbers anew would draw its first trials once more.
     begun = len(study.get_trials(deepcopy=False))
-    seed = int(np.random.SeedSequence([question.seed, worker, begun]).generate_state(1)[0])
-    study.sampler = SAMPLERS[question.sampler].make(seed, question.trials)
+    seed = int(np.random.SeedSequence([plan.seed, worker, begun]).generate_state(1)[0])
+    study.sampler = SAMPLERS[plan.sampler].make(seed, plan.trials)
+    _agree(study, storage, settings)
+    return study
+
+
+def _agree(study: optuna.Study, storage: str, settings: Mapping[str, Any]) -> None:
+    """Raise UserError unless the study was begun with these settings; a new study is begun with them."""
     known = study.user_attrs.get("settings")
     if known is None:
         study.set_user_attr("settings", dict(settings))
@@ -101,10 +113,9 @@ def open_study(storage: str, name: str, question: Question, settings: Mapping[st
         differing = [key for key in {**known, **settings} if known.get(key) != settings.get(key)]
         shown = ", ".join(f"{key} ({_short(known.get(key))}, now {_short(settings.get(key))})" for key in differing[:3])
         raise UserError(
-            f"the study {name!r} in {storage} was begun with other settings: {shown}; use another search.study, or the"
-            " settings it was begun with"
+            f"the study {study.study_name!r} in {storage} was begun with other settings: {shown}; use another"
+            " search.study, or the settings it was begun with"
         )
-    return study
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
@@ -125,7 +136,7 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
 
 
 def ask_first(study: optuna.Study, points: Sequence[Mapping[str, float]]) -> None:
-    """Queue known good points before anything is drawn, once in the life of a study."""
+    """Queue points that are known to be good before the sampler draws any, once in the life of a study."""
     if study.user_attrs.get("asked_first"):
         return
     study.set_user_attr("asked_first", True)
@@ -135,22 +146,22 @@ def ask_first(study: optuna.Study, points: Sequence[Mapping[str, float]]) -> Non
 
 def work(
     study: optuna.Study,
-    question: Question,
+    plan: StudyPlan,
     cost: Cost,
     score: Score,
     on_trial: Callable[[optuna.Study, FrozenTrial], None] = lambda study, trial: None,
 ) -> None:
-    """Run trials until `question.trials` of them have ended, in this process and all others of the study together."""
-    objective = _Objective(question, cost, score)
+    """Run trials until `plan.trials` of them have ended, in this process and all others of the study together."""
+    objective = _Objective(plan, cost, score)
     noticed: set[int] = set()
     while True:
         optuna.storages.fail_stale_trials(study)
         states = [trial.state for trial in study.get_trials(deepcopy=False)]
         ended = sum(state in ENDED for state in states)
         running = sum(state == TrialState.RUNNING for state in states)
-        if ended >= question.trials:
+        if ended >= plan.trials:
             return
-        if ended + running >= question.trials:
+        if ended + running >= plan.trials:
             _start_clocks(study, noticed)
             time.sleep(1)  # the last ones are under way elsewhere, or their worker is dead and will be found
         else:
@@ -158,17 +169,11 @@ def work(
 
 
 def _start_clocks(study: optuna.Study, noticed: set[int]) -> None:
-    """Give every running trial one heartbeat, once.
-
-    A worker that died between drawing its trial and its first heartbeat would otherwise never be found dead, for
-    Optuna passes over trials that have none.
-    """
-    storage = study._storage
-    assert isinstance(storage, BaseHeartbeat)
+    """Give every running trial one heartbeat, once; `noticed` holds the numbers of those that had it."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial._trial_id not in noticed:
-            noticed.add(trial._trial_id)
-            storage.record_heartbeat(trial._trial_id)
+        if trial.number not in noticed:
+            noticed.add(trial.number)
+            start_clock(study, trial)
 
 
 class _SurplusError(Exception):
@@ -193,51 +198,57 @@ def _refuse_surplus(trial: optuna.Trial, trials: int) -> None:
 class _Objective:
     """One trial: draw ratios, bring them onto the budget, score them rung by rung."""
 
-    def __init__(self, question: Question, cost: Cost, score: Score) -> None:
-        self._question, self._cost, self._score = question, cost, score
+    def __init__(self, plan: StudyPlan, cost: Cost, score: Score) -> None:
+        self._plan, self._cost, self._score = plan, cost, score
 
     def __call__(self, trial: optuna.Trial) -> float | tuple[float, float]:
-        question = self._question
-        _refuse_surplus(trial, question.trials)
-        values = {
-            name: trial.suggest_float(name, bounds.low, bounds.high) for name, bounds in question.space.ranges.items()
-        }
-        budget = question.budget
-        ratios = question.space.ratios(values)
-        if not question.project:
-            counts = self._cost.rounded(ratios)
-        elif isinstance(budget, Range):
-            counts = self._cost.project(ratios, trial.suggest_float(BUDGET, budget.low, budget.high))
-        else:
-            counts = self._cost.project(ratios, budget)
+        plan = self._plan
+        _refuse_surplus(trial, plan.trials)
+        counts = self._draw(trial)
         share = self._cost.share(counts)
         trial.set_user_attr("counts", counts)
         trial.set_user_attr("share", share)
-        over = 0.0
-        if not question.project and not isinstance(budget, Range):
-            over = share / budget - 1 - BUDGET_SLACK
-            trial.set_constraint(BUDGET, over)
+        over = self._excess(trial, share)
         reached: list[float] = []
         for psnr in self._score(counts):
             reached.append(psnr)
             trial.set_user_attr("psnr", reached)
-            if over > 0 or (len(reached) < question.rungs and self._is_poor(trial, reached, share)):
+            # A plan beyond the budget is never chosen: its first score is all that the sampler needs.
+            if over > 0 or (len(reached) < plan.rungs and self._is_poor(trial, reached, share)):
                 break
-        if question.front:
+        if plan.front:
             return reached[-1], share
-        if len(reached) < question.rungs and over <= 0:
+        if len(reached) < plan.rungs and over <= 0:
             raise optuna.TrialPruned
         return reached[-1]
 
+    def _draw(self, trial: optuna.Trial) -> dict[str, int]:
+        """Kept counts of the ratios that the sampler draws."""
+        space, budget = self._plan.space, self._plan.budget
+        ratios = space.ratios({name: trial.suggest_float(name, r.low, r.high) for name, r in space.ranges.items()})
+        if not self._plan.project:
+            return self._cost.rounded(ratios)
+        share = trial.suggest_float(BUDGET, budget.low, budget.high) if isinstance(budget, Range) else budget
+        return self._cost.project(ratios, share)
+
+    def _excess(self, trial: optuna.Trial, share: float) -> float:
+        """By how much a trial exceeds a budget that is a constraint, as a share of it; above 0 the trial misses it."""
+        budget = self._plan.budget
+        if self._plan.project or isinstance(budget, Range):
+            return 0.0
+        over = share / budget - 1 - BUDGET_SLACK
+        trial.set_constraint(BUDGET, over)
+        return over
+
     def _is_poor(self, trial: optuna.Trial, reached: list[float], share: float) -> bool:
-        if self._question.front:
+        if self._plan.front:
             return self._is_poor_for_its_cost(trial, reached, share)
         trial.report(reached[-1], step=len(reached))
         return trial.should_prune()
 
     def _is_poor_for_its_cost(self, trial: optuna.Trial, reached: list[float], share: float) -> bool:
         """Optuna prunes no trial with two objectives; this one ends below the median of those of nearly its cost."""
-        if self._question.pruner == "none":
+        if self._plan.pruner == "none":
             return False
         others = [
             other.user_attrs["psnr"][len(reached) - 1]

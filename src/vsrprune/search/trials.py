@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.data.clips import Clip
-from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
+from vsrprune.data.sampling import Batch, PatchDataset, StepSampler, patch_loader
 from vsrprune.errors import UserError
 from vsrprune.networks.network import Network
 from vsrprune.pruning.gates import zero_cut_gates
@@ -40,17 +40,17 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Proof:
-    """Everything a trial needs, in memory once.
+class TrialBench:
+    """Everything that a trial needs, in memory once for all of them.
 
-    score_clips: clips that trials are scored on, and not fine-tuned on. compared: what of them the PSNR is of.
+    `asked` holds the residual rule, the order and the fewest channels of every plan. Trials are scored on
+    `score_clips`, which are not among those that they are fine-tuned on; `compared` says on which channel and crop.
     """
 
     dense: Network
     layout: ChannelLayout
     scores: Mapping[str, NDArray[np.float64]]
-    rule: str
-    order: str
+    asked: Asked
     train_clips: Sequence[Clip]
     score_clips: Sequence[Clip]
     training: Training
@@ -59,11 +59,7 @@ class Proof:
 
     def plan(self, counts: Mapping[str, int]) -> PrunePlan:
         """The plan that keeps so many units of each layer, those of the best score."""
-        return select(
-            self.layout,
-            self.scores,
-            Asked(rule=self.rule, ratio=0.0, scope="per_layer", order=self.order, ratios=counts),
-        )
+        return select(self.layout, self.scores, replace(self.asked, scope="per_layer", ratios=counts))
 
     def psnr_at(
         self, counts: Mapping[str, int], rungs: Sequence[int], between_steps: Callable[[], None] = lambda: None
@@ -80,20 +76,9 @@ class Proof:
             rungs = rungs[1:]
         if not rungs:
             return
-        training = self.training
-        module = Finetune(
-            compact(copy.deepcopy(self.dense).cpu(), plan).to(self.device),
-            Teacher(self.dense, training.tf_weight, 0.0) if training.tf_weight > 0 else None,
-            train_flow=training.train_flow,
-            steps=rungs[-1],
-            lr=training.lr,
-            shape="constant",
-        )
+        module = self._compact(plan, rungs[-1])
         optimizer = module.configure_optimizers()
-        scale = self.dense.arguments.scale
-        dataset = PatchDataset(self.train_clips, training.frames, training.patch, scale, training.seed)
-        loader = patch_loader(dataset, StepSampler(rungs[-1], training.batch), workers=0)
-        for step, batch in enumerate(loader, start=1):
+        for step, batch in enumerate(self._batches(rungs[-1]), start=1):
             loss = torch.stack(list(module.losses(type(batch)(*(part.to(self.device) for part in batch))).values()))
             optimizer.zero_grad()
             loss.sum().backward()
@@ -101,6 +86,25 @@ class Proof:
             between_steps()
             if step in rungs:
                 yield self._psnr(module.network)
+
+    def _compact(self, plan: PrunePlan, steps: int) -> Finetune:
+        """The cut network, to be fine-tuned for `steps`."""
+        training = self.training
+        return Finetune(
+            compact(copy.deepcopy(self.dense).cpu(), plan).to(self.device),
+            Teacher(self.dense, training.tf_weight, 0.0) if training.tf_weight > 0 else None,
+            train_flow=training.train_flow,
+            steps=steps,
+            lr=training.lr,
+            shape="constant",  # so that what a rung scores does not depend on the rungs after it
+        )
+
+    def _batches(self, steps: int) -> Iterable[Batch]:
+        training = self.training
+        dataset = PatchDataset(
+            self.train_clips, training.frames, training.patch, self.dense.arguments.scale, training.seed
+        )
+        return patch_loader(dataset, StepSampler(steps, training.batch), workers=0)
 
     def _psnr(self, network: Network) -> float:
         network, meter = network.to(self.device).eval(), QualityMeter(self.compared)

@@ -22,7 +22,7 @@ from vsrprune.search.samplers import SAMPLERS, check_pair
 from vsrprune.search.space import Range, make_space
 from vsrprune.search.study import (
     ENDED,
-    Question,
+    StudyPlan,
     ask_first,
     best_trial,
     finished_trials,
@@ -49,7 +49,7 @@ def score(counts: Mapping[str, int]) -> Iterator[float]:
     yield 20 + worth
 
 
-def question(**changes: object) -> Question:
+def planned(**changes: object) -> StudyPlan:
     values = {
         "space": make_space(LAYOUT, "part", 0.0, 0.95),
         "budget": 0.5,
@@ -60,10 +60,10 @@ def question(**changes: object) -> Question:
         "trials": 12,
         "seed": 0,
     }
-    return Question(**{**values, **changes})  # type: ignore[arg-type]
+    return StudyPlan(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def studied(folder: Path, asked: Question, name: str = "s") -> optuna.Study:
+def studied(folder: Path, asked: StudyPlan, name: str = "s") -> optuna.Study:
     quiet()
     study = open_study(f"sqlite:///{folder / 'study.db'}", name, asked, {"version": 1}, worker=0)
     work(study, asked, COST, score)
@@ -85,7 +85,7 @@ def known_best() -> float:
 def test_every_sampler_approaches_the_known_best(tmp_path: Path, sampler: str) -> None:
     if sampler == "cmaes":
         pytest.importorskip("cmaes")
-    asked = question(sampler=sampler, trials=30)
+    asked = planned(sampler=sampler, trials=30)
     study = studied(tmp_path, asked)
     equal = list(score(COST.project({group.name: 0.5 for group in LAYOUT.groups}, 0.5)))[-1]
     reached, best = best_trial(study, RUNGS).user_attrs["psnr"][-1], known_best()
@@ -96,7 +96,7 @@ def test_every_sampler_approaches_the_known_best(tmp_path: Path, sampler: str) -
 
 @pytest.mark.parametrize("sampler", FRONTS)
 def test_every_front_is_a_front(tmp_path: Path, sampler: str) -> None:
-    study = studied(tmp_path, question(sampler=sampler, budget=Range(0.3, 0.9), trials=20))
+    study = studied(tmp_path, planned(sampler=sampler, budget=Range(0.3, 0.9), trials=20))
     front = pareto_trials(study, RUNGS)
     costs = [trial.user_attrs["share"] for trial in front]
     psnr = [trial.user_attrs["psnr"][-1] for trial in front]
@@ -111,7 +111,7 @@ def test_every_front_is_a_front(tmp_path: Path, sampler: str) -> None:
 
 
 def test_poor_trials_are_stopped_between_rungs(tmp_path: Path) -> None:
-    study = studied(tmp_path, question(pruner="median", trials=25))
+    study = studied(tmp_path, planned(pruner="median", trials=25))
     stopped = study.get_trials(states=(TrialState.PRUNED,))
     assert stopped
     assert all(len(trial.user_attrs["psnr"]) == 1 for trial in stopped)
@@ -119,14 +119,14 @@ def test_poor_trials_are_stopped_between_rungs(tmp_path: Path) -> None:
 
 
 def test_poor_trials_of_a_front_are_stopped_by_our_own_rule(tmp_path: Path) -> None:
-    study = studied(tmp_path, question(sampler="random", pruner="median", budget=Range(0.3, 0.9), trials=40))
+    study = studied(tmp_path, planned(sampler="random", pruner="median", budget=Range(0.3, 0.9), trials=40))
     lengths = [len(trial.user_attrs["psnr"]) for trial in study.get_trials(states=ENDED)]
     assert 0 < lengths.count(1) < 40
     assert all(len(trial.user_attrs["psnr"]) == RUNGS for trial in pareto_trials(study, RUNGS))
 
 
 def test_without_projection_the_budget_is_a_constraint(tmp_path: Path) -> None:
-    asked = question(project=False, trials=60)
+    asked = planned(project=False, trials=60)
     study = studied(tmp_path, asked)
     best = best_trial(study, RUNGS)
     assert 0.4 <= best.user_attrs["share"] <= 0.5 * 1.005  # within it, and near it: what is left unused is worth PSNR
@@ -136,7 +136,7 @@ def test_without_projection_the_budget_is_a_constraint(tmp_path: Path) -> None:
 
 
 def test_known_points_come_first_and_once(tmp_path: Path) -> None:
-    asked = question(trials=3)
+    asked = planned(trials=3)
     study = open_study(f"sqlite:///{tmp_path / 'study.db'}", "s", asked, {}, worker=0)
     point = {"backward": 0.1, "forward": 0.2, "upsampler": 0.3}
     ask_first(study, [point])
@@ -148,13 +148,13 @@ def test_known_points_come_first_and_once(tmp_path: Path) -> None:
 
 
 def test_a_finished_study_runs_nothing_and_more_trials_go_on(tmp_path: Path) -> None:
-    studied(tmp_path, question(trials=4))
-    assert len(studied(tmp_path, question(trials=4)).trials) == 4
-    assert len(studied(tmp_path, question(trials=7)).trials) == 7
+    studied(tmp_path, planned(trials=4))
+    assert len(studied(tmp_path, planned(trials=4)).trials) == 4
+    assert len(studied(tmp_path, planned(trials=7)).trials) == 7
 
 
 def test_workers_that_begin_at_once_run_no_trial_too_many(tmp_path: Path) -> None:
-    asked = question(sampler="random", trials=6)
+    asked = planned(sampler="random", trials=6)
     quiet()
     studies = [
         open_study(f"sqlite:///{tmp_path / 'study.db'}", "s", asked, {"version": 1}, worker) for worker in range(4)
@@ -172,7 +172,7 @@ def test_workers_that_begin_at_once_run_no_trial_too_many(tmp_path: Path) -> Non
 
 
 def test_another_question_under_the_same_name_is_refused(tmp_path: Path) -> None:
-    asked = question()
+    asked = planned()
     url = f"sqlite:///{tmp_path / 'study.db'}"
     open_study(url, "s", asked, {"budget": 0.5, "rungs": [0, 20]}, worker=0)
     with pytest.raises(UserError, match=r"'s'.*budget \(0.5, now 0.7\).*another search.study"):
@@ -181,9 +181,9 @@ def test_another_question_under_the_same_name_is_refused(tmp_path: Path) -> None
 
 def test_a_storage_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"search\.storage=sqlite:.*cannot open"):
-        open_study(f"sqlite:///{tmp_path / 'no' / 'where'}/study.db", "s", question(), {}, worker=0)
+        open_study(f"sqlite:///{tmp_path / 'no' / 'where'}/study.db", "s", planned(), {}, worker=0)
     with pytest.raises(UserError, match=r"search\.storage=nonsense"):
-        open_study("nonsense", "s", question(), {}, worker=0)
+        open_study("nonsense", "s", planned(), {}, worker=0)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def slow(counts):
         time.sleep({pause})
         yield value
 t.quiet()
-asked = t.question(trials={trials}, seed=int(sys.argv[1]))
+asked = t.planned(trials={trials}, seed=int(sys.argv[1]))
 study = s.open_study({url!r}, "s", asked, {{}}, worker=int(sys.argv[1]))
 print("ready", flush=True)
 s.work(study, asked, t.COST, slow)
@@ -235,7 +235,7 @@ def check_two_workers_and_a_kill(url: str) -> None:
     os.kill(workers[0].pid, signal.SIGKILL)
     assert workers[1].wait(timeout=100) == 0
     workers[0].wait()
-    study = open_study(url, "s", question(), {}, worker=0)
+    study = open_study(url, "s", planned(), {}, worker=0)
     states = [trial.state for trial in study.trials]
     ended = [trial for trial in study.trials if trial.state in ENDED]
     assert TrialState.RUNNING not in states
@@ -253,9 +253,9 @@ def test_a_worker_that_dies_before_its_first_heartbeat_is_found(
 ) -> None:
     monkeypatch.setattr("vsrprune.search.study.HEARTBEAT_S", 1)
     monkeypatch.setattr("vsrprune.search.study.GRACE_S", 1)
-    study = open_study(f"sqlite:///{tmp_path / 'study.db'}", "s", question(), {}, worker=0)
+    study = open_study(f"sqlite:///{tmp_path / 'study.db'}", "s", planned(), {}, worker=0)
     study.ask()  # running now, and nobody will ever tell how it ended
-    work(study, question(trials=2), COST, score)
+    work(study, planned(trials=2), COST, score)
     states = [trial.state for trial in study.trials]
     assert sum(state in ENDED for state in states) == 2
     assert TrialState.RUNNING not in states

@@ -19,7 +19,7 @@ from pathlib import Path
 
 OUTPUT = ("stdout", "stderr")
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pytest", "hydra", "rich.console", "wandb", "vsrprune.stages.pipeline"])
+CONTEXT.set_forkserver_preload(["pytest", "hydra", "rich.console", "wandb", "vsrprune.stages.run"])
 
 
 class Script:

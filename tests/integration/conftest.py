@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import run_script
 
 from vsrprune.config.job import Config
 
 ROOT = Path(__file__).parents[2]
+RUN_PY = ROOT / "src" / "run.py"
 MINIMAL = {
     "model.channels": 4,
     "model.blocks": 1,
@@ -60,13 +62,15 @@ def minimal_config(folder: Path, **changes: Any) -> Config:
     return config
 
 
-def run_py(*arguments: str, cwd: Path = ROOT, path: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
+def run_py(*arguments: str, path: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
     """`python src/run.py ...` as a user runs it; `path` goes in front of the module search path."""
-    environment = {**os.environ, "COLUMNS": "80", "PYTHONPATH": os.pathsep.join(map(str, path))}
+    command = [str(RUN_PY), *arguments]
+    if "-m" not in arguments and not path:
+        return run_script(command, ROOT, {"COLUMNS": "80"})
     return subprocess.run(
-        [sys.executable, str(ROOT / "src" / "run.py"), *arguments],
-        cwd=cwd,
-        env=environment,
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "80", "PYTHONPATH": os.pathsep.join(map(str, path))},
         capture_output=True,
         text=True,
         timeout=600,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from forked import run_script
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.networks.basicvsr.network import BasicVSR
@@ -21,15 +20,7 @@ from vsrprune.pruning.surgery import compact
 
 
 def export_py(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "src" / "export.py"), *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    return run_script([ROOT / "src" / "export.py", *arguments], cwd, {"OMP_NUM_THREADS": "1"})
 
 
 @pytest.fixture(scope="module")

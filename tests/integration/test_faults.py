@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, minimal_overrides, run_py
+from conftest import ROOT, RUN_PY, minimal_overrides, run_py
+from forked import Script
 
 from vsrprune.host.failures import FailureCard
 
@@ -32,18 +33,23 @@ def job_arguments(folder: Path) -> list[str]:
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    """run.py in the background, in a process group of its own."""
-    command = [sys.executable, str(ROOT / "src" / "run.py"), *arguments]
+    """A sweep in the background, in a process group of its own, what it prints in one stream."""
+    command = [sys.executable, str(RUN_PY), *arguments]
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
 
 
-def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def start_job(*arguments: str) -> Script:
+    """A single job in the background, in a process group of its own."""
+    return Script([RUN_PY, *arguments], ROOT)
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[str] | Script) -> None:
     """Wait for the condition while the process runs."""
     deadline = time.monotonic() + 120
     while not condition():
-        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
@@ -79,14 +85,14 @@ def test_sigterm_writes_a_checkpoint_and_the_job_goes_on_to_the_same_end(
     tmp_path: Path, undisturbed: tuple[dict[str, object], dict[str, bytes]]
 ) -> None:
     # Checkpoints come only at the end or when asked for: what is found was written because of the signal.
-    job = start(*job_arguments(tmp_path), "schedule.checkpoint_every=1000")
+    job = start_job(*job_arguments(tmp_path), "schedule.checkpoint_every=1000")
     until(
         lambda: any(path.stat().st_size for path in tmp_path.glob("store/unfinished/sparsify-*/*/metrics.jsonl")), job
     )
     job.send_signal(signal.SIGTERM)
-    output, _ = job.communicate(timeout=60)
-    assert job.returncode == 143, output
-    step = int(re.findall(r"asked to stop \(SIGTERM\) at step (\d+)", output)[0])
+    output, complaint = job.communicate(timeout=60)
+    assert job.returncode == 143, complaint
+    step = int(re.findall(r"asked to stop \(SIGTERM\) at step (\d+)", output + complaint)[0])
     assert any(tmp_path.glob(f"store/unfinished/sparsify-*/*/step-{step}.sha256"))
     assert not any(tmp_path.glob("runs/*/failure.json"))
     assert "pretrain   reused" in finish(tmp_path)
@@ -96,7 +102,7 @@ def test_sigterm_writes_a_checkpoint_and_the_job_goes_on_to_the_same_end(
 def test_kill_9_in_a_stage_ends_with_the_same_bits(
     tmp_path: Path, undisturbed: tuple[dict[str, object], dict[str, bytes]]
 ) -> None:
-    job = start(*job_arguments(tmp_path))
+    job = start_job(*job_arguments(tmp_path))
     until(lambda: has_checkpoint(tmp_path, "pretrain"), job)
     os.killpg(job.pid, signal.SIGKILL)
     job.wait()
@@ -108,7 +114,7 @@ def test_kill_9_in_a_stage_ends_with_the_same_bits(
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(
     tmp_path: Path, undisturbed: tuple[dict[str, object], dict[str, bytes]]
 ) -> None:
-    job = start(*job_arguments(tmp_path))
+    job = start_job(*job_arguments(tmp_path))
     until(lambda: len(list(tmp_path.glob("store/unfinished/pretrain-*/*/step-*.sha256"))) >= 2, job)
     os.killpg(job.pid, signal.SIGKILL)
     job.wait()
@@ -168,7 +174,7 @@ def test_kill_9_at_twenty_random_moments(
     draw = random.Random(0)
     kills = 0
     for _ in range(200):
-        job = start(*job_arguments(tmp_path))
+        job = start_job(*job_arguments(tmp_path))
         try:
             output, _ = job.communicate(timeout=draw.uniform(2.0, 9.0))
         except subprocess.TimeoutExpired:

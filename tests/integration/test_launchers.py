@@ -143,28 +143,22 @@ def check_same_end(folder: Path, jobs: int, done: subprocess.CompletedProcess[st
 
 
 @pytest.fixture(scope="module")
-def two_jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, subprocess.CompletedProcess[str]]]:
-    """The sweep TWO as it ended on each engine: all at once, since a single one leaves most of two cores idle."""
-    settings = {"plain": ["launcher=local"], "local": LOCAL, "dask": DASK}
-    folders = {name: tmp_path_factory.mktemp(name) for name in settings}
-    ended = {}
-    with contextlib.ExitStack() as stack:
-        begun = {name: start(*sweep_arguments(folders[name], *TWO, *settings[name])) for name in settings}
-        for process in begun.values():
-            stack.callback(end_session, process)
-        for name, process in begun.items():
-            output, _ = process.communicate(timeout=300)
-            ended[name] = folders[name], subprocess.CompletedProcess(process.args, process.returncode, output, "")
-    return ended
+def two_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """result.json of the jobs of TWO, one after the other."""
+    folder = tmp_path_factory.mktemp("two")
+    done = run_py(*sweep_arguments(folder, *TWO, "launcher=local"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return results(folder)
 
 
-@pytest.mark.parametrize("engine", ["local", pytest.param("dask", marks=NEEDS_DASK)])
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param(LOCAL, id="local"), pytest.param(DASK, id="dask", marks=[pytest.mark.slow, NEEDS_DASK])],
+)
 def test_two_jobs_at_once_end_like_one_after_the_other(
-    two_jobs: dict[str, tuple[Path, subprocess.CompletedProcess[str]]], engine: str
+    tmp_path: Path, two_results: dict[str, str], settings: list[str]
 ) -> None:
-    plain_folder, plain = two_jobs["plain"]
-    assert plain.returncode == 0, plain.stdout
-    check_same_end(two_jobs[engine][0], 2, two_jobs[engine][1], results(plain_folder))
+    check_same_end(tmp_path, 2, run_py(*sweep_arguments(tmp_path, *TWO, *settings)), two_results)
 
 
 @pytest.fixture(scope="module")
@@ -247,10 +241,10 @@ def test_six_jobs_end_alike_on_a_ray_cluster(tmp_path: Path, six_results: dict[s
     check_same_end(tmp_path, 6, done, six_results)
 
 
-# Jobs that fail
+# Jobs that fail; one after the other they do so in test_faults, which is not slow
 
 EVERYWHERE = [
-    pytest.param(LOCAL, id="local"),
+    pytest.param(LOCAL, id="local", marks=pytest.mark.slow),
     pytest.param(DASK, id="dask", marks=[pytest.mark.slow, NEEDS_DASK]),
     pytest.param(RAY, id="ray", marks=[pytest.mark.slow, NEEDS_RAY]),
 ]

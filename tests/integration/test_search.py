@@ -14,7 +14,8 @@ from typing import Any
 import optuna
 import pytest
 import yaml
-from conftest import ROOT, minimal_overrides
+from conftest import ROOT, RUN_PY, minimal_overrides
+from forked import Script, run_script
 
 from vsrprune.results.result import Result
 
@@ -25,12 +26,11 @@ def search_command(folder: Path, *overrides: str) -> list[str]:
     base = [*minimal_overrides(folder), "tracking=none", *SMALL]
     given = {item.split("=")[0] for item in overrides}
     kept = [item for item in base if item.split("=")[0] not in given]
-    return [sys.executable, str(ROOT / "sweeps" / "search_ratios.py"), *kept, *overrides]
+    return [str(ROOT / "sweeps" / "search_ratios.py"), *kept, *overrides]
 
 
 def run_search(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = search_command(folder, *overrides)
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=folder)
+    return run_script(search_command(folder, *overrides), folder)
 
 
 def only_search(folder: Path) -> Path:
@@ -81,10 +81,10 @@ def test_the_plan_gives_the_same_network_in_run_py(searched: tuple[Path, str], t
     search = only_search(searched[0])
     (final,) = (row for row in found_in(searched[0])["finals"] if row["name"] == "winner")
     command = [
-        sys.executable, str(ROOT / "src" / "run.py"), *minimal_overrides(tmp_path), "tracking=none", "scope=per_layer",
+        RUN_PY, *minimal_overrides(tmp_path), "tracking=none", "scope=per_layer",
         "target=units", f'ratios="{search / "plan.yaml"}"', f"seed={final['seed']}", "ratio=0.4",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    done = run_script(command, tmp_path)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "runs").iterdir()
     result = Result.load(folder)
@@ -112,9 +112,7 @@ def test_figures_of_the_search(searched: tuple[Path, str], tmp_path: Path) -> No
 def test_killed_and_resumed_without_a_lost_or_doubled_trial(searched: tuple[Path, str], tmp_path: Path) -> None:
     store = searched[0] / "store"  # its dense network and references
     overrides = (f"store_dir={store}", "search.trials=6", "search=random", "search.rungs=[0,40]")
-    process = subprocess.Popen(
-        search_command(tmp_path, *overrides), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path
-    )
+    process = Script(search_command(tmp_path, *overrides), tmp_path)
     for _ in range(600):
         time.sleep(0.1)
         if ended(tmp_path) >= 2:

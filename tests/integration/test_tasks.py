@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, minimal_config, minimal_overrides, run_py
+from forked import run_script
 from PIL import Image
 
 from vsrprune.config.job import Config, TaskConfig
@@ -48,11 +47,8 @@ def test_a_task_runs_to_a_result(task: str, option: str, tmp_path: Path) -> None
     assert again.returncode == 0
     assert " done in " not in again.stdout
     assert file.parent.joinpath("result.json").read_bytes() == file.read_bytes()
-    restored = subprocess.run(
-        [sys.executable, str(ROOT / "src" / "upscale.py"), str(frames(tmp_path)), str(tmp_path / "out"),
-         "--model", str(file.parent), "--store", str(tmp_path / "store")],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    places = (frames(tmp_path), tmp_path / "out", "--model", file.parent, "--store", tmp_path / "store")
+    restored = run_script([ROOT / "src" / "upscale.py", *places], ROOT)
     assert restored.returncode == 0, restored.stderr
     sizes = {Image.open(path).size for path in (tmp_path / "out").iterdir()}
     assert sizes == {(24, 18)}

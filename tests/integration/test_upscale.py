@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import Script, run_script
 from PIL import Image
 from videos import make_video, packets, pictures, times
 
@@ -56,14 +57,7 @@ def environment() -> dict[str, str]:
 
 
 def upscale_py(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    return run_script([SCRIPT, *arguments], ROOT, environment())
 
 
 def run(source: Path, target: Path, model: Path, pieces: Pieces | None = None, **changes: object) -> list[str]:
@@ -194,13 +188,8 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path, bidirectional: bool
 def interrupted(tmp_path: Path, model: Path, number: int) -> tuple[int, str]:
     """Exit code and complaint of a run that gets a signal while it writes."""
     source = make_video(tmp_path / "in.mp4", pictures(600, 64, 64))
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(source), str(tmp_path / "out.mp4"), "--model", str(model), "--window", "2"],
-        env=environment(),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
+    command = [SCRIPT, source, tmp_path / "out.mp4", "--model", model, "--window", 2]
+    process = Script(command, ROOT, environment())
     deadline = time.monotonic() + 120
     while not any(path.stat().st_size for path in tmp_path.glob(".out-*.mp4")):
         assert process.poll() is None, process.communicate()

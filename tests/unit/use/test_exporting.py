@@ -58,7 +58,7 @@ CASES = [  # in short only one: a unidirectional network is exported by tests/in
 ]
 
 
-@both_directions
+@pytest.mark.parametrize("bidirectional", [pytest.param(True, marks=pytest.mark.slow), False], ids=["bi", "uni"])
 def test_at_scale_1_outputs_are_as_large_as_inputs(bidirectional: bool, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra deploy is not installed")
     network = pruned_network("rsc", bidirectional, upscale_factors=())

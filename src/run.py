@@ -24,7 +24,7 @@ from vsrprune.host.failures import card_of_error, retry_command
 from vsrprune.jobs.collect import read_measured
 from vsrprune.jobs.dry_run import print_plan
 from vsrprune.jobs.housekeeping import manage_store
-from vsrprune.jobs.planning import find_sources, model_arguments, plan_job
+from vsrprune.jobs.planning import find_sources, plan_job, prepared_arguments
 from vsrprune.jobs.runner import open_store, run_job
 from vsrprune.results.protocols import BICUBIC, BLUR
 from vsrprune.results.terminal import Row, print_layers, print_results
@@ -85,7 +85,7 @@ def examine(config: Config, console: Console) -> int:
     from vsrprune.data.doctor.doctor import DoctorSettings, Finding
     from vsrprune.data.doctor.report import check_data, print_findings
 
-    scale, data = model_arguments(config.model).scale, config.data
+    scale, data = prepared_arguments(config).scale, config.data
     try:
         found = find_sources(config, scale)
     except UserError as error:  # a layout in which clips cannot even be told: the worst finding there is

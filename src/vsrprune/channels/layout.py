@@ -7,9 +7,9 @@ channel u of every gate (scaling factor) of the group. Models declare groups and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 RULES = ("rsc", "aligned", "inner")
 Side = Literal["output", "input"]
@@ -128,6 +128,20 @@ class ChannelLayout:
                 if slot.group is not None and sizes.get(slot.group) != slot.size:
                     raise ValueError(f"{conv.name}: slot {slot} does not match a declared group")
 
+    def to_json(self) -> dict[str, Any]:
+        """The layout as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ChannelLayout:
+        """The layout that `to_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        groups = (ChannelGroup(**{**group, "gates": _all_of(Gate, group["gates"])}) for group in values["groups"])
+        convs = (
+            ConvLayer(**{**conv, "inputs": _all_of(Slot, conv["inputs"]), "output": Slot(**conv["output"])})
+            for conv in values["convs"]
+        )
+        return cls(tuple(groups), tuple(convs))
+
     @property
     def parts(self) -> tuple[str, ...]:
         """The parts of the network that have groups, in its order."""
@@ -150,3 +164,7 @@ class ChannelLayout:
         counts = kept or {}
         # Every convolution has a bias: one number per filter.
         return sum(conv.weights(counts) + conv.filters(counts) for conv in self.convs)
+
+
+def _all_of(kind: type[Any], values: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
+    return tuple(kind(**value) for value in values)

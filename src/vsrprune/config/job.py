@@ -50,7 +50,9 @@ class ModelConfig:
 
     name: str = ""
     network: str = "basicvsr"
-    upscale_factors: list[int] = field(default_factory=lambda: [2, 2])
+    upscale_factors: list[int] | None = field(default_factory=lambda: [2, 2])
+    file: str | None = None
+    arguments: Any = None
     channels: int | None = None
     blocks: int | None = None
     upsampler_channels: int | None = None
@@ -583,7 +585,7 @@ def _check_rounds(config: Config) -> None:
 
 
 def _check_task(config: Config) -> None:
-    task, factors, default = config.task, list(config.model.upscale_factors), TaskConfig()
+    task, factors, default = config.task, config.model.upscale_factors, TaskConfig()
     for reader, options in TASKS.items():
         for option in options:
             value = getattr(task, option)
@@ -598,7 +600,7 @@ def _check_task(config: Config) -> None:
     if task.blur_frames < 3 or task.blur_frames % 2 == 0:
         raise UserError(f"task.blur_frames must be an odd number >= 3, frames averaged; got {task.blur_frames}")
     if task.name == "sr":
-        if not factors:
+        if factors == []:
             raise UserError(
                 "model.upscale_factors=[] is scale 1, at which task=sr has nothing to do; give factors such as [2,2],"
                 " or use task=denoise or task=deblur"
@@ -638,8 +640,8 @@ def _check_pairs(config: Config) -> None:
     elif config.ratios is not None and config.ratios != "" and config.ratios != {}:
         raise UserError(f"ratios are given, but scope={config.scope} does not read them; add scope=per_layer")
     _check_data(config)
-    scale = math.prod(config.model.upscale_factors)
-    if config.data.shrinking in BLUR and scale != BLUR_SCALE:
+    scale = math.prod(config.model.upscale_factors or [])
+    if config.data.shrinking in BLUR and scale != BLUR_SCALE and config.model.upscale_factors is not None:
         raise UserError(
             f"data.degradation={config.data.shrinking} is defined for a scale of {BLUR_SCALE}, but"
             f" model.upscale_factors={config.model.upscale_factors} is {scale}; use data.degradation=bicubic"

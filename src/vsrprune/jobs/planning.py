@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vsrprune.channels.layout import ChannelLayout
-from vsrprune.config.job import PUBLISHED_SETS, Config, ModelConfig, validate
+from vsrprune.config.job import BLUR_SCALE, PUBLISHED_SETS, Config, ModelConfig, validate
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
 from vsrprune.data.sets.layout import FoundClips
 from vsrprune.data.sets.table import find_set, narrowed
@@ -20,7 +20,7 @@ from vsrprune.data.sources import check_crop, clips_identity, find_clips, photos
 from vsrprune.errors import UserError, one_of
 from vsrprune.methods.table import METHODS
 from vsrprune.networks.table import FAMILIES, identity_of
-from vsrprune.results.protocols import PROTOCOLS
+from vsrprune.results.protocols import BLUR, PROTOCOLS
 from vsrprune.selection.asked import check_reachable
 from vsrprune.stages.graph import plan_stages
 from vsrprune.stages.job import Job
@@ -41,9 +41,21 @@ def model_arguments(model: ModelConfig) -> Any:
     return kind(**model.given)
 
 
+def prepared_arguments(config: Config) -> Any:
+    """The network's arguments, with all that is to be known of it; of one's own network it is found out now."""
+    return model_arguments(config.model).prepared(Path(config.store_dir).expanduser() / "networks")
+
+
 def _check_network(config: Config, arguments: Any, layout: ChannelLayout) -> None:
     """Knobs that not every network has something for; brings `config.parts` into the network's order, none for all."""
     name = config.model.name
+    if (config.task.name == "sr") is (arguments.scale == 1):
+        raise UserError(f"task={config.task.name} does not go with model={name}, whose scale is {arguments.scale}")
+    if config.data.shrinking in BLUR and arguments.scale != BLUR_SCALE:
+        raise UserError(
+            f"data.degradation={config.data.shrinking} is defined for a scale of {BLUR_SCALE}, but that of model={name}"
+            f" is {arguments.scale}; use data.degradation=bicubic"
+        )
     if config.tf_weight and not arguments.branches:
         raise UserError(
             f"tf_weight={config.tf_weight:g} holds hidden states to the dense network's, and model={name} has none;"
@@ -67,7 +79,7 @@ def _check_network(config: Config, arguments: Any, layout: ChannelLayout) -> Non
 def plan_job(config: Config) -> Job:
     """Check everything that can be known before work starts; raises UserError."""
     validate(config)
-    arguments = model_arguments(config.model)
+    arguments = prepared_arguments(config)
     layout = FAMILIES[config.model.network].layout(arguments, config.rule)
     _check_network(config, arguments, layout)
     # Times are known when they are measured; single weights are cut in every convolution, whatever units it has.
@@ -181,7 +193,7 @@ def is_finished(job: Job, store: Store) -> bool:
 def config_warnings(config: Config) -> list[str]:
     """What a reader of the numbers must know about the configuration."""
     warnings = []
-    if not config.model.upscale_factors:
+    if config.model.upscale_factors == []:
         warnings.append(
             f"task={config.task.name} works at scale 1: the network has no pixel shuffles, so there are no shuffle"
             " groups to prune"

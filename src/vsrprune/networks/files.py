@@ -20,11 +20,13 @@ from vsrprune.store.atomic import write_json
 WEIGHTS, DESCRIPTION = "network.safetensors", "network.json"
 
 
-def save_network(network: Network, folder: Path) -> None:
+def save_network(network: Network, folder: Path | str) -> None:
     """Write network.safetensors and network.json; the latter names the arguments and, if pruned, the kept channels.
 
     The source of a network of one's own is written beside them.
     """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     write_weights(network, folder)
     plan = None if network.plan is None else network.plan.to_json()
     arguments = network.arguments
@@ -39,11 +41,12 @@ def write_weights(network: nn.Module, folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(save(weights))
 
 
-def load_network(folder: Path) -> Network:
+def load_network(folder: Path | str) -> Network:
     """The network that `save_network` wrote into `folder`.
 
     Of a network of one's own this runs the source that lies there. Raises UserError where there is no such network.
     """
+    folder = Path(folder)
     description = _read_description(folder / DESCRIPTION)
     try:
         name, plan = description["network"], description["plan"]

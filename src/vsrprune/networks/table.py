@@ -17,6 +17,7 @@ from vsrprune.networks.basicvsr.spec import BasicVSRArguments, basicvsr_layout
 from vsrprune.networks.basicvsr_pp.spec import BasicVSRPPArguments, basicvsr_pp_layout
 from vsrprune.networks.edsr_rcan.spec import EDSRArguments, RCANArguments, edsr_layout, rcan_layout
 from vsrprune.networks.edvr.spec import EDVRArguments, edvr_layout
+from vsrprune.networks.own.spec import OwnArguments, own_layout
 from vsrprune.networks.parts.published import PublishedNames
 from vsrprune.networks.rrn.spec import RRNArguments, rrn_layout
 
@@ -91,13 +92,14 @@ FAMILIES: dict[str, Family] = {
         weights="edsr_rcan.weights:published_rcan",
         export="edsr_rcan.export:divide",
     ),
+    "own": Family(OwnArguments, own_layout, "own.describe:build_own", export="own.export:divide"),
 }
 
 
 def family_name(arguments: Any) -> str:
     """The name of the family that these arguments are of. Raises ValueError if there is none."""
     for name, family in FAMILIES.items():
-        if type(arguments) is family.arguments:
+        if isinstance(arguments, family.arguments):
             return name
     raise ValueError(f"{type(arguments).__name__} shapes none of {', '.join(FAMILIES)}")
 

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-import json
+import inspect
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from vsrprune.channels.layout import ChannelLayout
-from vsrprune.channels.plan import PrunePlan
+from vsrprune.channels.layout import RULES, ChannelLayout
 from vsrprune.errors import UserError
-from vsrprune.networks.files import WEIGHTS, load_exactly, read_weights, write_weights
 from vsrprune.networks.network import Network
 from vsrprune.networks.own.declaration import Declaration
 from vsrprune.networks.own.proof import prove
+from vsrprune.networks.own.sources import read_source
+from vsrprune.networks.own.spec import DescribedArguments, Description
 from vsrprune.networks.own.tracing import Trace, trace
-from vsrprune.store.atomic import write_json
+from vsrprune.networks.parts.flow import SPyNet
+from vsrprune.networks.parts.traits import Reach, pyramid_side
 
-PLAN = "plan.json"
-TRACED_FRAMES = 3
+TRACED_FRAMES, TRACED_SIZE = 3, (20, 24)
 
 
 class OwnNetwork(Network):
-    """Base class: write `forward` and `channel_groups`, build convolutions as plain `nn.Conv2d`, then call `prepare`.
+    """Base class: write `forward` and `channel_groups`, and build convolutions as plain `nn.Conv2d`.
 
     `forward(frames_NTCHW, flows=None)` returns VSROutput(frames, hidden states by branch, one tensor per frame). Widths
-    are taken from modules (`self.first.out_channels`) or tensors, never from constants: they change.
+    are taken from modules (`self.first.out_channels`) or tensors, never from constants: they change. `run.py` prepares
+    it; in Python, call `prepare`.
+
+    reach: how many frames around it the output of a frame depends on, or a pair (before, after); None for all of them.
+    smallest_side: from which height and width of frames on the network works, where an exported graph must know.
     """
 
+    reach: int | Reach | None = None
+    smallest_side: int = 1
+    _given: tuple[tuple[Any, ...], dict[str, Any]]
     _trace: Trace | None = None
+    _new_biases: tuple[str, ...] = ()
+
+    def __new__(cls, *given: Any, **named: Any) -> Self:
+        """Remembers what its constructor is given, for its description."""
+        network = super().__new__(cls)
+        object.__setattr__(network, "_given", (given, named))  # nn.Module is not initialised yet
+        return network
 
     def channel_groups(self, rule: str) -> Declaration:
         """What tracing cannot see: streams, recurrent states and concatenations. Nothing, unless overridden."""
@@ -41,20 +54,57 @@ class OwnNetwork(Network):
         """Trace the network, check its declaration, add gates, and prove every cut; returns the network itself.
 
         frames_NTCHW: a clip (1, T, 3, H, W) with T >= 2, small; random ones if not given. Raises UserError that says
-        what is declared wrongly, before anything is trained.
+        what is declared wrongly, before anything is trained. Random numbers that are drawn later do not depend on it.
         """
-        if frames_NTCHW is None:
-            frames_NTCHW = torch.rand(1, TRACED_FRAMES, 3, 20, 24)
+        with torch.random.fork_rng(devices=[]):
+            frames_NTCHW = _clip() if frames_NTCHW is None else frames_NTCHW
+            self._add_gates(frames_NTCHW)
+            self.arguments = self._described()
+            prove(self, frames_NTCHW)
+        return self
+
+    def made_prunable(self, arguments: DescribedArguments) -> Self:
+        """What `prepare` makes, without the proof: it was given when the network was described."""
+        with torch.random.fork_rng(devices=[]):
+            self._add_gates(_clip())
+        self.arguments = arguments
+        return self
+
+    def _add_gates(self, frames_NTCHW: Tensor) -> None:
         if frames_NTCHW.ndim != 5 or frames_NTCHW.shape[1] < 2:
             raise UserError(f"prepare takes a clip (1, T, 3, H, W) with T >= 2; got {tuple(frames_NTCHW.shape)}")
-        for module in self.modules():
+        biases = []
+        for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and module.bias is None:
                 module.bias = nn.Parameter(module.weight.new_zeros(module.out_channels))  # a cut unit has one
+                biases.append(f"{name}.bias")
+        self._new_biases = tuple(biases)
         self._trace = trace(self, frames_NTCHW.to(next(self.parameters())))
-        self.arguments = SimpleNamespace(scale=self._trace.scale, branches=self._trace.branches)
         self.add_gates()
-        prove(self, frames_NTCHW)
-        return self
+
+    def _described(self) -> DescribedArguments:
+        """What is known of the network once it was traced."""
+        kind, (given, named) = type(self), self._given
+        arguments = inspect.signature(kind.__init__).bind(self, *given, **named).arguments
+        arguments.pop(next(iter(arguments)))  # the network itself
+        file = Path(inspect.getsourcefile(kind) or "")
+        assert self._trace is not None
+        description = Description(
+            content=read_source(file).content if file.is_file() else "",
+            name=kind.__name__,
+            scale=self._trace.scale,
+            states=self._trace.states,
+            has_flow=isinstance(self.flow_net, SPyNet),
+            reach=self.reach if isinstance(self.reach, tuple) else (self.reach, self.reach),
+            smallest_side=max(self.smallest_side, _flow_side(self.flow_net)),
+            layouts={rule: self.channel_layout(rule) for rule in RULES},
+        )
+        return DescribedArguments(f"{file}:{kind.__name__}", arguments, description=description)
+
+    def optional_tensors(self) -> dict[str, Tensor]:
+        """See `Network`; biases that the author's convolutions do not have are 0."""
+        state = self.state_dict()
+        return super().optional_tensors() | {name: torch.zeros_like(state[name]) for name in self._new_biases}
 
     def channel_layout(self, rule: str) -> ChannelLayout:
         """Channel groups and convolutions under a residual rule; see `prepare`."""
@@ -70,22 +120,6 @@ class OwnNetwork(Network):
         kept = {} if self.plan is None else self.plan.kept
         return kept.get(f"{branch}.stream", kept.get(branch))
 
-    def save(self, folder: Path) -> None:
-        """Write the weights, and the plan if the network is compact, into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        write_weights(self, folder)
-        write_json(folder / PLAN, None if self.plan is None else self.plan.to_json())
-
-    def load(self, folder: Path) -> Self:
-        """The network that `save` wrote, compact if it was: its shape from this one (dense, prepared).
-
-        Raises UserError where the folder holds another network.
-        """
-        plan = json.loads((folder / PLAN).read_text())
-        network = self if plan is None else self.with_plan(PrunePlan.from_json(plan))
-        load_exactly(network, read_weights(folder / WEIGHTS), folder / WEIGHTS)
-        return network
-
     def explain(self, rule: str) -> str:
         """A line per convolution: what may be cut of it, and why not."""
         assert self._trace is not None, "call prepare() first"
@@ -100,3 +134,11 @@ class OwnNetwork(Network):
                 words = f"{traced.units} channels, never cut: {reason}"
             lines.append(f"{conv.name}: {words}")
         return "\n".join(lines)
+
+
+def _clip() -> Tensor:
+    return torch.rand(1, TRACED_FRAMES, 3, *TRACED_SIZE)
+
+
+def _flow_side(flow_net: nn.Module | None) -> int:
+    return pyramid_side(len(flow_net.levels)) if isinstance(flow_net, SPyNet) else 1

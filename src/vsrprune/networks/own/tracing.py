@@ -42,13 +42,13 @@ class _Calls:
 
 @dataclass
 class Trace:
-    """convs: by name in the order of their first call. scale: side of the output over the input's. branches: names of
-    the hidden states.
+    """convs: by name in the order of their first call. scale: side of the output over the input's. states: the
+    channels of the hidden states by name.
     """
 
     convs: dict[str, TracedConv]
     scale: int
-    branches: tuple[str, ...]
+    states: dict[str, int]
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def trace(network: nn.Module, frames_NTCHW: Tensor) -> Trace:
             opaque=", ".join(dict.fromkeys(calls.opaque)),
             gated=_same_padded(module),
         )
-    return Trace(convs, frames.shape[-2] // height, tuple(hidden))
+    return Trace(convs, frames.shape[-2] // height, {name: states[0].shape[1] for name, states in hidden.items()})
 
 
 def _checked(output: Any, frames_NTCHW: Tensor) -> tuple[Tensor, Mapping[str, Any]]:

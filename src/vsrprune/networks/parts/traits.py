@@ -22,6 +22,10 @@ class Traits:
         """Names of the hidden states; none for networks without memory."""
         return ()
 
+    def state_channels(self, branch: str) -> int:
+        """Channels of a branch's hidden state in the dense network."""
+        return self.channels  # type: ignore[attr-defined,no-any-return]  # every recurrent network here has one width
+
     @property
     def has_flow(self) -> bool:
         """Whether the network holds a SPyNet (`network.flow_net`) that a pretrained one can replace."""

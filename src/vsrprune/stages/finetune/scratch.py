@@ -34,10 +34,11 @@ class Scratch(Pretrain):
     ) -> None:
         super().__init__(network, steps, lr, shape, trained_flow)
         self._teacher = teacher
-        full, taught = network.arguments.channels, network.arguments.branches if teacher and teacher.tf_weight else ()
-        widths = {branch: network.stream_channels(branch) for branch in taught}
+        taught = network.arguments.branches if teacher and teacher.tf_weight else ()
+        dense = {branch: network.arguments.state_channels(branch) for branch in taught}
+        kept = {branch: network.stream_channels(branch) for branch in taught}
         self.adaptors = nn.ModuleDict(
-            {_key(branch): nn.Conv2d(len(kept or range(full)), full, 1) for branch, kept in widths.items()}
+            {_key(branch): nn.Conv2d(len(kept[branch] or range(full)), full, 1) for branch, full in dense.items()}
         )
 
     def parameter_groups(self) -> list[dict[str, Any]]:

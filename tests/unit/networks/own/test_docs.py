@@ -1,4 +1,4 @@
-"""The program in docs/own_network.md runs as it stands there."""
+"""The program in docs/networks.md runs as it stands there."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-DOCS = Path(__file__).parents[4] / "docs" / "own_network.md"
+DOCS = Path(__file__).parents[4] / "docs" / "networks.md"
 
 
 def test_the_program_on_the_page_runs(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
-    assert len(blocks) == 4
-    program = tmp_path / "own.py"
-    program.write_text("\n".join(blocks))
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    network, use = re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+    (tmp_path / "my_net.py").write_text(network)
+    (tmp_path / "use.py").write_text(use)
+    done = subprocess.run([sys.executable, "use.py"], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert "up2: 16 channels in group up2" in done.stdout
     (error,) = re.findall(r"float64: (\S+)", done.stdout)

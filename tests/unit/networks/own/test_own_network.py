@@ -16,6 +16,7 @@ from vsrprune.channels.layout import RULES
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.metrics.cost import network_cost
+from vsrprune.networks.files import WEIGHTS, load_network, save_network
 from vsrprune.networks.own import Declaration, OwnNetwork, VSROutput
 from vsrprune.pruning.surgery import compact, equivalence_error
 
@@ -151,11 +152,14 @@ def test_a_cut_network_is_saved_and_read_back(tmp_path: Path) -> None:
     smaller = compact(network, PrunePlan.cutting("rsc", layout, {"up": [1], "conv2.0": [0, 3]}))
     frames = torch.rand(1, 2, 3, 8, 8)
     for name, some in (("dense", network), ("pruned", smaller)):
-        some.save(tmp_path / name)
-        again = Recurrent().prepare().load(tmp_path / name)
+        save_network(some, tmp_path / name)
+        again = load_network(tmp_path / name)
+        assert again.arguments == some.arguments
         assert torch.equal(again(frames).frames_NTCHW, some(frames).frames_NTCHW)
+    save_network(Image().prepare(), tmp_path / "image")
+    (tmp_path / "image" / WEIGHTS).write_bytes((tmp_path / "dense" / WEIGHTS).read_bytes())
     with pytest.raises(UserError, match="another network"):
-        Image().prepare().load(tmp_path / "dense")
+        load_network(tmp_path / "image")
 
 
 def test_the_hidden_state_of_a_stream_loses_its_channels() -> None:

@@ -13,6 +13,7 @@ FILES = sorted(SRC.rglob("*.py"))
 # Folder -> the folders of this project that it may import, besides itself. A longer prefix overrides a shorter one.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.errors": (),
+    "vsrprune.knobs": ("vsrprune.errors",),
     "vsrprune.store": ("vsrprune.errors",),
     "vsrprune.methods": (),
     "vsrprune.channels": ("vsrprune.errors",),
@@ -20,10 +21,18 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.results": ("vsrprune.channels", "vsrprune.errors", "vsrprune.store"),
     "vsrprune.metrics": ("vsrprune.errors", "vsrprune.results"),
     "vsrprune.host": ("vsrprune.errors", "vsrprune.results", "vsrprune.store"),
-    "vsrprune.config": ("vsrprune.channels", "vsrprune.errors", "vsrprune.methods", "vsrprune.results"),
+    "vsrprune.config": (
+        "vsrprune.channels",
+        "vsrprune.errors",
+        "vsrprune.knobs",
+        "vsrprune.methods",
+        "vsrprune.networks",
+        "vsrprune.results",
+        "vsrprune.selection",
+    ),
     "vsrprune.data": ("vsrprune.errors", "vsrprune.host", "vsrprune.store"),
     "vsrprune.pruning": ("vsrprune.channels", "vsrprune.errors", "vsrprune.selection"),
-    "vsrprune.networks": ("vsrprune.channels", "vsrprune.errors", "vsrprune.store"),
+    "vsrprune.networks": ("vsrprune.channels", "vsrprune.errors", "vsrprune.knobs", "vsrprune.store"),
     "vsrprune.networks.own": (
         "vsrprune.channels",
         "vsrprune.errors",
@@ -35,7 +44,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.jobs": ("vsrprune",),
     "vsrprune.use": ("vsrprune",),
     "vsrprune.search": ("vsrprune",),
-    "vsrprune.cli": ("vsrprune.errors", "vsrprune.host", "vsrprune.store"),
+    "vsrprune.cli": ("vsrprune.config", "vsrprune.errors", "vsrprune.host", "vsrprune.knobs", "vsrprune.store"),
     "run": ("vsrprune",),
     "upscale": ("vsrprune",),
     "export": ("vsrprune",),

@@ -15,7 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vsrprune.config.job import SparsifySchedule
+from vsrprune.config.schedule import SparsifySchedule
 from vsrprune.errors import UserError
 from vsrprune.jobs.keys import VERSIONS, StagePlan
 from vsrprune.results.result import RESULT

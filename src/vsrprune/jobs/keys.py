@@ -11,11 +11,13 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vsrprune.config.job import STAGES, Config
+from vsrprune.config.job import Config
 from vsrprune.methods.method import Method
 from vsrprune.methods.table import METHODS
 from vsrprune.store.store import content_key
 
+# The stages that `until` can name, in their order.
+STAGES = ("pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate")
 # Raise a stage's number when a change in code changes what it computes.
 VERSIONS = {
     "pretrain": 1,

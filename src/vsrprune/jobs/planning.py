@@ -6,17 +6,19 @@ Imports no torch: a sweep's parent process plans, checks and collects jobs with 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vsrprune.channels.layout import ChannelLayout
-from vsrprune.config.job import PUBLISHED_SETS, Config, DataConfig, ModelConfig, validate
+from vsrprune.config.agreement import check_network, check_scale, validate
+from vsrprune.config.data import PUBLISHED_SETS, DataConfig
+from vsrprune.config.job import Config, completed
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
 from vsrprune.data.sets.layout import Found
 from vsrprune.data.sets.table import find_set, narrowed
 from vsrprune.data.sources import check_crop, clips_identity, find_clips, photos_identity, sizes_identity, split_clips
-from vsrprune.errors import UserError, one_of
+from vsrprune.errors import UserError
 from vsrprune.jobs.keys import DataIdentity, StagePlan, plan_stages
 from vsrprune.methods.table import METHODS
 from vsrprune.networks.architectures import ARCHITECTURES
@@ -47,48 +49,14 @@ class Job:
         return any(stage.name == name for stage in self.stages)
 
 
-def model_arguments(model: ModelConfig) -> Any:
-    """The network's arguments. Raises UserError for values that the architecture does not read, and wrong ones."""
-    one_of("model.network", model.network, ARCHITECTURES)
-    kind = ARCHITECTURES[model.network].arguments
-    names = [item.name for item in fields(kind)]
-    for name, value in model.given.items():
-        if name not in names:
-            raise UserError(
-                f"model.{name}={value} is given, but model={model.name} does not read it; it reads {', '.join(names)}"
-            )
-    return kind(**model.given)
-
-
-def _check_network(config: Config, arguments: Any, layout: ChannelLayout) -> None:
-    """Knobs that not every network has something for; brings `config.parts` into the network's order, none for all."""
-    name = config.model.name
-    if config.tf_weight and not arguments.branches:
-        raise UserError(
-            f"tf_weight={config.tf_weight:g} holds hidden states to the dense network's, and model={name} has none;"
-            " use tf_weight=0"
-        )
-    if config.pretrained_flow and not hasattr(arguments, "flow_levels"):
-        raise UserError(f"pretrained_flow={config.pretrained_flow} is given, but model={name} has no flow net")
-    for part in config.parts:
-        one_of("parts", part, layout.parts)
-    config.parts = [part for part in layout.parts if part in config.parts]
-    if len(config.parts) == len(layout.parts):
-        config.parts = []
-    method = METHODS[config.method.name]
-    if config.parts and method.plan != "ranked":
-        raise UserError(
-            f"parts={config.parts} are given, but method={method.name} ranks no units and does not read them; take"
-            " parts out of the command"
-        )
-
-
 def plan_job(config: Config) -> Job:
     """Check everything that can be known before work starts; raises UserError."""
     validate(config)
-    arguments = model_arguments(config.model)
+    arguments = config.model.arguments
+    check_scale(config, arguments.scale)
     layout = ARCHITECTURES[config.model.network].layout(arguments, config.rule)
-    _check_network(config, arguments, layout)
+    config = completed(config, layout.parts)
+    check_network(config, arguments)
     # Times are known when they are measured; single weights are cut in every convolution, whatever units it has.
     unlimited = config.target == "latency" or METHODS[config.method.name].plan == "whole"
     check_reachable(
@@ -191,7 +159,7 @@ def is_finished(job: Job, store: Store) -> bool:
 def config_warnings(config: Config) -> list[str]:
     """What a reader of the numbers must know about the configuration."""
     warnings = []
-    if not config.model.upscale_factors:
+    if config.model.arguments.scale == 1:
         warnings.append(
             f"task={config.task.name} works at scale 1: the network has no pixel shuffles, so there are no shuffle"
             " groups to prune"

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vsrprune.config.job import Config, TaskConfig
+from vsrprune.config.composing import with_knobs
+from vsrprune.config.job import Config
+from vsrprune.config.task import TaskConfig
 from vsrprune.data.demo_photos import TRAIN_PHOTOS, VAL_PHOTOS
 from vsrprune.data.sources import photos_identity
 from vsrprune.errors import UserError
 from vsrprune.jobs.collect import collect, read_measured
-from vsrprune.jobs.planning import config_warnings, is_finished, model_arguments, plan_job
+from vsrprune.jobs.planning import config_warnings, is_finished, plan_job
 from vsrprune.results.result import MEASURED, METRICS, Result
 from vsrprune.store.atomic import write_json
 from vsrprune.store.store import Store, content_key
@@ -24,15 +26,7 @@ from vsrprune.store.store import Store, content_key
 
 def changed(**knobs):
     """A configuration with some values set; a dot in a name is written as two underscores."""
-    config = Config()
-    for name, value in knobs.items():
-        *groups, last = name.split("__")
-        owner = config
-        for group in groups:
-            owner = getattr(owner, group)
-        assert hasattr(owner, last)
-        setattr(owner, last, value)
-    return config
+    return with_knobs(Config(), {name.replace("__", "."): value for name, value in knobs.items()})
 
 
 def refusal(**knobs):
@@ -81,7 +75,7 @@ def test_the_layout_follows_the_residual_rule():
 
 
 def test_the_network_gets_every_argument_of_the_model():
-    arguments = model_arguments(changed(model__channels=24, model__upscale_factors=[3], model__slope=0.0).model)
+    arguments = plan_job(changed(model__channels=24, model__upscale_factors=[3], model__slope=0.0)).arguments
     assert (arguments.channels, arguments.upscale_factors, arguments.slope) == (24, (3,), 0.0)
     assert arguments.scale == 3
 
@@ -91,7 +85,7 @@ def test_the_network_gets_every_argument_of_the_model():
 
 def test_wrong_values_are_refused_before_anything_else():
     assert refusal(order="up", data__name="folder").startswith("order must be one of min, max")
-    assert refusal(model__flow_kernel=4) == "model.flow_kernel must be odd; got 4"
+    assert refusal(model__flow_kernel=4) == "model.flow_kernel must be an odd number from 1 to 31; got 4"
 
 
 UNREACHABLE = [
@@ -421,9 +415,9 @@ def test_a_folder_without_measurements_is_named(tmp_path):
 
 PLAN = """
 import sys
-import vsrprune.jobs, vsrprune.runner, vsrprune.sweep_table
-from vsrprune.config import Config
-from vsrprune.store import Store
+import vsrprune.jobs.planning, vsrprune.jobs.runner, vsrprune.jobs.dry_run
+from vsrprune.config.job import Config
+from vsrprune.store.store import Store
 from pathlib import Path
 from rich.console import Console
 
@@ -433,7 +427,7 @@ config = Config(data=type(config.data)(name="folder", path=sys.argv[1]), store_d
 folder_job = vsrprune.jobs.planning.plan_job(config)
 store = Store(Path(sys.argv[2]), print)
 assert not vsrprune.jobs.planning.is_finished(job, store)
-vsrprune.results.terminal.print_plan([("one", job), ("two", folder_job)], store, Console(width=200))
+vsrprune.jobs.dry_run.print_plan([("one", job), ("two", folder_job)], store, Console(width=200))
 heavy = {"torch", "pytorch_lightning", "lightning", "wandb", "skimage", "scipy", "pandas", "matplotlib", "av"}
 print("imported:", sorted(heavy & sys.modules.keys()))
 """
@@ -451,9 +445,9 @@ def test_planning_imports_no_torch_lightning_or_wandb(tmp_path):
 FINISHED = """
 import sys
 from pathlib import Path
-import vsrprune.runner
-from vsrprune.config import Config
-from vsrprune.jobs import plan_job
+import vsrprune.jobs.runner
+from vsrprune.config.job import Config
+from vsrprune.jobs.planning import plan_job
 
 config = Config(store_dir=sys.argv[1])
 config.tracking.mode = "none"

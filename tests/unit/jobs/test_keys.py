@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from vsrprune.config.job import STAGES, Config
-from vsrprune.jobs.keys import VERSIONS, DataIdentity, plan_stages
+from vsrprune.config.composing import with_knobs
+from vsrprune.config.job import Config
+from vsrprune.jobs.keys import STAGES, VERSIONS, DataIdentity, plan_stages
 from vsrprune.store.store import content_key
 
 DATA = DataIdentity(train="train clips", val="held-out clips")
@@ -19,15 +20,7 @@ SCORED = {"score", *SELECTED}
 
 def configured(**knobs):
     """A configuration with some values set; a dot in a name is written as two underscores."""
-    config = Config()
-    for name, value in knobs.items():
-        *groups, last = name.split("__")
-        owner = config
-        for group in groups:
-            owner = getattr(owner, group)
-        assert hasattr(owner, last)
-        setattr(owner, last, value)
-    return config
+    return with_knobs(Config(), {name.replace("__", "."): value for name, value in knobs.items()})
 
 
 def keys_of(data=DATA, pretrained_hash="", flow_hash="", **knobs):

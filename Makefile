@@ -1,10 +1,10 @@
-# make demo · make test · make test-all · make lint · make figures; each sets everything up by itself.
+# make demo · make test · make test-all · make lint · make docs-knobs · make figures; each sets everything up by itself.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint figures clean
+.PHONY: demo test test-all lint docs-knobs figures clean
 
 demo: $(READY)
 	$(BIN)/python src/run.py -m rsc=true,false ratio=0.3,0.5,0.7
@@ -24,6 +24,9 @@ lint: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/mypy
+
+docs-knobs: $(READY)
+	$(BIN)/python sweeps/search_ratios.py --help markdown > docs/knobs.md
 
 figures: $(READY)
 	$(BIN)/python analysis/figures.py $(or $(RUNS),runs)

@@ -19,7 +19,7 @@ import itertools
 import statistics
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -37,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.channels.operations import TimeTable
 from vsrprune.channels.plan import PrunePlan
+from vsrprune.cli import preset
 from vsrprune.errors import UserError
 from vsrprune.host.machine import measuring
 from vsrprune.host.progress import StageProgress
@@ -54,7 +55,6 @@ from vsrprune.selection.frontier import timed_operations
 from vsrprune.selection.timed import TimedSelection
 from vsrprune.selection.units import select
 
-CONF = Path(__file__).parents[1] / "conf" / "model"
 DEFAULTS = {
     "model": "basicvsr",
     "ratios": [0.3, 0.5, 0.73],
@@ -80,11 +80,8 @@ class Times:
 def main() -> None:
     """Measure and print."""
     given = OmegaConf.merge(DEFAULTS, OmegaConf.from_cli(sys.argv[1:]))
-    preset = OmegaConf.load(CONF / f"{given.model}.yaml")
     asked = {str(name): value for name, value in given.items() if name not in DEFAULTS}
-    settings = OmegaConf.merge(preset, asked)
-    names = {item.name for item in fields(BasicVSRArguments)}
-    arguments = BasicVSRArguments(**{str(name): value for name, value in settings.items() if name in names})
+    arguments = replace(preset(given.model).arguments, **asked)
     console = Console()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with measuring(lambda: console.print("waits until other jobs of this machine pause")):

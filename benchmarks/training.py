@@ -12,17 +12,16 @@ import argparse
 import copy
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
 import torch
-import yaml
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
+from vsrprune.cli import CONF, preset
 from vsrprune.data.sampling import Batch
 from vsrprune.host.machine import measuring
 from vsrprune.metrics.latency import milliseconds
@@ -39,7 +38,6 @@ from vsrprune.selection.units import select
 from vsrprune.stages.finetune.module import Finetune
 from vsrprune.stages.finetune.teacher import Teacher
 
-CONF = Path(__file__).parents[1] / "conf" / "model"
 LR, PENALTY = 1e-4, 0.05
 SETTINGS = {"train_flow": False, "steps": 10, "lr": LR, "shape": "constant"}
 
@@ -47,12 +45,15 @@ SETTINGS = {"train_flow": False, "steps": 10, "lr": LR, "shape": "constant"}
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="basicvsr_tiny", choices=sorted(path.stem for path in CONF.glob("*.yaml")))
+    parser.add_argument(
+        "--model",
+        default="basicvsr_tiny",
+        choices=sorted(path.stem for path in (CONF / "model").glob("basicvsr*.yaml")),
+    )
     for name, default in (("patch", 24), ("frames", 5), ("batch", 4), ("rounds", 15)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
-    preset = yaml.safe_load((CONF / f"{given.model}.yaml").read_text())
-    arguments = BasicVSRArguments(**{item.name: preset[item.name] for item in fields(BasicVSRArguments)})
+    arguments = preset(given.model).arguments
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     low = torch.rand(given.batch, given.frames, RGB, given.patch, given.patch, device=device)
     side = given.patch * arguments.scale

@@ -2,7 +2,7 @@
 
 python src/run.py                                    the demo
 python src/run.py -m rsc=true,false ratio=0.3,0.5,0.7    six jobs that share one pretraining
-python src/run.py --help                             every knob
+python src/run.py --help                             the knobs that are asked for most, and where the others are
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
-from vsrprune.cli import explained, open_door, register_resolvers
-from vsrprune.config.job import Config, ModelConfig, validate
+from vsrprune.cli import Command, composed_config, explained, register, run_command
+from vsrprune.config.agreement import check_scale, validate
+from vsrprune.config.job import Config
 from vsrprune.errors import PreemptedError, UserError
 from vsrprune.host.failures import card_of_error, retry_command
 from vsrprune.jobs.collect import read_measured
@@ -29,8 +29,19 @@ from vsrprune.jobs.runner import open_store, run_job
 from vsrprune.results.protocols import BICUBIC, BLUR
 from vsrprune.results.terminal import Row, print_layers, print_results
 
-ConfigStore.instance().store(name="schema", node=Config(model=ModelConfig()))
-register_resolvers()
+HELP = """\
+Structured Sparsity Learning (SSL, CVPR 2023) for video super-resolution: prune a network, measure
+and compare it.
+Stages: pretrain > score > select > sparsify > prune > finetune > evaluate. Finished ones lie in
+store_dir; the same command again computes nothing twice. Wrong values are refused before any work.
+
+Usage
+  python src/run.py [KNOB=VALUE ...]                      one job
+  python src/run.py -m KNOB=A,B KNOB=C,D                  a sweep: every combination
+  python src/run.py -m rsc=true,false ratio=0.3,0.5,0.7   the paper's first question
+  python src/run.py -cd sweeps -cn NAME                   a sweep of the folder sweeps"""
+
+register(Config)
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
@@ -42,8 +53,7 @@ def main(config: DictConfig) -> float | None:
 
 def run(composed: DictConfig, folder: Path) -> float | None:
     """Check the configuration, run the job, print what it found."""
-    config = OmegaConf.to_object(composed)
-    assert isinstance(config, Config)
+    config = composed_config(composed, Config)
     console = Console()
     if config.doctor:
         sys.exit(examine(config, console))
@@ -86,6 +96,7 @@ def examine(config: Config, console: Console) -> int:
     from vsrprune.data.doctor.report import check_data, print_findings
 
     scale, data = prepared_arguments(config).scale, config.data
+    check_scale(config, scale)
     try:
         found = find_sources(config, scale)
     except UserError as error:  # a layout in which clips cannot even be told: the worst finding there is
@@ -105,4 +116,4 @@ def examine(config: Config, console: Console) -> int:
 
 
 if __name__ == "__main__":
-    open_door(main)
+    run_command(Command("src/run.py", main, Config, HELP))

@@ -1,7 +1,7 @@
 """Search the pruning ratio of every layer: compose the configuration, run the search, print what it found.
 
 python sweeps/search_ratios.py              the demo: a ratio per residual block at half the MACs
-python sweeps/search_ratios.py --help       every knob
+python sweeps/search_ratios.py --help       the knobs of the search
 """
 
 from __future__ import annotations
@@ -10,19 +10,28 @@ import sys
 from pathlib import Path
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # as for src/run.py: the launcher plugin is found there
 
-from vsrprune.cli import explained, open_door, register_resolvers
-from vsrprune.config.job import ModelConfig
+from vsrprune.cli import Command, composed_config, explained, register, run_command
+from vsrprune.config.agreement import validate
 from vsrprune.search.config import SearchJobConfig, validate_search
 
-ConfigStore.instance().store(name="schema", node=SearchJobConfig(model=ModelConfig()))
-register_resolvers()
+HELP = """\
+Search the pruning ratio of every layer for the highest PSNR at given MACs, or the front of PSNR
+against cost.
+The knobs of src/run.py apply too; ratio is the share of the MACs that is removed.
+
+Usage
+  python sweeps/search_ratios.py                       the demo: a ratio per block, half the MACs
+  python sweeps/search_ratios.py ratio=0.7 search.group=kind search.trials=60
+  python sweeps/search_ratios.py search=nsga2          the front of PSNR against MACs
+  python sweeps/search_ratios.py search.workers=4      four processes on one study"""
+
+register(SearchJobConfig)
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="search_ratios")
@@ -30,9 +39,9 @@ def main(composed: DictConfig) -> float | None:
     """Run the search that Hydra composed; the winner's PSNR in dB on held-out clips."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     with explained():
-        config = OmegaConf.to_object(composed)
-        assert isinstance(config, SearchJobConfig)
-        validate_search(config)  # before torch is imported
+        config = composed_config(composed, SearchJobConfig)
+        validate(config)
+        validate_search(config)  # both before torch is imported
         from vsrprune.search.found import PLAN
         from vsrprune.search.ratio_search import search_ratios
         from vsrprune.search.report import print_search
@@ -46,4 +55,4 @@ def main(composed: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    open_door(main)
+    run_command(Command("sweeps/search_ratios.py", main, SearchJobConfig, HELP))

@@ -1,25 +1,76 @@
-"""What every command does with errors: one line on stderr and an exit code, never a traceback for a user's mistake."""
+"""What every command does before Hydra and after an error: `--help`, names that do not exist, one line for mistakes."""
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from hydra.errors import CompactHydraException
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import CompactHydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
 
+from vsrprune.config.composing import OPEN, configured, default_model, known_names, schema
+from vsrprune.config.help import print_help
+from vsrprune.config.job import Config
+from vsrprune.config.model import ModelConfig
 from vsrprune.errors import PreemptedError, UserError
 from vsrprune.host.naming import run_name
+from vsrprune.knobs import unknown
 from vsrprune.store.atomic import explain_os_error
 
+C = TypeVar("C", bound=Config)
+CONF = Path(__file__).parents[2] / "conf"
+OWN_BY_HYDRA = ("hydra",)
 
-def register_resolvers() -> None:
-    """The resolvers that conf/ uses."""
+
+@dataclass(frozen=True)
+class Command:
+    """A command that Hydra composes: its path as a user types it, its main function, its knobs, what opens its help."""
+
+    path: str
+    main: Callable[[], object]
+    kind: type[Config]
+    intro: str
+
+
+def register(kind: type[Config]) -> None:
+    """What conf/ uses: its resolvers, the schema that it composes on, and the default model.
+
+    The groups of free names are open, so that a name in them needs no plus; whether it exists is checked by
+    `composed_config` with better words than Hydra's.
+    """
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("home", lambda path: str(Path(path).expanduser()), replace=True)
+    node = OmegaConf.create(schema(kind))
+    for name in OPEN:
+        OmegaConf.set_struct(OmegaConf.select(node, name), False)
+    store = ConfigStore.instance()
+    store.store(name="schema", node=node)
+    store.store(name="default_model", node=default_model())
+
+
+def composed_config(composed: DictConfig, kind: type[C]) -> C:
+    """The configuration that Hydra composed. Raises UserError for a name that is no knob."""
+    values = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(values, dict)
+    return configured(kind, {str(name): value for name, value in values.items()})
+
+
+def preset(name: str) -> ModelConfig:
+    """The network of a file in conf/model, for scripts that Hydra does not start."""
+    register(Config)
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        return composed_config(compose("config", [f"model={name}"]), Config).model
 
 
 @contextlib.contextmanager
@@ -40,14 +91,69 @@ def explained() -> Iterator[None]:
         sys.exit(complain("interrupted; run the same command again to go on", 130))
 
 
-def open_door(main: Callable[[], object]) -> None:
-    """Call Hydra's main; also what fails in Hydra's own hands (its folders and files) ends in one line."""
+def run_command(command: Command) -> None:
+    """Print help or call Hydra's main; also what fails in Hydra's own hands ends in one line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print a traceback and exit
     try:
         with explained():
-            main()
+            asked = [item for item in sys.argv[1:] if item not in ("--help", "-h")]
+            if len(asked) < len(sys.argv) - 1:
+                print_help(command.kind, command.path, command.intro, CONF, asked)
+                return
+            check_names(command.kind, sys.argv[1:])
+            command.main()
     except CompactHydraException as error:
-        sys.exit(complain("\n".join(map(str, filter(None, (error, error.__cause__)))), 1))
+        causes = filter(None, (error, error.__cause__))
+        sys.exit(complain(" ".join(" ".join(str(cause).split()) for cause in causes)))
+
+
+def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
+    """Raise UserError for a knob, a file of a group or a configuration that does not exist, with the nearest name.
+
+    Hydra would advise to add an unknown knob with a plus, which then changes nothing.
+    """
+    given = get_args_parser().parse_args(arguments)
+    folders = [Path(given.config_dir)] if given.config_dir else []
+    if given.config_name:
+        _check_file("--config-name", given.config_name, [*folders, CONF])
+    try:
+        overrides = OverridesParser.create().parse_overrides(given.overrides)
+    except OverrideParseException as error:
+        first = str(error).splitlines()[0].split(". To set")[0]
+        raise UserError(f"{error.override!r} cannot be read as KNOB=VALUE ({first})") from None
+    known = known_names(kind)
+    for override in overrides:
+        name = override.key_or_group.split("@")[0]
+        if name.split(".")[0] in OWN_BY_HYDRA or name.split("/")[0] in OWN_BY_HYDRA:
+            continue
+        if any((folder / name).is_dir() for folder in (*folders, CONF)):
+            _check_choice(override, name, [folder / name for folder in (*folders, CONF)])
+        elif not _is_known(name, known):
+            raise unknown(name, known)
+
+
+def _is_known(name: str, known: Sequence[str]) -> bool:
+    """A knob, a group of them, or a name in an open group: which the network has is known when all is composed."""
+    free = any(name.startswith(f"{group}.") for group in OPEN)
+    return free or any(item == name or item.startswith(f"{name}.") for item in known)
+
+
+def _check_choice(override: Override, group: str, folders: Sequence[Path]) -> None:
+    if override.type is OverrideType.DEL or (override.is_sweep_override() and not override.is_choice_sweep()):
+        return
+    values = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_string()]
+    for value in values:
+        if value != "null":
+            _check_file(group, str(value).strip("'\""), folders)
+
+
+def _check_file(group: str, name: str, folders: Sequence[Path]) -> None:
+    there = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    if name.removesuffix(".yaml") in there:
+        return
+    close = difflib.get_close_matches(name, there, 1, 0.6)
+    advice = f"; did you mean {close[0]}? There are" if close else "; there are"
+    raise UserError(f"there is no {group}={name}{advice} {', '.join(there)}")
 
 
 def complain(text: str, code: int = 2) -> int:

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from wandb import wandb_agent
 
 import run  # noqa: F401  registers the schema and the resolvers
-from vsrprune.config.job import Config, validate
+from vsrprune.cli import composed_config
+from vsrprune.config.agreement import validate
+from vsrprune.config.job import Config
 from vsrprune.host.naming import run_name
 
 ROOT = Path(__file__).parents[2]
@@ -59,8 +60,7 @@ def test_a_job_of_the_agent_is_the_job_that_was_meant(
     assert (ROOT / command[2]).is_file()
     overrides = command[3:]
     assert not [item for item in overrides if item.startswith("-") or "$" in item]
-    config = OmegaConf.to_object(compose("config", overrides))
-    assert isinstance(config, Config)
+    config = composed_config(compose("config", overrides), Config)
     validate(config)
     assert (config.rsc, config.ratio) == chosen
     assert (config.tracking.mode, config.tracking.group) == ("online", "abc123")

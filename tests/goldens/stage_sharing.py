@@ -46,13 +46,13 @@ def sharing(keys_of: Callable[[list[str]], Keys]) -> dict[str, dict[str, int]]:
 
 def planned(overrides: list[str]) -> Keys:
     """The keys of the job that these overrides compose."""
-    from omegaconf import OmegaConf
-
-    import run  # noqa: F401  registers the schema
+    from vsrprune.cli import composed_config, register
+    from vsrprune.config.job import Config
     from vsrprune.jobs.planning import plan_job
 
+    register(Config)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = OmegaConf.to_object(compose("config", overrides))
+        config = composed_config(compose("config", overrides), Config)
     return {stage.name: stage.key for stage in plan_job(config).stages}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from forked import run_script
 
+from vsrprune.config.composing import with_knobs
 from vsrprune.config.job import Config
 
 ROOT = Path(__file__).parents[2]
@@ -52,14 +53,7 @@ def minimal_config(folder: Path, **changes: Any) -> Config:
     """The minimal schedule as a configuration; `changes` name fields with __ for dots."""
     config = Config(store_dir=str(folder / "store"), runs_dir=str(folder / "runs"))
     config.tracking.mode = "none"
-    for name, value in {**MINIMAL, **changes}.items():
-        *path, last = name.replace("__", ".").split(".")
-        node: Any = config
-        for part in path:
-            node = getattr(node, part)
-        assert hasattr(node, last), name
-        setattr(node, last, value)
-    return config
+    return with_knobs(config, {name.replace("__", "."): value for name, value in {**MINIMAL, **changes}.items()})
 
 
 def run_py(*arguments: str, path: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:

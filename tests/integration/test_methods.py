@@ -10,10 +10,12 @@ import pytest
 import torch
 from conftest import ROOT, minimal_config, run_py
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 import run  # noqa: F401  registers the schema
-from vsrprune.config.job import Config, validate
+from vsrprune.cli import composed_config
+from vsrprune.config.agreement import validate
+from vsrprune.config.composing import with_knobs
+from vsrprune.config.job import Config
 from vsrprune.errors import UserError
 from vsrprune.jobs.planning import plan_job
 from vsrprune.jobs.runner import open_store, run_job
@@ -32,9 +34,7 @@ DATA = Facts({}, "train clips", "held-out clips")
 def chosen(name: str) -> Config:
     """The defaults with that method, as the command line composes them."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = OmegaConf.to_object(compose("config", [f"method={name}", "target=macs"]))
-    assert isinstance(config, Config)
-    return config
+        return composed_config(compose("config", [f"method={name}", "target=macs"]), Config)
 
 
 def method_config(folder: Path, name: str, **changes: Any) -> Config:
@@ -42,7 +42,7 @@ def method_config(folder: Path, name: str, **changes: Any) -> Config:
     config, given = minimal_config(folder), chosen(name)
     for knob in ("rsc", "residual", "scope", "score", "target", "tf_weight", "method"):
         setattr(config, knob, getattr(given, knob))
-    config.model.channels = config.model.upsampler_channels = 8
+    config = with_knobs(config, {"model.channels": 8, "model.upsampler_channels": 8})
     config.schedule.align.steps = 4
     config.evaluate.temporal = False
     for knob, value in changes.items():

@@ -9,10 +9,10 @@ import pytest
 import torch
 from conftest import ROOT, minimal_overrides, run_py
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 import run  # noqa: F401  registers the schema
 from vsrprune.channels.layout import RULES
+from vsrprune.cli import composed_config
 from vsrprune.config.job import Config
 from vsrprune.errors import UserError
 from vsrprune.jobs.planning import plan_job
@@ -47,9 +47,7 @@ def overrides(folder: Path, model: str, *more: str) -> list[str]:
 
 def config_of(folder: Path, model: str, *more: str) -> Config:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = OmegaConf.to_object(compose("config", overrides(folder, model, *more)))
-    assert isinstance(config, Config)
-    return config
+        return composed_config(compose("config", overrides(folder, model, *more)), Config)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +185,7 @@ def test_no_hidden_states_no_temporal_loss(tmp_path: Path) -> None:
         (["edsr_tiny", "pretrained_flow={flow}"], "model=edsr_tiny has no flow net"),
         (["rrn_tiny", "pretrained_flow={flow}"], "model=rrn_tiny has no flow net"),
         (["edsr_tiny", "model.network=nope"], f"model.network must be one of {', '.join(FAMILIES)}; got 'nope'"),
-        (["edvr_tiny", "model.window=4"], "model.window must be odd; got 4"),
+        (["edvr_tiny", "model.window=4"], "model.window must be an odd number from 1 to 31; got 4"),
         (["rcan_tiny", "model.reduction=32"], "model.reduction must be at most model.channels"),
         (["rcan_tiny", "min_kept=5"], "min_kept=5 is more than the 4 channels of body.0.blocks.0.squeeze"),
         (["edvr_tiny", "target=macs", "ratio=0.99"], "the largest reachable ratio is"),

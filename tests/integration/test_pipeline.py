@@ -13,6 +13,7 @@ import torch
 from conftest import minimal_config
 from PIL import Image
 
+from vsrprune.config.composing import with_knobs
 from vsrprune.data.demo import demo_clips
 from vsrprune.errors import TrainingDivergedError, UserError
 from vsrprune.host.failures import JobState
@@ -150,7 +151,7 @@ def test_a_dense_network_of_ones_own(tmp_path: Path) -> None:
     assert result is not None
     stored = load_network(tmp_path / "store" / "pretrain" / job.stage("pretrain").key)
     assert all(torch.equal(stored.state_dict()[name], value) for name, value in own.state_dict().items())
-    config.model.channels = 6
+    config = with_knobs(config, {"model.channels": 6})
     with pytest.raises(UserError, match=r"of another network.*of another shape"):
         run_job(plan_job(config), tmp_path / "runs" / "other", say=lambda text: None)
 

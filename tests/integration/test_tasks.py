@@ -12,7 +12,8 @@ from conftest import ROOT, minimal_config, minimal_overrides, run_py
 from forked import run_script
 from PIL import Image
 
-from vsrprune.config.job import Config, TaskConfig
+from vsrprune.config.job import Config
+from vsrprune.config.task import TaskConfig
 from vsrprune.data.cache import LOW
 from vsrprune.jobs.planning import plan_job
 from vsrprune.jobs.runner import run_job

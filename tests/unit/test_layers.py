@@ -27,6 +27,7 @@ BELOW_STAGES = (
 # Folder -> the folders of this project that it may import, besides itself. A longer prefix overrides a shorter one.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.errors": (),
+    "vsrprune.knobs": ("vsrprune.errors",),
     "vsrprune.store": ("vsrprune.errors",),
     "vsrprune.methods": (),
     "vsrprune.channels": ("vsrprune.errors",),
@@ -37,6 +38,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.config": (
         "vsrprune.channels",
         "vsrprune.errors",
+        "vsrprune.knobs",
         "vsrprune.methods",
         "vsrprune.networks",
         "vsrprune.results",
@@ -44,8 +46,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "vsrprune.data": ("vsrprune.errors", "vsrprune.host", "vsrprune.store"),
     "vsrprune.pruning": ("vsrprune.channels", "vsrprune.errors", "vsrprune.selection"),
-    "vsrprune.networks": ("vsrprune.channels", "vsrprune.errors", "vsrprune.store"),
+    "vsrprune.networks": ("vsrprune.channels", "vsrprune.errors", "vsrprune.knobs", "vsrprune.store"),
     "vsrprune.networks.own": (
+        "vsrprune.knobs",
         "vsrprune.channels",
         "vsrprune.errors",
         "vsrprune.networks",
@@ -55,8 +58,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.stages": BELOW_STAGES,
     "vsrprune.jobs": (*BELOW_STAGES, "vsrprune.stages"),
     "vsrprune.use": BELOW_STAGES,
-    "vsrprune.search": (*BELOW_STAGES, "vsrprune.jobs", "vsrprune.stages"),
-    "vsrprune.cli": ("vsrprune.errors", "vsrprune.host", "vsrprune.store"),
+    "vsrprune.search": (*BELOW_STAGES, "vsrprune.jobs", "vsrprune.knobs", "vsrprune.stages"),
+    "vsrprune.cli": ("vsrprune.config", "vsrprune.errors", "vsrprune.host", "vsrprune.knobs", "vsrprune.store"),
     "run": ("vsrprune",),
     "upscale": ("vsrprune",),
     "export": ("vsrprune",),

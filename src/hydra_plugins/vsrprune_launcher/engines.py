@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vsrprune.config.job import BATCH_SYSTEMS, LauncherConfig
+from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig
 from vsrprune.errors import UserError
 from vsrprune.host.processes import run_child
 

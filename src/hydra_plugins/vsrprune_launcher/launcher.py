@@ -21,11 +21,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
 from hydra_plugins.vsrprune_launcher.engines import ENGINES, Call, Submit
-from vsrprune.cli import complain
+from vsrprune.cli import complain, composed_config
 from vsrprune.config.job import Config
 from vsrprune.errors import UserError
 from vsrprune.host.failures import (
@@ -135,8 +135,7 @@ class VsrpruneLauncher(Launcher):
             composed = self._context.config_loader.load_sweep_config(self._config, overrides)
             with open_dict(composed):
                 del composed["hydra"]
-            config = OmegaConf.to_object(composed)
-            assert isinstance(config, Config)
+            config = composed_config(composed, Config)
             if config.doctor:
                 raise UserError("doctor=true looks at one data set; run it without -m")
             return plan_job(config)

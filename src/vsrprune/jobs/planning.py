@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vsrprune.channels.layout import ChannelLayout
-from vsrprune.config.job import BLUR_SCALE, PUBLISHED_SETS, Config, ModelConfig, validate
+from vsrprune.config.agreement import check_network, check_scale, validate
+from vsrprune.config.data import PUBLISHED_SETS
+from vsrprune.config.job import Config, completed
+from vsrprune.config.task import SUPER_RESOLUTION
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
 from vsrprune.data.sets.layout import FoundClips
 from vsrprune.data.sets.table import find_set, narrowed
 from vsrprune.data.sources import check_crop, clips_identity, find_clips, photos_identity, sizes_identity, split_clips
-from vsrprune.errors import UserError, one_of
+from vsrprune.errors import UserError
 from vsrprune.methods.table import METHODS
-from vsrprune.networks.table import FAMILIES, identity_of
-from vsrprune.results.protocols import BLUR, PROTOCOLS
+from vsrprune.networks.table import family_of, identity_of, prepared
+from vsrprune.results.protocols import PROTOCOLS
 from vsrprune.selection.asked import check_reachable
 from vsrprune.stages.graph import plan_stages
 from vsrprune.stages.job import Job
@@ -28,60 +30,19 @@ from vsrprune.stages.recipe import Facts
 from vsrprune.store.store import Store, content_key
 
 
-def model_arguments(model: ModelConfig) -> Any:
-    """The network's arguments. Raises UserError for values that the architecture does not read, and wrong ones."""
-    one_of("model.network", model.network, FAMILIES)
-    kind = FAMILIES[model.network].arguments
-    names = [item.name for item in fields(kind)]
-    for name, value in model.given.items():
-        if name not in names:
-            raise UserError(
-                f"model.{name}={value} is given, but model={model.name} does not read it; it reads {', '.join(names)}"
-            )
-    return kind(**model.given)
-
-
 def prepared_arguments(config: Config) -> Any:
     """The network's arguments, with all that is to be known of it; of one's own network it is found out now."""
-    return model_arguments(config.model).prepared(Path(config.store_dir).expanduser() / "networks")
-
-
-def _check_network(config: Config, arguments: Any, layout: ChannelLayout) -> None:
-    """Knobs that not every network has something for; brings `config.parts` into the network's order, none for all."""
-    name = config.model.name
-    if (config.task.name == "sr") is (arguments.scale == 1):
-        raise UserError(f"task={config.task.name} does not go with model={name}, whose scale is {arguments.scale}")
-    if config.data.shrinking in BLUR and arguments.scale != BLUR_SCALE:
-        raise UserError(
-            f"data.degradation={config.data.shrinking} is defined for a scale of {BLUR_SCALE}, but that of model={name}"
-            f" is {arguments.scale}; use data.degradation=bicubic"
-        )
-    if config.tf_weight and not arguments.branches:
-        raise UserError(
-            f"tf_weight={config.tf_weight:g} holds hidden states to the dense network's, and model={name} has none;"
-            " use tf_weight=0"
-        )
-    if config.pretrained_flow and not arguments.has_flow:
-        raise UserError(f"pretrained_flow={config.pretrained_flow} is given, but model={name} has no flow net")
-    for part in config.parts:
-        one_of("parts", part, layout.parts)
-    config.parts = [part for part in layout.parts if part in config.parts]
-    if len(config.parts) == len(layout.parts):
-        config.parts = []
-    method = METHODS[config.method.name]
-    if config.parts and method.plan != "ranked":
-        raise UserError(
-            f"parts={config.parts} are given, but method={method.name} ranks no units and does not read them; take"
-            " parts out of the command"
-        )
+    return prepared(config.model.arguments, Path(config.store_dir).expanduser() / "networks")
 
 
 def plan_job(config: Config) -> Job:
     """Check everything that can be known before work starts; raises UserError."""
     validate(config)
     arguments = prepared_arguments(config)
-    layout = FAMILIES[config.model.network].layout(arguments, config.rule)
-    _check_network(config, arguments, layout)
+    check_scale(config, arguments.scale)
+    layout = family_of(arguments).layout(arguments, config.rule)
+    config = completed(config, layout.parts)
+    check_network(config, arguments)
     # Times are known when they are measured; single weights are cut in every convolution, whatever units it has.
     timed = config.target == "latency"
     unlimited = timed or METHODS[config.method.name].plan == "whole"
@@ -193,7 +154,7 @@ def is_finished(job: Job, store: Store) -> bool:
 def config_warnings(config: Config) -> list[str]:
     """What a reader of the numbers must know about the configuration."""
     warnings = []
-    if config.model.upscale_factors == []:
+    if config.task.name != SUPER_RESOLUTION:
         warnings.append(
             f"task={config.task.name} works at scale 1: the network has no pixel shuffles, so there are no shuffle"
             " groups to prune"

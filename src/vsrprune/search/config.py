@@ -7,46 +7,61 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from vsrprune.config.job import Config
-from vsrprune.errors import UserError, one_of
+from vsrprune.errors import UserError
+from vsrprune.knobs import Limits, check_knobs, knob
 from vsrprune.search.samplers import PRUNERS, SAMPLERS, check_pair
 from vsrprune.search.space import GROUPS
 
 OBJECTIVES = ("psnr@macs", "front")
+COUNT: Limits = {"at_least": 1, "at_most": 10_000}
 
 
 @dataclass
 class SearchConfig:
-    """How per-layer ratios are searched.
+    """How per-layer ratios are searched."""
 
-    objective: the highest PSNR at the MACs that `ratio` keeps, or the `front` of PSNR against `cost` (macs, latency).
-    group, low, high: what shares a ratio, and its bounds. refine, radius: so many further trials with a ratio per
-    layer, at most `radius` from the best so far. project: bring every trial onto the budget before it is trained; else
-    the budget is a constraint that the sampler learns.
-    rungs: steps of fine-tuning after which a trial is scored; 0 is the gated network with the cut gates at zero.
-    clips, frames: training clips kept for scoring, and how many of their frames. budgets: share of the cost kept, of a
-    front. final_seeds: of the full runs of winner and references on the held-out clips.
-    """
-
-    name: str = "tpe"
-    objective: str = "psnr@macs"
-    cost: str = "macs"
-    group: str = "block"
-    low: float = 0.0
-    high: float = 0.95
-    trials: int = 24
-    refine: int = 0
-    radius: float = 0.2
-    project: bool = True
-    rungs: list[int] = field(default_factory=lambda: [0, 15, 45])
-    pruner: str = "median"
-    clips: int = 4
-    frames: int = 5
-    budgets: list[float] = field(default_factory=lambda: [0.3, 0.9])
-    final_seeds: list[int] = field(default_factory=lambda: [100])
-    seed: int = 0
-    workers: int = 1
-    storage: str = ""
-    study: str = "ratios"
+    name: str = knob("tpe", "The sampler: cmaes and gp have one objective, nsga2 a front.", choices=tuple(SAMPLERS))
+    objective: str = knob(
+        "psnr@macs",
+        "The highest PSNR at the MACs that ratio keeps, or the front of PSNR against search.cost.",
+        choices=OBJECTIVES,
+    )
+    cost: str = knob(
+        "macs",
+        "The cost of a front: MACs, or latency by a table of operations timed on this device.",
+        choices=("macs", "latency"),
+    )
+    budgets: list[float] = knob(
+        [0.3, 0.9], "The shares of the cost that the plans of a front keep.", form="[low, high], shares kept in (0, 1]"
+    )
+    group: str = knob("block", "What shares a ratio.", choices=tuple(GROUPS))
+    low: float = knob(0.0, "The lowest ratio.", at_least=0, below=1)
+    high: float = knob(0.95, "The highest ratio.", above=0, below=1)
+    trials: int = knob(24, "Trials that run to their end or are stopped as poor.", at_least=1, at_most=10**6)
+    refine: int = knob(0, "Further trials with a ratio per layer, near the best so far.", at_least=0, at_most=10**6)
+    radius: float = knob(0.2, "How far their ratios may lie from the best so far.", above=0, at_most=1)
+    project: bool = knob(
+        True,
+        "Bring every trial onto the budget before it is trained; false: the sampler learns the budget as a constraint.",
+    )
+    rungs: list[int] = knob(
+        [0, 15, 45],
+        "The steps of fine-tuning after which a trial is scored; 0: the gated network with the cut gates at zero.",
+        at_most=10**9,
+    )
+    pruner: str = knob("median", "Who stops poor trials between rungs.", choices=PRUNERS)
+    clips: int = knob(4, "Training clips that trials are scored on, and not trained on.", **COUNT)
+    frames: int = knob(5, "Frames of each of them.", at_least=1, at_most=1000)
+    final_seeds: list[int] = knob(
+        [100],
+        "The fresh seeds of the full runs of the winner and its references, on held-out clips.",
+        at_least=0,
+        at_most=2**63 - 1,
+    )
+    seed: int = knob(0, "The seed of the sampler and of the choice of scoring clips.", at_least=0, at_most=2**32 - 1)
+    workers: int = knob(1, "Processes on this machine.", at_least=1, at_most=256)
+    storage: str = knob("", "SQLite in the search's folder if empty; or postgresql://..., which many machines share.")
+    study: str = knob("ratios", "The name of the study in the storage.")
 
 
 @dataclass
@@ -59,19 +74,10 @@ class SearchJobConfig(Config):
 def validate_search(config: SearchJobConfig) -> None:
     """Raise UserError for the first value that cannot be used."""
     search = config.search
-    one_of("search", search.name, SAMPLERS)
-    one_of("search.objective", search.objective, OBJECTIVES)
-    one_of("search.cost", search.cost, ("macs", "latency"))
-    one_of("search.group", search.group, GROUPS)
-    one_of("search.pruner", search.pruner, PRUNERS)
+    check_knobs(search, "search.")
     check_pair(search.name, search.objective, search.project)
     if not 0 <= search.low < search.high < 1:
         raise UserError(f"search.low and search.high must fulfil 0 <= low < high < 1; got {search.low}, {search.high}")
-    for name, least in (("trials", 1), ("clips", 1), ("frames", 1), ("workers", 1), ("refine", 0)):
-        if getattr(search, name) < least:
-            raise UserError(f"search.{name} must be at least {least}; got {getattr(search, name)}")
-    if not 0 < search.radius <= 1:
-        raise UserError(f"search.radius must lie in (0, 1]; got {search.radius:g}")
     if not search.rungs or search.rungs[0] < 0 or any(a >= b for a, b in pairwise(search.rungs)):
         raise UserError(f"search.rungs must ascend from 0 or more, such as [0,15,45]; got {search.rungs}")
     if len(search.budgets) != 2 or not 0 < search.budgets[0] < search.budgets[1] <= 1:

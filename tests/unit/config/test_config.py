@@ -2,13 +2,29 @@
 
 import json
 import math
+from dataclasses import asdict, fields
+from pathlib import Path
 
 import pytest
 import yaml
 
-from vsrprune.config.job import STAGES, Config, MethodConfig, SparsifySchedule, validate
+from vsrprune.channels.layout import RULES
+from vsrprune.config.agreement import check_scale, validate
+from vsrprune.config.composing import configured, default_model, schema, with_knobs
+from vsrprune.config.help import PAPER, group_page, short_page
+from vsrprune.config.job import RULE, Config, completed
+from vsrprune.config.method import MethodConfig
+from vsrprune.config.model import NETWORKS, arguments_of
+from vsrprune.config.page import page, shown
+from vsrprune.config.schedule import SparsifySchedule
 from vsrprune.errors import UserError
+from vsrprune.knobs import KNOB, check_value, hints, leaves
 from vsrprune.methods.table import METHODS
+from vsrprune.pruning.scoring import SCORES
+from vsrprune.search.config import SearchJobConfig
+from vsrprune.selection.asked import TARGETS
+
+CONF = Path(__file__).parents[3] / "conf"
 
 DEFAULTS = {
     "task.name": "sr",
@@ -44,15 +60,10 @@ DEFAULTS = {
 
 def changed(values=(), **knobs):
     """A configuration with some values set, by dotted name."""
-    config = Config()
-    for name, value in {**dict(values), **knobs}.items():
-        *groups, last = name.split(".")
-        owner = config
-        for group in groups:
-            owner = getattr(owner, group)
-        assert hasattr(owner, last)
-        setattr(owner, last, value)
-    return config
+    return with_knobs(Config(), {**dict(values), **knobs})
+
+
+PARTS = ("backward", "forward", "upsampler")
 
 
 def value_of(config, name):
@@ -61,9 +72,16 @@ def value_of(config, name):
     return config
 
 
+def planned(config):
+    """The checks of planning, in its order."""
+    validate(config)
+    check_scale(config, config.model.arguments.scale)
+    completed(config, PARTS)
+
+
 def refusal(config):
     with pytest.raises(UserError) as caught:
-        validate(config)
+        planned(config)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -83,11 +101,13 @@ def test_defaults_are_valid_and_validation_leaves_them_alone():
 
 def test_configurations_do_not_share_their_groups():
     one = Config()
-    one.model.upscale_factors.append(3)
+    one.model.name = "another"
+    one.launcher.options["queue"] = "gpu"
     one.data.val.append("a")
     one.schedule.sparsify.lr = 1
     assert Config() != one
-    assert Config().model.upscale_factors == [2, 2]
+    assert Config().model.name == "basicvsr_tiny"
+    assert Config().launcher.options == {}
     assert Config().data.val == []
 
 
@@ -249,7 +269,7 @@ def test_every_target_may_be_met_by_timed_counts(target):
 
 @pytest.mark.parametrize("value", [[], [180], [180, 320, 3], [180, 7], [-8, 320]])
 def test_a_wrong_latency_size_is_refused(value):
-    expected = f"evaluate.latency_size must be [height, width], each >= 8; got {value}"
+    expected = f"evaluate.latency_size must be [height, width], each from 8 to 8192; got {value}"
     assert refusal(changed({"evaluate.latency_size": value})) == expected
 
 
@@ -329,7 +349,7 @@ def test_noise_has_a_possible_strength(sigma):
 @pytest.mark.parametrize("frames", [-3, 0, 1, 2, 4])
 def test_a_frame_stands_in_the_middle_of_those_averaged(frames):
     assert refusal(restoring("deblur", **{"task.blur_frames": frames})) == (
-        f"task.blur_frames must be an odd number >= 3, frames averaged; got {frames}"
+        f"task.blur_frames must be an odd number from 3 to 101, frames averaged; got {frames}"
     )
     validate(restoring("deblur", **{"task.blur_frames": 3}))
 
@@ -435,8 +455,10 @@ RATIOS = {"backward_trunk.blocks.0.conv1": 0.25, "fusion": 12, "upconv1": 0.0}
 def test_ratios_are_read_from_files(tmp_path, suffix, dump):
     path = tmp_path / f"ratios{suffix}"
     path.write_text(dump(RATIOS))
-    config = changed(scope="per_layer", ratios=str(path))
-    validate(config)
+    given = changed(scope="per_layer", ratios=str(path))
+    validate(given)
+    assert given.ratios == str(path)  # a check changes nothing
+    config = completed(given, PARTS)
     assert config.ratios == RATIOS
     assert [type(value) for value in config.ratios.values()] == [type(value) for value in RATIOS.values()]
 
@@ -444,21 +466,20 @@ def test_ratios_are_read_from_files(tmp_path, suffix, dump):
 def test_ratios_are_read_from_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "ratios.yaml").write_text("fusion: 0.5\n")
-    config = changed(scope="per_layer", ratios="~/ratios.yaml")
-    validate(config)
+    config = completed(changed(scope="per_layer", ratios="~/ratios.yaml"), PARTS)
     assert config.ratios == {"fusion": 0.5}
 
 
-def test_ratios_may_be_a_dict_and_stay_one_when_validated_again():
+def test_ratios_may_be_a_dict_and_stay_one_when_completed_again():
     config = changed(scope="per_layer", ratios=dict(RATIOS))
     for _ in range(2):
         validate(config)
+        config = completed(config, PARTS)
         assert config.ratios == RATIOS
 
 
 def test_names_of_layers_become_text():
-    config = changed(scope="per_layer", ratios={1: 0.5})
-    validate(config)
+    config = completed(changed(scope="per_layer", ratios={1: 0.5}), PARTS)
     assert config.ratios == {"1": 0.5}
 
 
@@ -519,11 +540,6 @@ def test_length_of_the_sparsify_schedule(growth, interval, maximum, hold, grows)
     assert schedule.steps == grows + hold
 
 
-def test_the_default_sparsify_schedule_is_the_published_one():
-    schedule = SparsifySchedule()
-    assert (schedule.growth_steps, schedule.hold_steps) == (5_000, 14_000)
-
-
 def test_knobs_hold_every_value_but_places_and_loggers():
     knobs = Config().knobs()
     assert not {"store_dir", "runs_dir", "dry_run", "launcher", "tracking", "store"} & knobs.keys()
@@ -544,10 +560,6 @@ def test_knobs_say_what_was_compared(values, channel, crop):
     knobs = changed(values).knobs()
     assert (knobs["data"]["channel"], knobs["data"]["crop"]) == (channel, crop)
     assert knobs["evaluate"]["protocol"] == values.get("evaluate.protocol", "full")
-
-
-def test_stages_come_in_the_order_of_the_method():
-    assert STAGES == ("pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate")
 
 
 @pytest.mark.parametrize(
@@ -577,3 +589,192 @@ def test_a_random_ranking_has_rounds_whatever_its_idle_order():
 
 def test_rounds_are_counted_from_one():
     assert refusal(changed(rounds=0)) == "rounds must be at least 1; got 0"
+
+
+# One field for a knob
+
+
+def test_every_knob_has_help_and_an_allowed_default():
+    told = [RULE, *leaves(SearchJobConfig), *(leaf for name in NETWORKS for leaf in leaves(arguments_of(name)))]
+    assert len(told) > 150
+    for leaf in told:
+        assert leaf.knob.help.endswith("."), leaf.name
+        check_value(leaf, leaf.default)
+
+
+def test_every_field_of_a_group_is_a_knob_or_a_group():
+    names = {leaf.name for leaf in leaves(Config)}
+    values = flat(asdict(Config()))
+    assert {name for name in values if not name.startswith("model.arguments.")} == names
+
+
+def flat(values, prefix=""):
+    found = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
+    return found
+
+
+def test_choices_are_those_of_the_rooms_that_read_them():
+    choices = {leaf.name: leaf.knob.choices for leaf in leaves(Config)}
+    assert set(choices["score"]) == set(SCORES)
+    assert choices["score"] == tuple(CHOICES["score"])
+    assert set(RULES) == {"rsc", *choices["residual"]}
+    assert (*TARGETS, "latency") == choices["target"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("ratio", "abc", "ratio must be a number in [0, 1); got 'abc'"),
+        ("ratio", True, "ratio must be a number in [0, 1); got True"),
+        ("seed", 1.5, "seed must be a whole number from 0 to 9223372036854775807; got 1.5"),
+        ("seed", 2**63, "seed must be at most 9223372036854775807; got 9223372036854775808"),
+        ("rsc", "maybe", "rsc must be true or false; got 'maybe'"),
+        ("rsc", 7, "rsc must be true or false; got 7"),
+        ("data.val", "nope", "data.val must be a list of names; got 'nope'"),
+        ("data.val", [1.5], "data.val must be a list of names; got [1.5]"),
+        ("data.path", ["a"], "data.path must be text; got ['a']"),
+        ("data.crop", "3", "data.crop must be a whole number >= 0, or null; got '3'"),
+        ("launcher.options", [1], "launcher.options must be a mapping, or null; got [1]"),
+        ("store.action", "verfy", "store.action must be one of list, verify, clean, or nothing; got 'verfy'"),
+        ("trainer.threads", -1, "trainer.threads must be at least 0; got -1"),
+        ("method.output_weight", math.inf, "method.output_weight must be a finite number >= 0; got inf"),
+        ("schedule.batch", 10**9, "schedule.batch must be at most 4096; got 1000000000"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_is_allowed(name, value, text):
+    assert refusal(changed({name: value})) == text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["schedule.batch", "schedule.patch", "schedule.frames", "schedule.pretrain.steps", "rounds", "data.demo_frames",
+     "data.demo_train_per_photo", "data.demo_val_per_photo", "evaluate.latency_frames", "evaluate.latency_repeats",
+     "trainer.devices", "trainer.workers", "trainer.threads", "launcher.jobs", "launcher.threads"],
+)  # fmt: skip
+def test_a_slip_that_would_hang_the_machine_is_refused(name):
+    assert f"{name} must be at most " in refusal(changed({name: 10**12}))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_network_of_unthinkable_size_is_refused(network):
+    kind = arguments_of(network)
+    for name in {"channels", "blocks", "groups", "window", "upsampler_channels"} & set(hints(kind)):
+        with pytest.raises(UserError, match=rf"^model\.{name} must be .*; got 1000000001$"):
+            kind(**{name: 10**9 + 1})
+    with pytest.raises(UserError, match=r"^model\.upscale_factors=\[8, 8\] is scale 64; at most 16 is possible$"):
+        kind(upscale_factors=(8, 8))
+
+
+def test_a_penalty_that_hardly_grows_is_refused():
+    assert "after more than 1000000000 steps" in refusal(changed({"schedule.sparsify.growth": 1e-300}))
+
+
+# From composed values
+
+
+def test_what_is_composed_from_nothing_is_the_default():
+    assert configured(Config, {}) == Config()
+    assert configured(Config, schema(Config) | {"model": default_model()}) == Config()
+
+
+def test_numbers_of_the_command_line_fit_their_fields():
+    values = {"tf_weight": 2, "evaluate": {"precision": 16}, "data": {"path": 7}, "model": {"flow_widths": [4]}}
+    config = configured(Config, values)
+    assert (config.tf_weight, config.evaluate.precision, config.data.path) == (2.0, "16", "7")
+    assert type(config.tf_weight) is float
+    assert config.model.arguments.flow_widths == (4,)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"ratoi": 1}, "ratoi is no knob; did you mean ratio?"),
+        ({"schedule": {"pretrian": {"steps": 1}}}, "schedule.pretrian is no knob; did you mean"),
+        (
+            {"schedule": {"pretrain": {"stesp": 1}}},
+            "schedule.pretrain.stesp is no knob; did you mean schedule.pretrain.",
+        ),
+        ({"stages": 1}, "stages is no knob; "),
+        ({"steps": 1}, "did you mean schedule.pretrain.steps or schedule.align.steps or schedule.finetune.steps?"),
+        (
+            {"model": {"chanels": 1}},
+            "model.chanels is no knob; did you mean model.channels? model=basicvsr_tiny reads channels, blocks",
+        ),
+        (
+            {"model": {"network": "edsr", "window": 3}},
+            "model.window=3 is given, but model=basicvsr_tiny does not read it",
+        ),
+        ({"model": {"network": "vgg"}}, "model.network must be one of basicvsr, basicvsr_pp, edvr"),
+        ({"schedule": 3}, "schedule is a group of knobs, set one by one as schedule.NAME=VALUE; got 3"),
+        ({"rule": "rsc", "rsc": False}, "rule=rsc contradicts rsc=false residual=aligned"),
+        ({"rule": "inner", "rsc": False}, "rule=inner contradicts rsc=false residual=aligned"),
+        ({"rule": "both"}, "rule must be one of rsc, aligned, inner; got 'both'"),
+    ],
+)
+def test_names_that_do_not_exist_and_contradictions_are_refused_when_composed(values, text):
+    with pytest.raises(UserError) as caught:
+        configured(Config, values)
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_task_at_the_input_s_size_leaves_the_pixel_shuffles_out():
+    tasks = {"sr": (2, 2), "denoise": (), "deblur": ()}
+    for task, factors in tasks.items():
+        assert configured(Config, {"task": {"name": task}, "model": {}}).model.arguments.upscale_factors == factors
+    given = configured(Config, {"task": {"name": "denoise"}, "model": {"upscale_factors": [2]}})
+    assert given.model.arguments.upscale_factors == (2,)
+
+
+def test_changed_knobs_leave_the_configuration_that_was_changed_alone():
+    before = Config()
+    after = with_knobs(before, {"model.channels": 8, "schedule.pretrain.steps": 3, "model.name": "own"})
+    assert before == Config()
+    assert (after.model.arguments.channels, after.schedule.pretrain.steps, after.model.name) == (8, 3, "own")
+    for name, near in (("rati", "ratio"), ("model.chanels", "model.channels")):
+        with pytest.raises(UserError, match=rf"^{name} is no knob; did you mean {near}\?$"):
+            with_knobs(before, {name: 1})
+
+
+@pytest.mark.parametrize(
+    ("named", "kept"), [([], []), (["upsampler", "backward"], ["backward", "upsampler"]), (list(PARTS)[::-1], [])]
+)
+def test_parts_come_in_the_network_s_order(named, kept):
+    assert completed(changed(parts=named), PARTS).parts == kept
+
+
+def test_a_part_that_the_network_does_not_have_is_refused():
+    assert refusal(changed(parts=["middle"])) == "parts must be one of backward, forward, upsampler; got 'middle'"
+
+
+# Help
+
+
+def test_the_short_page_is_short_and_names_every_group():
+    for kind in (Config, SearchJobConfig):
+        lines = short_page(kind, "src/run.py", "What it is.", CONF).splitlines()
+        assert len(lines) <= 70
+        assert max(map(len, lines)) <= 100
+        for item in fields(kind):
+            assert item.name in PAPER or KNOB in item.metadata or f"  {item.name} " in "\n".join(lines)
+
+
+def test_help_shows_every_knob_in_full():
+    titles = ["knobs", *(item.name for item in fields(SearchJobConfig) if KNOB not in item.metadata), *NETWORKS]
+    text = "\n".join(group_page(SearchJobConfig, title, CONF) for title in titles)
+    for leaf in (RULE, *leaves(SearchJobConfig)):
+        assert f"  {leaf.name}={shown(leaf.default)}\n" in text
+        assert f"  {leaf.name}=" in group_page(SearchJobConfig, leaf.name, CONF)
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_help_of_what_does_not_exist_names_the_nearest():
+    with pytest.raises(UserError, match=r"^--help knows no group or knob 'shedule'; did you mean schedule\?$"):
+        group_page(Config, "shedule", CONF)
+
+
+def test_the_page_of_knobs_is_the_one_that_the_fields_make():
+    text = (CONF.parent / "docs" / "knobs.md").read_text()
+    assert text == page(SearchJobConfig), "run `make docs-knobs`"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch.nn import functional as F
 
-from vsrprune.config.job import DEGRADATIONS as NAMES
+from vsrprune.config.data import DEGRADATIONS as NAMES
 from vsrprune.data.clips import make_clip
 from vsrprune.data.degradation import (
     BD_BASICVSR,

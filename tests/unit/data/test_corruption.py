@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vsrprune.config.job import TASKS, TaskConfig
+from vsrprune.config.task import TASKS, TaskConfig
 from vsrprune.data.cache import LOW, cached_clips
 from vsrprune.data.clips import Clip, ClipSet, make_clip
 from vsrprune.data.corruption import CORRUPTIONS, MeanOfFrames, Noise, corrupted

@@ -17,7 +17,10 @@ import pytest
 from hydra_plugins.vsrprune_launcher import engines, launcher
 from hydra_plugins.vsrprune_launcher.engines import Call, Submit
 from hydra_plugins.vsrprune_launcher.launcher import INTERRUPTED, REQUEUES, Sweep, SweepJob, training_threads
-from vsrprune.config.job import Config, LauncherConfig, validate
+from vsrprune.config.agreement import validate
+from vsrprune.config.composing import with_knobs
+from vsrprune.config.job import Config
+from vsrprune.config.machine import LauncherConfig
 from vsrprune.errors import UserError
 from vsrprune.host.failures import FailureCard, JobState
 from vsrprune.host.processes import PREEMPTED, STOP
@@ -26,15 +29,7 @@ from vsrprune.jobs.planning import plan_job
 
 def changed(**knobs: Any) -> Config:
     """A configuration with some values set; a dot in a name is written as two underscores."""
-    config = Config()
-    for name, value in knobs.items():
-        *groups, last = name.split("__")
-        owner: Any = config
-        for group in groups:
-            owner = getattr(owner, group)
-        assert hasattr(owner, last)
-        setattr(owner, last, value)
-    return config
+    return with_knobs(Config(), {name.replace("__", "."): value for name, value in knobs.items()})
 
 
 def refusal(**settings: Any) -> str:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vsrprune.config.job import Config, TaskConfig
+from vsrprune.config.composing import with_knobs
+from vsrprune.config.job import Config
+from vsrprune.config.task import TaskConfig
 from vsrprune.errors import UserError
 from vsrprune.jobs.collect import collect, read_measured
-from vsrprune.jobs.planning import config_warnings, is_finished, model_arguments, plan_job
+from vsrprune.jobs.planning import config_warnings, is_finished, plan_job
 from vsrprune.jobs.runner import open_store
 from vsrprune.results.measured import MEASURED
 from vsrprune.results.result import METRICS, Result
@@ -24,15 +26,7 @@ from vsrprune.store.store import Store
 
 def changed(**knobs):
     """A configuration with some values set; a dot in a name is written as two underscores."""
-    config = Config()
-    for name, value in knobs.items():
-        *groups, last = name.split("__")
-        owner = config
-        for group in groups:
-            owner = getattr(owner, group)
-        assert hasattr(owner, last)
-        setattr(owner, last, value)
-    return config
+    return with_knobs(Config(), {name.replace("__", "."): value for name, value in knobs.items()})
 
 
 def refusal(**knobs):
@@ -81,7 +75,7 @@ def test_the_layout_follows_the_residual_rule():
 
 
 def test_the_network_gets_every_argument_of_the_model():
-    arguments = model_arguments(changed(model__channels=24, model__upscale_factors=[3], model__slope=0.0).model)
+    arguments = plan_job(changed(model__channels=24, model__upscale_factors=[3], model__slope=0.0)).arguments
     assert (arguments.channels, arguments.upscale_factors, arguments.slope) == (24, (3,), 0.0)
     assert arguments.scale == 3
 
@@ -91,7 +85,7 @@ def test_the_network_gets_every_argument_of_the_model():
 
 def test_wrong_values_are_refused_before_anything_else():
     assert refusal(order="up", data__name="folder").startswith("order must be one of min, max")
-    assert refusal(model__flow_kernel=4) == "model.flow_kernel must be odd; got 4"
+    assert refusal(model__flow_kernel=4) == "model.flow_kernel must be an odd number from 1 to 31; got 4"
 
 
 UNREACHABLE = [

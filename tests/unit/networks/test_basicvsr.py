@@ -568,10 +568,10 @@ def test_residual_convolutions_start_small() -> None:
     ("changes", "words"),
     [
         ({"channels": 0}, r"model\.channels must be at least 1; got 0"),
-        ({"flow_kernel": 4}, r"model\.flow_kernel must be odd; got 4"),
+        ({"flow_kernel": 4}, r"model\.flow_kernel must be an odd number from 1 to 31; got 4"),
         (
             {"upscale_factors": (2, 1)},
-            r"model\.upscale_factors must be factors >= 2, or none for scale 1; got \(2, 1\)",
+            r"model\.upscale_factors must be factors, or none for scale 1, each from 2 to 8; got \(2, 1\)",
         ),
         ({"flow_widths": ()}, r"model\.flow_widths"),
         ({"slope": 1.0}, r"model\.slope must be in \[0, 1\); got 1\.0"),

@@ -382,9 +382,9 @@ def test_start_of_training() -> None:
     [
         ({"channels": 0}, r"model\.channels must be at least 1; got 0"),
         ({"reconstruction_blocks": 0}, r"model\.reconstruction_blocks must be at least 1; got 0"),
-        ({"window": 4}, r"model\.window must be odd; got 4"),
+        ({"window": 4}, r"model\.window must be an odd number from 1 to 31; got 4"),
         ({"deformable_groups": 3}, r"model\.deformable_groups must divide model\.channels, 4; got 3"),
-        ({"upscale_factors": (1,)}, r"model\.upscale_factors must be factors >= 2, or none"),
+        ({"upscale_factors": (1,)}, r"model\.upscale_factors must be factors, or none for scale 1, each from 2 to 8"),
         ({"slope": -0.1}, r"model\.slope must be in \[0, 1\); got -0\.1"),
     ],
 )

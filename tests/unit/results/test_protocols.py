@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vsrprune.config.job import DEGRADATIONS
+from vsrprune.config.data import DEGRADATIONS
 from vsrprune.errors import UserError
 from vsrprune.results.protocols import OWN, PROTOCOLS, Comparison, comparison
 

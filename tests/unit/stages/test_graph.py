@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 
 import pytest
 
+from vsrprune.config.composing import with_knobs
 from vsrprune.config.job import Config
 from vsrprune.methods.table import METHODS
 from vsrprune.stages.graph import NAMED, RECIPES, plan_stages
@@ -22,15 +23,7 @@ SCORED = {"score", *SELECTED}
 
 def configured(**knobs):
     """A configuration with some values set; a dot in a name is written as two underscores."""
-    config = Config()
-    for name, value in knobs.items():
-        *groups, last = name.split("__")
-        owner = config
-        for group in groups:
-            owner = getattr(owner, group)
-        assert hasattr(owner, last)
-        setattr(owner, last, value)
-    return config
+    return with_knobs(Config(), {name.replace("__", "."): value for name, value in knobs.items()})
 
 
 def stages_of(facts=DATA, **knobs):

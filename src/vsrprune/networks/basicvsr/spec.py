@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from vsrprune.channels.layout import ChannelLayout, Slot
 from vsrprune.channels.specification import RGB as RGB_SLOT
 from vsrprune.channels.specification import Specification
+from vsrprune.knobs import knob
 from vsrprune.networks.parts.argument_checks import (
+    BLOCKS,
+    WIDTH,
     Enlarging,
-    check_counts,
-    check_flow_net,
-    check_slope,
-    check_upscale_factors,
+    flow_kernel,
+    flow_levels,
+    flow_widths,
+    slope,
+    upsampler_channels,
+    upscale_factors,
 )
 from vsrprune.networks.parts.traits import Reach, pyramid_side
 
@@ -22,33 +27,17 @@ RGB = 3
 
 @dataclass(frozen=True)
 class BasicVSRArguments(Enlarging):
-    """Everything that shapes a BasicVSR network (Chan et al., CVPR 2021). Defaults are the published network.
+    """Everything that shapes a BasicVSR network (Chan et al., CVPR 2021). Defaults are the published network."""
 
-    channels, blocks: width of the hidden state, residual blocks per branch.
-    upsampler_channels: width after the last pixel shuffle and of conv_hr.
-    bidirectional: with False the backward branch and the fusion convolution are absent.
-    upscale_factors: one pixel shuffle each; their product is the network's scale. None: scale 1, for restoration.
-    slope: negative slope of the activations outside the residual blocks; 0 is ReLU, as in the SSL authors' code.
-    flow_levels, flow_kernel, flow_widths: the SPyNet pyramid and the hidden widths of its levels.
-    """
-
-    channels: int = 64
-    blocks: int = 30
-    upsampler_channels: int = 64
-    bidirectional: bool = True
-    upscale_factors: tuple[int, ...] = (2, 2)
-    slope: float = 0.1
-    flow_levels: int = 6
-    flow_kernel: int = 7
-    flow_widths: tuple[int, ...] = (32, 64, 32, 16)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "upscale_factors", tuple(self.upscale_factors))
-        object.__setattr__(self, "flow_widths", tuple(self.flow_widths))
-        check_counts(self, "channels", "blocks", "upsampler_channels", "flow_levels", "flow_kernel")
-        check_flow_net(self.flow_kernel, self.flow_widths)
-        check_upscale_factors(self.upscale_factors)
-        check_slope(self.slope)
+    channels: int = knob(64, "The width of the hidden states.", **WIDTH)
+    blocks: int = knob(30, "Residual blocks per branch.", **BLOCKS)
+    upsampler_channels: int = upsampler_channels()
+    bidirectional: bool = knob(True, "false: the backward branch and the fusion convolution are absent.")
+    upscale_factors: tuple[int, ...] = upscale_factors(2, 2)
+    slope: float = slope()
+    flow_levels: int = flow_levels()
+    flow_kernel: int = flow_kernel()
+    flow_widths: tuple[int, ...] = flow_widths()
 
     @property
     def branches(self) -> tuple[str, ...]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from vsrprune.channels.layout import ChannelLayout, Slot
 from vsrprune.channels.specification import RGB, Specification
 from vsrprune.errors import UserError
+from vsrprune.knobs import knob
 from vsrprune.networks.basicvsr.spec import upsample
 from vsrprune.networks.parts.argument_checks import (
+    BLOCKS,
+    WIDTH,
     Enlarging,
-    check_counts,
     check_deformable_groups,
-    check_flow_net,
-    check_slope,
-    check_upscale_factors,
+    flow_kernel,
+    flow_levels,
+    flow_widths,
+    slope,
+    upsampler_channels,
+    upscale_factors,
 )
 from vsrprune.networks.parts.traits import pyramid_side
 
@@ -26,44 +30,30 @@ OFFSET_CONVS = (0, 2, 4, 6)  # places of the convolutions in an alignment's `con
 
 @dataclass(frozen=True)
 class BasicVSRPPArguments(Enlarging):
-    """Everything that shapes a BasicVSR++ network (Chan et al., CVPR 2022). Defaults are the published network.
+    """Everything that shapes a BasicVSR++ network (Chan et al., CVPR 2022). Defaults are the published network."""
 
-    channels: width of the features of a frame and of every branch's hidden state.
-    blocks, extract_blocks, reconstruction_blocks: residual blocks per branch, before all branches, after them.
-    upsampler_channels: width after the last pixel shuffle and of conv_hr.
-    deformable_groups: of an alignment; half of them read the last hidden state, half the one before.
-    max_residue: how far offsets may lie from the flow, in pixels.
-    upscale_factors: one pixel shuffle each; their product is the network's scale. None keeps the size of the input.
-    slope: negative slope of the activations outside the residual blocks.
-    flow_levels, flow_kernel, flow_widths: the SPyNet pyramid and the hidden widths of its levels.
-    """
-
-    channels: int = 64
-    blocks: int = 7
-    extract_blocks: int = 5
-    reconstruction_blocks: int = 5
-    upsampler_channels: int = 64
-    deformable_groups: int = 16
-    max_residue: float = 10.0
-    upscale_factors: tuple[int, ...] = (2, 2)
-    slope: float = 0.1
-    flow_levels: int = 6
-    flow_kernel: int = 7
-    flow_widths: tuple[int, ...] = (32, 64, 32, 16)
+    channels: int = knob(64, "The width of the features of a frame and of every branch's hidden state.", **WIDTH)
+    blocks: int = knob(7, "Residual blocks per branch.", **BLOCKS)
+    extract_blocks: int = knob(5, "Residual blocks before all branches.", **BLOCKS)
+    reconstruction_blocks: int = knob(5, "Residual blocks after all branches.", **BLOCKS)
+    upsampler_channels: int = upsampler_channels()
+    deformable_groups: int = knob(
+        16,
+        "Groups of every deformable convolution; half of them read the last hidden state, half the one before.",
+        **WIDTH,
+    )
+    max_residue: float = knob(10.0, "How far offsets may lie from the flow, in pixels.", above=0, words="pixels")
+    upscale_factors: tuple[int, ...] = upscale_factors(2, 2)
+    slope: float = slope()
+    flow_levels: int = flow_levels()
+    flow_kernel: int = flow_kernel()
+    flow_widths: tuple[int, ...] = flow_widths()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "upscale_factors", tuple(self.upscale_factors))
-        object.__setattr__(self, "flow_widths", tuple(self.flow_widths))
-        check_counts(self, "channels", "blocks", "extract_blocks", "reconstruction_blocks", "upsampler_channels")
-        check_counts(self, "deformable_groups", "flow_levels", "flow_kernel")
-        check_flow_net(self.flow_kernel, self.flow_widths)
-        check_upscale_factors(self.upscale_factors)
-        check_slope(self.slope)
+        super().__post_init__()
         if self.deformable_groups % 2:
             raise UserError(f"model.deformable_groups must be even; got {self.deformable_groups}")
         check_deformable_groups(self.deformable_groups, 2 * self.channels, "twice model.channels")
-        if not 0 < self.max_residue < math.inf:
-            raise UserError(f"model.max_residue must be a positive number of pixels; got {self.max_residue}")
 
     @property
     def branches(self) -> tuple[str, ...]:

@@ -8,31 +8,29 @@ from dataclasses import dataclass
 from vsrprune.channels.layout import ChannelLayout, Slot
 from vsrprune.channels.specification import RGB, Specification
 from vsrprune.errors import UserError
-from vsrprune.networks.parts.argument_checks import Enlarging, check_counts, check_upscale_factors
+from vsrprune.knobs import knob
+from vsrprune.networks.parts.argument_checks import (
+    BLOCKS,
+    WIDTH,
+    Enlarging,
+    upscale_factors,
+)
 from vsrprune.networks.parts.traits import Reach
 
 
 @dataclass(frozen=True)
 class EDSRArguments(Enlarging):
-    """Everything that shapes an EDSR network (Lim et al., CVPRW 2017). Defaults are the published baseline.
+    """Everything that shapes an EDSR network (Lim et al., CVPRW 2017). Defaults are the published baseline."""
 
-    channels, blocks: width of the trunk, and its residual blocks.
-    residual_scale: what a block's update is multiplied by before it is added; 0.1 in the large network (256 channels,
-    32 blocks).
-    upscale_factors: one pixel shuffle each; their product is the network's scale. None keeps the size of the input.
-    """
-
-    channels: int = 64
-    blocks: int = 16
-    residual_scale: float = 1.0
-    upscale_factors: tuple[int, ...] = (2, 2)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "upscale_factors", tuple(self.upscale_factors))
-        check_counts(self, "channels", "blocks")
-        check_upscale_factors(self.upscale_factors)
-        if not 0 < self.residual_scale <= 1:
-            raise UserError(f"model.residual_scale must be in (0, 1]; got {self.residual_scale:g}")
+    channels: int = knob(64, "The width of the trunk: 256 in the large network.", **WIDTH)
+    blocks: int = knob(16, "Residual blocks: 32 in the large network.", **BLOCKS)
+    residual_scale: float = knob(
+        1.0,
+        "What a block's update is multiplied by before it is added: 0.1 in the large network.",
+        above=0,
+        at_most=1,
+    )
+    upscale_factors: tuple[int, ...] = upscale_factors(2, 2)
 
     @property
     def reach(self) -> Reach:
@@ -42,23 +40,16 @@ class EDSRArguments(Enlarging):
 
 @dataclass(frozen=True)
 class RCANArguments(Enlarging):
-    """Everything that shapes an RCAN network (Zhang et al., ECCV 2018). Defaults are the published network.
+    """Everything that shapes an RCAN network (Zhang et al., ECCV 2018). Defaults are the published network."""
 
-    channels: width of the trunk. groups, blocks: residual groups, and residual blocks in each.
-    reduction: the attention of a block squeezes its channels to one in so many.
-    upscale_factors: one pixel shuffle each; their product is the network's scale. None keeps the size of the input.
-    """
-
-    channels: int = 64
-    groups: int = 10
-    blocks: int = 20
-    reduction: int = 16
-    upscale_factors: tuple[int, ...] = (2, 2)
+    channels: int = knob(64, "The width of the trunk.", **WIDTH)
+    groups: int = knob(10, "Residual groups.", at_least=1, at_most=50)
+    blocks: int = knob(20, "Residual blocks in each group.", **BLOCKS)
+    reduction: int = knob(16, "The attention of a block squeezes its channels to one in so many.", **WIDTH)
+    upscale_factors: tuple[int, ...] = upscale_factors(2, 2)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "upscale_factors", tuple(self.upscale_factors))
-        check_counts(self, "channels", "groups", "blocks", "reduction")
-        check_upscale_factors(self.upscale_factors)
+        super().__post_init__()
         if self.reduction > self.channels:
             raise UserError(f"model.reduction must be at most model.channels, {self.channels}; got {self.reduction}")
 

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 from vsrprune.channels.layout import ChannelLayout, Slot
 from vsrprune.channels.specification import RGB, Specification
-from vsrprune.errors import UserError
+from vsrprune.knobs import knob
 from vsrprune.networks.basicvsr.spec import upsample
 from vsrprune.networks.parts.argument_checks import (
+    BLOCKS,
+    WIDTH,
     Enlarging,
-    check_counts,
     check_deformable_groups,
-    check_slope,
-    check_upscale_factors,
+    slope,
+    upsampler_channels,
+    upscale_factors,
 )
 from vsrprune.networks.parts.traits import Reach, pyramid_side
 
@@ -22,34 +24,21 @@ LEVELS = (1, 2, 3)  # of the feature pyramid; level n has 1/2**(n-1) of the side
 
 @dataclass(frozen=True)
 class EDVRArguments(Enlarging):
-    """Everything that shapes an EDVR network (Wang et al., CVPRW 2019). Defaults are the published EDVR-M.
+    """Everything that shapes an EDVR network (Wang et al., CVPRW 2019). Defaults are the published EDVR-M."""
 
-    channels: width of the features on every level.
-    window: frames that one output frame is restored from, centred on it; odd.
-    deformable_groups: of every deformable convolution.
-    extract_blocks, reconstruction_blocks: residual blocks before the alignment and after the fusion.
-    upsampler_channels: width after the last pixel shuffle and of conv_hr.
-    upscale_factors: one pixel shuffle each; their product is the network's scale. None keeps the size of the input.
-    slope: negative slope of the activations outside the residual blocks.
-    """
-
-    channels: int = 64
-    window: int = 5
-    deformable_groups: int = 8
-    extract_blocks: int = 5
-    reconstruction_blocks: int = 10
-    upsampler_channels: int = 64
-    upscale_factors: tuple[int, ...] = (2, 2)
-    slope: float = 0.1
+    channels: int = knob(64, "The width of the features on every level.", **WIDTH)
+    window: int = knob(
+        5, "Frames that one output frame is restored from, centred on it.", at_least=1, at_most=31, odd=True
+    )
+    deformable_groups: int = knob(8, "Groups of every deformable convolution.", **WIDTH)
+    extract_blocks: int = knob(5, "Residual blocks before the alignment.", **BLOCKS)
+    reconstruction_blocks: int = knob(10, "Residual blocks after the fusion.", **BLOCKS)
+    upsampler_channels: int = upsampler_channels()
+    upscale_factors: tuple[int, ...] = upscale_factors(2, 2)
+    slope: float = slope()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "upscale_factors", tuple(self.upscale_factors))
-        check_counts(self, "channels", "window", "deformable_groups", "extract_blocks", "reconstruction_blocks")
-        check_counts(self, "upsampler_channels")
-        check_upscale_factors(self.upscale_factors)
-        check_slope(self.slope)
-        if self.window % 2 == 0:
-            raise UserError(f"model.window must be odd; got {self.window}")
+        super().__post_init__()
         check_deformable_groups(self.deformable_groups, self.channels, "model.channels")
 
     @property

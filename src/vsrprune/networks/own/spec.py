@@ -18,6 +18,7 @@ from typing import Any
 
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.errors import UserError
+from vsrprune.knobs import KNOB, Knob, knob
 from vsrprune.networks.own.sources import Source, read_source
 from vsrprune.networks.parts.traits import Reach, Traits
 from vsrprune.store.atomic import write_json
@@ -29,13 +30,16 @@ SOURCE = "source"  # the folder with a network's code, beside its weights
 
 @dataclass(frozen=True)
 class OwnArguments(Traits):
-    """A network of one's own: a class in a Python file.
+    """A network of one's own: a class in a Python file. Two copies of one source are one network."""
 
-    file: FILE.py:Class; the class can be left out if the file has one network. arguments: those of its constructor.
-    """
-
-    file: str = field(default="", compare=False)  # two copies of one source are one network
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    file: str = field(
+        default="",
+        compare=False,
+        metadata={
+            KNOB: Knob("The file and its class, FILE.py:Class; the class can be left out where there is one network.")
+        },
+    )
+    arguments: dict[str, Any] = knob({}, "What the constructor of the class is called with, such as {channels: 24}.")
 
     @property
     def place(self) -> tuple[Path, str]:

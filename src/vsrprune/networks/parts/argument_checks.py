@@ -1,13 +1,18 @@
-"""What the networks' arguments share, without torch. Each check raises UserError naming the option and its value."""
+"""What the networks' arguments share, without torch: their fields, and the rules between them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import fields
 
 from vsrprune.errors import UserError
+from vsrprune.knobs import Limits, check_knobs, converted, hints, knob
 from vsrprune.networks.parts.traits import Traits
+
+# The upper bounds are far above every published network; beyond them a slip of the keyboard would fill the memory.
+WIDTH: Limits = {"at_least": 1, "at_most": 4096}
+BLOCKS: Limits = {"at_least": 1, "at_most": 500}
+WIDEST_SCALE = 16
 
 
 class Enlarging(Traits):
@@ -15,37 +20,71 @@ class Enlarging(Traits):
 
     upscale_factors: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        """Make lists tuples and check every argument. Raises UserError naming the first wrong one."""
+        kinds = hints(type(self))
+        for item in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            object.__setattr__(self, item.name, converted(kinds[item.name], getattr(self, item.name)))
+        check_knobs(self, "model.")
+        if self.scale > WIDEST_SCALE:
+            raise UserError(
+                f"model.upscale_factors={list(self.upscale_factors)} is scale {self.scale}; at most {WIDEST_SCALE} is"
+                " possible"
+            )
+
     @property
     def scale(self) -> int:
         """Side of the output relative to the input."""
         return math.prod(self.upscale_factors)
 
 
-def check_counts(arguments: Any, *names: str) -> None:
-    """Every named argument must be at least 1."""
-    for name in names:
-        if getattr(arguments, name) < 1:
-            raise UserError(f"model.{name} must be at least 1; got {getattr(arguments, name)}")
+def upscale_factors(*default: int) -> tuple[int, ...]:
+    """The field of the pixel shuffles."""
+    return knob(
+        default,
+        "One pixel shuffle each; their product is the network's scale. None at all: scale 1, for restoration.",
+        at_least=2,
+        at_most=8,
+        form="factors, or none for scale 1",
+        lengths=(0, 4),
+    )
 
 
-def check_upscale_factors(factors: Sequence[int]) -> None:
-    """One pixel shuffle each; none at all keeps the size of the input."""
-    if any(factor < 2 for factor in factors):
-        raise UserError(f"model.upscale_factors must be factors >= 2, or none for scale 1; got {factors}")
+def slope() -> float:
+    """The field of the activations' negative slope."""
+    return knob(
+        0.1,
+        "The negative slope of the activations outside the residual blocks; 0 is ReLU, as in the SSL authors' code.",
+        at_least=0,
+        below=1,
+    )
 
 
-def check_slope(slope: float) -> None:
-    """A negative slope of an activation: in [0, 1)."""
-    if not 0 <= slope < 1:
-        raise UserError(f"model.slope must be in [0, 1); got {slope}")
+def upsampler_channels() -> int:
+    """The field of the width of the last convolutions."""
+    return knob(64, "The width after the last pixel shuffle and of conv_hr.", **WIDTH)
 
 
-def check_flow_net(kernel: int, widths: Sequence[int]) -> None:
-    """A SPyNet needs an odd kernel and hidden widths."""
-    if kernel % 2 == 0:
-        raise UserError(f"model.flow_kernel must be odd; got {kernel}")
-    if not widths or min(widths) < 1:
-        raise UserError(f"model.flow_widths must be one or more widths >= 1; got {widths}")
+def flow_levels() -> int:
+    """The field of the height of SPyNet's pyramid."""
+    return knob(6, "The levels of the flow net's pyramid (SPyNet).", at_least=1, at_most=10)
+
+
+def flow_kernel() -> int:
+    """The field of SPyNet's kernel."""
+    return knob(7, "The kernel of the flow net's convolutions.", at_least=1, at_most=31, odd=True)
+
+
+def flow_widths() -> tuple[int, ...]:
+    """The field of SPyNet's hidden widths."""
+    return knob(
+        (32, 64, 32, 16),
+        "The hidden widths of every level of the flow net.",
+        at_least=1,
+        at_most=4096,
+        form="one or more widths",
+        lengths=(1, 16),
+    )
 
 
 def check_deformable_groups(groups: int, channels: int, words: str) -> None:

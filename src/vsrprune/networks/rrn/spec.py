@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 from vsrprune.channels.layout import ChannelLayout, Slot
 from vsrprune.channels.specification import Specification
-from vsrprune.networks.parts.argument_checks import Enlarging, check_counts, check_upscale_factors
+from vsrprune.knobs import knob
+from vsrprune.networks.parts.argument_checks import (
+    BLOCKS,
+    WIDTH,
+    Enlarging,
+    upscale_factors,
+)
 from vsrprune.networks.parts.traits import Reach
 
 RGB = 3
@@ -15,20 +21,14 @@ FRAMES_READ = 2  # the present one and the one before
 
 @dataclass(frozen=True)
 class RRNArguments(Enlarging):
-    """Everything that shapes an RRN (Isobe et al., "Revisiting Temporal Modeling", 2020). Defaults: RRN-L.
+    """Everything that shapes an RRN (Isobe et al., "Revisiting Temporal Modeling", 2020). Defaults are RRN-L.
 
-    channels, blocks: width of hidden state and trunk, and residual blocks (5 in RRN-S, 10 in RRN-L).
-    upscale_factors: their product is the network's scale, reached by one pixel shuffle. None keeps the input's size.
+    The scale is reached by one pixel shuffle, whatever its factors.
     """
 
-    channels: int = 128
-    blocks: int = 10
-    upscale_factors: tuple[int, ...] = (4,)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "upscale_factors", tuple(self.upscale_factors))
-        check_counts(self, "channels", "blocks")
-        check_upscale_factors(self.upscale_factors)
+    channels: int = knob(128, "The width of the hidden state and of the trunk.", **WIDTH)
+    blocks: int = knob(10, "Residual blocks: 5 in RRN-S, 10 in RRN-L.", **BLOCKS)
+    upscale_factors: tuple[int, ...] = upscale_factors(4)
 
     @property
     def detail_channels(self) -> int:

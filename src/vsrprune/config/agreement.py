@@ -1,0 +1,235 @@
+"""Rules between knobs: values that are each allowed, and contradict each other. Every check raises or returns.
+
+`check` needs nothing but the configuration. `check_network` and `check_scale` are called when planning has described
+the network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vsrprune.config.data import DATA_READERS, PUBLISHED_SETS, DataConfig
+from vsrprune.config.job import Config
+from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig
+from vsrprune.config.schedule import STEPS
+from vsrprune.config.task import SUPER_RESOLUTION, TASKS, TaskConfig
+from vsrprune.errors import UserError
+from vsrprune.knobs import check_knobs
+from vsrprune.methods.table import METHODS
+from vsrprune.results.protocols import BLUR, OWN, comparison
+
+BLUR_SCALE = 4  # the only one that published numbers with blur have
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def validate(config: Config) -> None:
+    """Raise UserError for the first value that is not allowed, and for knobs that contradict each other."""
+    check_knobs(config)
+    _check_parts(config)
+    _check_task(config)
+    _check_target(config)
+    _check_method(config)
+    _check_rounds(config)
+    comparison(config.evaluate.protocol, config.data.channel, config.data.crop)
+    _check_scope(config)
+    _check_data(config)
+    _check_lengths(config)
+    _check_launcher(config.launcher)
+    _check_weights(config)
+
+
+def check_scale(config: Config, scale: int) -> None:
+    """Raise UserError where the task or the degradation does not go with the network's scale."""
+    factors = list(getattr(config.model.arguments, "upscale_factors", ()))
+    network = f"model.upscale_factors={factors}" if factors or scale == 1 else f"model={config.model.name}"
+    if config.task.name == SUPER_RESOLUTION and scale == 1:
+        raise UserError(
+            f"{network} is scale 1, at which task=sr has nothing to do; give factors such as [2,2],"
+            " or use task=denoise or task=deblur"
+        )
+    if config.task.name != SUPER_RESOLUTION and scale != 1:
+        raise UserError(
+            f"task={config.task.name} works at scale 1, but {network} is {scale};"
+            f" use {'model.upscale_factors=[]' if factors else 'a network of scale 1'}, or task=sr"
+        )
+    if config.data.shrinking in BLUR and scale != BLUR_SCALE:
+        raise UserError(
+            f"data.degradation={config.data.shrinking} is defined for a scale of {BLUR_SCALE}, but"
+            f" {network} is {scale}; use data.degradation=bicubic"
+        )
+
+
+def check_network(config: Config, arguments: Any) -> None:
+    """Raise UserError for knobs for which a network has nothing: hidden states, a flow net."""
+    name = config.model.name
+    if config.tf_weight and not arguments.branches:
+        raise UserError(
+            f"tf_weight={config.tf_weight:g} holds hidden states to the dense network's, and model={name} has none;"
+            " use tf_weight=0"
+        )
+    if config.pretrained_flow and not arguments.has_flow:
+        raise UserError(f"pretrained_flow={config.pretrained_flow} is given, but model={name} has no flow net")
+
+
+def _check_parts(config: Config) -> None:
+    if len(set(config.parts)) < len(config.parts):
+        raise UserError(f"parts must name each part once, or none for all; got {list(config.parts)}")
+
+
+def _check_target(config: Config) -> None:
+    if config.round_to == "auto" and config.scope != "global":
+        raise UserError(f"round_to=auto chooses every layer's count itself; use scope=global instead of {config.scope}")
+    if config.round_to == "auto" and config.parts_cut:
+        raise UserError(f"round_to=auto cuts every part; parts={list(config.parts)} needs round_to=1, 8 or 16")
+    if config.target == "latency" and config.round_to != "auto":
+        raise UserError("target=latency needs times of this device: add round_to=auto")
+    if config.target_ms and config.target != "latency":
+        raise UserError(f"target_ms is given, but target={config.target} does not read it; add target=latency")
+
+
+def _check_method(config: Config) -> None:
+    """The method's own conditions, in the words in which a user sets them."""
+    method = METHODS[config.method.name]
+    for knob, allowed in method.requires.items():
+        value = getattr(config, knob)
+        if value not in allowed:
+            raise UserError(
+                f"{knob}={value} does not go with method={method.name}, which needs {knob}="
+                f"{' or '.join(map(str, allowed))}; take {knob} out of the command, or choose another method"
+            )
+    if method.start != "cut" and config.method.sparsify:
+        raise UserError(
+            f"method.sparsify=true does not go with method={method.name}, which cuts no units of the dense network;"
+            " take it out of the command"
+        )
+    if config.trainer.devices > 1 and (method.normalised or method.start == "masked"):
+        raise UserError(f"method={method.name} trains on one device; got trainer.devices={config.trainer.devices}")
+    if method.start == "masked" and (config.tf_weight or config.method.output_weight):
+        raise UserError(f"method={method.name} is fine-tuned without a teacher; use tf_weight=0 method.output_weight=0")
+
+
+def _check_rounds(config: Config) -> None:
+    if config.rounds == 1:
+        return
+    method = METHODS[config.method.name]
+    reasons = {
+        f"method={method.name}, which ranks no units": method.plan != "ranked",
+        "method.sparsify=false: nothing is trained between rounds": not config.method.sparsify,
+        "scope=per_layer, which fixes every layer's share": config.scope == "per_layer",
+        "target=latency, which is solved for once": config.target == "latency",
+        "order=max: what a round drove to zero ranks last in the next": config.ranking_order == "max",
+        "ratio=0": config.ratio == 0,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise UserError(f"rounds={config.rounds} does not go with {reason}; use rounds=1")
+
+
+def _check_task(config: Config) -> None:
+    task, default = config.task, TaskConfig()
+    for reader, options in TASKS.items():
+        for option in options:
+            value = getattr(task, option)
+            if reader != task.name and value != getattr(default, option):
+                raise UserError(
+                    f"task.{option}={value:g} is given, but task={task.name} does not read it; add task={reader}"
+                )
+    if task.name == SUPER_RESOLUTION:
+        return
+    for knob, value, only, reason in (
+        ("data.degradation", config.data.degradation, DataConfig().degradation, "makes its input from frames as large"),
+        ("data.low", config.data.low, DataConfig().low, "reads no low-resolution frames"),
+        ("evaluate.protocol", config.evaluate.protocol, OWN, "is in no published table of super-resolution"),
+    ):
+        if value != only:
+            raise UserError(f"{knob}={value} does not go with task={task.name}, which {reason}; use {knob}={only}")
+
+
+def _check_scope(config: Config) -> None:
+    if config.scope == "per_layer":
+        if not config.ratios:
+            raise UserError("scope=per_layer needs ratios=FILE or ratios={LAYER: RATIO, ...}; got none")
+        if config.parts_cut:
+            raise UserError(
+                f"scope=per_layer names the layers itself; take parts={list(config.parts)} out of the command"
+            )
+        if config.target != "units":
+            raise UserError(
+                f"scope=per_layer fixes every layer's share, so target={config.target} cannot be met; use target=units"
+            )
+    elif config.ratios is not None and config.ratios != "" and config.ratios != {}:
+        raise UserError(f"ratios are given, but scope={config.scope} does not read them; add scope=per_layer")
+
+
+def _check_data(config: Config) -> None:
+    data = config.data
+    for name, readers in DATA_READERS.items():
+        if getattr(data, name) and data.name not in readers:
+            raise UserError(
+                f"data.{name}={getattr(data, name)} is given, but data={data.name} does not read it;"
+                f" add data={' or '.join(readers) if len(readers) < 4 else readers[0]}"
+            )
+    if data.low != "bi" and data.name not in PUBLISHED_SETS:
+        raise UserError(
+            f"data.low={data.low} is given, but data={data.name} has none on disk; use data.degradation={BLUR[0]}"
+        )
+    if bool(data.train_set) != bool(data.train_path):
+        raise UserError(
+            "data.train_set and data.train_path belong together: a set to train on, and its folder;"
+            f" got {data.train_set!r} and {data.train_path!r}"
+        )
+
+
+def _check_lengths(config: Config) -> None:
+    schedule, data = config.schedule, config.data
+    if data.name == "demo" and data.demo_frames < schedule.frames:
+        raise UserError(
+            f"schedule.frames={schedule.frames} is longer than the demo clips; data.demo_frames is {data.demo_frames}"
+        )
+    if 0 < data.max_frames < schedule.frames:
+        raise UserError(
+            f"data.max_frames={data.max_frames} is less than schedule.frames={schedule.frames},"
+            " the frames that training takes at a time"
+        )
+    sparsify = schedule.sparsify
+    if sparsify.maximum / sparsify.growth * sparsify.growth_interval > STEPS["at_most"]:
+        raise UserError(
+            f"schedule.sparsify.growth={sparsify.growth:g} reaches schedule.sparsify.maximum={sparsify.maximum:g} after"
+            f" more than {STEPS['at_most']} steps; let it grow faster"
+        )
+    if schedule.batch % config.trainer.devices:
+        raise UserError(
+            f"schedule.batch={schedule.batch} cannot be split over trainer.devices={config.trainer.devices};"
+            " it must be a multiple of it"
+        )
+
+
+def _check_weights(config: Config) -> None:
+    if config.pretrained and config.pretrained_flow:
+        raise UserError(
+            "pretrained and pretrained_flow are both given, but a pretrained network has a flow net; give one of them"
+        )
+    for name in ("pretrained", "pretrained_flow"):
+        _check_weights_file(name, getattr(config, name))
+
+
+def _check_weights_file(name: str, file: str) -> None:
+    path = Path(file).expanduser()
+    if file and not (path.is_file() and path.suffix in WEIGHT_SUFFIXES):
+        lack = f"{path.suffix!r} is another kind" if path.is_file() else "there is none"
+        raise UserError(f"{name} must be a file of weights ({', '.join(WEIGHT_SUFFIXES)}); got {file!r}: {lack}")
+
+
+def _check_launcher(launcher: LauncherConfig) -> None:
+    if launcher.address and launcher.name not in ("dask", "ray"):
+        raise UserError(
+            f"launcher.address is given, but launcher={launcher.name} does not read it; use launcher=dask or ray"
+        )
+    batch = launcher.name in BATCH_SYSTEMS
+    if launcher.options and not batch:
+        raise UserError(
+            f"launcher.options are given, but launcher={launcher.name} does not read them; use launcher=slurm, pbs, sge"
+        )
+    if batch and not {"cores", "memory"} <= set(launcher.options or {}):
+        raise UserError(f"launcher={launcher.name} needs launcher.options.cores and launcher.options.memory of one job")

@@ -1,0 +1,40 @@
+"""The group `evaluate`: how quality and time are measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vsrprune.knobs import knob
+from vsrprune.results.protocols import OWN, PROTOCOLS
+
+
+@dataclass
+class EvaluateConfig:
+    """How quality and time are measured."""
+
+    latency_size: list[int] = knob(
+        [180, 320],
+        "The low-resolution frame that is timed, in pixels.",
+        at_least=8,
+        at_most=8192,
+        form="[height, width]",
+        lengths=(2, 2),
+    )
+    latency_frames: int = knob(2, "Frames of the clip that is timed.", at_least=1, at_most=1000)
+    latency_repeats: int = knob(3, "How often it is timed; the fastest counts.", at_least=1, at_most=10_000)
+    precision: str = knob(
+        "32",
+        "The precision of the networks that are timed; bf16 and 16 compute under autocast, and the PSNR that this costs"
+        " is measured too.",
+        choices=("32", "bf16", "16"),
+    )
+    compile: bool = knob(False, "Time them through torch.compile, which takes minutes.")
+    crops: int = knob(2, "Crops of held-out frames that are saved as pictures.", at_least=0, at_most=1000)
+    protocol: str = knob(
+        OWN,
+        "`full` compares every frame by data.channel and data.crop; the others as published: reds4 in RGB, vid4 and"
+        " udm10 in luma (data.crop=8 as DUF does), vimeo90k in luma, the middle frame alone.",
+        choices=(OWN, *PROTOCOLS),
+    )
+    temporal: bool = knob(True, "Measure temporal consistency: tOF and the warping error.")
+    temporal_pairs: int = knob(8, "It is measured on so many pairs of frames of every clip; 0: all.", at_least=0)

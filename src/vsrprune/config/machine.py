@@ -1,0 +1,66 @@
+"""The groups that differ between machines, and change no result: `trainer`, `launcher`, `store`, `tracking`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vsrprune.knobs import Limits, knob
+
+BATCH_SYSTEMS = ("slurm", "pbs", "sge")
+THREADS: Limits = {"at_least": 0, "at_most": 1024}
+
+
+@dataclass
+class TrainerConfig:
+    """What the stages run on."""
+
+    name: str = knob("cpu", "The name of the file in conf/trainer.")
+    accelerator: str = knob("cpu", "The kind of device.", choices=("cpu", "gpu", "auto"))
+    devices: int = knob(1, "Devices of one job; more than one train data-parallel.", at_least=1, at_most=1024)
+    precision: str = knob("32-true", "The precision of training.", choices=("32-true", "16-mixed", "bf16-mixed"))
+    threads: int = knob(0, "CPU threads of PyTorch; 0: PyTorch chooses.", **THREADS)
+    workers: int = knob(0, "Processes that load data, beside each device's own.", at_least=0, at_most=256)
+    checkpoint_frames: bool = knob(
+        False, "Long clips in less memory: a frame is computed again when its gradients are due."
+    )
+
+
+@dataclass
+class TrackingConfig:
+    """Weights & Biases: offline writes real wandb files without account or network."""
+
+    mode: str = knob("offline", "Where runs are tracked.", choices=("offline", "online", "none"))
+    project: str = knob("vsrprune", "The project of the runs.")
+    entity: str = knob("", "The account or team of the project; empty: one's own.")
+    group: str = knob("", "The group of the runs; a sweep sets it.")
+    per_trial: bool = knob(False, "A search makes a run per trial, instead of one for its study.")
+
+
+@dataclass
+class LauncherConfig:
+    """How a sweep's jobs are run."""
+
+    name: str = knob(
+        "local", "Processes of this machine, or jobs on others.", choices=("local", "dask", "ray", *BATCH_SYSTEMS)
+    )
+    jobs: int = knob(1, "At most so many jobs at a time.", at_least=1, at_most=1024)
+    threads: int = knob(0, "Threads of each job's training; 0 divides this machine's among the jobs.", **THREADS)
+    address: str = knob("", "The address of a running scheduler (dask) or cluster (ray).")
+    options: dict[str, Any] | None = knob(
+        {}, "Options of one batch job (slurm, pbs, sge), as dask-jobqueue names them: launcher.options.queue=gpu."
+    )
+
+
+@dataclass
+class StoreConfig:
+    """Housekeeping instead of a job; and how long a stalled process on another host keeps its stage."""
+
+    action: str = knob(
+        "",
+        "Look after the store instead of running a job: list it, verify all checksums, or clean what no result in"
+        " runs_dir needs.",
+        choices=("", "list", "verify", "clean"),
+    )
+    yes: bool = knob(False, "true lets store.action=clean delete.")
+    lease_seconds: float = knob(60.0, "A stage is free when its holder has been silent for so many seconds.", above=0)

@@ -1,0 +1,98 @@
+"""The group `schedule`: batches, and the length of each training stage."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from vsrprune.knobs import Limits, knob
+
+SHAPES = ("cosine", "onecycle", "constant")
+SHAPE_HELP = "How the learning rate goes down."
+STEPS: Limits = {"at_least": 1, "at_most": 10**9}
+RATE: Limits = {"above": 0}
+
+
+@dataclass
+class PretrainSchedule:
+    """The first stage: the dense network with its gates."""
+
+    steps: int = knob(600, "Training steps.", **STEPS)
+    lr: float = knob(3e-3, "The highest learning rate.", **RATE)
+    shape: str = knob("onecycle", SHAPE_HELP, choices=SHAPES)
+    flow_frozen_steps: int = knob(
+        10, "With pretrained_flow=FILE the flow net stands still for so many steps.", at_least=0, at_most=10**9
+    )
+    flow_lr_share: float = knob(0.125, "The share of the learning rate that a pretrained flow net then has.", **RATE)
+
+
+@dataclass
+class AlignSchedule:
+    """ASSL's stage before the score: layers that share channels come to agree."""
+
+    steps: int = knob(5_000, "Training steps.", **STEPS)
+    lr: float = knob(2e-4, "The learning rate of the weights.", **RATE)
+    gate_lr: float = knob(2e-4, "The learning rate of the gates.", **RATE)
+    weight: float = knob(1.0, "The weight of the alignment loss.", **RATE)
+
+
+@dataclass
+class SparsifySchedule:
+    """The stage that drives the gates of the units to be cut to zero, by a penalty whose weight is lambda."""
+
+    growth: float = knob(2e-3, "What is added to lambda at a time.", **RATE)
+    growth_interval: int = knob(1, "Steps between two additions.", **STEPS)
+    maximum: float = knob(0.1, "Where lambda stops growing.", **RATE)
+    hold_steps: int = knob(40, "Steps that follow at the highest lambda.", at_least=0, at_most=10**9)
+    lr: float = knob(5e-4, "The learning rate of the weights.", **RATE)
+    gate_lr: float = knob(
+        2e-2, "The learning rate of the gates: under Adam a gate moves by about this much per step.", **RATE
+    )
+
+    @property
+    def growth_steps(self) -> int:
+        """Steps until lambda reaches its maximum."""
+        return math.ceil(round(self.maximum / self.growth, 6)) * self.growth_interval
+
+    @property
+    def steps(self) -> int:
+        """Length of the stage."""
+        return self.growth_steps + self.hold_steps
+
+
+@dataclass
+class FinetuneSchedule:
+    """The stage after the cut."""
+
+    steps: int = knob(100, "Training steps.", **STEPS)
+    lr: float = knob(1.5e-3, "The highest learning rate.", **RATE)
+    shape: str = knob("onecycle", SHAPE_HELP, choices=SHAPES)
+    train_flow: bool = knob(False, "false keeps the flows of student and teacher the same.")
+
+
+@dataclass
+class ScheduleConfig:
+    """The size of a batch, and the length of each training stage."""
+
+    name: str = knob("demo", "The name of the schedule in conf/schedule, for tables.")
+    batch: int = knob(4, "Clips per step, over all devices.", at_least=1, at_most=4096)
+    patch: int = knob(24, "The side of the low-resolution patches, in pixels.", at_least=4, at_most=2048)
+    frames: int = knob(5, "Frames per clip.", at_least=1, at_most=1000)
+    log_every: int = knob(10, "Steps between two logged losses.", **STEPS)
+    checkpoint_every: int = knob(100, "Steps between two checkpoints.", **STEPS)
+    scratch_steps: int = knob(
+        0,
+        "Steps of a network that is trained from scratch (method=lite, distill), by the rate and shape of pretrain; 0:"
+        " as many as a pruned network has in all.",
+        at_least=0,
+        at_most=10**9,
+    )
+    pretrain: PretrainSchedule = field(default_factory=PretrainSchedule)
+    align: AlignSchedule = field(default_factory=AlignSchedule)
+    sparsify: SparsifySchedule = field(default_factory=SparsifySchedule)
+    finetune: FinetuneSchedule = field(default_factory=FinetuneSchedule)
+
+    @property
+    def steps_from_scratch(self) -> int:
+        """Length of a training from scratch."""
+        return self.scratch_steps or self.pretrain.steps + self.sparsify.steps + self.finetune.steps

@@ -12,6 +12,7 @@ from typing import Any
 from vsrprune.config.data import DATA_READERS, PUBLISHED_SETS, DataConfig
 from vsrprune.config.job import Config
 from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig
+from vsrprune.config.model import arguments_of
 from vsrprune.config.schedule import STEPS
 from vsrprune.config.task import SUPER_RESOLUTION, TASKS, TaskConfig
 from vsrprune.errors import UserError
@@ -26,6 +27,7 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 def validate(config: Config) -> None:
     """Raise UserError for the first value that is not allowed, and for knobs that contradict each other."""
     check_knobs(config)
+    _check_model(config)
     _check_parts(config)
     _check_task(config)
     _check_target(config)
@@ -70,6 +72,15 @@ def check_network(config: Config, arguments: Any) -> None:
         )
     if config.pretrained_flow and not hasattr(arguments, "flow_levels"):
         raise UserError(f"pretrained_flow={config.pretrained_flow} is given, but model={name} has no flow net")
+
+
+def _check_model(config: Config) -> None:
+    network, arguments = config.model.network, config.model.arguments
+    if type(arguments) is not arguments_of(network):
+        raise UserError(
+            f"model.network={network} takes {arguments_of(network).__name__}; config.model.arguments are"
+            f" {type(arguments).__name__}"
+        )
 
 
 def _check_parts(config: Config) -> None:

@@ -63,7 +63,7 @@ def check_scale(config: Config, scale: int) -> None:
 
 
 def check_network(config: Config, arguments: Any) -> None:
-    """Raise UserError for knobs for which a network has nothing: hidden states, a flow net."""
+    """Raise UserError for knobs for which the network, or the method on it, has nothing; `config` is completed."""
     name = config.model.name
     if config.tf_weight and not arguments.branches:
         raise UserError(
@@ -72,6 +72,12 @@ def check_network(config: Config, arguments: Any) -> None:
         )
     if config.pretrained_flow and not hasattr(arguments, "flow_levels"):
         raise UserError(f"pretrained_flow={config.pretrained_flow} is given, but model={name} has no flow net")
+    method = METHODS[config.method.name]
+    if config.parts and method.plan != "ranked":
+        raise UserError(
+            f"parts={config.parts} are given, but method={method.name} ranks no units and does not read them; take"
+            " parts out of the command"
+        )
 
 
 def _check_model(config: Config) -> None:

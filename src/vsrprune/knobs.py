@@ -60,12 +60,15 @@ class Limits(TypedDict, total=False):
     spelled: str
 
 
-def knob(default: T, help: str, **limits: Unpack[Limits]) -> T:
-    """A dataclass field for a knob. Lists and dicts are copied for every instance."""
+def knob(default: T, help: str, *, compare: bool = True, **limits: Unpack[Limits]) -> T:
+    """A dataclass field for a knob. Lists and dicts are copied for every instance.
+
+    compare: whether two instances differ if they differ in it.
+    """
     metadata = {KNOB: Knob(help, **limits)}
     if isinstance(default, (list, dict)):
-        return typing.cast(T, dataclasses.field(default_factory=default.copy, metadata=metadata))
-    return dataclasses.field(default=default, metadata=metadata)
+        return typing.cast(T, dataclasses.field(default_factory=default.copy, compare=compare, metadata=metadata))
+    return dataclasses.field(default=default, compare=compare, metadata=metadata)
 
 
 def hints(kind: type) -> dict[str, Any]:
@@ -183,7 +186,7 @@ def _is_a(value: Any, kind: Any) -> bool:
     if origin in (list, tuple):
         element = typing.get_args(kind)[0]
         return isinstance(value, (list, tuple)) and all(_fits(item, element) for item in value)
-    if origin is dict:
+    if origin in (dict, Mapping):
         return isinstance(value, Mapping)
     if kind in (int, float):
         return isinstance(value, (int,) if kind is int else (int, float)) and not isinstance(value, bool)

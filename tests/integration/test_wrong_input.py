@@ -14,7 +14,8 @@ from PIL import Image
 def refused(tmp_path: Path, *arguments: str) -> str:
     """The complaint about the arguments; nothing may have been computed."""
     done = run_py(*arguments, *minimal_overrides(tmp_path))
-    assert done.returncode not in (0, None), done.stdout
+    assert done.returncode == 2, done.stdout
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     assert not list(tmp_path.glob("store/*/*/manifest.json"))
     return done.stderr.strip()
@@ -24,15 +25,30 @@ def refused(tmp_path: Path, *arguments: str) -> str:
     ("arguments", "expected"),
     [
         (["ratio=1.0"], "ratio must be in [0, 1)"),
-        (["ratio=abc"], "ratio"),
-        (["rati=0.5"], "rati"),
+        (["ratio=abc"], "ratio must be a number in [0, 1); got 'abc'"),
+        (["seed=[0]"], "seed must be a whole number from 0 to 9223372036854775807; got [0]"),
+        (["data.val=nope"], "data.val must be a list of names; got 'nope'"),
+        (["rati=0.5"], "rati is no knob; did you mean ratio?"),
+        (["+ratoi=0.5"], "ratoi is no knob; did you mean ratio?"),
+        (["++schedule.bach=2"], "schedule.bach is no knob; did you mean schedule.batch?"),
+        (["model.chanels=8"], "model.chanels is no knob; did you mean model.channels?"),
+        (["model.window=3"], "model.window=3 is given, but model=basicvsr_tiny does not read it; it reads channels"),
+        (["steps=4"], "did you mean schedule.pretrain.steps or schedule.align.steps or schedule.finetune.steps?"),
+        (["rule=rsc", "rsc=false"], "rule=rsc contradicts rsc=false residual=aligned"),
+        (["model.bidirectional=3"], "model.bidirectional must be true or false; got 3"),
+        (["schedule.pretrain.flow_frozen_steps=99999999999999999999"], "must be at most 1000000000"),
+        (["store.action=verfy"], "store.action must be one of list, verify, clean, or nothing; got 'verfy'"),
+        (["ratio=1=2"], "'ratio=1=2' cannot be read as KNOB=VALUE"),
         (["rsc=maybe"], "rsc must be true or false; got 'maybe'"),
         (["scope=per_layer"], "scope=per_layer needs ratios"),
         (["scope=per_layer", "ratios={no_such_layer: 0.5}"], "unknown layer 'no_such_layer'"),
         (["ratio=0.9", "min_kept=2"], "largest reachable ratio is 0.5"),
         (["round_to=4"], "round_to=4 leaves nothing to cut"),
         (["target=latency"], "target=latency needs times of this device: add round_to=auto"),
-        (["method=magic"], "magic"),
+        (["method=magic"], "there is no method=magic; there are assl, distill, l1, lite"),
+        (["data=dmeo"], "there is no data=dmeo; did you mean demo? There are demo, folder"),
+        (["-cd", "sweeps", "-cn", "scor"], "there is no --config-name=scor; did you mean score? There are config"),
+        (["-m", "model=edsr_tiny,nope"], "there is no model=nope; there are basicvsr"),
         (["data=folder"], "data.path must be a folder"),
         (["data=folder", "data.path=/no/such/folder"], "/no/such/folder"),
         (["data.degradation=bd"], "data.degradation must be one of bicubic, bicubic_uint8_passes, bd_basicvsr, bd_duf"),
@@ -43,6 +59,24 @@ def refused(tmp_path: Path, *arguments: str) -> str:
 )
 def test_a_wrong_value_is_named(tmp_path: Path, arguments: list[str], expected: str) -> None:
     assert expected in refused(tmp_path, *arguments)
+
+
+def test_a_name_that_does_not_exist_is_refused_in_a_file_too(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("# @package _global_\ndefaults: [config, _self_]\nratoi: 0.3\n")
+    assert refused(tmp_path, "-cd", str(tmp_path), "-cn", "mine") == "error: ratoi is no knob; did you mean ratio?"
+
+
+def test_a_size_that_would_hang_the_machine_is_refused(tmp_path: Path) -> None:
+    done = run_py("model.blocks=1000000000", "dry_run=true", f"store_dir={tmp_path}", f"runs_dir={tmp_path}")
+    assert (done.returncode, done.stderr) == (2, "error: model.blocks must be at most 500; got 1000000000\n")
+
+
+def test_help_needs_no_value_to_be_right() -> None:
+    short, group = run_py("--help", "ratio=7=7"), run_py("--help", "schedule")
+    assert short.returncode == 2
+    assert group.returncode == 0
+    assert "schedule.pretrain.steps=600" in group.stdout
+    assert run_py("--help").stdout.startswith("Structured Sparsity Learning")
 
 
 def test_our_own_complaints_are_one_line(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from vsrprune.config.data import DATA_READERS, PUBLISHED_SETS, DataConfig
 from vsrprune.config.job import Config
 from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig
+from vsrprune.config.model import arguments_of
 from vsrprune.config.schedule import STEPS
 from vsrprune.config.task import SUPER_RESOLUTION, TASKS, TaskConfig
 from vsrprune.errors import UserError
@@ -26,6 +27,7 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 def validate(config: Config) -> None:
     """Raise UserError for the first value that is not allowed, and for knobs that contradict each other."""
     check_knobs(config)
+    _check_model(config)
     _check_parts(config)
     _check_task(config)
     _check_target(config)
@@ -61,7 +63,7 @@ def check_scale(config: Config, scale: int) -> None:
 
 
 def check_network(config: Config, arguments: Any) -> None:
-    """Raise UserError for knobs for which a network has nothing: hidden states, a flow net."""
+    """Raise UserError for knobs for which the network, or the method on it, has nothing; `config` is completed."""
     name = config.model.name
     if config.tf_weight and not arguments.branches:
         raise UserError(
@@ -70,6 +72,21 @@ def check_network(config: Config, arguments: Any) -> None:
         )
     if config.pretrained_flow and not arguments.has_flow:
         raise UserError(f"pretrained_flow={config.pretrained_flow} is given, but model={name} has no flow net")
+    method = METHODS[config.method.name]
+    if config.parts and method.plan != "ranked":
+        raise UserError(
+            f"parts={config.parts} are given, but method={method.name} ranks no units and does not read them; take"
+            " parts out of the command"
+        )
+
+
+def _check_model(config: Config) -> None:
+    network, arguments = config.model.network, config.model.arguments
+    if type(arguments) is not arguments_of(network):
+        raise UserError(
+            f"model.network={network} takes {arguments_of(network).__name__}; config.model.arguments are"
+            f" {type(arguments).__name__}"
+        )
 
 
 def _check_parts(config: Config) -> None:

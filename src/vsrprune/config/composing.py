@@ -90,7 +90,8 @@ def _changed(owner: T, tree: Mapping[str, Any], prefix: str, known: list[str]) -
 
 
 def _changed_model(model: ModelConfig, tree: Mapping[str, Any]) -> ModelConfig:
-    own = {name: value for name, value in tree.items() if name in hints(ModelConfig)}
+    # A network may have an argument that is called `arguments` too.
+    own = {name: value for name, value in tree.items() if name in ("name", "network") or is_dataclass(value)}
     rest = {name: value for name, value in tree.items() if name not in own}
     changed = replace(model, **own)
     for name in rest:

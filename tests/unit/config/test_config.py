@@ -667,6 +667,12 @@ def test_a_network_of_unthinkable_size_is_refused(network):
         kind(upscale_factors=(8, 8))
 
 
+def test_arguments_of_another_network_are_refused():
+    assert refusal(changed({"model.network": "edsr"})) == (
+        "model.network=edsr takes EDSRArguments; config.model.arguments are BasicVSRArguments"
+    )
+
+
 def test_a_penalty_that_hardly_grows_is_refused():
     assert "after more than 1000000000 steps" in refusal(changed({"schedule.sparsify.growth": 1e-300}))
 

@@ -574,7 +574,7 @@ def test_residual_convolutions_start_small() -> None:
             r"model\.upscale_factors must be factors, or none for scale 1, each from 2 to 8; got \(2, 1\)",
         ),
         ({"flow_widths": ()}, r"model\.flow_widths"),
-        ({"slope": 1.0}, r"model\.slope must be in \[0, 1\); got 1\.0"),
+        ({"slope": 1.0}, r"model\.slope must be in \[0, 1\); got 1"),
     ],
 )
 def test_bad_arguments_are_refused(changes: dict[str, object], words: str) -> None:

@@ -433,7 +433,7 @@ def test_start_of_training() -> None:
         ({"flow_kernel": 4}, r"model\.flow_kernel must be an odd number from 1 to 31; got 4"),
         ({"flow_widths": ()}, r"model\.flow_widths"),
         ({"upscale_factors": (2, 1)}, r"model\.upscale_factors must be factors, or none for scale 1, each from 2 to 8"),
-        ({"slope": 1.0}, r"model\.slope must be in \[0, 1\); got 1\.0"),
+        ({"slope": 1.0}, r"model\.slope must be in \[0, 1\); got 1"),
         ({"deformable_groups": 3}, r"model\.deformable_groups must be even; got 3"),
         ({"deformable_groups": 6}, r"model\.deformable_groups must divide twice model\.channels, 8; got 6"),
         ({"max_residue": 0.0}, r"model\.max_residue must be a finite number > 0, pixels; got 0"),

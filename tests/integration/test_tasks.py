@@ -33,9 +33,9 @@ def test_a_task_runs_to_a_result(task: str, option: str, tmp_path: Path) -> None
     assert ran.returncode == 0, ran.stderr
     (file,) = (tmp_path / "runs").rglob("result.json")
     result = Result.load(file.parent)
-    assert result.task["name"] == task
-    assert result.task[option] == getattr(TaskConfig(), option)
-    assert result.baseline == "input"
+    assert result.knobs["task"]["name"] == task
+    assert result.knobs["task"][option] == getattr(TaskConfig(), option)
+    assert result.baseline_name == "input"
     assert "bicubic" not in ran.stdout
     assert "input" in ran.stdout
     assert f"warning: task={task} works at scale 1" in ran.stdout

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks_made import random_clip, random_network, small_basicvsr
 from torch.nn import functional as F
 
 from vsrprune.channels.layout import RULES
@@ -26,28 +27,6 @@ BLOCK = "forward_trunk.blocks.0"
 
 both_directions = pytest.mark.parametrize("bidirectional", [True, False], ids=["bi", "uni"])
 every_rule = pytest.mark.parametrize("rule", RULES)
-
-
-def small_arguments(bidirectional: bool = True, **changes) -> BasicVSRArguments:
-    values = {"channels": 4, "blocks": 2, "upsampler_channels": 5, "flow_levels": 2, "flow_kernel": 3}
-    return BasicVSRArguments(**{**values, "flow_widths": (4,), "bidirectional": bidirectional, **changes})
-
-
-def random_network(bidirectional: bool = True, **changes) -> BasicVSR:
-    """Float64, every parameter at random: no bias, gate or flow is at its idle value."""
-    network = BasicVSR(small_arguments(bidirectional, **changes)).double()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            fan_in = 4 if name.endswith(("gate", "bias")) else parameter[0].numel()
-            parameter.copy_(noise / fan_in**0.5 + (1 if name.endswith("gate") else 0))
-    return network.eval()
-
-
-def random_clip(length: int, height: int = 7, width: int = 9, batch: int = 1) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(length)
-    return torch.rand(batch, length, 3, height, width, generator=generator, dtype=torch.float64)
 
 
 def still(frames_NTCHW: torch.Tensor, network: BasicVSR) -> dict[str, torch.Tensor]:
@@ -161,7 +140,7 @@ def test_macs_of_a_uniform_cut(rule: str, figures: list[str]) -> None:
 @both_directions
 @every_rule
 def test_layout_names_the_networks_own_layers(rule: str, bidirectional: bool) -> None:
-    network = BasicVSR(small_arguments(bidirectional))
+    network = BasicVSR(small_basicvsr(bidirectional))
     layout = network.channel_layout(rule)
     for conv in layout.convs:
         weight = network.get_parameter(f"{conv.name}.weight")
@@ -178,7 +157,7 @@ def test_layout_names_the_networks_own_layers(rule: str, bidirectional: bool) ->
 
 @every_rule
 def test_stream_is_cut_only_where_the_rule_says_so(rule: str) -> None:
-    layout = basicvsr_layout(small_arguments(), rule)
+    layout = basicvsr_layout(small_basicvsr(), rule)
     convs = {conv.name: conv for conv in layout.convs}
     stream = {"backward": "backward_trunk.stream", "forward": "forward_trunk.stream"}
     whole = rule != "aligned"
@@ -200,7 +179,7 @@ def test_stream_is_cut_only_where_the_rule_says_so(rule: str) -> None:
 
 
 def test_aligned_unit_has_every_gate_on_its_way() -> None:
-    layout = basicvsr_layout(small_arguments(), "aligned")
+    layout = basicvsr_layout(small_basicvsr(), "aligned")
     (stream,) = [group for group in layout.groups if group.name == "forward_trunk.stream"]
     assert [gate.parameter for gate in stream.gates] == [
         "forward_trunk.first.gate",
@@ -213,7 +192,7 @@ def test_aligned_unit_has_every_gate_on_its_way() -> None:
 
 @every_rule
 def test_without_fusion_upconv1_reads_the_stream(rule: str) -> None:
-    layout = basicvsr_layout(small_arguments(bidirectional=False), rule)
+    layout = basicvsr_layout(small_basicvsr(bidirectional=False), rule)
     (upconv1,) = [conv for conv in layout.convs if conv.name == "upconv1"]
     assert upconv1.inputs[0].group == ("forward_trunk.stream" if rule == "aligned" else None)
 
@@ -233,7 +212,7 @@ def test_without_fusion_upconv1_reads_the_stream(rule: str) -> None:
     ],
 )
 def test_zero_gate_silences_exactly_its_channel(gate: str, reader: str) -> None:
-    network = random_network()
+    network = random_network(small_basicvsr())
     seen: list[torch.Tensor] = []
     network.get_submodule(reader).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
     with torch.no_grad():
@@ -249,7 +228,7 @@ def test_zero_gate_silences_exactly_its_channel(gate: str, reader: str) -> None:
 
 
 def test_zero_gates_on_both_sides_of_a_block_leave_the_stream_alone() -> None:
-    network = random_network()
+    network = random_network(small_basicvsr())
     block = network.get_submodule(BLOCK)
     stream_NCHW = random_clip(1)[:, 0, :1].repeat(1, 4, 1, 1) + torch.arange(4.0).view(1, 4, 1, 1)
     louder_NCHW = stream_NCHW.clone()
@@ -264,7 +243,7 @@ def test_zero_gates_on_both_sides_of_a_block_leave_the_stream_alone() -> None:
 
 
 def test_aligned_unit_at_zero_is_zero_in_every_hidden_state() -> None:
-    network = random_network()
+    network = random_network(small_basicvsr())
     with torch.no_grad():
         for name in ("first.gate", "blocks.0.conv2.gate", "blocks.1.conv2.gate"):
             network.get_parameter(f"forward_trunk.{name}")[3] = 0.0
@@ -281,7 +260,7 @@ def test_aligned_unit_at_zero_is_zero_in_every_hidden_state() -> None:
 @pytest.mark.parametrize("length", [1, 2, 4])
 @pytest.mark.parametrize("size", [(7, 9), (5, 3), (8, 12)], ids=str)
 def test_shapes(length: int, size: tuple[int, int], bidirectional: bool) -> None:
-    network = random_network(bidirectional)
+    network = random_network(small_basicvsr(bidirectional))
     with torch.no_grad():
         output = network(random_clip(length, *size, batch=2))
     assert output.frames_NTCHW.shape == (2, length, 3, 4 * size[0], 4 * size[1])
@@ -293,7 +272,7 @@ def test_shapes(length: int, size: tuple[int, int], bidirectional: bool) -> None
 
 @pytest.mark.parametrize("factors", [(2,), (3,), (2, 2), (2, 3)], ids=str)
 def test_other_scales(factors: tuple[int, ...]) -> None:
-    network = random_network(upscale_factors=factors)
+    network = random_network(small_basicvsr(upscale_factors=factors))
     with torch.no_grad():
         output = network(random_clip(2, 5, 6))
     scale = math.prod(factors)
@@ -302,7 +281,7 @@ def test_other_scales(factors: tuple[int, ...]) -> None:
 
 @both_directions
 def test_at_scale_1_detail_is_added_to_the_frame_itself(bidirectional: bool) -> None:
-    network = random_network(bidirectional, upscale_factors=())
+    network = random_network(small_basicvsr(bidirectional, upscale_factors=()))
     assert network.arguments.scale == 1
     assert not [name for name in network.state_dict() if "upconv" in name]
     frames_NTCHW = random_clip(3, 5, 6)
@@ -315,7 +294,7 @@ def test_at_scale_1_detail_is_added_to_the_frame_itself(bidirectional: bool) -> 
 @both_directions
 @every_rule
 def test_at_scale_1_there_are_no_shuffle_groups(rule: str, bidirectional: bool) -> None:
-    layout = basicvsr_layout(small_arguments(bidirectional=bidirectional, upscale_factors=()), rule)
+    layout = basicvsr_layout(small_basicvsr(bidirectional=bidirectional, upscale_factors=()), rule)
     kinds = [group.kind for group in layout.groups if group.part == "upsampler"]
     assert kinds == (["fusion", "reconstruction"] if bidirectional else ["reconstruction"])
     (conv_hr,) = [conv for conv in layout.convs if conv.name == "conv_hr"]
@@ -325,10 +304,10 @@ def test_at_scale_1_there_are_no_shuffle_groups(rule: str, bidirectional: bool) 
 
 
 def test_unidirectional_has_no_backward_and_no_fusion() -> None:
-    network = BasicVSR(small_arguments(bidirectional=False))
+    network = BasicVSR(small_basicvsr(bidirectional=False))
     assert network.arguments.branches == ("forward",)
     assert not [name for name in network.state_dict() if "backward" in name or "fusion" in name]
-    assert [name for name in BasicVSR(small_arguments()).state_dict() if "backward" in name]
+    assert [name for name in BasicVSR(small_basicvsr()).state_dict() if "backward" in name]
     for rule in RULES:
         layout = network.channel_layout(rule)
         assert {group.part for group in layout.groups} == {"forward", "upsampler"}
@@ -339,7 +318,7 @@ def test_unidirectional_has_no_backward_and_no_fusion() -> None:
 @both_directions
 @pytest.mark.parametrize("length", [1, 4])
 def test_flows_given_equal_flows_computed(length: int, bidirectional: bool) -> None:
-    network = random_network(bidirectional)
+    network = random_network(small_basicvsr(bidirectional))
     frames_NTCHW = random_clip(length)
     with torch.no_grad():
         flows = network.flows(frames_NTCHW)
@@ -354,7 +333,7 @@ def test_flows_given_equal_flows_computed(length: int, bidirectional: bool) -> N
 
 
 def test_flows_belong_to_the_right_pairs_of_frames() -> None:
-    network = random_network()
+    network = random_network(small_basicvsr())
     frames_NTCHW = random_clip(3)
     with torch.no_grad():
         flows = network.flows(frames_NTCHW)
@@ -365,7 +344,7 @@ def test_flows_belong_to_the_right_pairs_of_frames() -> None:
 
 
 def test_untrained_flow_net_says_no_motion() -> None:
-    network = BasicVSR(small_arguments())
+    network = BasicVSR(small_basicvsr())
     assert not any(flow.any() for flow in network.flows(random_clip(3).float()).values())
 
 
@@ -414,7 +393,7 @@ def test_a_flow_level_reads_reference_warped_frame_and_flow(channel: int, seen: 
 
 def test_states_of_a_branch_know_only_the_frames_it_has_seen() -> None:
     """Frame order in the lists: changing a frame changes the states at and after it, on the branch's way."""
-    network = random_network()
+    network = random_network(small_basicvsr())
     frames_NTCHW = random_clip(4)
     other_NTCHW = frames_NTCHW.clone()
     other_NTCHW[:, 1] = 1 - other_NTCHW[:, 1]
@@ -439,7 +418,7 @@ def shifted_up(state_NCHW: torch.Tensor) -> torch.Tensor:
 
 def test_propagation_by_hand() -> None:
     """Three frames; from frame to frame the flow is one pixel in x, then one in y."""
-    network = random_network()
+    network = random_network(small_basicvsr())
     frames_NTCHW = random_clip(3)
     flows = still(frames_NTCHW, network)
     for flow_NT2HW in flows.values():
@@ -477,7 +456,7 @@ def test_propagation_by_hand() -> None:
 @both_directions
 def test_upsampler_by_hand(bidirectional: bool) -> None:
     """Fusion reads backward then forward; gates multiply maps, the shuffle is written out."""
-    network = random_network(bidirectional, slope=0.2)
+    network = random_network(small_basicvsr(bidirectional, slope=0.2))
     frames_NTCHW = random_clip(2, 4, 5)
 
     def shuffle(x_NCHW: torch.Tensor) -> torch.Tensor:
@@ -508,7 +487,7 @@ def test_upsampler_by_hand(bidirectional: bool) -> None:
 
 
 def test_without_detail_the_output_is_the_bilinear_frame() -> None:
-    network = random_network()
+    network = random_network(small_basicvsr())
     frames_NTCHW = torch.full((1, 2, 3, 4, 4), 0.25, dtype=torch.float64)
     with torch.no_grad():
         network.conv_last.weight.zero_()
@@ -519,7 +498,7 @@ def test_without_detail_the_output_is_the_bilinear_frame() -> None:
 
 
 def test_clips_of_a_batch_do_not_mix() -> None:
-    network = random_network()
+    network = random_network(small_basicvsr())
     frames_NTCHW = random_clip(3, batch=2)
     with torch.no_grad():
         both = network(frames_NTCHW).frames_NTCHW
@@ -528,7 +507,7 @@ def test_clips_of_a_batch_do_not_mix() -> None:
 
 
 def test_input_is_left_as_it_was() -> None:
-    network = random_network()
+    network = random_network(small_basicvsr())
     frames_NTCHW = random_clip(3)
     before = frames_NTCHW.clone()
     with torch.no_grad():
@@ -541,7 +520,7 @@ def test_input_is_left_as_it_was() -> None:
 
 @every_rule
 def test_compact_network_says_what_is_left_of_its_stream(rule: str) -> None:
-    network = random_network()
+    network = random_network(small_basicvsr())
     assert network.stream_channels("forward") is None
     layout = network.channel_layout(rule)
     plan = PrunePlan.cutting(rule, layout, {group.name: [1] for group in layout.groups})
@@ -556,7 +535,7 @@ def test_compact_network_says_what_is_left_of_its_stream(rule: str) -> None:
 
 def test_residual_convolutions_start_small() -> None:
     torch.manual_seed(0)
-    network = BasicVSR(small_arguments(channels=32))
+    network = BasicVSR(small_basicvsr(channels=32))
     for conv in ("conv1", "conv2"):
         layer = network.get_submodule(f"{BLOCK}.{conv}")
         assert layer.weight.std().item() == pytest.approx(0.1 * math.sqrt(2 / (9 * 32)), rel=0.05)
@@ -579,12 +558,12 @@ def test_residual_convolutions_start_small() -> None:
 )
 def test_bad_arguments_are_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        small_arguments(**changes)
+        small_basicvsr(**changes)
 
 
 def test_unknown_rule_is_refused() -> None:
     with pytest.raises(UserError, match="residual rule must be one of rsc, aligned, inner; got 'free'"):
-        basicvsr_layout(small_arguments(), "free")
+        basicvsr_layout(small_basicvsr(), "free")
 
 
 # Oracles that this project's code did not make: see tests/goldens/README.md
@@ -648,7 +627,7 @@ def test_checkpointed_frames_have_the_same_gradients(bidirectional: bool) -> Non
     found = []
     for checkpointed in (False, True):
         torch.manual_seed(0)
-        network = random_network(bidirectional)
+        network = random_network(small_basicvsr(bidirectional))
         network.checkpoint_frames = checkpointed
         output = network(clip_NTCHW)
         loss = output.frames_NTCHW.square().mean() + sum(states[-1].mean() for states in output.hidden.values())
@@ -665,7 +644,7 @@ def test_checkpointed_frames_have_the_same_gradients(bidirectional: bool) -> Non
 def test_checkpointed_frames_keep_less_for_the_gradients() -> None:
     kept = []
     for checkpointed in (False, True):
-        network = random_network()
+        network = random_network(small_basicvsr())
         network.checkpoint_frames = checkpointed
         held: dict[int, int] = {}
 

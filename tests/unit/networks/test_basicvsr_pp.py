@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 import torch
+from networks_made import SMALL_FLOW, random_clip, random_network, randomise, small_basicvsr_pp
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,30 +22,8 @@ from vsrprune.networks.parts.layers import warp
 from vsrprune.pruning.gates import folded
 
 BRANCHES = ("backward_1", "forward_1", "backward_2", "forward_2")
-SMALL_FLOW = {"flow_levels": 2, "flow_kernel": 3, "flow_widths": (4,)}
 FLOW_PARAMETERS = 1_440_300
-
-
-def small_arguments(**changes) -> BasicVSRPPArguments:
-    blocks = {"blocks": 2, "extract_blocks": 1, "reconstruction_blocks": 1}
-    widths = {"channels": 4, "upsampler_channels": 5, "deformable_groups": 4, "max_residue": 1.5}
-    return BasicVSRPPArguments(**{**blocks, **widths, **SMALL_FLOW, **changes})
-
-
-def random_network(**changes) -> BasicVSRPlusPlus:
-    """Float64, every parameter at random: no bias, gate, offset or flow is at its idle value."""
-    network = BasicVSRPlusPlus(small_arguments(**changes)).double()
-    randomise(network)
-    return network.eval()
-
-
-def randomise(module: torch.nn.Module) -> None:
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            idle = 1 if name.endswith("gate") else 0
-            parameter.copy_(idle + noise / max(parameter[0].numel(), 4) ** 0.5)
+SIDES = (9, 11)
 
 
 def ungated(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
@@ -54,11 +33,6 @@ def ungated(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
 
 def size(module: torch.nn.Module) -> int:
     return sum(value.numel() for value in ungated(module.named_parameters()).values())
-
-
-def random_clip(length: int, height: int = 9, width: int = 11, batch: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(length)
-    return torch.rand(batch, length, 3, height, width, generator=generator, dtype=torch.float64)
 
 
 def noise(*shape: int, seed: int = 1) -> Tensor:
@@ -121,8 +95,8 @@ def test_published_cost() -> None:
 def test_branches_and_scale() -> None:
     arguments = BasicVSRPPArguments()
     assert (arguments.branches, arguments.directions, arguments.scale) == (BRANCHES, ("backward", "forward"), 4)
-    assert small_arguments(upscale_factors=()).scale == 1
-    assert small_arguments(upscale_factors=[2, 3]).scale == 6
+    assert small_basicvsr_pp(upscale_factors=()).scale == 1
+    assert small_basicvsr_pp(upscale_factors=[2, 3]).scale == 6
 
 
 def trunk_shapes(name: str, inputs: int, blocks: int) -> dict[str, tuple[int, ...]]:
@@ -134,7 +108,7 @@ def trunk_shapes(name: str, inputs: int, blocks: int) -> dict[str, tuple[int, ..
 
 
 def basicsr_shapes() -> dict[str, tuple[int, ...]]:
-    """Weights in the state dict of BasicSR's BasicVSRPlusPlus, were it as small as `small_arguments`."""
+    """Weights in the state dict of BasicSR's BasicVSRPlusPlus, were it as small as `small_basicvsr_pp`."""
     convs = trunk_shapes("feat_extract", 3, 1) | trunk_shapes("reconstruction", 20, 1)
     for index, branch in enumerate(BRANCHES):
         convs |= trunk_shapes(f"backbone.{branch}", (2 + index) * 4, 2)
@@ -149,8 +123,8 @@ def basicsr_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def test_names_of_basicsr_lead_to_tensors_of_their_shapes() -> None:
-    state = ungated(random_network().state_dict().items())
-    names = basicsr_names(small_arguments())
+    state = ungated(random_network(small_basicvsr_pp()).state_dict().items())
+    names = basicsr_names(small_basicvsr_pp())
     expected = {f"{name}.weight": shape for name, shape in basicsr_shapes().items()}
     expected |= {f"{name}.bias": shape[:1] for name, shape in basicsr_shapes().items()}
     assert {theirs: tuple(state[ours].shape) for theirs, ours in names.items()} == expected
@@ -175,7 +149,7 @@ def test_names_of_the_published_network_are_all_and_differ() -> None:
 
 def alignment() -> SecondOrderAlignment:
     """Offsets at rest, weights at random."""
-    module = SecondOrderAlignment(small_arguments()).double()
+    module = SecondOrderAlignment(small_basicvsr_pp()).double()
     randomise(module.deform)
     return module
 
@@ -213,7 +187,7 @@ def test_an_untrained_alignment_follows_the_flow_with_half_the_weight() -> None:
 @pytest.mark.parametrize("far", [False, True])
 def test_offsets_and_masks_by_hand(far: bool) -> None:
     """Point by point: flow plus bounded residue, y before x; the first half of the groups reads the last state."""
-    module = SecondOrderAlignment(small_arguments()).double()
+    module = SecondOrderAlignment(small_basicvsr_pp()).double()
     randomise(module)
     features_NCHW, state_NCHW, far_NCHW = (noise(1, 4, 6, 7, seed=seed) for seed in range(3))
     flow_N2HW, between_N2HW = (noise(1, 2, 6, 7, seed=seed) for seed in (3, 4))
@@ -253,7 +227,7 @@ def test_offsets_and_masks_by_hand(far: bool) -> None:
 @pytest.mark.parametrize("length", [1, 2, 4])
 @pytest.mark.parametrize("size", [(9, 11), (4, 3), (1, 5)], ids=str)
 def test_shapes(length: int, size: tuple[int, int]) -> None:
-    network = random_network()
+    network = random_network(small_basicvsr_pp())
     with torch.no_grad():
         output = network(random_clip(length, *size, batch=2))
     assert output.frames_NTCHW.shape == (2, length, 3, 4 * size[0], 4 * size[1])
@@ -265,7 +239,7 @@ def test_shapes(length: int, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("factors", [(), (2,), (3,), (2, 3)], ids=str)
 def test_other_scales(factors: tuple[int, ...]) -> None:
-    network = random_network(upscale_factors=factors)
+    network = random_network(small_basicvsr_pp(upscale_factors=factors))
     with torch.no_grad():
         output = network(random_clip(2, 5, 6))
     scale = math.prod(factors)
@@ -274,8 +248,8 @@ def test_other_scales(factors: tuple[int, ...]) -> None:
 
 def test_propagation_by_hand() -> None:
     """Four frames: what every state is made of, spelled out frame by frame."""
-    network = random_network()
-    frames_NTCHW = random_clip(4)
+    network = random_network(small_basicvsr_pp())
+    frames_NTCHW = random_clip(4, *SIDES)
     flows = {name: 0.7 * noise(1, 3, 2, 9, 11, seed=seed) for seed, name in enumerate(("backward", "forward"))}
     backward, forward = (list(flows[name].unbind(1)) for name in ("backward", "forward"))
     with torch.no_grad():
@@ -312,7 +286,7 @@ def test_propagation_by_hand() -> None:
 
 
 def test_trunk_and_upsampler_by_hand() -> None:
-    network = random_network(slope=0.2)
+    network = random_network(small_basicvsr_pp(slope=0.2))
     states = [noise(1, 4, 3, 4, seed=seed) for seed in range(5)]
     frame_NCHW = random_clip(1, 3, 4)[:, 0]
 
@@ -330,8 +304,8 @@ def test_trunk_and_upsampler_by_hand() -> None:
 
 
 def test_states_know_only_the_frames_that_their_branch_has_seen() -> None:
-    network = random_network()
-    frames_NTCHW = random_clip(4)
+    network = random_network(small_basicvsr_pp())
+    frames_NTCHW = random_clip(4, *SIDES)
     other_NTCHW = frames_NTCHW.clone()
     other_NTCHW[:, 1] = 1 - other_NTCHW[:, 1]
     flows = still(frames_NTCHW)
@@ -346,8 +320,8 @@ def test_states_know_only_the_frames_that_their_branch_has_seen() -> None:
 
 @pytest.mark.parametrize("length", [1, 3])
 def test_flows_given_equal_flows_computed(length: int) -> None:
-    network = random_network()
-    frames_NTCHW = random_clip(length, batch=2)
+    network = random_network(small_basicvsr_pp())
+    frames_NTCHW = random_clip(length, *SIDES, batch=2)
     with torch.no_grad():
         flows = network.flows(frames_NTCHW)
         given, computed = network(frames_NTCHW, flows), network(frames_NTCHW)
@@ -360,10 +334,10 @@ def test_flows_given_equal_flows_computed(length: int) -> None:
 
 
 def test_flows_are_those_of_basicvsr() -> None:
-    network = random_network()
+    network = random_network(small_basicvsr_pp())
     other = BasicVSR(BasicVSRArguments(channels=4, blocks=1, **SMALL_FLOW)).double()
     other.flow_net.load_state_dict(network.flow_net.state_dict())
-    frames_NTCHW = random_clip(3)
+    frames_NTCHW = random_clip(3, *SIDES)
     with torch.no_grad():
         ours, theirs = network.flows(frames_NTCHW), other.flows(frames_NTCHW)
     assert list(ours) == list(theirs) == ["backward", "forward"]
@@ -371,7 +345,7 @@ def test_flows_are_those_of_basicvsr() -> None:
 
 
 def test_one_exported_graph_serves_every_size() -> None:
-    network = random_network().requires_grad_(False)
+    network = random_network(small_basicvsr_pp()).requires_grad_(False)
     sides = {3: torch.export.Dim.AUTO, 4: torch.export.Dim.AUTO}
     program = torch.export.export(network, (random_clip(3, 8, 12),), dynamic_shapes=(sides,)).module()
     for size in ((12, 16), (9, 11)):
@@ -380,8 +354,8 @@ def test_one_exported_graph_serves_every_size() -> None:
 
 
 def test_clips_of_a_batch_do_not_mix() -> None:
-    network = random_network()
-    frames_NTCHW = random_clip(3, batch=2)
+    network = random_network(small_basicvsr_pp())
+    frames_NTCHW = random_clip(3, *SIDES, batch=2)
     with torch.no_grad():
         both = network(frames_NTCHW).frames_NTCHW
         singles = [network(clip_NTCHW).frames_NTCHW for clip_NTCHW in frames_NTCHW.split(1)]
@@ -390,8 +364,8 @@ def test_clips_of_a_batch_do_not_mix() -> None:
 
 @pytest.mark.parametrize("factors", [(), (2, 2)], ids=str)
 def test_without_detail_the_output_is_the_enlarged_frame(factors: tuple[int, ...]) -> None:
-    network = random_network(upscale_factors=factors)
-    frames_NTCHW = random_clip(2)
+    network = random_network(small_basicvsr_pp(upscale_factors=factors))
+    frames_NTCHW = random_clip(2, *SIDES)
     before = frames_NTCHW.clone()
     with torch.no_grad():
         network.conv_last.weight.zero_()
@@ -406,15 +380,15 @@ def test_without_detail_the_output_is_the_enlarged_frame(factors: tuple[int, ...
 
 
 def test_every_parameter_learns() -> None:
-    network = random_network().train()
-    network(random_clip(4)).frames_NTCHW.square().mean().backward()
+    network = random_network(small_basicvsr_pp()).train()
+    network(random_clip(4, *SIDES)).frames_NTCHW.square().mean().backward()
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
 def test_start_of_training() -> None:
     """Residual convolutions small, offsets at rest, flows at rest: aligned states are averages of still states."""
     torch.manual_seed(0)
-    network = BasicVSRPlusPlus(small_arguments(channels=32))
+    network = BasicVSRPlusPlus(small_basicvsr_pp(channels=32))
     for branch in BRANCHES:
         layer = network.get_submodule(f"backbone.{branch}.blocks.1.conv2")
         assert layer.weight.std().item() == pytest.approx(0.1 * math.sqrt(2 / (9 * 32)), rel=0.05)
@@ -422,7 +396,7 @@ def test_start_of_training() -> None:
         last = network.get_submodule(f"deform_align.{branch}.conv_offset.6")
         assert not last.weight.any()
         assert not last.bias.any()
-    assert not any(flow.any() for flow in network.flows(random_clip(3).float()).values())
+    assert not any(flow.any() for flow in network.flows(random_clip(3, *SIDES).float()).values())
 
 
 @pytest.mark.parametrize(
@@ -441,4 +415,4 @@ def test_start_of_training() -> None:
 )
 def test_bad_arguments_are_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        small_arguments(**changes)
+        small_basicvsr_pp(**changes)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from networks_made import random_network
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -110,13 +111,8 @@ def mmagic() -> nn.Module:
 THEIRS = {"BasicSR": basicsr, "SSL": lambda: basicsr(ScaledConv), "mmagic": mmagic}
 
 
-def random_network(seed: int = 0, **changes) -> BasicVSR:
-    network = BasicVSR(arguments(**changes))
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter[0].numel() ** 0.5)
-    return network
+def network_of(seed: int = 0, **changes) -> BasicVSR:
+    return random_network(arguments(**changes), seed, dtype=torch.float32)
 
 
 def convs(network: nn.Module) -> list[nn.Conv2d]:
@@ -163,7 +159,7 @@ def complaint(file: Path, **changes) -> str:
 @pytest.mark.parametrize("layout", THEIRS)
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
 def test_a_checkpoint_of_another_project_gives_equal_outputs(layout: str, suffix: str, tmp_path: Path) -> None:
-    network = ungate(random_network(), layout)
+    network = ungate(network_of(), layout)
     file = tmp_path / f"official{suffix}"
     weights = written_by(layout, network)
     if suffix == ".safetensors":
@@ -180,7 +176,7 @@ def test_a_checkpoint_of_another_project_gives_equal_outputs(layout: str, suffix
 
 
 def test_the_names_are_those_of_the_published_files() -> None:
-    names = {layout: list(written_by(layout, random_network())) for layout in THEIRS}
+    names = {layout: list(written_by(layout, network_of())) for layout in THEIRS}
     assert "generator.forward_resblocks.main.2.1.conv2.bias".removeprefix("generator.") in names["mmagic"]
     assert {"spynet.basic_module.1.basic_module.2.conv.weight", "upsample2.upsample_conv.bias"} <= set(names["mmagic"])
     assert "forward_trunk.main.2.0.conv1.act_scale_pre" in names["SSL"]
@@ -206,7 +202,7 @@ def test_gates_act_as_the_authors_scales_do(tmp_path: Path) -> None:
 
 
 def test_the_authors_networks_want_relu(tmp_path: Path) -> None:
-    torch.save({"params": written_by("SSL", random_network())}, tmp_path / "ssl.pth")
+    torch.save({"params": written_by("SSL", network_of())}, tmp_path / "ssl.pth")
     assert "model.slope is 0.1; add model.slope=0" in complaint(tmp_path / "ssl.pth", slope=0.1)
 
 
@@ -243,7 +239,7 @@ def wrapped(kind: str, good: dict[str, Tensor], bad: dict[str, Tensor]) -> dict[
     ],
 )
 def test_wrappers_and_prefixes_are_taken_off(kind: str, words: str, tmp_path: Path) -> None:
-    network, other = (ungate(random_network(seed), "mmagic") for seed in (0, 1))
+    network, other = (ungate(network_of(seed), "mmagic") for seed in (0, 1))
     content = wrapped(kind, written_by("mmagic", network), written_by("mmagic", other))
     torch.save(content, tmp_path / "net.pth")
     said: list[str] = []
@@ -255,7 +251,10 @@ def test_wrappers_and_prefixes_are_taken_off(kind: str, words: str, tmp_path: Pa
 
 
 def test_missing_and_unexpected_weights_bear_the_names_of_the_file(tmp_path: Path) -> None:
-    torch.save({"state_dict": prefixed("generator.", written_by("mmagic", random_network()))}, tmp_path / "net.pth")
+    torch.save(
+        {"state_dict": prefixed("generator.", written_by("mmagic", network_of()))},
+        tmp_path / "net.pth",
+    )
     message = complaint(tmp_path / "net.pth", blocks=BLOCKS + 1)
     assert "8 missing: backward_resblocks.main.2.2.conv1.weight, backward_resblocks.main.2.2.conv1.bias, " in message
     message = complaint(tmp_path / "net.pth", blocks=BLOCKS - 1)
@@ -270,7 +269,10 @@ class Malicious:
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({"params": written_by("BasicSR", random_network()), "more": Malicious()}, tmp_path / "evil.pth")
+    torch.save(
+        {"params": written_by("BasicSR", network_of()), "more": Malicious()},
+        tmp_path / "evil.pth",
+    )
     message = complaint(tmp_path / "evil.pth")
     assert "as plain tensors" in message
     assert ".safetensors" in message
@@ -289,7 +291,7 @@ def test_files_that_are_no_checkpoint_are_named(kind: str, tmp_path: Path) -> No
 
 def test_a_cut_checkpoint_is_named(tmp_path: Path) -> None:
     file = tmp_path / "net.pth"
-    torch.save({"params": written_by("BasicSR", random_network())}, file)
+    torch.save({"params": written_by("BasicSR", network_of())}, file)
     file.write_bytes(file.read_bytes()[:-500])
     assert "cannot read these weights" in complaint(file)
 
@@ -302,7 +304,7 @@ def test_a_checkpoint_without_weights_is_named(content: object, tmp_path: Path) 
 
 def test_old_pickles_are_read_too(tmp_path: Path) -> None:
     """Checkpoints from before PyTorch 1.6 are no zip files."""
-    network = ungate(random_network(), "BasicSR")
+    network = ungate(network_of(), "BasicSR")
     torch.save({"params": written_by("BasicSR", network)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     assert torch.equal(outputs(load_dense(tmp_path / "old.pth", arguments())), outputs(network))
     (tmp_path / "plain.pth").write_bytes(pickle.dumps({"params": Malicious()}))
@@ -314,7 +316,10 @@ def test_old_pickles_are_read_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["BasicSR", "mmagic", "vsrprune"])
 def test_a_flow_net_of_its_own_replaces_only_the_flow_net(layout: str, tmp_path: Path) -> None:
-    source, target = random_network(0), random_network(1)
+    source, target = (
+        network_of(0),
+        network_of(1),
+    )
     before = {name: value.clone() for name, value in target.state_dict().items()}
     if layout == "vsrprune":
         weights = source.flow_net.state_dict()
@@ -335,6 +340,6 @@ def test_a_flow_net_of_its_own_replaces_only_the_flow_net(layout: str, tmp_path:
 
 
 def test_a_flow_net_of_another_size_is_refused(tmp_path: Path) -> None:
-    torch.save(random_network().flow_net.state_dict(), tmp_path / "spynet.pth")
+    torch.save(network_of().flow_net.state_dict(), tmp_path / "spynet.pth")
     with pytest.raises(UserError, match=r"spynet\.pth: these weights are of another network \(6 missing: levels\.2\.0"):
-        load_flow(tmp_path / "spynet.pth", random_network(flow_levels=3))
+        load_flow(tmp_path / "spynet.pth", network_of(flow_levels=3))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 import torch
+from networks_made import random_clip, random_network, small_edvr
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,24 +19,8 @@ from vsrprune.networks.edvr.weights import basicsr_names
 from vsrprune.networks.parts.deformable import DeformableConv2d
 from vsrprune.pruning.gates import folded
 
-C, HIGH = 4, 5
-
-
-def small_arguments(**changes) -> EDVRArguments:
-    values = {"channels": C, "deformable_groups": 2, "upsampler_channels": HIGH, "extract_blocks": 1}
-    return EDVRArguments(**{**values, "reconstruction_blocks": 2, **changes})
-
-
-def random_network(**changes) -> EDVR:
-    """Float64, every parameter at random: no bias, gate or offset is at its idle value."""
-    network = EDVR(small_arguments(**changes)).double()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            idle = 1 if name.endswith("gate") else 0
-            parameter.copy_(idle + noise / max(parameter[0].numel(), 4) ** 0.5)
-    return network.eval()
+C, HIGH = 4, 5  # of small_edvr
+SIDES = (9, 11)
 
 
 def ungated(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
@@ -45,11 +30,6 @@ def ungated(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
 
 def size(module: nn.Module) -> int:
     return sum(value.numel() for value in ungated(module.named_parameters()).values())
-
-
-def random_clip(length: int, height: int = 9, width: int = 11, batch: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(length)
-    return torch.rand(batch, length, 3, height, width, generator=generator, dtype=torch.float64)
 
 
 # The published network
@@ -100,7 +80,7 @@ def test_published_cost() -> None:
 
 
 def basicsr_shapes() -> dict[str, tuple[int, int, int]]:
-    """Filters, inputs and kernel of the convolutions of BasicSR's EDVR, were it as small as `small_arguments`."""
+    """Filters, inputs and kernel of the convolutions of BasicSR's EDVR, were it as small as `small_edvr`."""
     one, two, point = (C, C, 3), (C, 2 * C, 3), (C, C, 1)
     convs = {"conv_first": (C, 3, 3)}
     convs |= {f"feature_extraction.0.{conv}": one for conv in ("conv1", "conv2")}
@@ -125,8 +105,8 @@ def basicsr_shapes() -> dict[str, tuple[int, int, int]]:
 
 
 def test_names_of_basicsr_lead_to_tensors_of_their_shapes() -> None:
-    state = ungated(random_network().state_dict().items())
-    names = basicsr_names(small_arguments())
+    state = ungated(random_network(small_edvr()).state_dict().items())
+    names = basicsr_names(small_edvr())
     expected = {f"{name}.weight": (*shape, shape[-1]) for name, shape in basicsr_shapes().items()}
     expected |= {f"{name}.bias": shape[:1] for name, shape in basicsr_shapes().items()}
     assert {theirs: tuple(state[ours].shape) for theirs, ours in names.items()} == expected
@@ -228,7 +208,7 @@ def pooled(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("window", [1, 3, 5])
 def test_every_frame_equals_the_second_writing(window: int) -> None:
-    network = random_network(window=window)
+    network = random_network(small_edvr(window=window))
     frames_NTCHW = random_clip(4, 8, 12)
     again = Again(network)
     with torch.no_grad():
@@ -261,8 +241,8 @@ def test_a_window_of_seven() -> None:
 
 
 def test_a_frame_is_restored_from_its_window_alone() -> None:
-    network = random_network()
-    frames_NTCHW = random_clip(8)
+    network = random_network(small_edvr())
+    frames_NTCHW = random_clip(8, *SIDES)
     with torch.no_grad():
         whole = network(frames_NTCHW).frames_NTCHW
         alone = network(frames_NTCHW[:, 2:7]).frames_NTCHW
@@ -271,8 +251,8 @@ def test_a_frame_is_restored_from_its_window_alone() -> None:
 
 
 def test_time_may_run_backwards_if_the_fusion_reads_backwards() -> None:
-    network, mirrored = random_network(), random_network()
-    frames_NTCHW = random_clip(6)
+    network, mirrored = random_network(small_edvr()), random_network(small_edvr())
+    frames_NTCHW = random_clip(6, *SIDES)
     with torch.no_grad():
         for layer in (mirrored.fusion.feat_fusion, mirrored.fusion.spatial_attn1):
             layer.weight.copy_(layer.weight.unflatten(1, (5, C)).flip(1).flatten(1, 2))
@@ -282,12 +262,12 @@ def test_time_may_run_backwards_if_the_fusion_reads_backwards() -> None:
 
 
 def test_features_of_a_frame_are_made_once() -> None:
-    network = random_network()
+    network = random_network(small_edvr())
     made: list[int] = []
     for name in ("conv_first", "conv_l2_1", "conv_l3_2"):
         network.get_submodule(name).register_forward_hook(lambda layer, read, written: made.append(len(written)))
     with torch.no_grad():
-        network(random_clip(7, batch=2))
+        network(random_clip(7, *SIDES, batch=2))
     assert made == [14, 14, 14]
 
 
@@ -297,7 +277,7 @@ def test_features_of_a_frame_are_made_once() -> None:
 @pytest.mark.parametrize("length", [1, 2, 5])
 @pytest.mark.parametrize("size", [(9, 11), (8, 12), (1, 2)], ids=str)
 def test_shapes(length: int, size: tuple[int, int]) -> None:
-    network = random_network()
+    network = random_network(small_edvr())
     with torch.no_grad():
         output = network(random_clip(length, *size, batch=2))
     assert output.frames_NTCHW.shape == (2, length, 3, 4 * size[0], 4 * size[1])
@@ -308,7 +288,7 @@ def test_shapes(length: int, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("factors", [(), (2,), (3,), (2, 3)], ids=str)
 def test_other_scales(factors: tuple[int, ...]) -> None:
-    network = random_network(upscale_factors=factors)
+    network = random_network(small_edvr(upscale_factors=factors))
     scale = math.prod(factors)
     with torch.no_grad():
         assert network(random_clip(2, 5, 6)).frames_NTCHW.shape == (1, 2, 3, 5 * scale, 6 * scale)
@@ -316,8 +296,8 @@ def test_other_scales(factors: tuple[int, ...]) -> None:
 
 
 def test_odd_sizes_are_those_of_a_frame_whose_border_goes_on() -> None:
-    network = random_network()
-    frames_NTCHW = random_clip(3)
+    network = random_network(small_edvr())
+    frames_NTCHW = random_clip(3, *SIDES)
     wider_NTCHW = torch.cat((frames_NTCHW, frames_NTCHW[..., -1:]), dim=-1)
     larger_NTCHW = torch.cat((wider_NTCHW, *[wider_NTCHW[..., -1:, :]] * 3), dim=-2)
     assert larger_NTCHW.shape[-2:] == (12, 12)
@@ -328,7 +308,7 @@ def test_odd_sizes_are_those_of_a_frame_whose_border_goes_on() -> None:
 
 def test_one_exported_graph_serves_every_size() -> None:
     """Those that need padding and those that need none."""
-    network = random_network(window=3).requires_grad_(False)
+    network = random_network(small_edvr(window=3)).requires_grad_(False)
     sides = {3: torch.export.Dim.AUTO, 4: torch.export.Dim.AUTO}
     program = torch.export.export(network, (random_clip(2, 8, 12),), dynamic_shapes=(sides,)).module()
     for size in ((12, 16), (9, 11), (6, 13)):
@@ -337,8 +317,8 @@ def test_one_exported_graph_serves_every_size() -> None:
 
 
 def test_clips_of_a_batch_do_not_mix() -> None:
-    network = random_network()
-    frames_NTCHW = random_clip(3, batch=2)
+    network = random_network(small_edvr())
+    frames_NTCHW = random_clip(3, *SIDES, batch=2)
     with torch.no_grad():
         both = network(frames_NTCHW).frames_NTCHW
         singles = [network(clip_NTCHW).frames_NTCHW for clip_NTCHW in frames_NTCHW.split(1)]
@@ -346,8 +326,8 @@ def test_clips_of_a_batch_do_not_mix() -> None:
 
 
 def test_without_detail_the_output_is_the_bilinear_frame() -> None:
-    network = random_network()
-    frames_NTCHW = random_clip(2)
+    network = random_network(small_edvr())
+    frames_NTCHW = random_clip(2, *SIDES)
     before = frames_NTCHW.clone()
     with torch.no_grad():
         network.conv_last.weight.zero_()
@@ -361,14 +341,14 @@ def test_without_detail_the_output_is_the_bilinear_frame() -> None:
 
 
 def test_every_parameter_learns() -> None:
-    network = random_network().train()
-    network(random_clip(3)).frames_NTCHW.square().mean().backward()
+    network = random_network(small_edvr()).train()
+    network(random_clip(3, *SIDES)).frames_NTCHW.square().mean().backward()
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
 def test_start_of_training() -> None:
     torch.manual_seed(0)
-    network = EDVR(small_arguments(channels=32))
+    network = EDVR(small_edvr(channels=32))
     for run in (network.feature_extraction, network.reconstruction):
         assert run[0].conv1.weight.std().item() == pytest.approx(0.1 * math.sqrt(2 / (9 * 32)), rel=0.05)
         assert not run[0].conv1.bias.any()
@@ -390,4 +370,4 @@ def test_start_of_training() -> None:
 )
 def test_bad_arguments_are_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        small_arguments(**changes)
+        small_edvr(**changes)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from networks_made import random_network, small_basicvsr
 from safetensors.torch import save_file
 
 from vsrprune.channels.layout import RULES
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.networks.basicvsr.network import BasicVSR
-from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.checkpoints import load_dense
 from vsrprune.networks.files import DESCRIPTION, WEIGHTS, load_network, read_weights, save_network
 from vsrprune.pruning.surgery import compact
@@ -19,18 +19,8 @@ from vsrprune.pruning.surgery import compact
 both_directions = pytest.mark.parametrize("bidirectional", [True, False], ids=["bi", "uni"])
 
 
-def small_arguments(**changes) -> BasicVSRArguments:
-    values = {"channels": 4, "blocks": 2, "upsampler_channels": 5, "slope": 0.2, "upscale_factors": (2, 2)}
-    return BasicVSRArguments(**{**values, "flow_levels": 2, "flow_kernel": 3, "flow_widths": (4,), **changes})
-
-
-def random_network(**changes) -> BasicVSR:
-    network = BasicVSR(small_arguments(**changes))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter[0].numel() ** 0.5)
-    return network
+def network_of(**changes) -> BasicVSR:
+    return random_network(small_basicvsr(**changes), dtype=torch.float32)
 
 
 def uneven_plan(network: BasicVSR, rule: str) -> PrunePlan:
@@ -55,7 +45,7 @@ def same_weights(a: BasicVSR, b: BasicVSR) -> bool:
 @both_directions
 @pytest.mark.parametrize("rule", RULES)
 def test_compact_network_comes_back_bit_equal(rule: str, bidirectional: bool, tmp_path: Path) -> None:
-    dense = random_network(bidirectional=bidirectional)
+    dense = network_of(bidirectional=bidirectional)
     network = compact(dense, uneven_plan(dense, rule))
     save_network(network, tmp_path)
     loaded = load_network(tmp_path)
@@ -67,7 +57,7 @@ def test_compact_network_comes_back_bit_equal(rule: str, bidirectional: bool, tm
 
 @both_directions
 def test_dense_network_comes_back_bit_equal_with_its_gates(bidirectional: bool, tmp_path: Path) -> None:
-    network = random_network(bidirectional=bidirectional)
+    network = network_of(bidirectional=bidirectional)
     save_network(network, tmp_path)
     loaded = load_network(tmp_path)
     assert loaded.plan is None
@@ -77,7 +67,10 @@ def test_dense_network_comes_back_bit_equal_with_its_gates(bidirectional: bool, 
 
 
 def test_saving_again_replaces_the_network(tmp_path: Path) -> None:
-    first, second = random_network(), random_network(blocks=1)
+    first, second = (
+        network_of(),
+        network_of(blocks=1),
+    )
     save_network(first, tmp_path)
     save_network(second, tmp_path)
     assert same_weights(load_network(tmp_path), second)
@@ -85,7 +78,7 @@ def test_saving_again_replaces_the_network(tmp_path: Path) -> None:
 
 def test_the_folder_holds_no_pickle(tmp_path: Path) -> None:
     """Two files: one is JSON, the other a JSON header of given length and raw numbers to the last byte."""
-    network = random_network()
+    network = network_of()
     save_network(compact(network, uneven_plan(network, "rsc")), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([WEIGHTS, DESCRIPTION])
     assert json.loads((tmp_path / DESCRIPTION).read_text())["plan"]["rule"] == "rsc"
@@ -100,16 +93,16 @@ def test_the_folder_holds_no_pickle(tmp_path: Path) -> None:
 
 
 def test_load_dense_reads_this_projects_own_weights(tmp_path: Path) -> None:
-    network = random_network()
+    network = network_of()
     save_network(network, tmp_path)
-    assert same_weights(load_dense(tmp_path / WEIGHTS, small_arguments()), network)
+    assert same_weights(load_dense(tmp_path / WEIGHTS, small_basicvsr()), network)
 
 
 def test_missing_gates_are_one(tmp_path: Path) -> None:
-    network = random_network()
+    network = network_of()
     weights = {name: value for name, value in network.state_dict().items() if not name.endswith("gate")}
     save_file(weights, tmp_path / "own.safetensors")
-    loaded = load_dense(tmp_path / "own.safetensors", small_arguments())
+    loaded = load_dense(tmp_path / "own.safetensors", small_basicvsr())
     assert all(torch.equal(gate, torch.ones_like(gate)) for gate in loaded.gate_parameters())
     assert all(torch.equal(loaded.state_dict()[name], value) for name, value in weights.items())
 
@@ -131,7 +124,7 @@ def basicsr_names(network: BasicVSR) -> dict[str, torch.Tensor]:
 
 
 def test_basicsr_layout_is_understood(tmp_path: Path) -> None:
-    network = random_network()
+    network = network_of()
     with torch.no_grad():
         for gate in network.gate_parameters():
             gate.fill_(1.0)
@@ -139,17 +132,17 @@ def test_basicsr_layout_is_understood(tmp_path: Path) -> None:
     assert "forward_trunk.main.2.1.conv2.bias" in weights
     assert "spynet.basic_module.0.basic_module.2.weight" in weights
     save_file(weights, tmp_path / "official.safetensors")
-    loaded = load_dense(tmp_path / "official.safetensors", small_arguments())
+    loaded = load_dense(tmp_path / "official.safetensors", small_basicvsr())
     assert same_weights(loaded, network)
     assert torch.equal(outputs(loaded), outputs(network))
 
 
 def test_half_precision_is_read_exactly_as_float32(tmp_path: Path) -> None:
-    network = random_network()
+    network = network_of()
     halves = {name: value.half() for name, value in network.state_dict().items()}
     save_file(halves, tmp_path / "half.safetensors")
     assert {value.dtype for value in read_weights(tmp_path / "half.safetensors").values()} == {torch.float32}
-    loaded = load_dense(tmp_path / "half.safetensors", small_arguments())
+    loaded = load_dense(tmp_path / "half.safetensors", small_basicvsr())
     for name, value in loaded.state_dict().items():
         assert value.dtype == torch.float32
         assert torch.equal(value, halves[name].float())
@@ -168,8 +161,8 @@ def complaint(call, *arguments) -> str:
 
 def test_more_blocks_than_the_file_has(tmp_path: Path) -> None:
     file = tmp_path / "own.safetensors"
-    save_file(random_network(blocks=1).state_dict(), file)
-    message = complaint(load_dense, file, small_arguments(blocks=2))
+    save_file(network_of(blocks=1).state_dict(), file)
+    message = complaint(load_dense, file, small_basicvsr(blocks=2))
     assert str(file) in message
     # two branches, one block each: two convolutions of weight and bias; the gates need not be there
     assert "8 missing: backward_trunk.blocks.1.conv1.weight, backward_trunk.blocks.1.conv1.bias, " in message
@@ -179,30 +172,36 @@ def test_more_blocks_than_the_file_has(tmp_path: Path) -> None:
 
 def test_fewer_blocks_than_the_file_has(tmp_path: Path) -> None:
     file = tmp_path / "own.safetensors"
-    weights = {name: value for name, value in random_network(blocks=2).state_dict().items() if "gate" not in name}
+    weights = {name: value for name, value in network_of(blocks=2).state_dict().items() if "gate" not in name}
     save_file(weights, file)
-    message = complaint(load_dense, file, small_arguments(blocks=1))
+    message = complaint(load_dense, file, small_basicvsr(blocks=1))
     assert "8 unexpected: backward_trunk.blocks.1.conv1." in message
     assert "missing" not in message
 
 
 def test_another_width(tmp_path: Path) -> None:
     file = tmp_path / "own.safetensors"
-    save_file({k: v for k, v in random_network(channels=4).state_dict().items() if "gate" not in k}, file)
-    message = complaint(load_dense, file, small_arguments(channels=6))
+    save_file(
+        {k: v for k, v in network_of(channels=4).state_dict().items() if "gate" not in k},
+        file,
+    )
+    message = complaint(load_dense, file, small_basicvsr(channels=6))
     assert "of another shape: " in message
     assert "backward_trunk.first.weight is (4, 7, 3, 3) instead of (6, 9, 3, 3)" in message
     assert message.count(" instead of ") <= 3  # the first ones are enough
 
 
 def test_weights_of_a_compact_network_are_not_a_dense_one(tmp_path: Path) -> None:
-    dense = random_network()
+    dense = network_of()
     save_network(compact(dense, uneven_plan(dense, "aligned")), tmp_path)
-    assert "of another shape" in complaint(load_dense, tmp_path / WEIGHTS, small_arguments())
+    assert "of another shape" in complaint(load_dense, tmp_path / WEIGHTS, small_basicvsr())
 
 
 def test_weights_beside_another_description(tmp_path: Path) -> None:
-    for name, network in (("a", random_network()), ("b", random_network(bidirectional=False))):
+    for name, network in (
+        ("a", network_of()),
+        ("b", network_of(bidirectional=False)),
+    ):
         (tmp_path / name).mkdir()
         save_network(network, tmp_path / name)
     (tmp_path / "a" / WEIGHTS).replace(tmp_path / "b" / WEIGHTS)
@@ -223,19 +222,19 @@ def damaged(content: bytes) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", list(damaged(b"")))
 def test_damaged_weights_are_named(kind: str, tmp_path: Path) -> None:
-    save_network(random_network(), tmp_path)
+    save_network(network_of(), tmp_path)
     file = tmp_path / WEIGHTS
     file.write_bytes(damaged(file.read_bytes())[kind])
-    for call, arguments in ((load_network, (tmp_path,)), (load_dense, (file, small_arguments()))):
+    for call, arguments in ((load_network, (tmp_path,)), (load_dense, (file, small_basicvsr()))):
         message = complaint(call, *arguments)
         assert message.startswith(f"{file}: cannot read these weights")
         assert ".safetensors file is expected" in message
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    assert str(tmp_path / "none.safetensors") in complaint(load_dense, tmp_path / "none.safetensors", small_arguments())
+    assert str(tmp_path / "none.safetensors") in complaint(load_dense, tmp_path / "none.safetensors", small_basicvsr())
     assert str(tmp_path / DESCRIPTION) in complaint(load_network, tmp_path)
-    save_network(random_network(), tmp_path)
+    save_network(network_of(), tmp_path)
     (tmp_path / WEIGHTS).unlink()
     assert str(tmp_path / WEIGHTS) in complaint(load_network, tmp_path)
 
@@ -245,7 +244,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     [("{ not json", "cannot read the network's description"), ('{"network": "swinir"}', "unknown network 'swinir'")],
 )
 def test_damaged_description_is_named(content: str, words: str, tmp_path: Path) -> None:
-    save_network(random_network(), tmp_path)
+    save_network(network_of(), tmp_path)
     (tmp_path / DESCRIPTION).write_text(content)
     message = complaint(load_network, tmp_path)
     assert message.startswith(f"{tmp_path / DESCRIPTION}: ")

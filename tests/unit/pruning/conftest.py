@@ -1,52 +1,22 @@
 """Small networks in which every weight, bias and gate matters."""
 
 from collections.abc import Callable
+from typing import Any
 
+import networks_made
 import pytest
 import torch
 
 from vsrprune.networks.basicvsr.network import BasicVSR
-from vsrprune.networks.basicvsr.spec import BasicVSRArguments
-
-FLOW = {"flow_levels": 2, "flow_kernel": 3, "flow_widths": (4,)}
 
 
 def _random_network(
-    bidirectional: bool = True,
-    channels: int = 4,
-    blocks: int = 2,
-    upsampler_channels: int = 5,
-    upscale_factors: tuple[int, ...] = (2, 2),
-    slope: float = 0.1,
-    dtype: torch.dtype = torch.float64,
-    seed: int = 0,
+    bidirectional: bool = True, dtype: torch.dtype = torch.float64, seed: int = 0, **changes: Any
 ) -> BasicVSR:
-    arguments = BasicVSRArguments(
-        channels=channels,
-        blocks=blocks,
-        upsampler_channels=upsampler_channels,
-        bidirectional=bidirectional,
-        upscale_factors=upscale_factors,
-        slope=slope,
-        **FLOW,
-    )
-    network = BasicVSR(arguments).to(dtype)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=dtype)
-            if name.endswith("gate"):
-                parameter.copy_(noise.sign() * (0.5 + noise.abs()))  # of both signs, none near zero
-            elif name.endswith("bias"):
-                parameter.copy_(0.2 * noise)
-            else:
-                parameter.copy_(noise / parameter[0].numel() ** 0.5)
-    return network
-
-
-def _random_clip(length: int, height: int = 7, width: int = 9, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(length)
-    return torch.rand(1, length, 3, height, width, generator=generator, dtype=dtype)
+    arguments = networks_made.small_basicvsr(bidirectional, **changes)
+    network = networks_made.random_network(arguments, seed, signed=True, dtype=dtype)
+    assert isinstance(network, BasicVSR)
+    return network.train()
 
 
 @pytest.fixture(scope="session")
@@ -58,4 +28,4 @@ def random_network() -> Callable[..., BasicVSR]:
 @pytest.fixture(scope="session")
 def random_clip() -> Callable[..., torch.Tensor]:
     """Makes a clip (1, length, 3, 7, 9) of noise in [0, 1]; the sides are odd on purpose."""
-    return _random_clip
+    return networks_made.random_clip

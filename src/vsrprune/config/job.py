@@ -78,8 +78,8 @@ class ModelConfig:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells a network from others; basicvsr goes without saying, as it did before there were others."""
-        return ({} if self.network == "basicvsr" else {"network": self.network}) | self.given
+        """What tells a network from others."""
+        return {"network": self.network} | self.given
 
 
 def tiny_model() -> ModelConfig:

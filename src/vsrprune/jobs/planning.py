@@ -33,12 +33,14 @@ def model_arguments(model: ModelConfig) -> Any:
     one_of("model.network", model.network, FAMILIES)
     kind = FAMILIES[model.network].arguments
     names = [item.name for item in fields(kind)]
-    for name, value in model.given.items():
+    # Tasks at scale 1 set upscale_factors=[], whatever the network.
+    given = {name: value for name, value in model.given.items() if name in names or value != []}
+    for name, value in given.items():
         if name not in names:
             raise UserError(
                 f"model.{name}={value} is given, but model={model.name} does not read it; it reads {', '.join(names)}"
             )
-    return kind(**model.given)
+    return kind(**given)
 
 
 def prepared_arguments(config: Config) -> Any:

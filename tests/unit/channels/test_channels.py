@@ -3,9 +3,12 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from vsrprune.channels.layout import ChannelGroup, ChannelLayout, ConvLayer, Gate, Slot
+from vsrprune.channels.layout import RULES, ChannelGroup, ChannelLayout, ConvLayer, Gate, Slot
 from vsrprune.channels.plan import PrunePlan
+from vsrprune.channels.specification import Specification
 from vsrprune.errors import UserError
 
 
@@ -145,3 +148,25 @@ def test_units(layout: ChannelLayout) -> None:
 )
 def test_macs_per_pixel_by_hand(layout: ChannelLayout, kept: dict[str, int] | None, macs: int) -> None:
     assert layout.macs_per_pixel(kept) == macs
+
+
+SPECIFIED = st.lists(
+    st.tuples(st.integers(2, 6), st.booleans(), st.sampled_from((1, 2)), st.sampled_from((0, 0.5, 1, 2))),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(rule=st.sampled_from(RULES), layers=SPECIFIED)
+def test_a_layout_comes_back_from_json(rule: str, layers: list[tuple[int, bool, int, float]]) -> None:
+    spec, slot = Specification(rule), Slot(3)
+    for index, (width, streamed, times, scale) in enumerate(layers):
+        if streamed:
+            stream = spec.stream(f"s{index}", width, part="trunk", writers=[f"w{index}"])
+            spec.conv(f"w{index}", 3, [slot], stream, scale=scale, times=times)
+            spec.block(f"b{index}", f"s{index}", part="trunk")
+            slot = stream
+        else:
+            slot = spec.filters(f"f{index}", 1, [slot, slot], width, part="up", kind="filters", filters_per_unit=times)
+    layout = spec.layout()
+    assert ChannelLayout.from_json(json.loads(json.dumps(layout.to_json()))) == layout

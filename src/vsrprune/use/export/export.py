@@ -58,6 +58,9 @@ def export(request: Request, say: Say) -> Path:
     with _unfinished(request.folder) as folder:
         described = WRITERS[request.format](network, request, folder, say)
         write_json(folder / DESCRIBED, {**_described(network, request), **described})
+        for path in (path for path in folder.iterdir() if path.name not in names):  # the source of one's own network
+            shutil.rmtree(request.folder / path.name, ignore_errors=True)
+            path.replace(request.folder / path.name)
         for name in names:
             (folder / name).replace(request.folder / name)
     say(f"{', '.join(names)} in {request.folder}")

@@ -22,7 +22,7 @@ from vsrprune.metrics.latency import fastest_milliseconds
 from vsrprune.networks.fast.freezing import freeze
 from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.use.load import load_trained
-from vsrprune.use.streaming import Pieces, super_resolve
+from vsrprune.use.streaming import Pieces, upscaled_frames
 
 WHOLE = Pieces(window=1_000_000, overlap=0)
 
@@ -59,7 +59,7 @@ def psnr(network: Frozen, frames: list[Tensor], truth_TCHW: Tensor, pieces: Piec
     """PSNR of every frame, in dB."""
     errors = [
         ((high_NCHW[0].clamp(0, 1) * 255).round() - truth_CHW).square().mean()
-        for high_NCHW, truth_CHW in zip(super_resolve(network, frames, pieces), truth_TCHW, strict=True)
+        for high_NCHW, truth_CHW in zip(upscaled_frames(network, frames, pieces), truth_TCHW, strict=True)
     ]
     return 10 * torch.log10(255**2 / torch.stack(errors))
 

@@ -58,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parse(arguments)
     from vsrprune.cli import complain
     from vsrprune.use.streaming import Pieces  # after parsing: importing torch takes seconds
-    from vsrprune.use.upscaling import Request, upscale
+    from vsrprune.use.upscaling import UpscalingRequest, upscale
 
     values = vars(given)
     names = ("window", "overlap", "tile", "tile_overlap")
     pieces = Pieces(**{name: values.pop(name) for name in names})
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        upscale(Request(pieces=pieces, rate=values.pop("fps"), **values), lambda text: print(text, flush=True))
+        upscale(UpscalingRequest(pieces=pieces, rate=values.pop("fps"), **values), lambda text: print(text, flush=True))
     except UserError as error:
         return complain(str(error), 2)
     except OSError as error:

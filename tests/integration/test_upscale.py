@@ -23,7 +23,7 @@ from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.files import save_network
 from vsrprune.use.load import load_trained
 from vsrprune.use.streaming import Pieces
-from vsrprune.use.upscaling import Request, upscale
+from vsrprune.use.upscaling import UpscalingRequest, upscale
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "src" / "upscale.py"
@@ -64,7 +64,7 @@ def run(source: Path, target: Path, model: Path, pieces: Pieces | None = None, *
     """In this process; what was said."""
     said: list[str] = []
     pieces = pieces or Pieces(30, 5)
-    upscale(Request(source, target, model, source.parent / "store", pieces, **changes), said.append)  # type: ignore[arg-type]
+    upscale(UpscalingRequest(source, target, model, source.parent / "store", pieces, **changes), said.append)  # type: ignore[arg-type]
     return said
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vsrprune.config.job import RULE, Config
 from vsrprune.config.model import NETWORKS
-from vsrprune.config.page import page, sections, shown, summary
+from vsrprune.config.page import first_sentence, knob_sections, page, shown
 from vsrprune.errors import UserError
 from vsrprune.knobs import KNOB, Leaf, allowed, hints, leaves
 
@@ -44,7 +44,7 @@ def short_page(kind: type[Config], path: str, intro: str, conf: Path) -> str:
     lines += ["", "Groups: GROUP=FILE takes a file of conf/GROUP, GROUP.NAME=VALUE sets one knob"]
     for name in [*groups, "rule"]:
         files = ", ".join(files_of(conf, name))
-        title = files or summary(hints(kind)[name])
+        title = files or first_sentence(hints(kind)[name])
         lines += textwrap.wrap(f"  {name:<10}{title}", WIDTH, subsequent_indent=" " * 12)
     lines += [
         "",
@@ -59,7 +59,7 @@ def short_page(kind: type[Config], path: str, intro: str, conf: Path) -> str:
 
 def group_page(kind: type[Config], name: str, conf: Path) -> str:
     """All that is known of a group, of a network's arguments, of the flat knobs, or of one knob."""
-    titles = {title.removeprefix("model of network="): (text, knobs) for title, text, knobs in sections(kind)}
+    titles = {title.removeprefix("model of network="): (text, knobs) for title, text, knobs in knob_sections(kind)}
     titles = {FLAT if " " in title else title: body for title, body in titles.items()}
     single = {leaf.name: leaf for _, knobs in titles.values() for leaf in knobs}
     if name in titles:

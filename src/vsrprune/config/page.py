@@ -11,21 +11,21 @@ from vsrprune.config.model import NETWORKS, ModelConfig, arguments_of
 from vsrprune.knobs import KNOB, Leaf, allowed, hints, leaves
 
 
-def sections(kind: type[Config]) -> Iterator[tuple[str, str, list[Leaf]]]:
+def knob_sections(kind: type[Config]) -> Iterator[tuple[str, str, list[Leaf]]]:
     """Title, first sentence and knobs of every section: the flat knobs, every group, every network's arguments."""
     yield "The paper's knobs", "", [RULE, *(leaf for leaf in leaves(kind) if "." not in leaf.name)]
     for item in fields(kind):
         if KNOB in item.metadata:
             continue
         group: Any = hints(kind)[item.name]
-        yield item.name, summary(group), list(leaves(group, f"{item.name}."))
+        yield item.name, first_sentence(group), list(leaves(group, f"{item.name}."))
         if group is ModelConfig:
             for network in NETWORKS:
                 arguments = arguments_of(network)
-                yield f"model of network={network}", summary(arguments), list(leaves(arguments, "model."))
+                yield f"model of network={network}", first_sentence(arguments), list(leaves(arguments, "model."))
 
 
-def summary(kind: type) -> str:
+def first_sentence(kind: type) -> str:
     """The first line of a class's docstring."""
     return (kind.__doc__ or "").strip().splitlines()[0]
 
@@ -50,7 +50,7 @@ def page(kind: type[Config]) -> str:
         " are those of `python src/run.py` and of `Config()`.",
         "`python src/run.py --help GROUP` shows the same of one group.",
     ]
-    for title, text, knobs in sections(kind):
+    for title, text, knobs in knob_sections(kind):
         lines += ["", f"## {title}", "", *([text, ""] if text else [])]
         lines += ["| knob | default | allowed | meaning |", "|---|---|---|---|"]
         for leaf in knobs:

@@ -88,7 +88,7 @@ def divide(network: Network, frames: int) -> Division:
     return divided
 
 
-class Clip(nn.Module):
+class ClipGraph(nn.Module):
     """A network that returns the frames alone."""
 
     def __init__(self, network: Network) -> None:
@@ -104,7 +104,7 @@ class Clip(nn.Module):
 def clip_graph(network: Network, frames: int | str) -> Graph:
     """A whole clip of so many frames, or of `ANY_LENGTH`."""
     shape: Shape = (1, frames, RGB, "height", "width")
-    return Graph(Clip(network), {"frames": shape}, {"upscaled_frames": enlarged(shape, network.arguments.scale)})
+    return Graph(ClipGraph(network), {"frames": shape}, {"upscaled_frames": enlarged(shape, network.arguments.scale)})
 
 
 def open_sides(graph: Graph) -> Graph:

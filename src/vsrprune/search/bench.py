@@ -15,7 +15,7 @@ from vsrprune.jobs.runner import open_store, run_job
 from vsrprune.networks.files import load_network
 from vsrprune.search.config import SearchConfig, SearchJobConfig, validate_search
 from vsrprune.search.costs import LatencyCost, MacsCost
-from vsrprune.search.study import Cost
+from vsrprune.search.study import CostModel
 from vsrprune.search.trials import Training, TrialBench, split_for_scoring
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.projection import Bounds, check_projectable, count_bounds
@@ -112,7 +112,7 @@ class SearchBench:
             raise UserError(f"the {stage} stage of the search is gone from {self.store.root}; run the command again")
         return artifact
 
-    def cost(self, bounds: Bounds) -> Cost:
+    def cost(self, bounds: Bounds) -> CostModel:
         """What plans within `bounds` cost."""
         if self.search.cost == "macs":
             return MacsCost(self.layout, bounds)

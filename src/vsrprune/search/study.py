@@ -30,7 +30,7 @@ BUDGET_SLACK = 0.005  # of the wanted share: by how much a plan may exceed a bud
 NEIGHBOURS, NEARBY = 5, 0.1  # a front's trial is compared with so many others of nearly its own cost
 
 
-class Cost(Protocol):
+class CostModel(Protocol):
     """What a plan costs, and how ratios are brought onto a share of it."""
 
     def project(self, ratios: Mapping[str, float], share: float) -> dict[str, int]:
@@ -147,7 +147,7 @@ def ask_first(study: optuna.Study, points: Sequence[Mapping[str, float]]) -> Non
 def work(
     study: optuna.Study,
     plan: StudyPlan,
-    cost: Cost,
+    cost: CostModel,
     score: Score,
     on_trial: Callable[[optuna.Study, FrozenTrial], None] = lambda study, trial: None,
 ) -> None:
@@ -198,7 +198,7 @@ def _refuse_surplus(trial: optuna.Trial, trials: int) -> None:
 class _Objective:
     """One trial: draw ratios, bring them onto the budget, score them rung by rung."""
 
-    def __init__(self, plan: StudyPlan, cost: Cost, score: Score) -> None:
+    def __init__(self, plan: StudyPlan, cost: CostModel, score: Score) -> None:
         self._plan, self._cost, self._score = plan, cost, score
 
     def __call__(self, trial: optuna.Trial) -> float | tuple[float, float]:

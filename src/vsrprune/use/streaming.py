@@ -70,7 +70,7 @@ def _spans(length: int, tile: int, overlap: int) -> list[tuple[Range, Range]]:
     ]
 
 
-def super_resolve(
+def upscaled_frames(
     network: Frozen,
     frames: Iterable[Tensor],
     pieces: Pieces,

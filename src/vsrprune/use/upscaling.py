@@ -28,13 +28,13 @@ from vsrprune.networks.fast.freezing import freeze
 from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.networks.network import Network
 from vsrprune.use.load import STAGES, load_trained
-from vsrprune.use.streaming import Pieces, super_resolve
+from vsrprune.use.streaming import Pieces, upscaled_frames
 
 DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
-class Request:
+class UpscalingRequest:
     """What the command line asks for.
 
     rate: frames per second of a folder of PNGs. crf, codec: None for the usual ones of the container. threads: of the
@@ -56,7 +56,7 @@ class Request:
     overwrite: bool = False
 
 
-def upscale(request: Request, say: Callable[[str], None]) -> None:
+def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
     """Do what is asked; raises UserError for anything that cannot be, as far as possible before any work starts."""
     _check(request)
     encoding = choose_encoding(request.target, request.codec, request.crf)
@@ -86,7 +86,7 @@ def upscale(request: Request, say: Callable[[str], None]) -> None:
     say(f"{request.target}: {written} frames in {seconds:.1f} s, {written / seconds:.2f} frames per second")
 
 
-def _check(request: Request) -> None:
+def _check(request: UpscalingRequest) -> None:
     pieces = request.pieces
     one_of("--device", request.device, DEVICES)
     one_of("--precision", request.precision, PRECISIONS)
@@ -106,7 +106,7 @@ def _check(request: Request) -> None:
         raise UserError("--device cuda: PyTorch finds no GPU here; use --device cpu")
 
 
-def _check_target(request: Request) -> None:
+def _check_target(request: UpscalingRequest) -> None:
     """Nothing is written over by accident, and of folders only those of frames on purpose."""
     source, target = request.source, request.target
     if target.exists() and source.exists() and target.samefile(source):
@@ -144,7 +144,7 @@ def _frames(network: Frozen, footage: Footage, pieces: Pieces, device: torch.dev
             times.append(pts)
             yield torch.tensor(pixels_HW3, device=device).permute(2, 0, 1)[None].float() / 255
 
-    for high_NCHW in super_resolve(network, read(), pieces, _to_8_bits):
+    for high_NCHW in upscaled_frames(network, read(), pieces, _to_8_bits):
         yield TimedFrame(_pixels(high_NCHW), times.popleft())
 
 

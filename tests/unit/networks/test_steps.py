@@ -8,10 +8,10 @@ from torch import Tensor
 
 from vsrprune.channels.layout import RULES
 from vsrprune.channels.plan import PrunePlan
-from vsrprune.networks.basicvsr.export import OnlineStep, Step, Upsampler
+from vsrprune.networks.basicvsr.export import OnlineStep, Step, UpsamplerStep
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
-from vsrprune.networks.graph import Clip
+from vsrprune.networks.graph import ClipGraph
 
 
 def compact_network(rule: str, bidirectional: bool) -> BasicVSR:
@@ -45,9 +45,9 @@ def test_steps_of_both_branches_make_the_clip(rule: str) -> None:
     network = compact_network(rule, bidirectional=True)
     frames_NTCHW = torch.rand(1, 4, 3, 9, 11, dtype=torch.float64)
     by_branch = [states(network, branch, frames_NTCHW) for branch in ("backward", "forward")]
-    upsampler = Upsampler(network)
+    upsampler = UpsamplerStep(network)
     stepped = [upsampler(frames_NTCHW[:, t], *(branch[t] for branch in by_branch)) for t in range(4)]
-    torch.testing.assert_close(torch.stack(stepped, dim=1), Clip(network)(frames_NTCHW), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(torch.stack(stepped, dim=1), ClipGraph(network)(frames_NTCHW), rtol=1e-11, atol=1e-11)
 
 
 @torch.no_grad()

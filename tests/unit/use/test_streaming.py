@@ -15,7 +15,7 @@ from vsrprune.networks.basicvsr.frozen import FrozenBasicVSR
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.fast.blocks import Form
-from vsrprune.use.streaming import Pieces, super_resolve, tiles
+from vsrprune.use.streaming import Pieces, tiles, upscaled_frames
 
 WHOLE = Pieces(window=100, overlap=0)
 
@@ -47,7 +47,7 @@ def clip(length: int, height: int = 12, width: int = 14) -> list[Tensor]:
 
 
 def streamed(network: FrozenBasicVSR, frames: list[Tensor], pieces: Pieces) -> Tensor:
-    return torch.stack(list(super_resolve(network, iter(frames), pieces)), dim=1)
+    return torch.stack(list(upscaled_frames(network, iter(frames), pieces)), dim=1)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
@@ -105,7 +105,7 @@ def test_only_a_window_of_frames_is_held(bidirectional: bool) -> None:
             most = max(most, len(alive))
             yield frame
 
-    count = sum(1 for _ in super_resolve(frozen(bidirectional), source(), Pieces(5, 2, tile=3, tile_overlap=1)))
+    count = sum(1 for _ in upscaled_frames(frozen(bidirectional), source(), Pieces(5, 2, tile=3, tile_overlap=1)))
     assert count == 40
     assert most <= (5 + 2 + 5 if bidirectional else 1 + 1 + 2)  # a window, and the next being read
 
@@ -149,6 +149,6 @@ def test_what_is_finished_is_what_comes_out() -> None:
     def rounded(high_NCHW: Tensor) -> Tensor:
         return (high_NCHW.clamp(0, 1) * 255).round().to(torch.uint8)
 
-    outputs = list(super_resolve(network, frames, Pieces(2, 1, tile=7, tile_overlap=4), rounded))
+    outputs = list(upscaled_frames(network, frames, Pieces(2, 1, tile=7, tile_overlap=4), rounded))
     assert {output.dtype for output in outputs} == {torch.uint8}
     assert outputs[0].shape == (1, 3, 48, 56)

@@ -27,7 +27,7 @@ def divide(network: BasicVSR, frames: int) -> Division:
             return Division(clip, {"step": Graph(OnlineStep(network), inputs, {**upscaled, "state": state})})
         graphs[f"{branch}_step"] = Graph(Step(network, branch), inputs, {"state": state})
     inputs = {"frame": FRAME, **{f"{branch}_state": state for branch, state in states.items()}}
-    return Division(clip, {**graphs, "upsampler": Graph(Upsampler(network), inputs, upscaled, starred=True)})
+    return Division(clip, {**graphs, "upsampler": Graph(UpsamplerStep(network), inputs, upscaled, starred=True)})
 
 
 class Step(nn.Module):
@@ -44,7 +44,7 @@ class Step(nn.Module):
         return state_NCHW
 
 
-class Upsampler(nn.Module):
+class UpsamplerStep(nn.Module):
     """A frame from the states of all branches."""
 
     def __init__(self, network: BasicVSR) -> None:
@@ -62,7 +62,7 @@ class OnlineStep(nn.Module):
     def __init__(self, network: BasicVSR) -> None:
         super().__init__()
         (branch,) = network.arguments.branches
-        self.step, self.upsampler = Step(network, branch), Upsampler(network)
+        self.step, self.upsampler = Step(network, branch), UpsamplerStep(network)
 
     def forward(
         self, frame_NCHW: Tensor, previous_frame_NCHW: Tensor, previous_state_NCHW: Tensor

@@ -50,9 +50,9 @@ def test_a_sweep_has_results_that_are_proven(swept: Path) -> None:
     assert {result.rule for result in results} == {"rsc", "aligned"}
     for result in results:
         assert result.knobs["model"]["network"] == "own"
-        kept, units = (sum(getattr(layer, side) for layer in result.layers) for side in ("kept", "size"))
+        kept, units = (sum(getattr(layer, side) for layer in result.layers) for side in ("kept", "total"))
         assert kept == units - (units + 1) // 2
-        print(result.equivalence)
+        assert result.equivalence["float64"] <= 1e-10
     assert len({result.stages["pretrain"] for result in results}) == 1
     assert len(list((swept / "store" / "pretrain").glob("[!.]*"))) == 1
     assert len(list((swept / "store" / "networks").iterdir())) == 1

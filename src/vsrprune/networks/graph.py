@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.nn import functional as F
 
+from vsrprune.errors import UserError
 from vsrprune.networks.basicvsr.spec import RGB
 from vsrprune.networks.network import Network
 from vsrprune.networks.table import family_of, loaded
@@ -18,6 +19,7 @@ from vsrprune.networks.table import family_of, loaded
 Shape = tuple[int | str, ...]  # a string is an axis of any size
 FRAME: Shape = (1, RGB, "height", "width")
 ANY_LENGTH = "frames"  # the axis of clips of any length
+ERROR_LENGTH = 200  # of what torch says, which may go on for pages
 SMOOTH = 4  # low-resolution pixels from one random value to the next: motion, not noise, as in a video
 
 
@@ -42,7 +44,10 @@ class Graph:
         return tuple(_random(shape, seed) for seed, shape in enumerate(shapes))
 
     def traced(self, smallest: int) -> ExportedProgram:
-        """The graph for frames of every height and width from `smallest` on, and for clips of any open length."""
+        """The graph for frames of every height and width from `smallest` on, and for clips of any open length.
+
+        Raises UserError where torch.export cannot follow the network's code.
+        """
         least = {"height": smallest, "width": smallest, ANY_LENGTH: 1}
         axes = {side: self.axis(side, size) for side, size in least.items()}
         dynamic = tuple(
@@ -51,10 +56,16 @@ class Graph:
         )
         if self.starred:
             dynamic = (dynamic[0], dynamic[1:])  # type: ignore[assignment]
-        with torch.no_grad():
-            return torch.export.export(
-                self.module.eval(), self.example((smallest + 7, smallest + 22), 2), dynamic_shapes=dynamic
-            )
+        example = self.example((smallest + 7, smallest + 22), 2)
+        try:
+            with torch.no_grad():
+                return torch.export.export(self.module.eval(), example, dynamic_shapes=dynamic)
+        except Exception as error:  # of many kinds, and of what the author of a network wrote
+            words = " ".join(str(error).split())[:ERROR_LENGTH]
+            raise UserError(
+                f"torch.export cannot trace this network for frames of every size; --format safetensors exports it"
+                f" ({type(error).__name__}: {words})"
+            ) from error
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.network import BasicVSR, propagated
 from vsrprune.networks.basicvsr.spec import RGB, trunk
 from vsrprune.networks.fast.blocks import Chain, Forms, FrozenBlock, active_channels, block_shape
 from vsrprune.networks.fast.frozen import Carried, Moment
@@ -98,9 +98,9 @@ class FrozenBasicVSR(nn.Module):
         """
         module = cast(_Trunk, self.get_submodule(trunk(branch)))
         if before is None:
-            return Moment(frame_NCHW, module.step(frame_NCHW, module.start(frame_NCHW)))
+            return Moment(frame_NCHW, module.step(frame_NCHW, module.start(frame_NCHW), None))
         flow_N2HW = self.flow_net(frame_NCHW, before.frame_NCHW)
-        return Moment(frame_NCHW, module.step(frame_NCHW, warp(before.state_NCHW, flow_N2HW)))
+        return Moment(frame_NCHW, module.step(frame_NCHW, before.state_NCHW, flow_N2HW))
 
     @torch.inference_mode()
     def upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
@@ -160,23 +160,15 @@ class _Trunk(nn.Module):
         )
 
     def forward(self, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool) -> list[Tensor]:
-        length = frames_NTCHW.shape[1]
-        order = range(length - 1, -1, -1) if reverse else range(length)
-        states: list[Tensor] = []
-        state_NCHW = self.start(frames_NTCHW[:, 0])
-        for step, t in enumerate(order):
-            if step > 0:
-                state_NCHW = warp(state_NCHW, flows_NT2HW[:, t if reverse else t - 1])
-            state_NCHW = self.step(frames_NTCHW[:, t], state_NCHW)
-            states.append(state_NCHW)
-        return states[::-1] if reverse else states
+        return propagated(self.step, self.start(frames_NTCHW[:, 0]), frames_NTCHW, flows_NT2HW, reverse)
 
     def start(self, frame_NCHW: Tensor) -> Tensor:
         """The state before the first frame."""
         return frame_NCHW.new_zeros(len(frame_NCHW), self.width, *frame_NCHW.shape[-2:])
 
-    def step(self, frame_NCHW: Tensor, warped_NCHW: Tensor) -> Tensor:
-        """One frame's refinement; `warped_NCHW` is the state of the frame before, warped."""
+    def step(self, frame_NCHW: Tensor, state_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
+        """The state of a frame from that of the frame before, which is warped by the flow; None at the first frame."""
+        warped_NCHW = state_NCHW if flow_N2HW is None else warp(state_NCHW, flow_N2HW)
         joined_NCHW = torch.cat((frame_NCHW, warped_NCHW), dim=1)
         state_NCHW = F.leaky_relu_(F.conv2d(joined_NCHW, self.weight, self.bias, padding=1), self.slope)
         if self.active == self.width:

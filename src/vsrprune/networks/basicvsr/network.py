@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -100,15 +101,9 @@ class _Trunk(nn.Module):
         self, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool, call: Callable[..., Tensor]
     ) -> list[Tensor]:
         """Hidden states (N, C, H, W) of all frames, in frame order; `call` runs the step of a frame."""
-        batch, length, _, height, width = frames_NTCHW.shape
-        order = range(length - 1, -1, -1) if reverse else range(length)
-        states: list[Tensor] = []
-        state_NCHW = frames_NTCHW.new_zeros(batch, self.width, height, width)
-        for step, t in enumerate(order):
-            flow_N2HW = flows_NT2HW[:, t if reverse else t - 1] if step > 0 else None
-            state_NCHW = call(self.step, frames_NTCHW[:, t], state_NCHW, flow_N2HW)
-            states.append(state_NCHW)
-        return states[::-1] if reverse else states
+        batch, _, _, height, width = frames_NTCHW.shape
+        start_NCHW = frames_NTCHW.new_zeros(batch, self.width, height, width)
+        return propagated(partial(call, self.step), start_NCHW, frames_NTCHW, flows_NT2HW, reverse)
 
     def step(self, frame_NCHW: Tensor, state_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
         """The state of a frame from that of the frame before, which is warped by the flow; None at the first frame."""
@@ -117,3 +112,20 @@ class _Trunk(nn.Module):
         joined_NCHW = torch.cat((frame_NCHW, state_NCHW), dim=1)
         refined_NCHW: Tensor = self.blocks(F.leaky_relu_(self.first(joined_NCHW), self.slope))
         return refined_NCHW
+
+
+def propagated(
+    step: Callable[..., Tensor], start_NCHW: Tensor, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool
+) -> list[Tensor]:
+    """Hidden states (N, C, H, W) of all frames, in frame order, of a branch that begins with the state `start_NCHW`.
+
+    step: the state of a frame, from the frame, the state before it, and the flow between them (None at the first).
+    """
+    length = frames_NTCHW.shape[1]
+    states: list[Tensor] = []
+    state_NCHW = start_NCHW
+    for place, t in enumerate(range(length - 1, -1, -1) if reverse else range(length)):
+        flow_N2HW = flows_NT2HW[:, t if reverse else t - 1] if place > 0 else None
+        state_NCHW = step(frames_NTCHW[:, t], state_NCHW, flow_N2HW)
+        states.append(state_NCHW)
+    return states[::-1] if reverse else states

@@ -197,3 +197,12 @@ def test_a_mistake_is_one_line(text: str, name: str, arguments: dict[str, int], 
 def test_a_file_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model.file is empty; give the file and class of your network"):
         OwnArguments().prepared(tmp_path)
+
+
+def test_a_network_that_torch_cannot_trace_is_said_so(tmp_path: Path) -> None:
+    branch = "            if float(self.up.weight.sum() + both.mean()) > 1e9:\n                raise ValueError\n"
+    text = NET.replace("            states.append", f"{branch}            states.append", 1)
+    arguments = OwnArguments(str(net(tmp_path, text))).prepared(tmp_path / "networks")
+    network = compact(build(arguments), PrunePlan.keep_all("rsc", FAMILIES["own"].layout(arguments, "rsc")))
+    with pytest.raises(UserError, match="cannot trace this network for frames of every size; --format safetensors"):
+        divide(network, 2).clip.traced(4)

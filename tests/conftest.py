@@ -11,7 +11,7 @@ from hypothesis import settings
 ORDER = ("integration", "unit", "analysis")
 
 # The same examples every time: whoever runs the suite twice, or on another machine, sees the same.
-settings.register_profile("quick", max_examples=10, deadline=None, derandomize=True, database=None)
+settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True, database=None)
 settings.register_profile("thorough", max_examples=100, deadline=None, derandomize=True, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 

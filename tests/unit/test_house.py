@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -224,6 +225,12 @@ def test_the_tests_need_nothing_beside_the_repository() -> None:
         path = str(file.relative_to(ROOT))
         for node in ast.walk(ast.parse(file.read_text())):
             assert [f"{path}:{node.lineno}: {problem}" for problem in problems_of(path, node)] == []
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """Pytest imports them as modules of their bare names; the second of a name cannot be collected."""
+    names = Counter(file.name for file in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 @pytest.mark.parametrize(

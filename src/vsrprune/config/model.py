@@ -61,7 +61,8 @@ def model_config(values: Mapping[str, Any], scale_kept: bool) -> ModelConfig:
             raise _not_read(key, given[key], str(name), [item.name for item in fields(kind)])
     if scale_kept and "upscale_factors" in kinds:
         given.setdefault("upscale_factors", ())
-    return ModelConfig(str(name), network, kind(**{key: converted(kinds[key], value) for key, value in given.items()}))
+    arguments = kind(**{key: converted(kinds[key], value) for key, value in given.items()})
+    return ModelConfig(arguments.called(str(name)), network, arguments)
 
 
 def _not_read(key: str, value: object, name: str, read: list[str]) -> UserError:

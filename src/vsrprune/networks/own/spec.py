@@ -47,6 +47,11 @@ class OwnArguments(Traits):
         file, colon, name = self.file.rpartition(":")
         return (Path(file), name) if colon and not name.endswith(".py") else (Path(self.file), "")
 
+    def called(self, preset: str) -> str:
+        """The class, or the file where the class is left out: all networks of one's own share the preset `own`."""
+        file, name = self.place
+        return name or file.stem or preset
+
     def prepared(self, folder: Path) -> DescribedArguments:
         """See `Traits`. Raises UserError, one line, for a file, class, argument or declaration that is wrong.
 

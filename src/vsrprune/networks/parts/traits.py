@@ -26,6 +26,10 @@ class Traits:
         """Channels of a branch's hidden state in the dense network."""
         return self.channels  # type: ignore[attr-defined,no-any-return]  # every recurrent network here has one width
 
+    def called(self, preset: str) -> str:
+        """What tables and labels call the network: the name of its preset, unless its arguments name it."""
+        return preset
+
     @property
     def has_flow(self) -> bool:
         """Whether the network holds a SPyNet (`network.flow_net`) that a pretrained one can replace."""

@@ -206,3 +206,10 @@ def test_a_network_that_torch_cannot_trace_is_said_so(tmp_path: Path) -> None:
     network = compact(build(arguments), PrunePlan.keep_all("rsc", FAMILIES["own"].layout(arguments, "rsc")))
     with pytest.raises(UserError, match="cannot trace this network for frames of every size; --format safetensors"):
         divide(network, 2).clip.traced(4)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("nets/my_net.py:SmallVSR", "SmallVSR"), ("nets/my_net.py", "my_net"), ("", "own")]
+)
+def test_tables_call_a_network_by_its_class(file: str, name: str) -> None:
+    assert OwnArguments(file).called("own") == name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import pytest
 import torch
 
 from vsrprune.channels.layout import RULES
-from vsrprune.errors import UserError
 from vsrprune.networks.files import load_network, save_network
 from vsrprune.networks.graph import divide
 from vsrprune.networks.network import Network
@@ -124,12 +124,17 @@ def test_the_smallest_side_follows_from_the_network(name: str) -> None:
         assert pruned_network(name, flow_levels=6).arguments.smallest_side == 33
 
 
-def test_an_unknown_kind_of_network_is_refused_by_name() -> None:
+def test_a_network_of_no_family_is_refused_by_name() -> None:
     class Transformer(Network):
-        pass
+        arguments = Fraction(1)
 
-    with pytest.raises(UserError, match=r"^Transformer is not divided into graphs, only BasicVSR, .*safetensors"):
+    with pytest.raises(ValueError, match=r"^Fraction shapes none of basicvsr, .*, own$"):
         divide(Transformer(), 2)
+
+
+def test_a_family_without_a_division_of_its_own_is_exported_as_a_clip() -> None:
+    divided = divide(pruned_network("basicvsr_pp"), 3)
+    assert (divided.clip.inputs["frames"], divided.steps) == ((1, 3, 3, "height", "width"), {})
 
 
 # Files

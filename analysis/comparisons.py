@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from importlib.resources import files
 
 import pandas as pd
@@ -133,9 +132,8 @@ def published_table(runs: Runs) -> pd.DataFrame:
 
 def _published_column(run: Run) -> str | None:
     """The column of published.csv that compares the same frames; None if there is none."""
-    knobs = run.result.knobs
-    if math.prod(knobs["model"]["upscale_factors"]) != PUBLISHED_SCALE:
+    if run.result.scale != PUBLISHED_SCALE:
         return None
-    data = knobs["data"]
+    data = run.result.knobs["data"]
     blurred = data["low"] == "bd" or data["degradation"] in BLUR
     return PUBLISHED.get((data["name"], data["channel"], "bd" if blurred else "bi"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zlib
 from collections.abc import Callable
 from functools import lru_cache
@@ -86,6 +87,7 @@ def _result(knobs: dict[str, Any], psnr: float, macs: int, notes: list[str]) -> 
     return Result(
         knobs=knobs,
         rule="rsc" if knobs["rsc"] else knobs["residual"],
+        scale=math.prod(knobs["model"]["upscale_factors"]),
         quality={name: _quality(value) for name, value in values.items()},
         cost={"dense": Cost(1000, 1400, 8000, 9000, (180, 320)), "pruned": Cost(500, 900, macs, 5000, (180, 320))},
         layers=[Layer(name, name.split(".")[0], "middle", kept[name], total) for name, total in UNITS.items()],

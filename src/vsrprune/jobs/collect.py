@@ -76,6 +76,7 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
     return Result(
         knobs=job.config.knobs(),
         rule=job.config.rule,
+        scale=job.arguments.scale,
         quality={
             "baseline": reference.baseline,
             "dense": reference.dense,

@@ -94,8 +94,9 @@ class Equivalence:
 class Result:
     """What a job found; deterministic. Times and latencies stand in measured.json beside it.
 
-    quality: of `baseline` (see `baseline_name`), dense, before_cut (sparsified, gates as trained), after_cut (gates of
-    cut units zero) and finetuned. cost: of dense and pruned. scores: by layer, of all units, in the last round.
+    scale: the side of the output relative to the input.
+    quality: that of `baseline` (see `baseline_name`), dense, before_cut (sparsified, gates as trained), after_cut
+    (gates of cut units zero) and finetuned. cost: of dense and pruned. scores: by layer, of all units, in the last round.
     hidden_error: by branch, RMS difference between pruned and dense hidden states relative to the dense RMS, per frame
     index; empty for networks that are trained from scratch. stages: key of every stage.
 
@@ -105,6 +106,7 @@ class Result:
 
     knobs: dict[str, Any]
     rule: str
+    scale: int
     quality: dict[str, Quality]
     cost: dict[str, Cost]
     layers: list[Layer]

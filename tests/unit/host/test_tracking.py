@@ -87,6 +87,7 @@ def small_result() -> Result:
     return Result(
         knobs={"task": {"name": "sr"}},
         rule="rsc",
+        scale=4,
         quality={name: Quality(value, value / 100, {}, {}) for name, value in psnr.items()},
         cost={"dense": Cost(100, 110, 1000, 1100, (180, 320)), "pruned": Cost(60, 70, 500, 600, (180, 320))},
         layers=[Layer("trunk.conv1", "trunk", "filter", 2, 4), Layer("tail", "tail", "input", 2, 2)],

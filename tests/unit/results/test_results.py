@@ -22,6 +22,7 @@ def result():
     return Result(
         knobs={"ratio": 0.5, "ratios": None, "model": {"upscale_factors": [2, 2]}},
         rule="rsc",
+        scale=4,
         quality={name: quality(30.0 + n) for n, name in enumerate(("baseline", "dense", "finetuned"))},
         cost={"dense": Cost(1000, 1400, 8000, 9000, SIZE), "pruned": Cost(300, 700, 2000, 3000, SIZE)},
         layers=[Layer("fusion", "upsampler", "fusion", 3, 16), Layer("conv_hr", "upsampler", "reconstruction", 5, 24)],

@@ -96,9 +96,11 @@ class Result:
 
     scale: the side of the output relative to the input.
     quality: that of `baseline` (see `baseline_name`), dense, before_cut (sparsified, gates as trained), after_cut
-    (gates of cut units zero) and finetuned. cost: of dense and pruned. scores: by layer, of all units, in the last round.
+    (gates of cut units zero) and finetuned. cost: that of dense and pruned.
+    scores: by layer, those of all units, in the last round.
     hidden_error: by branch, RMS difference between pruned and dense hidden states relative to the dense RMS, per frame
-    index; empty for networks that are trained from scratch. stages: key of every stage.
+    index; empty for networks that are trained from scratch.
+    stages: the key of every stage.
 
     None where the method has no such thing: gates of one-shot methods, scores of those that rank nothing, equivalence
     of those that train new weights.

@@ -56,14 +56,14 @@ def minimal_config(folder: Path, **changes: Any) -> Config:
     return with_knobs(config, {name.replace("__", "."): value for name, value in {**MINIMAL, **changes}.items()})
 
 
-def run_py(*arguments: str, path: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
+def run_py(*arguments: str, cwd: Path = ROOT, path: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
     """`python src/run.py ...` as a user runs it; `path` goes in front of the module search path."""
     command = [str(RUN_PY), *arguments]
     if "-m" not in arguments and not path:
-        return run_script(command, ROOT, {"COLUMNS": "80"})
+        return run_script(command, cwd, {"COLUMNS": "80"})
     return subprocess.run(
         [sys.executable, *command],
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, "COLUMNS": "80", "PYTHONPATH": os.pathsep.join(map(str, path))},
         capture_output=True,
         text=True,

@@ -179,7 +179,7 @@ def test_other_contradictions_are_refused(tmp_path: Path) -> None:
 
 def test_a_wrong_method_is_told_the_right_ones(tmp_path: Path) -> None:
     outcome = run_py(f"store_dir={tmp_path}", f"runs_dir={tmp_path}", "method=magic")
-    assert outcome.returncode == 1
+    assert outcome.returncode == 2
     assert "unstructured" in outcome.stderr
     assert "Traceback" not in outcome.stderr
 

@@ -159,12 +159,14 @@ def test_the_jobs_cover_what_there_is() -> None:
 
 
 def test_no_hidden_states_no_temporal_loss(tmp_path: Path) -> None:
-    """Distillation sets a weight; networks without hidden states refuse it by name, and take the outputs alone."""
+    """Networks without hidden states refuse a weight by name; distillation teaches them by the outputs alone."""
     for model in ("edsr_tiny", "rcan_tiny", "edvr_tiny"):
+        distilled = ("method=distill", "target=macs", "ratio=0.2")
         with pytest.raises(
             UserError, match=f"tf_weight=1 holds hidden states .* model={model} has none; use tf_weight=0"
         ):
-            plan_job(config_of(tmp_path, model, "method=distill", "target=macs", "ratio=0.2"))
+            plan_job(config_of(tmp_path, model, *distilled, "tf_weight=1"))
+        assert plan_job(config_of(tmp_path, model, *distilled)).config.tf_weight == 0
         assert plan_job(config_of(tmp_path, model)).config.tf_weight == 0
     for model in ("rrn_tiny", "basicvsr_pp_tiny"):
         assert plan_job(config_of(tmp_path, model)).config.tf_weight == 1

@@ -28,7 +28,7 @@ from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import fastest_milliseconds, milliseconds
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
-from vsrprune.networks.fast.freezing import freeze
+from vsrprune.networks.fast.fastest import freeze
 from vsrprune.networks.files import save_network
 from vsrprune.networks.graph import random_clip
 from vsrprune.pruning.surgery import compact

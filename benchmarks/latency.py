@@ -48,7 +48,7 @@ from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import RGB, BasicVSRArguments, trunk
 from vsrprune.networks.fast.blocks import Form
 from vsrprune.networks.fast.device_operations import FORMATS, time_tables
-from vsrprune.networks.fast.freezing import freeze
+from vsrprune.networks.fast.fastest import freeze
 from vsrprune.networks.parts.layers import warp
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.frontier import timed_operations

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from vsrprune.metrics.latency import compare_latency, fastest_milliseconds
-from vsrprune.networks.fast.freezing import freeze
+from vsrprune.networks.fast.fastest import freeze
 from vsrprune.results.result import RESULT, Result
 from vsrprune.use.load import load_trained
 

@@ -19,7 +19,7 @@ from vsrprune.data.clips import make_clip
 from vsrprune.data.reading import read_frames
 from vsrprune.data.sources import ClipSource
 from vsrprune.metrics.latency import fastest_milliseconds
-from vsrprune.networks.fast.freezing import freeze
+from vsrprune.networks.fast.fastest import freeze
 from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.use.load import load_trained
 from vsrprune.use.streaming import Pieces, upscaled_frames

@@ -31,7 +31,7 @@ class Family:
 
     arguments: the dataclass of everything that shapes it, with its `Traits`. layout: its channels, from arguments and
     a residual rule. network: makes a dense network from arguments. weights: by project the names of published weights,
-    from arguments. frozen: makes the form that runs fastest (see `fast.freezing`). export: the graphs that it is
+    from arguments. frozen: makes the form that runs fastest (see `fast.fastest`). export: the graphs that it is
     divided into (see `graph.divide`). The last three are empty where a family has nothing of its own.
     """
 

@@ -19,7 +19,7 @@ from vsrprune.methods.table import METHODS
 from vsrprune.metrics.latency import fastest_milliseconds
 from vsrprune.metrics.temporal import TruthMotion, truth_motion
 from vsrprune.networks.fast.blocks import PRECISIONS
-from vsrprune.networks.fast.freezing import freeze
+from vsrprune.networks.fast.fastest import freeze
 from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.networks.files import save_network
 from vsrprune.networks.network import Network

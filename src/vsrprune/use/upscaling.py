@@ -24,7 +24,7 @@ from vsrprune.metrics.latency import fastest_milliseconds
 from vsrprune.networks.basicvsr.spec import RGB
 from vsrprune.networks.fast.blocks import PRECISIONS
 from vsrprune.networks.fast.device_operations import TIMED_PIXELS
-from vsrprune.networks.fast.freezing import freeze
+from vsrprune.networks.fast.fastest import freeze
 from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.networks.network import Network
 from vsrprune.use.load import STAGES, load_trained

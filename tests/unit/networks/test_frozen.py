@@ -23,7 +23,7 @@ from vsrprune.networks.fast.blocks import (
     active_channels,
 )
 from vsrprune.networks.fast.device_operations import FORMATS
-from vsrprune.networks.fast.freezing import Compiled, freeze
+from vsrprune.networks.fast.fastest import Compiled, freeze
 
 RULES = ("rsc", "aligned", "inner")
 

@@ -25,7 +25,7 @@ from vsrprune.networks.basicvsr.frozen import FrozenBasicVSR
 from vsrprune.networks.checkpoints import load_dense
 from vsrprune.networks.fast.blocks import READS, WRITES, Form, FrozenBlock
 from vsrprune.networks.fast.device_operations import FORMATS
-from vsrprune.networks.fast.freezing import freeze
+from vsrprune.networks.fast.fastest import freeze
 from vsrprune.networks.fast.frozen import Frozen, FrozenNetwork
 from vsrprune.networks.files import load_network, save_network
 from vsrprune.networks.network import Network

@@ -14,7 +14,7 @@ import torch
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.metrics.latency import compare_latency
 from vsrprune.metrics.memory import peak_memory
-from vsrprune.networks.fast.freezing import Compiled
+from vsrprune.networks.fast.fastest import Compiled
 from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.results.measured import Measured, Timing
 from vsrprune.stages.bench import Bench

@@ -21,7 +21,7 @@ from vsrprune.host.machine import measuring
 from vsrprune.host.progress import StageProgress
 from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import fastest_milliseconds, milliseconds
-from vsrprune.networks.fast.freezing import freeze
+from vsrprune.networks.fast.fastest import freeze
 from vsrprune.networks.files import DESCRIPTION, WEIGHTS, load_network, save_network
 from vsrprune.networks.graph import ANY_LENGTH, Graph, divide, random_clip
 from vsrprune.networks.network import Network

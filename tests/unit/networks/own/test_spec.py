@@ -11,7 +11,7 @@ from vsrprune.channels.layout import RULES
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.networks.checkpoints import load_dense
-from vsrprune.networks.fast.freezing import freeze
+from vsrprune.networks.fast.fastest import freeze
 from vsrprune.networks.files import load_network, save_network
 from vsrprune.networks.graph import divide
 from vsrprune.networks.own import sources, spec

@@ -38,5 +38,7 @@ def load_trained(source: Path, store: Path, warn: Callable[[str], None], which: 
         raise UserError(f"{source}: neither the folder of a finished job ({RESULT}) nor of a network ({WEIGHTS})")
     network = load_network(folder)
     if network.plan is None:
+        # A dense network still has its gates. A plan that keeps every channel folds them into the weights, under any
+        # rule.
         network = compact(network, PrunePlan.keep_all("rsc", network.channel_layout("rsc")))
     return network.eval()

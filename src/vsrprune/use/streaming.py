@@ -62,6 +62,7 @@ def tiles(height: int, width: int, tile: int, overlap: int) -> list[Tile]:
 
 
 def _spans(length: int, tile: int, overlap: int) -> list[tuple[Range, Range]]:
+    # As few tiles as needed, of nearly equal size: a last tile of a few pixels would be mostly overlap.
     count = -(-length // tile) if tile else 1
     edges = [length * index // count for index in range(count + 1)]
     return [
@@ -85,10 +86,12 @@ def upscaled_frames(
     places: list[_Place] = []
     for frames_read, own in _windows(frames, span):
         if not places:
+            # The size is known from the first frame on, and holds for the whole video.
             height, width = frames_read[0].shape[-2:]
             layout = tiles(height, width, pieces.tile, pieces.tile_overlap)
             places = [_Place(tile) for tile in layout]
         parts = [place.restored(network, frames_read, own, finish) for place in places]
+        # Whole frames are handed on as they come; only tiles have to wait for the others of their frame.
         if len(parts) == 1:
             yield from parts[0]
             continue
@@ -114,6 +117,7 @@ def span_of(network: Frozen, pieces: Pieces) -> Span:
     """
     arguments = network.arguments
     before, after = (pieces.overlap if side is None else side for side in arguments.reach)
+    # The state stands for everything before the window, exactly.
     before = 0 if arguments.hands_on_state else before
     alone = before == 0 and arguments.reach[1] == 0
     return Span(1 if alone else pieces.window, before, after)
@@ -136,6 +140,7 @@ def _windows(frames: Iterable[Tensor], span: Span) -> Iterator[tuple[list[Tensor
         if len(held) == past + span.window + span.after:
             yield list(held), range(past, past + span.window)
             past = done(span.window)
+    # The video is over: its last frames make windows with nothing after them.
     while len(held) > past:
         length = min(span.window, len(held) - past)
         yield list(held), range(past, past + length)
@@ -156,6 +161,7 @@ class _Place:
         frames = [self.tile.crop(frame) for frame in frames]
         for high_NCHW, moment in network.restore_window(frames, own, self.moment):
             self.moment = moment
+            # A copy of the tile's own pixels: a view would keep the overlap in memory until the window is put together.
             yield finish(self.tile.own(high_NCHW, network.arguments.scale)).contiguous()
 
 

@@ -63,6 +63,7 @@ class Question:
             value = getattr(self.facts if owner == "facts" else self.method, attribute)
         else:
             value = attrgetter(name)(self.config)
+        # A key is a hash of JSON, so that groups of knobs become dicts of plain values.
         return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
@@ -139,6 +140,7 @@ class Recipe:
 
     def make(self, bench: Any, inputs: Any) -> StageArtifact:
         """Do the work; imports torch."""
+        # The work is named by a text and imported here: planning reads every recipe, and must not import torch.
         module, _, function = self.work.partition(":")
         artifact: StageArtifact = getattr(importlib.import_module(module), function)(bench, inputs)
         return artifact
@@ -150,6 +152,8 @@ COMPARISON = ("facts.val", "comparison.channel", "comparison.crop", "comparison.
 # Times depend on the machine: the one part of keys that differs between machines.
 PLACE = ("facts.host", "trainer.accelerator", "trainer.threads", "evaluate.latency_size", "evaluate.precision")
 SELECTION = ("rule", "scope", "min_kept", "round_to", "ratios", "target", "target_ms", "ratio", "order", "parts_cut")
+# What is read and changes nothing is left out of keys: jobs that differ by it alone share the stage. per_layer states
+# every layer's share itself, so that no common target is read; target_ms is a budget in place of ratio.
 SELECTION_IDLE: Mapping[str, Condition] = {
     "ratios": lambda question: question.config.scope != "per_layer",
     "target": lambda question: question.config.scope == "per_layer",

@@ -52,6 +52,7 @@ def load_dense(file: Path, arguments: Any, say: Callable[[str], None] = lambda t
     table = {**named, **{name: name for name in optional if name not in named.values()}}
     given = {name: value for name, value in weights.items() if name not in known[layout].constants}
     given |= {name: given[name].flatten() for name, ours in table.items() if name in given and ours in optional}
+    # Other projects have no gates: these keep the value 1 of a new network. All other weights must be there.
     lacking = {name: optional[ours] for name, ours in table.items() if ours in optional}
     load_exactly(network, {**lacking, **given}, file, table)
     say(f"{file}: weights in {layout}'s layout{part}")

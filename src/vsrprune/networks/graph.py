@@ -55,7 +55,9 @@ class Graph:
             for shape in self.inputs.values()
         )
         if self.starred:
+            # torch.export expects the shapes of *inputs as one tuple, like the parameter itself.
             dynamic = (dynamic[0], dynamic[1:])  # type: ignore[assignment]
+        # Two frames, because torch.export takes an axis of size 1 for a constant.
         example = self.example((smallest + 7, smallest + 22), 2)
         try:
             with torch.no_grad():

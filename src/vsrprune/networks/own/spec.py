@@ -159,6 +159,7 @@ class DescribedArguments(OwnArguments):
         if not self.description.content:
             raise UserError(f"{name} was not defined in a file, so that it cannot be saved; write its class into one")
         try:
+            # What will be read back: tuples are lists then.
             arguments = json.loads(json.dumps(self.arguments))
         except TypeError as error:
             raise UserError(f"{name} cannot be saved: its arguments must be numbers, texts, lists ({error})") from error

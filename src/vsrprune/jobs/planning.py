@@ -87,6 +87,7 @@ def _data(config: Config, scale: int) -> tuple[FoundClips | None, DataIdentity]:
         for name, clips in ((data.train_set or data.name, sources.train), (data.name, sources.val))
     )
     return sources, DataIdentity(
+        # Only training sequences are mirrored: held-out clips are the same with and without.
         content_key({**read, "mirror": data.mirror, "files": train}), content_key({**read, "files": val})
     )
 

@@ -198,6 +198,7 @@ def network_order(results: Sequence[Result]) -> list[Layer]:
     One that only some rules have stands after the layer of its part that goes before it, or first in its part.
     """
     order: list[Layer] = []
+    # The result of the most layers gives the order, and others add what only they have.
     for result in sorted(results, key=lambda result: -len(result.layers)):
         before: Layer | None = None
         for layer in result.layers:

@@ -102,6 +102,7 @@ def _changed_model(model: ModelConfig, tree: Mapping[str, Any]) -> ModelConfig:
 
 def _built(kind: type[T], values: Mapping[str, Any], prefix: str, known: list[str]) -> T:
     kinds, given = hints(kind), {}
+    # A field without a knob's declaration is a group of knobs.
     groups = {item.name for item in fields(cast(Any, kind)) if KNOB not in item.metadata}
     for name, value in values.items():
         if name not in kinds:

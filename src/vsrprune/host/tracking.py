@@ -28,8 +28,8 @@ CLIPS_SHOWN = 4
 class RunLabel:
     """How a run is found in W&B: its name, the group it is listed under, its kind of work, the project and its owner.
 
-    job_type: a job's method; `search` or `trial`. entity: the project's owner; empty for the user. tags: cut to the
-    length that W&B takes; empty and repeated ones are left out.
+    `job_type` is a job's method, `search` or `trial`. `entity` is the project's owner, empty for the user. `tags` are
+    cut to the length that W&B takes; empty and repeated ones are left out.
     """
 
     name: str

@@ -48,6 +48,8 @@ class Family:
         return names
 
 
+# Arguments and layouts are named directly, because planning asks for them; the others are texts, because their modules
+# import torch.
 FAMILIES: dict[str, Family] = {
     "basicvsr": Family(
         BasicVSRArguments,

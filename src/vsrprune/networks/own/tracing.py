@@ -44,8 +44,10 @@ class _Calls:
 
 @dataclass
 class Trace:
-    """convs: by name in the order of their first call. scale: side of the output over the input's. states: the
-    channels of the hidden states by name.
+    """What a run showed.
+
+    `convs` holds the convolutions by name, in the order of their first call. `scale` is the side of the output over the
+    input's. `states` holds the number of channels of every hidden state by name.
     """
 
     convs: dict[str, TracedConv]

@@ -24,8 +24,9 @@ Range = tuple[int, int]  # from, up to and without
 class Pieces:
     """How a video is divided.
 
-    window, overlap: frames that are super-resolved at a time, and those after them that the backward branch also reads.
-    tile, tile_overlap: the longest side of a tile, and the pixels around it that it also reads; 0 for whole frames.
+    `window` is the number of frames that are super-resolved at a time, `overlap` that of the frames after them which
+    the backward branch also reads. `tile` is the longest side of a tile, 0 for whole frames, and `tile_overlap` the
+    number of pixels around it that it also reads.
     """
 
     window: int
@@ -36,7 +37,7 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Tile:
-    """kept: the rows and columns of the low-resolution frame that a tile fills. read: those that it sees."""
+    """A tile fills the rows and columns `kept` of the low-resolution frame, and sees those in `read`."""
 
     kept: tuple[Range, Range]
     read: tuple[Range, Range]
@@ -101,7 +102,7 @@ def upscaled_frames(
 
 @dataclass(frozen=True)
 class Span:
-    """window: frames that are restored at a time. before, after: frames around them that are read too."""
+    """`window` frames are restored at a time; `before` and `after` count the frames around them that are read too."""
 
     window: int
     before: int

@@ -37,8 +37,8 @@ DEVICES = ("cpu", "cuda")
 class UpscalingRequest:
     """What the command line asks for.
 
-    rate: frames per second of a folder of PNGs. crf, codec: None for the usual ones of the container. threads: of the
-    network; 0 for PyTorch's choice.
+    `rate` is the number of frames per second of a folder of PNGs. `crf` and `codec` are None for the usual ones of the
+    container. `threads` is the number of CPU threads of the network, 0 for PyTorch's choice.
     """
 
     source: Path

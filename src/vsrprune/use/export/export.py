@@ -120,6 +120,7 @@ def _write_onnx(network: Network, request: Request, folder: Path, say: Say) -> d
     from vsrprune.use.export import onnx_files, scan
 
     divided, least = divide(network, request.frames), network.arguments.smallest_side
+    # Where there are steps, the clip becomes a loop over their graphs, and is not traced itself.
     traced = divided.steps or {"clip": divided.clip}
     clip = divided.looped if divided.steps else divided.clip
     models = {}
@@ -136,6 +137,7 @@ def _write_onnx(network: Network, request: Request, folder: Path, say: Say) -> d
     files, engines = {}, {}
     for name, graph in {"clip": clip, **divided.steps}.items():
         file = folder / f"{name}.onnx"
+        # The file is read back: what is verified is what lies on disk.
         run = _on_tensors(onnx_files.onnxruntime_runner(file, threads))
         files[file.name] = verified(graph, run, network, file.name, say)
         if name == "clip":
@@ -228,6 +230,7 @@ def _timed(network: Network, engines: Mapping[str, Compute], request: Request, s
             call(clip_NTCHW)  # warm
         with StageProgress("timing", request.repeats) as progress:
             for repeat in range(request.repeats):
+                # In turns, so that a machine that slows down meanwhile does so for all of them.
                 for name, call in calls.items():
                     times[name].append(milliseconds(partial(call, clip_NTCHW), CPU) / request.frames)
                 progress.update(repeat + 1)

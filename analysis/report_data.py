@@ -140,6 +140,7 @@ def pair_table(runs: Runs, settings: pd.DataFrame) -> pd.DataFrame:
     jobs = [[runs.finished[place] for place in places] for places in settings["jobs"]]
     rows = []
     for first, second in combinations(range(len(jobs)), 2):
+        # One common seed gives a difference without an interval.
         if len(psnr_by_seeds(jobs[first]).keys() & psnr_by_seeds(jobs[second]).keys()) >= 2:
             psnr = psnr_difference(jobs[second], jobs[first])
             assert psnr is not None

@@ -153,6 +153,7 @@ def load_runs(folders: Sequence[str]) -> Runs:
             run = Run(name, folder, Result.load(folder), Measured.load(folder))
             _place(run)  # raises KeyError where a knob is missing
             finished.append(run)
+        # One torn file must not hide the results of the other jobs.
         except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             left_out.append(LeftOut(name, folder, f"cannot be read: {error!s}".replace("\n", " ")))
     finished.sort(key=_place)
@@ -260,6 +261,7 @@ def ratio_table(runs: Runs) -> pd.DataFrame:
 
 def _without_effect_on_plans(runs: Runs) -> list[str]:
     """The knobs that vary while everything else and the stage that selects stay the same."""
+    # Plans are the same where the stage that selects is: its key says so, whatever the knobs are called.
     found: list[str] = []
     for knob in runs.varying:
         alike: dict[tuple[object, ...], list[Run]] = {}

@@ -25,10 +25,11 @@ BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, UserError)  
 
 @dataclass(frozen=True)
 class JobRow:
-    """A job as its files tell it. changed: when it last gave a sign (seconds of the clock). step counts from 0.
+    """A job as its files tell it.
 
-    since, since_step: when and where its process began to train the stage. left: seconds to the stage's end.
-    elsewhere: its process cannot be looked at from here.
+    `changed` is when it last gave a sign, in seconds of the clock; `step` counts from 0. `since` and `since_step` say
+    when and where its process began to train the stage. `left` is the number of seconds to the stage's end. The process
+    of a job that runs `elsewhere` cannot be looked at from here.
     """
 
     folder: Path

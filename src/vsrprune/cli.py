@@ -83,6 +83,7 @@ def explained() -> Iterator[None]:
     except UserError as error:
         sys.exit(complain(str(error)))
     except OSError as error:
+        # A full disk or a missing right can be mended by the user; other errors of the system keep their traceback.
         explanation = explain_os_error(error)
         if explanation is None:
             raise

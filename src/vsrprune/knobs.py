@@ -76,6 +76,7 @@ def hints(kind: type) -> dict[str, Any]:
     return _hints(typing.cast(Any, kind))  # mypy holds that a mutable dataclass is not hashable, nor its class
 
 
+# Resolving annotations is slow, and every check of a configuration asks for them.
 @cache
 def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)

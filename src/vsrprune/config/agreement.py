@@ -110,6 +110,7 @@ def _check_target(config: Config) -> None:
 def _check_method(config: Config) -> None:
     """The method's own conditions, in the words in which a user sets them."""
     method = METHODS[config.method.name]
+    # Refused and not set silently: a result would carry another value than the command that asked for it.
     for knob, allowed in method.requires.items():
         value = getattr(config, knob)
         if value not in allowed:

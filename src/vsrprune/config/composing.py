@@ -84,6 +84,7 @@ def _changed(owner: T, tree: Mapping[str, Any], prefix: str, known: list[str]) -
         if name not in kinds:
             raise unknown(f"{prefix}{name}", known)
         inner = getattr(owner, name)
+        # A mapping changes some knobs of a group; a whole group, as a dataclass, replaces it.
         within = is_dataclass(inner) and isinstance(value, Mapping)
         changes[name] = _changed(inner, value, f"{prefix}{name}.", known) if within else value
     return cast(T, replace(cast(Any, owner), **changes))

@@ -44,6 +44,8 @@ def load_dense(file: Path, arguments: Any, say: Callable[[str], None] = lambda t
         OWN: PublishedNames({name: name for name in network.state_dict()}),
         **family_of(arguments).published(arguments),
     }
+    # A file does not say which project wrote it: the one whose names it shares most is taken, so that errors can speak
+    # in that project's names.
     layout = likeliest({name: names.names for name, names in known.items()}, weights.keys())
     if known[layout].refusal:
         raise UserError(f"{file}: {known[layout].refusal}")
@@ -87,6 +89,7 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], str]:
 
 def _read_pickled(file: Path) -> Any:
     try:
+        # On the CPU, whatever device the file was saved from. weights_only, because a pickle can run any code.
         return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise UserError(

@@ -79,6 +79,7 @@ class BasicVSRPlusPlus(Upsampler):
     def _features(self, frames_NTCHW: Tensor) -> list[Tensor]:
         """Features (N, C, H, W) of every frame by itself."""
         batch, length = frames_NTCHW.shape[:2]
+        # All frames as one batch: their features do not depend on each other.
         features: Tensor = self.feat_extract(frames_NTCHW.flatten(0, 1))
         return list(torch.unflatten(features, 0, (batch, length)).unbind(1))
 

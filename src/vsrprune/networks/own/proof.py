@@ -35,6 +35,7 @@ def prove(network: Network, frames_NTCHW: Tensor) -> None:
         _check_prunable(layout)
         for group in layout.groups:
             _prove_group(probe, rule, layout, group, clips)
+        # Once more together: groups that are right alone may meet in one convolution.
         everything = {group.name: _half(group) for group in layout.groups}
         plan = PrunePlan.cutting(rule, layout, everything)
         smaller = compact(probe, plan).eval()

@@ -79,6 +79,7 @@ def file_names(network: Network, request: Request) -> list[str]:
 def _unfinished(folder: Path) -> Iterator[Path]:
     """A hidden folder in `folder`, gone afterwards: what is not verified never stands under its name."""
     inner = folder / f".unfinished-{uuid.uuid4().hex}"
+    # Inside the target's folder, so that giving the files their names is a rename on one file system.
     inner.mkdir(parents=True)
     try:
         yield inner
@@ -227,7 +228,7 @@ def _timed(network: Network, engines: Mapping[str, Compute], request: Request, s
         calls: dict[str, Compute] = {"pytorch": frozen, **engines}
         times: dict[str, list[float]] = {name: [] for name in calls}
         for call in calls.values():
-            call(clip_NTCHW)  # warm
+            call(clip_NTCHW)  # warm: first calls are slower
         with StageProgress("timing", request.repeats) as progress:
             for repeat in range(request.repeats):
                 # In turns, so that a machine that slows down meanwhile does so for all of them.

@@ -83,6 +83,7 @@ def draw_quality(table: pd.DataFrame, front: pd.DataFrame, published: pd.DataFra
         # The dense network keeps all MACs by definition; its time was measured anew in every job.
         place = 1.0 if cost == "macs_kept" else float(rows[f"{cost}_dense"].median())
         shade = colour[name] if name else "black"
+        # One entry of the legend for all dense networks.
         label_once = "dense" if number == 0 else None
         axes.plot([place], [rows["psnr_dense"].mean()], "*", color=shade, markersize=7, label=label_once)
     for baseline, rows in table.groupby("baseline", sort=False):
@@ -201,6 +202,7 @@ def draw_gate_trajectories(table: pd.DataFrame, name: str) -> Figure:
     other.set_ylim(bottom=0)
     other.set_ylabel(r"penalty $\lambda$", color=GREY)
     other.spines["right"].set_visible(True)
+    # Both axes in one legend: matplotlib makes one for each.
     handles = axes.get_legend_handles_labels()[0] + other.get_legend_handles_labels()[0]
     figure.legend(handles, [str(handle.get_label()) for handle in handles], loc="outside lower center", ncols=4)
     figure.suptitle(name, fontsize=7)

@@ -185,6 +185,7 @@ def _job_folders(folders: Sequence[str]) -> list[Path]:
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:
     """Folders by their own names, with as many of those above as it takes to tell them apart."""
+    # Sweeps of one day often have jobs of the same name, so that folders above tell them apart.
     for depth in range(1, max((len(folder.parts) for folder in folders), default=0) + 1):
         names = ["/".join(folder.parts[-depth:]) for folder in folders]
         if len(set(names)) == len(names):

@@ -84,8 +84,9 @@ class OwnArguments(Traits):
 class Description:
     """What a run of a network showed.
 
-    content: a hash of its source; empty if that is no file. name: of its class. states: the channels of its
-    hidden states by name. layouts: its channels by residual rule. The others are the traits of these names.
+    `content` is a hash of its source, empty if that is no file, and `name` the name of its class. `states` holds the
+    number of channels of its hidden states by name, `layouts` its channel layout by residual rule. The other fields are
+    the traits of these names.
     """
 
     content: str

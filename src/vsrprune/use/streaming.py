@@ -80,8 +80,8 @@ def upscaled_frames(
 ) -> Iterator[Tensor]:
     """Frames (1, 3, H, W), RGB in [0, 1], to frames (1, 3, scale*H, scale*W), one for one and in order.
 
-    finish: what becomes of a super-resolved tile (1, 3, h, w) before its window is put together, rounding to 8 bits for
-    instance; its result has the same shape, and is what is held of a window.
+    `finish` is called with every super-resolved tile (1, 3, h, w) before its window is put together, to round to 8 bits
+    for instance; its result has the same shape, and is what is held of a window.
     """
     scale, span = network.arguments.scale, span_of(network, pieces)
     places: list[_Place] = []

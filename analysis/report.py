@@ -204,7 +204,7 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 def embedded(data: Any) -> str:
     """JSON that may stand inside a script element, whatever its strings hold."""
-    # </script> in a string would end the element. NaN is no JSON, so every number passes through `number` before.
+    # A `</script>` in a string would end the element. NaN is no JSON, so every number passes through `number` before.
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 

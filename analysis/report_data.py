@@ -135,7 +135,7 @@ def reference_table(table: pd.DataFrame) -> pd.DataFrame:
 def pair_table(runs: Runs, settings: pd.DataFrame) -> pd.DataFrame:
     """A row per two settings with two seeds or more in common: PSNR of the second minus the first, paired over seeds.
 
-    first, second: rows of `settings`; difference, half_width: in dB.
+    `first` and `second` are places of rows in `settings`; `difference` and `half_width` are in dB.
     """
     jobs = [[runs.finished[place] for place in places] for places in settings["jobs"]]
     rows = []

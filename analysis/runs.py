@@ -58,7 +58,7 @@ class Run:
     def knobs(self) -> dict[str, Any]:
         """The knobs by the names of KNOBS, and the seeds; groups by their files, values inside them as GROUP.NAME.
 
-        parts: in one word; ratios: told apart by a few digits, empty where there are none.
+        `parts` are written as one word. Given `ratios` are told apart by a few digits; the text is empty without them.
         """
         values = self.result.knobs
         inside = {name: value for name, value in flatten(values).items() if "." in name}

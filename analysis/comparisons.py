@@ -60,6 +60,7 @@ def by_setting_places(runs: Runs) -> dict[str, list[int]]:
 def pareto_front(table: pd.DataFrame, cost: str) -> pd.DataFrame:
     """The rows that no other beats: none costs as little and has a higher PSNR; from cheap to dear."""
     best, rows = float("-inf"), []
+    # At equal cost the higher PSNR comes first, so that the lower is not above the best so far.
     for index, row in table.sort_values([cost, "psnr"], ascending=[True, False]).iterrows():
         if row["psnr"] > best:
             best = row["psnr"]
@@ -108,6 +109,7 @@ def _text(value: object) -> str:
 
 
 def _by(jobs: pd.DataFrame, names: list[str]) -> dict[str, pd.Series]:
+    # Knobs may be lists, which are no keys of a dict.
     return {json.dumps([str(row[name]) for name in names]): row for _, row in jobs.iterrows()}
 
 
@@ -121,6 +123,7 @@ def published_table(runs: Runs) -> pd.DataFrame:
     Columns: method, psnr (dB), macs_kept (share of BasicVSR's; NaN where it is not published), source.
     """
     columns = {_published_column(run) for run in runs.finished}
+    # Runs on several held-out sets share no axis on which a published number would have one place.
     column = next(iter(columns)) if len(columns) == 1 else None
     if column is None:
         return pd.DataFrame(columns=["method", "psnr", "macs_kept", "source"])

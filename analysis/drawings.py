@@ -34,6 +34,7 @@ def draw_ratio_heatmap(table: pd.DataFrame) -> Figure:
     if named and settings <= 14:
         for (row, column), value in np.ndenumerate(table.to_numpy(dtype=float)):
             if np.isfinite(value):
+                # cividis is dark where little is cut and bright where much is.
                 colour = "black" if value > 0.55 else "white"
                 axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=4.5, color=colour)
     parts = [str(index[0]) for index in table.index]
@@ -72,14 +73,17 @@ def draw_quality(table: pd.DataFrame, front: pd.DataFrame, published: pd.DataFra
         axes.plot(
             line[cost], line["psnr"], color=colour[series], marker=mark[series], linestyle=style[series], label=series
         )
+        # A setting of one seed has no interval.
         band = line.dropna(subset=["half_width"])
         axes.fill_between(
             band[cost], band["psnr"] - band["half_width"], band["psnr"] + band["half_width"],
             color=colour[series], alpha=0.18, linewidth=0,
         )  # fmt: skip
     for number, (name, rows) in enumerate(_dense_networks(table)):
+        # The dense network keeps all MACs by definition; its time was measured anew in every job.
         place = 1.0 if cost == "macs_kept" else float(rows[f"{cost}_dense"].median())
         shade = colour[name] if name else "black"
+        # One entry of the legend for all dense networks.
         label_once = "dense" if number == 0 else None
         axes.plot([place], [rows["psnr_dense"].mean()], "*", color=shade, markersize=7, label=label_once)
     for baseline, rows in table.groupby("baseline", sort=False):
@@ -115,6 +119,7 @@ def legend_below(figure: Figure, axes: Axes) -> None:
 def draw_differences(table: pd.DataFrame) -> Figure:
     """Ablations: a bar per knob and value, PSNR minus that of the reference value, with 95 % intervals."""
     figure, axes = plt.subplots(figsize=(COLUMN_IN, 0.7 + 0.34 * len(table)))
+    # barh counts from below, and people read from above.
     places = np.arange(len(table))[::-1]
     beyond = {"better": "#009E73", "worse": "#D55E00"}
     axes.barh(
@@ -125,6 +130,7 @@ def draw_differences(table: pd.DataFrame) -> Figure:
     axes.axvline(0, color="black", linewidth=0.6)
     axes.set_yticks(places, [f"{row.knob}: {row.value}\nagainst {row.reference}" for row in table.itertuples()])
     low, high = axes.get_xlim()
+    # The words beside the bars need room.
     axes.set_xlim(low, high + 0.45 * (high - low))
     for place, (_, row) in zip(places, table.iterrows(), strict=True):
         text = f"{row['verdict']}, {row['pairs']} pair{'s' if row['pairs'] > 1 else ''}\nMACs kept {row['macs']:+.1%}"
@@ -196,6 +202,7 @@ def draw_gate_trajectories(table: pd.DataFrame, name: str) -> Figure:
     other.set_ylim(bottom=0)
     other.set_ylabel(r"penalty $\lambda$", color=GREY)
     other.spines["right"].set_visible(True)
+    # Both axes in one legend: matplotlib makes one for each.
     handles = axes.get_legend_handles_labels()[0] + other.get_legend_handles_labels()[0]
     figure.legend(handles, [str(handle.get_label()) for handle in handles], loc="outside lower center", ncols=4)
     figure.suptitle(name, fontsize=7)

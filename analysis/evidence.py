@@ -70,6 +70,7 @@ def evidence_rows(cells: Cells, runs: Runs, against: str = "") -> list[Evidence]
         settings = {name: columns for (other, name), columns in cells.items() if other == group}
         for column in sorted({column for columns in settings.values() for column in columns}):
             jobs = {name: columns[column] for name, columns in settings.items() if column in columns}
+            # A group may lack the setting that --against names; its own first one stands in.
             reference = jobs.get(against) or next(iter(jobs.values()))
             rows += [_row(group, column, name, chosen, reference) for name, chosen in jobs.items()]
     return rows + _published_rows(runs)

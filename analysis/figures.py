@@ -18,6 +18,7 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
+# No window: figures are written to files, also on machines without a display.
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -103,6 +104,7 @@ def qualitative(runs: Runs, run: Run) -> Figure:
 
     settings = {runs.label(item): item for item in (run, *runs.finished) if shared(item) == shared(run)}
     spread = np.linspace(0, len(settings) - 1, min(CROP_SETTINGS, len(settings))).round().astype(int)
+    # The job that was asked for stands first; others are spread over what there is.
     chosen = {runs.label(run): run} | {list(settings)[at]: list(settings.values())[at] for at in spread[1:]}
     places = run.folder / "crops" / CROP_PLACES
     if not places.is_file():
@@ -138,6 +140,7 @@ def _pixels(path: Path) -> np.ndarray:
 
 def _psnr(image_HWC: np.ndarray, truth_HWC: np.ndarray) -> float:
     """On RGB, in dB."""
+    # Equal pictures would divide by zero.
     return float(10 * np.log10(255**2 / max(1e-9, float(np.mean((image_HWC - truth_HWC) ** 2)))))
 
 

@@ -204,10 +204,12 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 def embedded(data: Any) -> str:
     """JSON that may stand inside a script element, whatever its strings hold."""
+    # A `</script>` in a string would end the element. NaN is no JSON, so every number passes through `number` before.
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _script_hash(script: str) -> str:
+    # The page's Content-Security-Policy runs these scripts alone, whatever names and logs of runs hold.
     return "'sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() + "'"
 
 

@@ -135,11 +135,12 @@ def reference_table(table: pd.DataFrame) -> pd.DataFrame:
 def pair_table(runs: Runs, settings: pd.DataFrame) -> pd.DataFrame:
     """A row per two settings with two seeds or more in common: PSNR of the second minus the first, paired over seeds.
 
-    first, second: rows of `settings`; difference, half_width: in dB.
+    `first` and `second` are places of rows in `settings`; `difference` and `half_width` are in dB.
     """
     jobs = [[runs.finished[place] for place in places] for places in settings["jobs"]]
     rows = []
     for first, second in combinations(range(len(jobs)), 2):
+        # One common seed gives a difference without an interval.
         if len(psnr_by_seeds(jobs[first]).keys() & psnr_by_seeds(jobs[second]).keys()) >= 2:
             psnr = psnr_difference(jobs[second], jobs[first])
             assert psnr is not None

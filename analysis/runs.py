@@ -58,7 +58,7 @@ class Run:
     def knobs(self) -> dict[str, Any]:
         """The knobs by the names of KNOBS, and the seeds; groups by their files, values inside them as GROUP.NAME.
 
-        parts: in one word; ratios: told apart by a few digits, empty where there are none.
+        `parts` are written as one word. Given `ratios` are told apart by a few digits; the text is empty without them.
         """
         values = self.result.knobs
         inside = {name: value for name, value in flatten(values).items() if "." in name}
@@ -153,6 +153,7 @@ def load_runs(folders: Sequence[str]) -> Runs:
             run = Run(name, folder, Result.load(folder), Measured.load(folder))
             _place(run)  # raises KeyError where a knob is missing
             finished.append(run)
+        # One torn file must not hide the results of the other jobs.
         except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             left_out.append(LeftOut(name, folder, f"cannot be read: {error!s}".replace("\n", " ")))
     finished.sort(key=_place)
@@ -184,6 +185,7 @@ def _job_folders(folders: Sequence[str]) -> list[Path]:
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:
     """Folders by their own names, with as many of those above as it takes to tell them apart."""
+    # Sweeps of one day often have jobs of the same name, so that folders above tell them apart.
     for depth in range(1, max((len(folder.parts) for folder in folders), default=0) + 1):
         names = ["/".join(folder.parts[-depth:]) for folder in folders]
         if len(set(names)) == len(names):
@@ -260,6 +262,7 @@ def ratio_table(runs: Runs) -> pd.DataFrame:
 
 def _without_effect_on_plans(runs: Runs) -> list[str]:
     """The knobs that vary while everything else and the stage that selects stay the same."""
+    # Plans are the same where the stage that selects is: its key says so, whatever the knobs are called.
     found: list[str] = []
     for knob in runs.varying:
         alike: dict[tuple[object, ...], list[Run]] = {}

@@ -44,6 +44,7 @@ COSTS = {
 
 def trial_table(found: Found) -> pd.DataFrame:
     """A row per trial: number, share of the cost, PSNR at its last rung, whether it reached the last rung in budget."""
+    # A trial that was stopped early has its PSNR after fewer steps, which does not compare with the others'.
     last = len(found["rungs"])
     rows = [
         {

@@ -48,6 +48,7 @@ RC: dict[Any, Any] = {  # matplotlib names its keys one by one in its types
 def colours(names: Sequence[str]) -> dict[str, str]:
     """A colour per series: that of the method or rule which its name holds, or one that none has."""
     known = {name: next((COLOURS[word] for word in _words(name) if word in COLOURS), None) for name in names}
+    # A colour that a method or rule has here is not given to another series of the same figure.
     spare = [colour for colour in SPARE if colour not in known.values()]
     others = iter(spare)
     return {name: colour or next(others, GREY) for name, colour in known.items()}

@@ -132,6 +132,7 @@ def _places(settings: Mapping[tuple[str, str], Sequence[Run]]) -> dict[tuple[str
     places = {}
     for place, (better, worse) in enumerate(pairwise(order), start=1):
         difference = psnr_difference(settings[better], settings[worse])
+        # Without a clear first there is no second either.
         if place > len(MARKS) or difference is None or difference.verdict != "better":
             break
         places[better] = place

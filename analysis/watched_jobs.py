@@ -25,10 +25,11 @@ BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, UserError)  
 
 @dataclass(frozen=True)
 class JobRow:
-    """A job as its files tell it. changed: when it last gave a sign (seconds of the clock). step counts from 0.
+    """A job as its files tell it.
 
-    since, since_step: when and where its process began to train the stage. left: seconds to the stage's end.
-    elsewhere: its process cannot be looked at from here.
+    `changed` is when it last gave a sign, in seconds of the clock; `step` counts from 0. `since` and `since_step` say
+    when and where its process began to train the stage. `left` is the number of seconds to the stage's end. The process
+    of a job that runs `elsewhere` cannot be looked at from here.
     """
 
     folder: Path
@@ -54,6 +55,7 @@ def job_folders(roots: Sequence[Path]) -> Iterator[Path]:
         for folder, below, files in os.walk(root):
             if {STATE, CARD, RESULT} & set(files) or (METRICS in files and ".hydra" in below):
                 found.add(Path(folder))
+                # No job lies within another, and its folder holds many files of other kinds.
                 below.clear()
             else:
                 below[:] = [name for name in below if not name.startswith(".")]
@@ -70,12 +72,15 @@ def read_job(folder: Path) -> JobRow:
     """The job in `folder`, without the time that is left."""
     state = _json(folder / STATE)
     written = _changed(folder / STATE)
+    # A card that is older than the state is of an earlier attempt. A file that is not there has the time 0, hence the
+    # 1.
     card = _card(folder) if _changed(folder / CARD) >= max(written, 1.0) else None
     process = _process(state or {})
     gone = process is not None and process.is_dead
     if card is not None:
         cause = " ".join(card.cause.split())
         return JobRow(folder, FAILED, _changed(folder / CARD), card.stage, card.step, cause=cause)
+    # A process that ended after it wrote a result has finished; one that ended before was stopped.
     if written == 0.0 or (gone and _changed(folder / RESULT) >= written):
         return _finished(folder)
     told = state or {}
@@ -118,6 +123,7 @@ def _last_loss(path: Path, changed: float) -> float | None:
     """The loss of the last whole row of metrics.jsonl that has one."""
     try:
         with path.open("rb") as stream:
+            # Curves of long trainings have many megabytes, and every look of a live table comes through here.
             stream.seek(max(0, path.stat().st_size - TAIL_BYTES))
             lines = stream.read().splitlines()
     except OSError:
@@ -208,4 +214,5 @@ def seconds_left(row: JobRow, steps_per_second: float | None, now: float) -> flo
     """Seconds until the stage's last step."""
     if not steps_per_second:
         return None
+    # The job has gone on since its last sign, so that time is taken off; a job that is quiet for long counts down to 0.
     return max(0.0, (row.steps - 1 - row.step) / steps_per_second - max(0.0, now - row.changed))

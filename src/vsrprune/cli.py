@@ -83,6 +83,7 @@ def explained() -> Iterator[None]:
     except UserError as error:
         sys.exit(complain(str(error)))
     except OSError as error:
+        # A full disk or a missing right can be mended by the user; other errors of the system keep their traceback.
         explanation = explain_os_error(error)
         if explanation is None:
             raise
@@ -112,6 +113,7 @@ def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
 
     Hydra would advise to add an unknown knob with a plus, which then changes nothing.
     """
+    # Hydra's own parser, so that flags and overrides are told apart as Hydra will do it.
     given = get_args_parser().parse_args(arguments)
     folders = [Path(given.config_dir)] if given.config_dir else []
     if given.config_name:
@@ -126,6 +128,7 @@ def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
         name = override.key_or_group.split("@")[0]
         if name.split(".")[0] in OWN_BY_HYDRA or name.split("/")[0] in OWN_BY_HYDRA:
             continue
+        # A group is a folder of conf, and its value the name of a file there.
         if any((folder / name).is_dir() for folder in (*folders, CONF)):
             _check_choice(override, name, [folder / name for folder in (*folders, CONF)])
         elif not _is_known(name, known):
@@ -139,6 +142,7 @@ def _is_known(name: str, known: Sequence[str]) -> bool:
 
 
 def _check_choice(override: Override, group: str, folders: Sequence[Path]) -> None:
+    # A deletion, or a range of numbers, names no files.
     if override.type is OverrideType.DEL or (override.is_sweep_override() and not override.is_choice_sweep()):
         return
     values = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_string()]

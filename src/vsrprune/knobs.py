@@ -76,6 +76,7 @@ def hints(kind: type) -> dict[str, Any]:
     return _hints(typing.cast(Any, kind))  # mypy holds that a mutable dataclass is not hashable, nor its class
 
 
+# Resolving annotations is slow, and every check of a configuration asks for them.
 @cache
 def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
@@ -130,8 +131,10 @@ def converted(hint: Any, value: Any) -> Any:
     """
     kinds = _alternatives(hint)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Beyond that float() of a whole number overflows; the check refuses the value in one line instead.
     if float in kinds and number and abs(value) < 1e308:
         return float(value)
+    # Hydra reads a name such as 007 as a number.
     if str in kinds and number and not {int, float} & set(kinds):
         return str(value)
     for kind in kinds:
@@ -189,6 +192,7 @@ def _is_a(value: Any, kind: Any) -> bool:
     if origin in (dict, Mapping):
         return isinstance(value, Mapping)
     if kind in (int, float):
+        # True and False are whole numbers to Python, and no user means 1 by true.
         return isinstance(value, (int,) if kind is int else (int, float)) and not isinstance(value, bool)
     return isinstance(value, kind)
 
@@ -202,6 +206,7 @@ def _within(value: Any, limits: Knob) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return True
     return (
+        # math.isfinite makes a float of its argument, and overflows for large whole numbers.
         (isinstance(value, int) or math.isfinite(value))
         and (limits.at_least is None or value >= limits.at_least)
         and (limits.above is None or value > limits.above)

@@ -26,6 +26,7 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 def validate(config: Config) -> None:
     """Raise UserError for the first value that is not allowed, and for knobs that contradict each other."""
+    # First every value by itself: the rules below compare values, and rely on their types.
     check_knobs(config)
     _check_model(config)
     _check_parts(config)
@@ -43,6 +44,7 @@ def validate(config: Config) -> None:
 
 def check_scale(config: Config, scale: int) -> None:
     """Raise UserError where the task or the degradation does not go with the network's scale."""
+    # One's own network has its scale in its code, and no factors that an error could name.
     factors = list(getattr(config.model.arguments, "upscale_factors", ()))
     network = f"model.upscale_factors={factors}" if factors or scale == 1 else f"model={config.model.name}"
     if config.task.name == SUPER_RESOLUTION and scale == 1:
@@ -108,6 +110,7 @@ def _check_target(config: Config) -> None:
 def _check_method(config: Config) -> None:
     """The method's own conditions, in the words in which a user sets them."""
     method = METHODS[config.method.name]
+    # Refused and not set silently: a result would carry another value than the command that asked for it.
     for knob, allowed in method.requires.items():
         value = getattr(config, knob)
         if value not in allowed:
@@ -147,6 +150,7 @@ def _check_task(config: Config) -> None:
     task, default = config.task, TaskConfig()
     for reader, options in TASKS.items():
         for option in options:
+            # A value that equals its default cannot be told from one that was not given, and does no harm.
             value = getattr(task, option)
             if reader != task.name and value != getattr(default, option):
                 raise UserError(
@@ -210,6 +214,8 @@ def _check_lengths(config: Config) -> None:
             " the frames that training takes at a time"
         )
     sparsify = schedule.sparsify
+    # The penalty rises by `growth` once per interval, so that this many steps lead to its maximum: training would not
+    # end before.
     if sparsify.maximum / sparsify.growth * sparsify.growth_interval > STEPS["at_most"]:
         raise UserError(
             f"schedule.sparsify.growth={sparsify.growth:g} reaches schedule.sparsify.maximum={sparsify.maximum:g} after"
@@ -232,6 +238,7 @@ def _check_weights(config: Config) -> None:
 
 
 def _check_weights_file(name: str, file: str) -> None:
+    # Only name and existence are checked: reading weights needs torch, which planning must not import.
     path = Path(file).expanduser()
     if file and not (path.is_file() and path.suffix in WEIGHT_SUFFIXES):
         lack = f"{path.suffix!r} is another kind" if path.is_file() else "there is none"

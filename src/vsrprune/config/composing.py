@@ -84,6 +84,7 @@ def _changed(owner: T, tree: Mapping[str, Any], prefix: str, known: list[str]) -
         if name not in kinds:
             raise unknown(f"{prefix}{name}", known)
         inner = getattr(owner, name)
+        # A mapping changes some knobs of a group; a whole group, as a dataclass, replaces it.
         within = is_dataclass(inner) and isinstance(value, Mapping)
         changes[name] = _changed(inner, value, f"{prefix}{name}.", known) if within else value
     return cast(T, replace(cast(Any, owner), **changes))
@@ -102,6 +103,7 @@ def _changed_model(model: ModelConfig, tree: Mapping[str, Any]) -> ModelConfig:
 
 def _built(kind: type[T], values: Mapping[str, Any], prefix: str, known: list[str]) -> T:
     kinds, given = hints(kind), {}
+    # A field without a knob's declaration is a group of knobs.
     groups = {item.name for item in fields(cast(Any, kind)) if KNOB not in item.metadata}
     for name, value in values.items():
         if name not in kinds:

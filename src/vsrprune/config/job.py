@@ -185,11 +185,13 @@ class Config:
     def knobs(self) -> dict[str, Any]:
         """All values, nested; without what differs between machines, and with what the protocol decides."""
         values = asdict(self)
+        # Only the options that the task reads: those of other tasks change nothing.
         values["task"] = {"name": self.task.name, **self.task.options}
         values["model"] = {"name": self.model.name, **self.model.identity}
         values["data"] |= {"channel": self.comparison.channel, "crop": self.comparison.crop}
         for name in NO_KNOBS_OF_RESULTS:
             del values[name]
+        # A cache changes where frames are read from, and not what they are.
         for name in ("cache", "cache_dir"):
             del values["data"][name]
         return values
@@ -204,6 +206,7 @@ def completed(config: Config, parts: Sequence[str]) -> Config:
     for part in config.parts:
         one_of("parts", part, parts)
     named = [part for part in parts if part in config.parts]
+    # All parts named means the same as none named, and must give the same keys.
     return replace(config, ratios=load_ratios(config.ratios), parts=[] if len(named) == len(parts) else named)
 
 

@@ -60,6 +60,7 @@ def model_config(values: Mapping[str, Any], scale_kept: bool) -> ModelConfig:
         if key not in kinds:
             raise _not_read(key, given[key], str(name), [item.name for item in fields(kind)])
     if scale_kept and "upscale_factors" in kinds:
+        # Set here and not in conf/task, because some networks have no such argument.
         given.setdefault("upscale_factors", ())
     arguments = kind(**{key: converted(kinds[key], value) for key, value in given.items()})
     return ModelConfig(arguments.called(str(name)), network, arguments)

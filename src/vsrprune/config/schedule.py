@@ -52,6 +52,7 @@ class SparsifySchedule:
     @property
     def growth_steps(self) -> int:
         """Steps until lambda reaches its maximum."""
+        # Rounded first: a quotient such as 3.0000000000000004 would cost a whole interval more.
         return math.ceil(round(self.maximum / self.growth, 6)) * self.growth_interval
 
     @property

@@ -28,8 +28,8 @@ CLIPS_SHOWN = 4
 class RunLabel:
     """How a run is found in W&B: its name, the group it is listed under, its kind of work, the project and its owner.
 
-    job_type: a job's method; `search` or `trial`. entity: the project's owner; empty for the user. tags: cut to the
-    length that W&B takes; empty and repeated ones are left out.
+    `job_type` is a job's method, `search` or `trial`. `entity` is the project's owner, empty for the user. `tags` are
+    cut to the length that W&B takes; empty and repeated ones are left out.
     """
 
     name: str
@@ -105,6 +105,8 @@ class WandbTracker:
     def _log_row(self, row: Mapping[str, Any]) -> None:
         stage = row["stage"]
         if stage not in self._stages:
+            # Every stage counts its steps from 0, while wandb's own counter only grows: without an axis of its own a
+            # stage would be drawn to the right of those before.
             self._run.define_metric(f"{stage}/step")
             self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
             self._stages.add(stage)
@@ -112,6 +114,7 @@ class WandbTracker:
 
     def _log_reused(self, folder: Path) -> None:
         """The curves of stages that another job trained, so that every run has all of its own."""
+        # A copy: logging a row adds its stage, after which the loop would skip the stage's other rows.
         live = frozenset(self._stages)
         path = folder / METRICS
         for line in path.read_text().splitlines() if path.is_file() else []:
@@ -125,6 +128,7 @@ class WandbTracker:
 
     def _log_tradeoff(self, result: Result) -> None:
         """Two points, pruned and dense, of a curve of PSNR against the share of the MACs."""
+        # The last point of the two is the dense network's, which would stand in the summary as if it were the run's.
         self._run.define_metric("tradeoff/macs_kept", summary="none")
         self._run.define_metric("tradeoff/psnr", step_metric="tradeoff/macs_kept", summary="none")
         for macs_kept, name in ((result.macs_kept, "finetuned"), (1.0, "dense")):
@@ -228,6 +232,7 @@ def _importance(result: Result, layer: Layer) -> NDArray[np.float64]:
     if result.scores is None:
         return np.full((layer.total, 1), 0.5)
     scores_X1 = np.asarray(result.scores[layer.name], float)[:, None]
+    # A layer may have no score above zero, at the end of a long sparsification for instance.
     share_X1: NDArray[np.float64] = (scores_X1 / max(scores_X1.max(), 1e-12)).clip(0, 1)
     return share_X1
 
@@ -241,6 +246,7 @@ def tracked(
     if run is None:
         yield NoTracker()
         return
+    # Failed until the body has come to its end: Ctrl-C and SystemExit are no Exception, and count too.
     tracker, failed = WandbTracker(run, warn), True
     try:
         yield tracker
@@ -253,6 +259,7 @@ def start_run(mode: str, label: RunLabel, config: Mapping[str, Any], folder: Pat
     """A wandb run in `folder`; None for mode `none`, or where wandb cannot start, which is said."""
     if mode == "none":
         return None
+    # setdefault: whoever sets it to false sees wandb's own lines.
     os.environ.setdefault("WANDB_SILENT", "true")
     logging.raiseExceptions = False  # wandb's own log would print tracebacks on a full disk
     import wandb

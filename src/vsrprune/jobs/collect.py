@@ -43,7 +43,9 @@ def collect(job: Job, store: Store, folder: Path) -> Result | None:
     result = _result(job, artifacts)
     _copy_crops(artifacts, folder / "crops")
     measured = Measured.load(artifacts["measure"].folder)
+    # Jobs of one plan share a measurement; the seconds are those of this job's own stages.
     replace(measured, stage_seconds={name: artifact.seconds for name, artifact in artifacts.items()}).save(folder)
+    # Last: whoever finds a result finds the other files beside it.
     result.save(folder)
     return result
 

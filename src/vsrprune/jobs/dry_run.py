@@ -15,6 +15,7 @@ from vsrprune.store.store import Store
 
 def print_plan(jobs: Sequence[tuple[str, Job]], store: Store, console: Console) -> None:
     """dry_run: the jobs, their distinct stages, which exist, what sharing saves, and what is to come. Runs nothing."""
+    # By key, so that a stage that several jobs share counts once.
     plans = {stage.key: stage for _, job in jobs for stage in job.stages}
     missing = {key: plan for key, plan in plans.items() if not store.exists(plan.stage, key)}
     for number, (label, job) in enumerate(jobs, start=1):

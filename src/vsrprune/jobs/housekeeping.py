@@ -166,6 +166,7 @@ def _needed(runs: Path) -> set[str]:
         try:
             keys |= set(json.loads(path.read_text())["stages"].values())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
+            # Passing over a damaged result would let clean_store delete what it needs.
             raise UserError(f"{path} is damaged ({error}); delete it or run its job again") from error
     return keys
 

@@ -49,6 +49,7 @@ def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None
     state = JobState(folder)
     for warning in config_warnings(config):
         say(f"warning: {warning}")
+    # Before the tracker starts: a finished job opens no run in W&B, and imports no torch.
     if needs_no_process(job, store, folder):
         result = collect(job, store, folder)
         if result is not None:

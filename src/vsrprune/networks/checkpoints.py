@@ -35,7 +35,7 @@ TORCH_SUFFIXES = (".pth", ".pt")
 def load_dense(file: Path, arguments: Any, say: Callable[[str], None] = lambda text: None) -> Network:
     """A dense, gated network from a checkpoint of a project that publishes such; gates that it lacks are 1.
 
-    say: told which layout, and which of several sets of weights, was read. Raises UserError naming the first missing
+    `say` is told which layout, and which of several sets of weights, was read. Raises UserError naming the first missing
     and unexpected weights and shapes, by the file's own names, if the file holds another architecture.
     """
     weights, part = read_checkpoint(file)
@@ -44,6 +44,8 @@ def load_dense(file: Path, arguments: Any, say: Callable[[str], None] = lambda t
         OWN: PublishedNames({name: name for name in network.state_dict()}),
         **family_of(arguments).published(arguments),
     }
+    # A file does not say which project wrote it: the one whose names it shares most is taken, so that errors can speak
+    # in that project's names.
     layout = likeliest({name: names.names for name, names in known.items()}, weights.keys())
     if known[layout].refusal:
         raise UserError(f"{file}: {known[layout].refusal}")
@@ -52,6 +54,7 @@ def load_dense(file: Path, arguments: Any, say: Callable[[str], None] = lambda t
     table = {**named, **{name: name for name in optional if name not in named.values()}}
     given = {name: value for name, value in weights.items() if name not in known[layout].constants}
     given |= {name: given[name].flatten() for name, ours in table.items() if name in given and ours in optional}
+    # Other projects have no gates: these keep the value 1 of a new network. All other weights must be there.
     lacking = {name: optional[ours] for name, ours in table.items() if ours in optional}
     load_exactly(network, {**lacking, **given}, file, table)
     say(f"{file}: weights in {layout}'s layout{part}")
@@ -86,6 +89,7 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], str]:
 
 def _read_pickled(file: Path) -> Any:
     try:
+        # On the CPU, whatever device the file was saved from. weights_only, because a pickle can run any code.
         return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise UserError(

@@ -36,6 +36,7 @@ def save_network(network: Network, folder: Path | str) -> None:
 
 def write_weights(network: nn.Module, folder: Path) -> None:
     """Write network.safetensors alone."""
+    # safetensors takes only contiguous tensors, and a network may have been put into channels_last.
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     # Not save_file: it hides a full disk in an error of its own, and others may not read what it writes.
     (folder / WEIGHTS).write_bytes(save(weights))
@@ -52,6 +53,7 @@ def load_network(folder: Path | str) -> Network:
         name, plan = description["network"], description["plan"]
         network = build(FAMILIES[name].arguments.load(description["arguments"], folder))
         if plan is not None:
+            # Before weights are loaded: their shapes are those of the cut network.
             network = network.with_plan(PrunePlan.from_json(plan))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / DESCRIPTION}: this does not describe a network ({error!r})") from error
@@ -74,6 +76,7 @@ def load_exactly(
 
     Raises UserError naming the first missing and unexpected weights and shapes.
     """
+    # Checked here and not by load_state_dict, which would complain in this project's names instead of the file's.
     own = network.state_dict()
     expected = {name: own[ours] for name, ours in (table or {name: name for name in own}).items()}
     complaints = []

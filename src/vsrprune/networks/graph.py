@@ -27,8 +27,9 @@ SMOOTH = 4  # low-resolution pixels from one random value to the next: motion, n
 class Graph:
     """A module to export. Outputs whose axes depend on the inputs' are named like `4*height`.
 
-    axis: what an open axis is to torch.export, of its name and smallest size; by default torch has to prove every
-    condition on sizes that it meets. starred: the module takes all inputs but the first as *inputs.
+    `axis` makes what torch.export is told of an open axis, from the axis' name and smallest size; by default torch has
+    to prove every condition on sizes that it meets. `starred` says that the module takes all inputs but the first as
+    *inputs.
     """
 
     module: nn.Module
@@ -55,7 +56,9 @@ class Graph:
             for shape in self.inputs.values()
         )
         if self.starred:
+            # torch.export expects the shapes of *inputs as one tuple, like the parameter itself.
             dynamic = (dynamic[0], dynamic[1:])  # type: ignore[assignment]
+        # Two frames, because torch.export takes an axis of size 1 for a constant.
         example = self.example((smallest + 7, smallest + 22), 2)
         try:
             with torch.no_grad():
@@ -72,8 +75,9 @@ class Graph:
 class Division:
     """The graphs of a network.
 
-    clip: a whole clip, as PyTorch traces it: a recurrence is unrolled, so that the graph serves one length only.
-    steps: by name, the work on a single frame, of which a loop over clips of any length can be made; none for some.
+    `clip` is the graph of a whole clip, as PyTorch traces it: a recurrence is unrolled, so that the graph serves one
+    length only. `steps` holds by name the work on a single frame, of which a loop over clips of any length can be made;
+    it is empty for networks that do not divide into steps.
     """
 
     clip: Graph

@@ -31,6 +31,7 @@ class PartialConv2d(nn.Conv2d):
         super().__init__(conv.in_channels, conv.out_channels, **_options(conv))
         self.weight, self.bias = conv.weight, conv.bias
         self.in_channels, self.out_channels = widths  # what the network's own code sees
+        # Derived from the plan, which is stored beside the weights: no part of the state dict.
         self.register_buffer("read", None if read is None else torch.tensor(read), persistent=False)
         self.register_buffer("written", None if written is None else torch.tensor(written), persistent=False)
 
@@ -95,6 +96,7 @@ def _unless_all(channels: Sequence[int] | None, slot: Slot) -> Sequence[int] | N
 def _narrower(conv: nn.Conv2d, inputs: list[int], filters: list[int]) -> nn.Conv2d:
     """A convolution of the same kind with some of the inputs and filters."""
     weight = conv.weight[filters][:, inputs]
+    # Fewer inputs sum to a smaller variance; the gain gives it back.
     gain = math.sqrt(conv.weight.shape[1] / max(1, len(inputs)))
     smaller = _same_kind(conv, inputs, len(filters)).to(conv.weight)
     smaller.weight.copy_(weight * gain)

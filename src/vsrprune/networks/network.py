@@ -46,7 +46,7 @@ class Network(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.flow_net = None  # of the class it would hide the module
+        self.flow_net = None  # an attribute of the class would hide the module of this name
 
     def forward(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> VSROutput:
         """Restore clips: (N, T, 3, H, W), RGB in [0, 1], to (N, T, 3, scale*H, scale*W), not clipped.

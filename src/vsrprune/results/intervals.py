@@ -26,6 +26,7 @@ class Interval:
     @property
     def verdict(self) -> str:
         """For a difference where more is better: better, worse, or within noise."""
+        # Not `<=`: with one value the width is NaN, which must come out as noise.
         if not abs(self.mean) > self.half_width:
             return "within noise"
         return "better" if self.mean > 0 else "worse"
@@ -37,6 +38,7 @@ def interval(values: Sequence[float]) -> Interval:
     mean = float(np.mean(values))
     if count < 2:
         return Interval(count, mean, math.nan, math.nan)
+    # Imported here: one seed needs no interval, and every job that reads results would pay for scipy.
     from scipy.stats import t
 
     deviation = float(np.std(values, ddof=1))
@@ -57,7 +59,7 @@ class PairedTest:
 def paired_test(values: Mapping[object, float], reference: Mapping[object, float]) -> PairedTest | None:
     """Wilcoxon's signed-rank test of value - reference over the pairs that both have; None if they share none.
 
-    It asks nothing of the sizes of the differences but that they lie evenly about zero; p is 1 where all are zero.
+    It assumes only that the differences are distributed symmetrically about zero; p is 1 where all are zero.
     """
     differences = [values[key] - reference[key] for key in values if key in reference]
     if not differences:

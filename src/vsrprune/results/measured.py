@@ -18,7 +18,7 @@ MEASURED = "measured.json"
 class Timing:
     """Milliseconds per frame of one network: median, fastest and slowest repeat, and the median without the flow net.
 
-    memory_format: in which its frozen form was the fastest.
+    `memory_format` is the one in which its frozen form was the fastest.
     """
 
     ms: float
@@ -30,11 +30,13 @@ class Timing:
 
 @dataclass(frozen=True)
 class Measured:
-    """latency_ms: of dense and pruned, which took turns. frame_size: height and width of the timed frames, in pixels.
+    """What was measured on one machine.
 
-    peak_memory_mib: of dense and pruned; None where the device does not tell. psnr_change_db: of the fine-tuned network
-    by computing in `precision`; None where that is 32 bits. stage_seconds: of every stage, by its name in the job;
-    empty until the job's files are put together.
+    `latency_ms` holds the times of the dense and the pruned network, which took turns, on frames of `frame_size`
+    (height and width in pixels). `peak_memory_mib` holds the memory of both, None where the device does not tell.
+    `psnr_change_db` is what computing in `precision` changes in the PSNR of the fine-tuned network; None where the
+    precision is 32 bits. `stage_seconds` holds the time of every stage by its name in the job; it is empty until the
+    job's files are put together.
     """
 
     latency_ms: dict[str, Timing]

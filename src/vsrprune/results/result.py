@@ -94,16 +94,14 @@ class Equivalence:
 class Result:
     """What a job found; deterministic. Times and latencies stand in measured.json beside it.
 
-    scale: the side of the output relative to the input.
-    quality: that of `baseline` (see `baseline_name`), dense, before_cut (sparsified, gates as trained), after_cut
-    (gates of cut units zero) and finetuned. cost: that of dense and pruned.
-    scores: by layer, those of all units, in the last round.
-    hidden_error: by branch, RMS difference between pruned and dense hidden states relative to the dense RMS, per frame
-    index; empty for networks that are trained from scratch.
-    stages: the key of every stage.
+    `scale` is the side of the output relative to the input. `quality` holds that of `baseline` (see `baseline_name`),
+    `dense`, `before_cut` (sparsified, gates as trained), `after_cut` (gates of cut units zero) and `finetuned`; `cost`
+    holds that of `dense` and `pruned`. `scores` holds the scores of all units by layer, those of the last round.
+    `hidden_error` holds, by branch and frame index, the RMS difference between pruned and dense hidden states relative
+    to the dense RMS; it is empty for networks that are trained from scratch. `stages` holds the key of every stage.
 
-    None where the method has no such thing: gates of one-shot methods, scores of those that rank nothing, equivalence
-    of those that train new weights.
+    `gates` is None for one-shot methods, `scores` for methods that rank nothing, and `equivalence` for methods that
+    train new weights.
     """
 
     knobs: dict[str, Any]
@@ -198,6 +196,7 @@ def network_order(results: Sequence[Result]) -> list[Layer]:
     One that only some rules have stands after the layer of its part that goes before it, or first in its part.
     """
     order: list[Layer] = []
+    # The result of the most layers gives the order, and others add what only they have.
     for result in sorted(results, key=lambda result: -len(result.layers)):
         before: Layer | None = None
         for layer in result.layers:

@@ -80,6 +80,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _flattened(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
+        # The names of layers in `ratios` have dots of their own.
         if isinstance(value, Mapping) and value and name != "ratios":
             yield from _flattened(value, f"{prefix}{name}.")
         else:

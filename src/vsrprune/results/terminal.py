@@ -54,6 +54,7 @@ def _add_references(table: Table, row: Row, rows: Sequence[Row]) -> None:
     """The baseline (bicubic, or the input) and the dense network of the jobs that follow."""
     result = row.result
     same = [other for other in rows if other.result.stages["reference"] == result.stages["reference"]]
+    # Every job timed the dense network anew, in turns with its own: the median stands for all.
     dense_ms = sorted(other.measured.dense_ms for other in same)[len(same) // 2]
     baseline, dense, cost = result.quality["baseline"], result.quality["dense"], result.cost["dense"]
     table.add_row("", result.baseline_name, "", f"{baseline.psnr:.2f}", "", f"{baseline.ssim:.4f}")

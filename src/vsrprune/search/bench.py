@@ -92,6 +92,7 @@ class SearchBench:
         search = self.search
         clips = job_clips(self.job, self.say)
         train, scoring = split_for_scoring(clips.train, search.clips, search.frames, search.seed)
+        # The dense network and the clips are shared by all trials, so that differences between trials are the plans'.
         device = job_device(self.job)
         return TrialBench(
             dense=load_network(self.artifact("pretrain").folder).to(device).eval(),
@@ -124,6 +125,7 @@ def open_bench(config: SearchJobConfig, folder: Path, say: Callable[[str], None]
     """Check everything that can be known before work starts; raises UserError."""
     validate_search(config)
     search = config.search
+    # A plain Config: the jobs of a search are ordinary jobs, whose results say nothing of the search.
     base = Config(**{item.name: getattr(config, item.name) for item in fields(Config)})
     by_time = search.cost == "latency"
     # A plan for the times alone: the timing stage is part of a job only where counts are rounded to what was timed.
@@ -131,6 +133,7 @@ def open_bench(config: SearchJobConfig, folder: Path, say: Callable[[str], None]
     job = plan_job(replace(base, **(timed if by_time else {"until": "score"})))
     bounds = count_bounds(job.layout, search.low, search.high, config.min_kept)
     bench = SearchBench(config, base, job, bounds, folder, say)
+    # Whether a share of the time can be met is known only when the operations have been timed.
     if not by_time:
         for share in search.budgets if bench.front else (1 - config.ratio,):
             check_projectable(job.layout, share, bounds)

@@ -84,6 +84,7 @@ def validate_search(config: SearchJobConfig) -> None:
         raise UserError(f"search.budgets must be [low, high], shares kept in (0, 1]; got {search.budgets}")
     if not search.final_seeds or len(set(search.final_seeds)) < len(search.final_seeds):
         raise UserError(f"search.final_seeds must be different seeds, at least one; got {search.final_seeds}")
+    # The winner was chosen by how well it did under the search's own seed, so that its luck there would count again.
     if config.seed in search.final_seeds:
         raise UserError(
             f"search.final_seeds={search.final_seeds} must be fresh: seed={config.seed} is the search's own"

@@ -55,6 +55,7 @@ class LatencyCost:
         """The widest counts in the proportions of `ratios` that take at most this share of the dense time."""
 
         def fits(widths: Mapping[str, float]) -> bool:
+            # Rounded first, compared then: the nearest count that was timed may be the wider one.
             return self.share(self._on_grid(widths)) <= share
 
         return self._on_grid(scaled_widths(self._layout, ratios, self._bounds, fits))

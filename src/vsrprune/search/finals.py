@@ -25,6 +25,7 @@ def front_plans(front: Sequence[TrialRow], references: Sequence[ReferenceRow]) -
     """Points spread over the front, each followed by the global ranking's plan of the nearest cost."""
     ranked = [row for row in references if row.name == "global"]
     plans: dict[str, ScoredPlan] = {}
+    # A set, since a short front has fewer points than FRONT_FINALS.
     for place in sorted({round(place) for place in np.linspace(0, len(front) - 1, FRONT_FINALS)}):
         point = front[place]
         beside = min(ranked, key=lambda row: abs(row.share - point.share))
@@ -39,6 +40,7 @@ def full_runs(bench: SearchBench, plans: Mapping[str, ScoredPlan]) -> list[Final
 
 
 def _full_run(bench: SearchBench, name: str, plan: ScoredPlan, seed: int) -> FinalRow:
+    # The counts are the plan that was chosen: no target and no rounding may change them again.
     config = replace(bench.base, scope="per_layer", target="units", round_to=1, ratios=dict(plan.counts), seed=seed)
     folder = bench.folder / "finals" / f"{name},seed={seed}"
     bench.say(f"full run: {name}, seed {seed}")

@@ -36,6 +36,7 @@ class StudyMirror:
     def close(self, failed: bool) -> None:
         """End the study's run."""
         self._broken = self._run is None
+        # Tried after a failure too: a run that is never finished looks as if it went on.
         self._mirror(lambda: self._run.finish(exit_code=int(failed)))
 
     def _begin(self) -> None:

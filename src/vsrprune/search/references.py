@@ -66,6 +66,7 @@ def _global_ratios(bench: SearchBench, share: float) -> dict[str, float]:
     """The method's own: one ranking over all layers, cut at this share of the MACs."""
     layout = bench.layout
     floor = layout.macs_per_pixel(_widest(bench).least)
+    # A budget below the thinnest plan cannot be asked for; the projection that follows reports what was reached.
     ratio = min(1 - share, 1 - floor / layout.macs_per_pixel())
     plan = select(layout, bench.trials.scores, replace(bench.asked, ratio=ratio, target="macs"))
     return ratios_of(layout, plan.kept_counts)

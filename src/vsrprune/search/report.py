@@ -25,6 +25,7 @@ def rank_correlations(psnr: Sequence[Sequence[float]], rungs: Sequence[int]) -> 
     for place, (first, second) in enumerate(pairwise(rungs)):
         both = [(values[place], values[place + 1]) for values in psnr if len(values) > place + 1]
         cheap, dear = [pair[0] for pair in both], [pair[1] for pair in both]
+        # A correlation needs values that differ.
         told = len(both) >= FEWEST and len(set(cheap)) > 1 and len(set(dear)) > 1
         spearman = float(spearmanr(cheap, dear).statistic) if told else None
         rows.append({"rungs": [first, second], "trials": len(both), "spearman": spearman})

@@ -48,6 +48,8 @@ def _cmaes(seed: int, trials: int) -> optuna.samplers.BaseSampler:
 def _gp(seed: int, trials: int) -> optuna.samplers.BaseSampler:
     from optuna.samplers import GPSampler
 
+    # Deterministic, because all trials train on the same batches. Few first trials are drawn at random, so that a short
+    # search has some left in which the sampler has learnt.
     return GPSampler(seed=seed, n_startup_trials=max(3, min(10, trials // 4)), deterministic_objective=True)
 
 

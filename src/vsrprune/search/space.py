@@ -15,6 +15,7 @@ GROUPS: dict[str, Callable[[ChannelGroup], str]] = {
     "kind": lambda group: group.kind,
     "part": lambda group: group.part,
 }
+# Ratios are computed from counts, so that they meet bounds and each other up to rounding.
 _SAME = 1e-9
 
 

@@ -115,6 +115,7 @@ def _run_workers(bench: SearchBench, study: optuna.Study, plan: StudyPlan, look:
     """Processes on one study; one that dies costs its trial, which the others take up again."""
     count = bench.search.workers
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    # All workers together get the threads that one process would have.
     threads = max(1, (bench.config.trainer.threads or torch.get_num_threads()) // count)
     task = (bench.config, bench.folder, study.study_name, plan)
     workers = [context.Process(target=_join_study, args=(*task, number, threads)) for number in range(count)]
@@ -124,6 +125,7 @@ def _run_workers(bench: SearchBench, study: optuna.Study, plan: StudyPlan, look:
         _wait(workers, lambda: look(study), bench.say)
     finally:
         for process in workers:
+            # After Ctrl-C or an error, workers would go on with the study by themselves.
             process.terminate()
             process.join()
 

@@ -91,6 +91,7 @@ def open_study(storage: str, name: str, plan: StudyPlan, settings: Mapping[str, 
             directions=["maximize", "minimize"] if plan.front else ["maximize"],
             load_if_exists=True,
         )
+    # open_storage has said in one line what is missing.
     except UserError:
         raise
     except Exception as error:  # SQLAlchemy's and the driver's own
@@ -120,6 +121,8 @@ def _agree(study: optuna.Study, storage: str, settings: Mapping[str, Any]) -> No
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
     """Optuna's relational storage at a URL such as sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE."""
+    # SQLite lets one process write at a time, and the others wait. A server may have closed a connection that was idle
+    # while a trial trained, so that it is tried before it is used.
     arguments = {"connect_args": {"timeout": SQLITE_WAIT_S}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     try:
         return optuna.storages.RDBStorage(
@@ -127,6 +130,7 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
             engine_kwargs=arguments,
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
+            # Once only: a trial that ends its worker every time must not go round for ever.
             heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=1),
         )
     except ImportError as error:
@@ -155,6 +159,7 @@ def work(
     objective = _Objective(plan, cost, score)
     noticed: set[int] = set()
     while True:
+        # The trial of a worker that died counts as running until somebody notices that its heartbeat stopped.
         optuna.storages.fail_stale_trials(study)
         states = [trial.state for trial in study.get_trials(deepcopy=False)]
         ended = sum(state in ENDED for state in states)
@@ -218,6 +223,8 @@ class _Objective:
                 break
         if plan.front:
             return reached[-1], share
+        # Pruned, and not complete with the PSNR of an early rung: samplers compare the values of complete trials. A
+        # trial beyond the budget is complete, since its constraint already tells the sampler that it failed.
         if len(reached) < plan.rungs and over <= 0:
             raise optuna.TrialPruned
         return reached[-1]

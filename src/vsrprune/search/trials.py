@@ -70,6 +70,7 @@ class TrialBench:
         """
         plan = self.plan(counts)
         if rungs[0] == 0:
+            # A copy: gates are set to zero in place, and all trials share the dense network.
             gated = copy.deepcopy(self.dense)
             zero_cut_gates(gated, plan)
             yield self._psnr(gated)
@@ -91,6 +92,7 @@ class TrialBench:
         """The cut network, to be fine-tuned for `steps`."""
         training = self.training
         return Finetune(
+            # The copy comes before cpu(), which would move the shared network itself.
             compact(copy.deepcopy(self.dense).cpu(), plan).to(self.device),
             Teacher(self.dense, training.tf_weight, 0.0) if training.tf_weight > 0 else None,
             train_flow=training.train_flow,
@@ -109,6 +111,8 @@ class TrialBench:
     def _psnr(self, network: Network) -> float:
         network, meter = network.to(self.device).eval(), QualityMeter(self.compared)
         for clip in self.score_clips:
+            # Compared as the final runs are, mirrored clips and centre frames included: a search that chose by another
+            # number than the one reported would prefer other plans.
             meter.add(clip, super_resolve(network, clip, self.device, mirrored=self.compared.centre)[0])
         return meter.quality().psnr
 

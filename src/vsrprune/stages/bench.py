@@ -76,8 +76,8 @@ def job_device(job: Job) -> torch.device:
 class Bench:
     """One stage under way.
 
-    folder: the artifact's. work: for checkpoints, which outlive a crash. give_way: called between two training steps;
-    it waits while another job measures.
+    `folder` is the artifact's folder, `work` the one for checkpoints, which outlive a crash. `give_way` is called between
+    two training steps, and waits while another job measures.
     """
 
     plan: StagePlan
@@ -95,6 +95,7 @@ class Bench:
     def config(self) -> Config:
         """The job's configuration, with the share of `ratio` that goes in this round."""
         config = self.job.config
+        # Stages that are not repeated belong to the last round, by whose end all of `ratio` is cut.
         return config.in_round(self.plan.cut_round or config.rounds)
 
     @property
@@ -150,6 +151,7 @@ class Bench:
                 between_steps=self.give_way,
             ),
         )
+        # Reparametrised weights become plain ones first, so that no other stage needs to know how they were trained.
         bake(module.network)
         save_network(module.network, self.folder)
         write_atomically(self.folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))

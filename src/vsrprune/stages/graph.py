@@ -25,6 +25,7 @@ from vsrprune.stages.sparsify import recipe as sparsify
 from vsrprune.stages.timing import recipe as timing
 from vsrprune.store.store import content_key
 
+# In the order in which stages run: the parents of a recipe are looked for among those before it.
 RECIPES: Mapping[str, Recipe] = {
     module.RECIPE.name: module.RECIPE
     for module in (
@@ -61,6 +62,7 @@ def plan_stages(config: Config, facts: Facts) -> list[StagePlan]:
 
 def _sequence(rounds: int) -> Iterator[tuple[Recipe, int]]:
     """Recipes with the round they belong to; the last round, and all that is not repeated, is 0."""
+    # groupby joins neighbours only, so the repeated stages stand side by side in RECIPES and go round as one block.
     for repeated, recipes in groupby(RECIPES.values(), key=lambda recipe: recipe.in_rounds):
         block = list(recipes)
         for cut_round in (*range(1, rounds), 0) if repeated else (0,):

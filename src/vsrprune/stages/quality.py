@@ -68,6 +68,7 @@ def super_resolve(network: Network, clip: Clip, device: torch.device, mirrored: 
     mirrored: the network sees the clip forth and back, and both outputs of a frame are averaged, as Network does with
     the seven frames of Vimeo-90K; hidden states are those of the way forth.
     """
+    # Clips stay in 8 bits until here, where one of them at a time becomes float32.
     low_TCHW = torch.cat((clip.low_TCHW, clip.low_TCHW.flip(0))) if mirrored else clip.low_TCHW
     output = network(low_TCHW[None].to(device).float() / 255)
     frames_TCHW = output.frames_NTCHW[0].float()  # under autocast it has sixteen bits
@@ -75,6 +76,7 @@ def super_resolve(network: Network, clip: Clip, device: torch.device, mirrored: 
         forth_TCHW, back_TCHW = frames_TCHW.chunk(2)
         frames_TCHW = (forth_TCHW + back_TCHW.flip(0)) / 2
     hidden = {branch: states[: clip.frames] for branch, states in output.hidden.items()}
+    # Clipped and rounded before anything is compared, as in all published tables.
     return to_uint8(frames_TCHW).cpu(), hidden
 
 

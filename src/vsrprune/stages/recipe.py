@@ -29,9 +29,9 @@ class StageArtifact(Protocol):
 class Facts:
     """What results depend on beside knobs.
 
-    model: what tells the network from others. train, val: hashes of the training and the held-out clips.
-    pretrained: hash of the file that takes the place of pretraining. flow: hash of the file of the flow net.
-    host: this machine, on which times depend.
+    `model` tells the network from others. `train` and `val` are hashes of the training and the held-out clips,
+    `pretrained` is the hash of the file that takes the place of pretraining, and `flow` that of the flow net's file.
+    `host` names this machine, on which times depend.
     """
 
     model: Mapping[str, Any]
@@ -63,6 +63,7 @@ class Question:
             value = getattr(self.facts if owner == "facts" else self.method, attribute)
         else:
             value = attrgetter(name)(self.config)
+        # A key is a hash of JSON, so that groups of knobs become dicts of plain values.
         return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
@@ -70,8 +71,8 @@ class Question:
 class StagePlan:
     """One stage of a job: its key, the settings that the key is a hash of, and the stages that it reads.
 
-    parents: by role, the name of a stage of the same job. cut_round: of stages that are repeated, before the last
-    round, from 1.
+    `parents` holds, by role, the name of a stage of the same job. `cut_round` counts the rounds of a repeated stage from
+    1; it is 0 in the last round, and for stages that are not repeated.
     """
 
     stage: str
@@ -101,17 +102,18 @@ Condition = Callable[[Question], bool]
 class Recipe:
     """A stage.
 
-    version: raise it when a change in code changes what the stage computes.
-    work: `module:function`; the function makes the artifact from a `Bench` and an instance of `inputs`.
-    inputs: a dataclass; its fields are the roles of the stages that are read.
-    artifact: what the stage leaves.
-    parents: the stages that are read, by role; roles that are left out are None in `inputs`.
-    depends_on: what else the result depends on, as `Question.value` reads it: these and the parents' keys make the key.
-    idle: those of `depends_on` that say nothing under a condition, and are left out of the key then.
-    runs: whether a job has the stage at all.
-    in_rounds: the stage is repeated in every round.
-    alone: the stage takes times, so that it runs by itself on this machine.
-    steps: those of `depends_on` that may say how many steps the stage trains.
+    - `version` is raised when a change in code changes what the stage computes.
+    - `work` is `module:function`; the function makes the artifact from a `Bench` and an instance of `inputs`.
+    - `inputs` is a dataclass whose fields are the roles of the stages that are read.
+    - `artifact` is the class of what the stage leaves.
+    - `parents` gives the stages that are read, by role; roles that are left out are None in `inputs`.
+    - `depends_on` names what else the result depends on, as `Question.value` reads it: these values and the parents'
+      keys make the key.
+    - `idle` gives the condition under which a name of `depends_on` changes nothing, and is left out of the key.
+    - `runs` says whether a job has the stage at all.
+    - `in_rounds` says that the stage is repeated in every round.
+    - `alone` says whether the stage takes times, so that it runs by itself on this machine.
+    - `steps` lists those of `depends_on` that may say how many steps the stage trains.
     """
 
     name: str
@@ -139,6 +141,7 @@ class Recipe:
 
     def make(self, bench: Any, inputs: Any) -> StageArtifact:
         """Do the work; imports torch."""
+        # The work is named by a text and imported here: planning reads every recipe, and must not import torch.
         module, _, function = self.work.partition(":")
         artifact: StageArtifact = getattr(importlib.import_module(module), function)(bench, inputs)
         return artifact
@@ -150,6 +153,8 @@ COMPARISON = ("facts.val", "comparison.channel", "comparison.crop", "comparison.
 # Times depend on the machine: the one part of keys that differs between machines.
 PLACE = ("facts.host", "trainer.accelerator", "trainer.threads", "evaluate.latency_size", "evaluate.precision")
 SELECTION = ("rule", "scope", "min_kept", "round_to", "ratios", "target", "target_ms", "ratio", "order", "parts_cut")
+# What is read and changes nothing is left out of keys: jobs that differ by it alone share the stage. per_layer states
+# every layer's share itself, so that no common target is read; target_ms is a budget in place of ratio.
 SELECTION_IDLE: Mapping[str, Condition] = {
     "ratios": lambda question: question.config.scope != "per_layer",
     "target": lambda question: question.config.scope == "per_layer",

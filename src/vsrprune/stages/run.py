@@ -24,6 +24,7 @@ from vsrprune.store.store import Store
 
 def run_stages(job: Job, store: Store, tracker: Tracker, state: JobState, say: Callable[[str], None]) -> None:
     """Make every artifact of the job that the store does not have; `state` keeps on disk how far it is."""
+    # Asked for here and not while planning, which does not import torch.
     if job.config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise UserError("trainer.accelerator=gpu needs a CUDA device, and this machine has none; use trainer=cpu")
     shared = Shared(job, _Reporter(tracker, state), say)
@@ -62,6 +63,7 @@ def _make(plan: StagePlan, shared: Shared, folders: dict[str, Path], folder: Pat
 
 
 def _is_timed(plan: StagePlan, job: Job) -> bool:
+    # Whether a stage takes times follows from knobs alone, so the facts can stay empty.
     question = Question(job.config, METHODS[job.config.method.name], Facts({}, "", ""))
     return RECIPES[plan.stage].alone(question)
 
@@ -70,6 +72,8 @@ def _is_timed(plan: StagePlan, job: Job) -> bool:
 def _beside_others(shared: Shared) -> Iterator[Callable[[], None]]:
     """Make a stage beside other jobs of this machine, with this job's share of its threads."""
     config = shared.job.config
+    # A sweep divides the cores between its jobs by launcher.threads; a stage that takes times has the machine for
+    # itself, and leaves that share aside.
     with working() as right, _threads(config.trainer.threads or config.launcher.threads):
         yield right.give_way
 
@@ -86,6 +90,7 @@ def _alone(shared: Shared) -> Iterator[Callable[[], None]]:
 def _threads(number: int) -> Iterator[None]:
     """Compute with so many threads; 0 leaves PyTorch's choice."""
     before = torch.get_num_threads()
+    # The number of threads is the process's, and later stages of the same job may want another.
     torch.set_num_threads(number or before)
     try:
         yield

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
+# For type checkers only: importing the class would bring torch to whoever opens an artifact.
 if TYPE_CHECKING:
     from vsrprune.networks.network import Network
 
@@ -18,6 +19,7 @@ class SavedNetwork:
 
     def load(self) -> Network:
         """The network, newly read."""
+        # Imported here, so that collecting the results of a finished sweep needs no torch.
         from vsrprune.networks.files import load_network
 
         return load_network(self.folder)

@@ -19,9 +19,10 @@ STAGES = {"pruned": "finetune", "dense": "pretrain"}
 def load_trained(source: Path, store: Path, warn: Callable[[str], None], which: str = "pruned") -> Network:
     """A compact network, gates folded.
 
-    source: a job's folder (its result.json names the network, which lies in `store`), a folder with a network's two
-    files, or one of these files. warn: told of a damaged file in the store. which: of a job,
-    `pruned` or `dense`.
+    `source` is a job's folder (its result.json names the network, which lies in `store`), a folder with a network's two
+    files, or one of these files. `which` chooses a job's `pruned` or `dense` network. `warn` is told of a damaged file
+    in the store.
+
     Raises UserError where there is no network, or the store no longer has it.
     """
     folder = source.parent if source.name in (WEIGHTS, DESCRIPTION) else source
@@ -38,5 +39,7 @@ def load_trained(source: Path, store: Path, warn: Callable[[str], None], which: 
         raise UserError(f"{source}: neither the folder of a finished job ({RESULT}) nor of a network ({WEIGHTS})")
     network = load_network(folder)
     if network.plan is None:
+        # A dense network still has its gates. A plan that keeps every channel folds them into the weights, under any
+        # rule.
         network = compact(network, PrunePlan.keep_all("rsc", network.channel_layout("rsc")))
     return network.eval()

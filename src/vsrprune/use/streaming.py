@@ -24,8 +24,9 @@ Range = tuple[int, int]  # from, up to and without
 class Pieces:
     """How a video is divided.
 
-    window, overlap: frames that are super-resolved at a time, and those after them that the backward branch also reads.
-    tile, tile_overlap: the longest side of a tile, and the pixels around it that it also reads; 0 for whole frames.
+    `window` is the number of frames that are super-resolved at a time, `overlap` that of the frames after them which
+    the backward branch also reads. `tile` is the longest side of a tile, 0 for whole frames, and `tile_overlap` the
+    number of pixels around it that it also reads.
     """
 
     window: int
@@ -36,7 +37,7 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Tile:
-    """kept: the rows and columns of the low-resolution frame that a tile fills. read: those that it sees."""
+    """A tile fills the rows and columns `kept` of the low-resolution frame, and sees those in `read`."""
 
     kept: tuple[Range, Range]
     read: tuple[Range, Range]
@@ -62,6 +63,7 @@ def tiles(height: int, width: int, tile: int, overlap: int) -> list[Tile]:
 
 
 def _spans(length: int, tile: int, overlap: int) -> list[tuple[Range, Range]]:
+    # As few tiles as needed, of nearly equal size: a last tile of a few pixels would be mostly overlap.
     count = -(-length // tile) if tile else 1
     edges = [length * index // count for index in range(count + 1)]
     return [
@@ -78,17 +80,19 @@ def upscaled_frames(
 ) -> Iterator[Tensor]:
     """Frames (1, 3, H, W), RGB in [0, 1], to frames (1, 3, scale*H, scale*W), one for one and in order.
 
-    finish: what becomes of a super-resolved tile (1, 3, h, w) before its window is put together, rounding to 8 bits for
-    instance; its result has the same shape, and is what is held of a window.
+    `finish` is called with every super-resolved tile (1, 3, h, w) before its window is put together, to round to 8 bits
+    for instance; its result has the same shape, and is what is held of a window.
     """
     scale, span = network.arguments.scale, span_of(network, pieces)
     places: list[_Place] = []
     for frames_read, own in _windows(frames, span):
         if not places:
+            # The size is known from the first frame on, and holds for the whole video.
             height, width = frames_read[0].shape[-2:]
             layout = tiles(height, width, pieces.tile, pieces.tile_overlap)
             places = [_Place(tile) for tile in layout]
         parts = [place.restored(network, frames_read, own, finish) for place in places]
+        # Whole frames are handed on as they come; only tiles have to wait for the others of their frame.
         if len(parts) == 1:
             yield from parts[0]
             continue
@@ -98,7 +102,7 @@ def upscaled_frames(
 
 @dataclass(frozen=True)
 class Span:
-    """window: frames that are restored at a time. before, after: frames around them that are read too."""
+    """`window` frames are restored at a time; `before` and `after` count the frames around them that are read too."""
 
     window: int
     before: int
@@ -114,6 +118,7 @@ def span_of(network: Frozen, pieces: Pieces) -> Span:
     """
     arguments = network.arguments
     before, after = (pieces.overlap if side is None else side for side in arguments.reach)
+    # The state stands for everything before the window, exactly.
     before = 0 if arguments.hands_on_state else before
     alone = before == 0 and arguments.reach[1] == 0
     return Span(1 if alone else pieces.window, before, after)
@@ -136,6 +141,7 @@ def _windows(frames: Iterable[Tensor], span: Span) -> Iterator[tuple[list[Tensor
         if len(held) == past + span.window + span.after:
             yield list(held), range(past, past + span.window)
             past = done(span.window)
+    # The video is over: its last frames make windows with nothing after them.
     while len(held) > past:
         length = min(span.window, len(held) - past)
         yield list(held), range(past, past + length)
@@ -156,6 +162,7 @@ class _Place:
         frames = [self.tile.crop(frame) for frame in frames]
         for high_NCHW, moment in network.restore_window(frames, own, self.moment):
             self.moment = moment
+            # A copy of the tile's own pixels: a view would keep the overlap in memory until the window is put together.
             yield finish(self.tile.own(high_NCHW, network.arguments.scale)).contiguous()
 
 

@@ -37,8 +37,8 @@ DEVICES = ("cpu", "cuda")
 class UpscalingRequest:
     """What the command line asks for.
 
-    rate: frames per second of a folder of PNGs. crf, codec: None for the usual ones of the container. threads: of the
-    network; 0 for PyTorch's choice.
+    `rate` is the number of frames per second of a folder of PNGs. `crf` and `codec` are None for the usual ones of the
+    container. `threads` is the number of CPU threads of the network, 0 for PyTorch's choice.
     """
 
     source: Path
@@ -75,6 +75,7 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
         torch.autocast(device.type, PRECISIONS[request.precision], enabled=request.precision != "32"),
         open_writer(request.target, encoding, footage, size, say) as writer,
     ):
+        # Within autocast: forms are timed in the precision in which they will run.
         frozen = _fastest(network.to(device), footage, request.pieces, device)
         started, written = time.monotonic(), 0
         with StageProgress("upscale", footage.frames) as progress:
@@ -130,6 +131,7 @@ def _check_target(request: UpscalingRequest) -> None:
 def _fastest(network: Network, footage: Footage, pieces: Pieces, device: torch.device) -> Frozen:
     """The form that is fastest on frames of the footage's shape, of as many pixels as it takes to tell."""
     sides = [side if not pieces.tile else min(side, pieces.tile) for side in (footage.height, footage.width)]
+    # Every form is timed several times, which on whole frames of high definition would take longer than many clips.
     shrink = min(1.0, math.sqrt(TIMED_PIXELS / math.prod(sides)))
     height, width = (max(1, round(side * shrink)) for side in sides)
     frame_NTCHW = torch.rand(1, 1, RGB, height, width, device=device)

@@ -35,7 +35,7 @@ from vsrprune.networks.table import FAMILIES, build, family_name, loaded
 from vsrprune.pruning.gates import zero_cut_gates
 from vsrprune.pruning.surgery import compact
 from vsrprune.results.result import Cost
-from vsrprune.use.streaming import Pieces, span_of, super_resolve
+from vsrprune.use.streaming import Pieces, span_of, upscaled_frames
 
 FLOW = {"flow_levels": 2, "flow_kernel": 3, "flow_widths": (4,)}
 TINY: dict[str, dict[str, Any]] = {
@@ -423,7 +423,7 @@ def whole_clip(network: Network, frames: list[Tensor]) -> Tensor:
 
 
 def streamed(frozen: Frozen, frames: list[Tensor], pieces: Pieces) -> Tensor:
-    return torch.stack(list(super_resolve(frozen, iter(frames), pieces)), dim=1)
+    return torch.stack(list(upscaled_frames(frozen, iter(frames), pieces)), dim=1)
 
 
 @pytest.mark.parametrize("length", [1, 2, 4, 7])
@@ -477,7 +477,7 @@ def test_no_more_frames_are_held_than_are_read(name: str, spans: tuple[int, int,
             most = max(most, len(alive))
             yield frame
 
-    assert sum(1 for _ in super_resolve(frozen, source(), Pieces(4, 2))) == 20
+    assert sum(1 for _ in upscaled_frames(frozen, source(), Pieces(4, 2))) == 20
     assert most <= 2 * sum(spans) + 2  # a window, and the next being read
 
 

@@ -38,6 +38,7 @@ class FrozenBasicVSR(nn.Module):
         super().__init__()
         if network.plan is None:
             raise ValueError("only a compact network can be frozen: fold its gates by surgery first")
+        # A copy, because its modules are put into another memory format while the network goes on to be used.
         network = copy.deepcopy(network).eval()
         self.arguments = network.arguments
         self.flow_net = network.flow_net
@@ -107,6 +108,8 @@ class FrozenBasicVSR(nn.Module):
         """Fuse the states of a frame, in the order of the arguments' branches, and enlarge."""
         x_NCHW = states[0] if len(states) == 1 else torch.cat(list(states), dim=1)
         for place, (name, factor) in enumerate(self._convs):
+            # The first convolution reads the states, whose channels are permuted; the others read what the network's
+            # own do.
             if place == 0:
                 x_NCHW = F.conv2d(x_NCHW, self.head_weight, self.head_bias, padding=self.head_weight.shape[-1] // 2)
             else:
@@ -122,9 +125,12 @@ class FrozenBasicVSR(nn.Module):
         backward: list[Tensor] = []
         if self.arguments.bidirectional:
             behind: Carried = None
+            # Frames behind the window only bring the branch up to it; frames before the window are of no use to a
+            # branch that goes back.
             for t in reversed(range(own.start, len(frames))):
                 behind = self.advance("backward", frames[t], behind)
                 if t in own:
+                    # In the order of the way back, so that pop() hands them out in the order of frames.
                     backward.append(behind.state_NCHW)
         for t in own:
             before = self.advance("forward", frames[t], before)
@@ -148,9 +154,12 @@ class _Trunk(nn.Module):
         active = active_channels(blocks, self.width)
         touched = set(active)
         self.active = len(active)
+        # Active channels first: blocks then work on a slice of the state instead of gathering it.
         self.order = active + [channel for channel in range(self.width) if channel not in touched]
         first = cast(nn.Conv2d, source.first)
         assert first.bias is not None
+        # The convolution reads the frame and the permuted state, and writes the permuted state: both sides are
+        # permuted, once.
         inputs = [*range(RGB), *(RGB + channel for channel in self.order)]
         self.register_buffer("weight", first.weight.detach()[self.order][:, inputs].contiguous())
         self.register_buffer("bias", first.bias.detach()[self.order])
@@ -171,6 +180,7 @@ class _Trunk(nn.Module):
         warped_NCHW = state_NCHW if flow_N2HW is None else warp(state_NCHW, flow_N2HW)
         joined_NCHW = torch.cat((frame_NCHW, warped_NCHW), dim=1)
         state_NCHW = F.leaky_relu_(F.conv2d(joined_NCHW, self.weight, self.bias, padding=1), self.slope)
+        # Where all channels are active no copy is needed, since nobody else reads this tensor.
         if self.active == self.width:
             refined: Tensor = self.blocks(state_NCHW)
             return refined

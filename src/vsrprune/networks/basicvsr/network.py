@@ -125,6 +125,7 @@ def propagated(
     states: list[Tensor] = []
     state_NCHW = start_NCHW
     for place, t in enumerate(range(length - 1, -1, -1) if reverse else range(length)):
+        # Flow i is that of frames i and i + 1: the neighbour of t is t + 1 on the way back, and t - 1 on the way forth.
         flow_N2HW = flows_NT2HW[:, t if reverse else t - 1] if place > 0 else None
         state_NCHW = step(frames_NTCHW[:, t], state_NCHW, flow_N2HW)
         states.append(state_NCHW)

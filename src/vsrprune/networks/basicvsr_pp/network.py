@@ -79,6 +79,7 @@ class BasicVSRPlusPlus(Upsampler):
     def _features(self, frames_NTCHW: Tensor) -> list[Tensor]:
         """Features (N, C, H, W) of every frame by itself."""
         batch, length = frames_NTCHW.shape[:2]
+        # All frames as one batch: their features do not depend on each other.
         features: Tensor = self.feat_extract(frames_NTCHW.flatten(0, 1))
         return list(torch.unflatten(features, 0, (batch, length)).unbind(1))
 
@@ -123,6 +124,7 @@ class SecondOrderAlignment(nn.Module):
         layers: list[nn.Module] = []
         for inputs in (3 * channels + 2 * 2, channels, channels):
             layers += [plain_conv(inputs, channels, 3), nn.LeakyReLU(arguments.slope, inplace=True)]
+        # Zeros, so that training starts from offsets that are the flow itself.
         self.conv_offset = nn.Sequential(*layers, zero_init(plain_conv(channels, 3 * points, 3)))
         self.deform = DeformableConv2d(2 * channels, channels, 3, groups)
 
@@ -144,14 +146,17 @@ class SecondOrderAlignment(nn.Module):
         second: the same for the frame before that one: its state, and the flow from the frame before to it.
         """
         warped_NCHW = warp(state_NCHW, flow_N2HW)
+        # The second frame of a branch has one state before it, and none before that.
         if second is None:
             far_NCHW, far_warped_NCHW, far_flow_N2HW = map(torch.zeros_like, (state_NCHW, warped_NCHW, flow_N2HW))
         else:
             far_NCHW = second[0]
+            # Two flows of one frame make the flow over two, so that no other is estimated.
             far_flow_N2HW = flow_N2HW + warp(second[1], flow_N2HW)
             far_warped_NCHW = warp(far_NCHW, far_flow_N2HW)
         guide_NCHW = torch.cat((warped_NCHW, features_NCHW, far_warped_NCHW, flow_N2HW, far_flow_N2HW), dim=1)
         offset, mask = offset_and_mask(self.conv_offset(guide_NCHW))
+        # tanh keeps every offset within max_residue pixels of the flow.
         near, far = (self.max_residue * offset.tanh()).chunk(2, dim=1)
         offset = torch.cat((_around(flow_N2HW, near), _around(far_flow_N2HW, far)), dim=1)
         aligned_NCHW: Tensor = self.deform(torch.cat((state_NCHW, far_NCHW), dim=1), offset, mask)

@@ -27,6 +27,7 @@ class ImageNetwork(Network):
     def __init__(self, arguments: EDSRArguments | RCANArguments) -> None:
         super().__init__()
         self.arguments = arguments
+        # A constant that is no part of a network's weights, so it stays out of the state dict.
         self.register_buffer("mean", torch.tensor(MEAN).view(1, RGB, 1, 1), persistent=False)
         self.conv_first = plain_conv(RGB, arguments.channels, 3)
         self.body = nn.Sequential()

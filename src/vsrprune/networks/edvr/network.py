@@ -60,6 +60,7 @@ class EDVR(Upsampler):
 
     def _pyramid(self, frames_NTCHW: Tensor) -> list[Tensor]:
         """Features (N, T, C, H, W) of every frame by itself, finest level first."""
+        # All frames as one batch: features of a frame do not depend on its neighbours, and windows overlap.
         level1 = self.feature_extraction(self.activate(self.conv_first(frames_NTCHW.flatten(0, 1))))
         level2 = self.activate(self.conv_l2_2(self.activate(self.conv_l2_1(level1))))
         level3 = self.activate(self.conv_l3_2(self.activate(self.conv_l3_1(level2))))

@@ -71,6 +71,7 @@ class FrozenBlock(nn.Module):
         written = _positions(block.written, position)
         conv1, conv2 = block.conv1, block.conv2
         weight1, weight2, bias2 = conv1.weight.detach(), conv2.weight.detach(), conv2.bias.detach()  # type: ignore[union-attr]
+        # Folded into the weights once, instead of a multiplication per pixel.
         weight2, bias2 = weight2 * block.scale, bias2 * block.scale
         if form.read == "whole" or read == list(range(active)):
             weight1 = _spread(weight1, read, active, dim=1)
@@ -141,6 +142,7 @@ def fastest_forms(
     for blocks, active in chains:
         position = {channel: place for place, channel in enumerate(active)}
         stream_NCHW = frame_NCHW.new_zeros(len(frame_NCHW), max(1, len(active)), *frame_NCHW.shape[-2:])
+        # Timed in the type in which blocks will run: under autocast their stream has sixteen bits.
         stream_NCHW = stream_NCHW.to(_computed_dtype(frame_NCHW), memory_format=memory_format)
         for block in blocks:
             shape = block_shape(block, len(active))
@@ -161,6 +163,7 @@ def _computed_dtype(x: Tensor) -> torch.dtype:
 
 def _possible(shape: BlockShape) -> list[Form]:
     """The forms that differ for a block of this shape."""
+    # A block that reads every channel has nothing to gather, and both forms are one.
     reads = READS if shape.read < shape.active else READS[1:]
     writes = WRITES if shape.written < shape.active else WRITES[1:]
     return [Form(read, write) for read, write in itertools.product(reads, writes)]

@@ -27,6 +27,7 @@ def _is_channels_last(x_NCHW: Tensor) -> bool:
 def gather(stream_NCHW: Tensor, channels: Tensor) -> Tensor:
     """The stream's `channels`, copied, in its memory format."""
     if _is_channels_last(stream_NCHW):
+        # Indexing the last axis of memory, where the channels of a pixel lie side by side.
         return stream_NCHW.permute(0, 2, 3, 1)[..., channels].permute(0, 3, 1, 2)
     return stream_NCHW.index_select(1, channels)
 
@@ -52,6 +53,7 @@ def operation_call(
         return torch.rand(1, channels, *size, device=device, dtype=dtype).contiguous(memory_format=memory_format)
 
     def places(some: int, of: int) -> Tensor:
+        # Spread over the stream, as the kept channels of a plan are.
         return torch.linspace(0, of - 1, some, device=device).round().long()
 
     reads, writes = operation.reads, operation.writes
@@ -92,6 +94,7 @@ def time_tables(
     """
     shrink = min(1.0, math.sqrt(TIMED_PIXELS / math.prod(size)))
     timed = (max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink)))
+    # A convolution's time grows with the number of pixels.
     factor = math.prod(size) / math.prod(timed)
     tables = {}
     done = itertools.count(1)

@@ -49,6 +49,7 @@ def freeze(network: Network, clip_NTCHW: Tensor, time: Timer) -> tuple[Frozen, s
     for name, memory_format in FORMATS.items():
         forms = fastest_forms(chains, clip_NTCHW[:, 0], memory_format, time)
         candidates[name] = kind(network, forms.__getitem__).to(memory_format=memory_format)
+    # One frame is enough to compare: every further one runs the same operations.
     frame_NTCHW = clip_NTCHW[:, :1]
     times = {name: time(partial(frozen, frame_NTCHW)) for name, frozen in candidates.items()}
     fastest = min(times, key=lambda name: times[name])

@@ -106,5 +106,6 @@ def _runs(network: Network) -> Mapping[str, list[ResidualBlock]]:
     return {
         name: cast(list[ResidualBlock], list(module))
         for name, module in network.named_modules()
+        # type() and not isinstance: a subclass may do more to its update than a FrozenBlock knows.
         if isinstance(module, nn.Sequential) and len(module) and all(type(block) is ResidualBlock for block in module)
     }

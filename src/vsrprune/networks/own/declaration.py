@@ -203,6 +203,7 @@ class _Composer:
         if together:
             slot = self._spec.group(together, conv.units, part=part, kind="together")
             self._slots |= dict.fromkeys(together, slot)
+        # Channels that go into something unknown are cut only where the author says who reads them.
         elif conv.gated and (not conv.opaque or conv.name in self._mentioned):
             kind = "shuffle" if conv.filters_per_unit > 1 else "filters"
             self._slots[conv.name] = self._spec.group([conv.name], conv.units, part=part, kind=kind, block=block)

@@ -46,11 +46,13 @@ def network_class(source: Source, name: str) -> type[OwnNetwork]:
         module = import_source(source)
     except UserError:
         raise
+    # SystemExit too: a script may end itself when it is imported.
     except (Exception, SystemExit) as error:
         raise UserError(f"importing it failed {_failure(error, source)}") from error
     networks = [
         known
         for known, value in vars(module).items()
+        # Classes that the source itself defines, and not those that it imports.
         if isinstance(value, type) and issubclass(value, OwnNetwork) and value.__module__ == module.__name__
     ]
     there = ", ".join(networks) or "none"
@@ -71,6 +73,7 @@ def network_class(source: Source, name: str) -> type[OwnNetwork]:
 
 def constructed(kind: type[OwnNetwork], arguments: Mapping[str, Any], source: Source) -> OwnNetwork:
     """A network of a class. Raises UserError for arguments that its constructor does not take, or refuses."""
+    # Bound before the call: a TypeError out of the constructor's body is another mistake, and gets other words.
     signature = inspect.signature(kind.__init__)
     try:
         signature.bind(None, **arguments)

@@ -85,6 +85,7 @@ class OwnNetwork(Network):
     def _described(self) -> DescribedArguments:
         """What is known of the network once it was traced."""
         kind, (given, named) = type(self), self._given
+        # By name, however they were given, since a saved network is built anew from names and values.
         arguments = inspect.signature(kind.__init__).bind(self, *given, **named).arguments
         arguments.pop(next(iter(arguments)))  # the network itself
         file = Path(inspect.getsourcefile(kind) or "")
@@ -95,6 +96,7 @@ class OwnNetwork(Network):
             scale=self._trace.scale,
             states=self._trace.states,
             has_flow=isinstance(self.flow_net, SPyNet),
+            # An author whose network looks equally far to both sides writes one number.
             reach=self.reach if isinstance(self.reach, tuple) else (self.reach, self.reach),
             smallest_side=max(self.smallest_side, _flow_side(self.flow_net)),
             layouts={rule: self.channel_layout(rule) for rule in RULES},

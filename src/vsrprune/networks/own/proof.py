@@ -35,6 +35,7 @@ def prove(network: Network, frames_NTCHW: Tensor) -> None:
         _check_prunable(layout)
         for group in layout.groups:
             _prove_group(probe, rule, layout, group, clips)
+        # Once more together: groups that are right alone may meet in one convolution.
         everything = {group.name: _half(group) for group in layout.groups}
         plan = PrunePlan.cutting(rule, layout, everything)
         smaller = compact(probe, plan).eval()
@@ -68,6 +69,7 @@ def _prove_group(probe: Network, rule: str, layout: ChannelLayout, group: Channe
 
 
 def _randomised(network: Network) -> Network:
+    # In float64, so that a difference is a wrong declaration and not rounding.
     probe = copy.deepcopy(network).cpu().double().eval()
     generator = torch.Generator().manual_seed(0)
     gates = {id(gate) for gate in probe.gate_parameters()}
@@ -75,8 +77,10 @@ def _randomised(network: Network) -> Network:
         for parameter in probe.parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
             if id(parameter) in gates:
+                # No gate near zero, where it would not show what becomes of its channel.
                 parameter.copy_(noise.sign() * (0.5 + noise.abs()))
             elif parameter.ndim > 1:
+                # Scaled by the fan-in, so that activations neither vanish nor explode in deep networks.
                 parameter.copy_(noise / parameter[0].numel() ** 0.5)
             else:
                 parameter.copy_(0.2 * noise)

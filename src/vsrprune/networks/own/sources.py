@@ -103,6 +103,7 @@ def import_source(source: Source) -> ModuleType:
     Modules beside it are found as if the file were run as a script: its folder goes to the front of `sys.path`. Those
     of the same names that another source has imported are imported anew. Raises what the code raises.
     """
+    # Named by its content: two copies are one module, and a changed file is another.
     name = PREFIX + source.content
     if name in sys.modules:
         return sys.modules[name]

@@ -84,8 +84,9 @@ class OwnArguments(Traits):
 class Description:
     """What a run of a network showed.
 
-    content: a hash of its source; empty if that is no file. name: of its class. states: the channels of its
-    hidden states by name. layouts: its channels by residual rule. The others are the traits of these names.
+    `content` is a hash of its source, empty if that is no file, and `name` the name of its class. `states` holds the
+    number of channels of its hidden states by name, `layouts` its channel layout by residual rule. The other fields are
+    the traits of these names.
     """
 
     content: str
@@ -159,6 +160,7 @@ class DescribedArguments(OwnArguments):
         if not self.description.content:
             raise UserError(f"{name} was not defined in a file, so that it cannot be saved; write its class into one")
         try:
+            # What will be read back: tuples are lists then.
             arguments = json.loads(json.dumps(self.arguments))
         except TypeError as error:
             raise UserError(f"{name} cannot be saved: its arguments must be numbers, texts, lists ({error})") from error

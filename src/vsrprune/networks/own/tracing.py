@@ -24,7 +24,9 @@ PLAIN = {
     *("relu6", "dropout", "interpolate", "upsample", "avg_pool2d", "max_pool2d", "adaptive_avg_pool2d"),
     *("clone", "contiguous", "to", "float", "double", "detach", "alias", "neg"),
 }
+# A product with another tensor may weigh channels differently; a number treats all alike.
 SCALED = {"mul", "div", "truediv", "__mul__", "__rmul__", "__truediv__"}  # plain with a number
+# These read a tensor's shape and no values, so that a cut channel makes no difference to them.
 BLIND = {"size", "dim", "numel", "new_zeros", "zeros_like", "empty_like", "stride", "is_contiguous", "__len__"}
 
 
@@ -42,8 +44,10 @@ class _Calls:
 
 @dataclass
 class Trace:
-    """convs: by name in the order of their first call. scale: side of the output over the input's. states: the
-    channels of the hidden states by name.
+    """What a run showed.
+
+    `convs` holds the convolutions by name, in the order of their first call. `scale` is the side of the output over the
+    input's. `states` holds the number of channels of every hidden state by name.
     """
 
     convs: dict[str, TracedConv]
@@ -59,6 +63,7 @@ def trace(network: nn.Module, frames_NTCHW: Tensor) -> Trace:
     network does not return what `Network.forward` is to return.
     """
     length, height, width = frames_NTCHW.shape[1], *frames_NTCHW.shape[-2:]
+    # Two lengths: the difference is the cost of one frame, without what a clip costs only once at its ends.
     whole, output = _run(network, frames_NTCHW)
     shorter, _ = _run(network, frames_NTCHW[:, : length - 1])
     frames, hidden = _checked(output, frames_NTCHW)
@@ -68,6 +73,7 @@ def trace(network: nn.Module, frames_NTCHW: Tensor) -> Trace:
         scale = calls.height / height
         times = pixels / (height * width * scale**2) if scale else 0
         module, shuffle = calls.module, (calls.shuffles or {1}).pop() if len(calls.shuffles) <= 1 else 1
+        # A convolution that is fed by several others, or by something untracked, reads channels that cannot be cut.
         producer = calls.producers.pop() if len(calls.producers) == 1 else ""
         convs[name] = TracedConv(
             name=name,
@@ -77,6 +83,7 @@ def trace(network: nn.Module, frames_NTCHW: Tensor) -> Trace:
             filters_per_unit=shuffle**2,
             producer=producer,
             scale=int(scale) if scale == int(scale) else scale,
+            # Not round(), which goes to the even number at a half.
             times=max(1, math.floor(times + 0.5)),
             opaque=", ".join(dict.fromkeys(calls.opaque)),
             gated=_same_padded(module),
@@ -137,6 +144,8 @@ class _Watcher(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.calls: dict[str, _Calls] = {}
+        # Weak, so that tags do not hold all activations of a clip in memory; keyed by identity, since == of tensors
+        # compares their elements.
         self._tags: Any = WeakTensorKeyDictionary()
         self._inside = 0
 
@@ -145,6 +154,7 @@ class _Watcher(TorchFunctionMode):
         """Take note of the calls of a convolution."""
 
         def before(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            # What a convolution does inside, F.conv2d and padding, is no operation of the network on its input.
             self._inside += 1
             calls = self.calls.setdefault(name, _Calls(module))
             producer = self._tags.get(inputs[0], "")
@@ -180,6 +190,7 @@ class _Watcher(TorchFunctionMode):
 
     def _note(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         tagged = [value for value in _tensors((*args, *kwargs.values())) if value in self._tags]
+        # __get__ is how attributes such as shape and device are read.
         if not tagged or name in BLIND or name == "__get__":
             return
         producer = self._tags[tagged[0]]

@@ -24,6 +24,7 @@ class Enlarging(Traits):
         """Make lists tuples and check every argument. Raises UserError naming the first wrong one."""
         kinds = hints(type(self))
         for item in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            # The only way to set a field of a frozen dataclass, here before anybody has seen the instance.
             object.__setattr__(self, item.name, converted(kinds[item.name], getattr(self, item.name)))
         check_knobs(self, "model.")
         if self.scale > WIDEST_SCALE:

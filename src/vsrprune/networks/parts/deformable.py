@@ -40,6 +40,7 @@ class DeformableConv2d(nn.Conv2d):
             )
         self.deformable_groups, self.channel_groups = deformable_groups, tuple(channel_groups)
         self.group_sizes = [self.channel_groups.count(group) for group in range(deformable_groups)]
+        # Channels of one group side by side, so that one split gives the input of each grid_sample.
         order = sorted(range(inputs), key=self.channel_groups.__getitem__)
         # Derived from the arguments, so it stays out of the state dict.
         self.register_buffer("order", None if order == list(range(inputs)) else torch.tensor(order), persistent=False)
@@ -79,6 +80,7 @@ class GatedDeformableConv2d(DeformableConv2d):
         inputs, outputs = conv.in_channels, conv.out_channels
         super().__init__(inputs, outputs, conv.kernel_size[0], conv.deformable_groups, conv.channel_groups)
         self.gate = nn.Parameter(torch.ones(outputs))
+        # Not strict: the gates keep their ones.
         self.to(conv.weight).load_state_dict({"weight": conv.weight, "bias": conv.bias}, strict=False)
 
     def folded(self) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,7 @@ class SPyNet(nn.Module):
         super().__init__()
         self.convs = len(widths) + 1  # of a level
         self.levels = nn.ModuleList(_flow_level(kernel, widths) for _ in range(levels))
+        # Constants, which stay out of the state dict: published files hold them under names of their own.
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
@@ -43,10 +44,12 @@ class SPyNet(nn.Module):
         flow_N2HW = coarse_NCHW.new_zeros(coarse_NCHW.shape[0], 2, *coarse_NCHW.shape[-2:])
         for index, level in enumerate(self.levels):
             if index > 0:
+                # Twice the flow, since a pixel of the coarser level is two of this one.
                 flow_N2HW = 2 * F.interpolate(flow_N2HW, scale_factor=2.0, mode="bilinear", align_corners=True)
             warped_NCHW = warp(supports[index], flow_N2HW, padding_mode="border")
             flow_N2HW = flow_N2HW + level(torch.cat((references[index], warped_NCHW, flow_N2HW), dim=1))
         flow_N2HW = F.interpolate(flow_N2HW, size=(height, width), mode="bilinear", align_corners=False)
+        # Back from pixels of the padded size to those of the frame, whose two sides were stretched differently.
         return torch.stack((flow_N2HW[:, 0] * (width / size[1]), flow_N2HW[:, 1] * (height / size[0])), dim=1)
 
     def _pyramid(self, frame_NCHW: Tensor, size: tuple[int, int]) -> list[Tensor]:
@@ -68,6 +71,7 @@ def clip_flows(flow_net: SPyNet, frames_NTCHW: Tensor, directions: Sequence[str]
     later = frames_NTCHW[:, 1:].reshape(-1, channels, height, width)
     pairs = {"backward": (earlier, later), "forward": (later, earlier)}
     shape = (batch, length - 1, 2, height, width)
+    # A single frame has no neighbour, and an empty batch would still run through the pyramid.
     if length == 1:
         return {direction: frames_NTCHW.new_zeros(shape) for direction in directions}
     return {direction: flow_net(*pairs[direction]).view(shape) for direction in directions}

@@ -40,6 +40,7 @@ class GatedConv2d(nn.Conv2d):
             raise ValueError(f"only square, same-padded convolutions with a bias carry gates; got {conv}")
         gated = cls(conv.in_channels, conv.out_channels // filters_per_unit, kernel, filters_per_unit, gated_inputs)
         gated.stride = conv.stride
+        # Not strict: the gates keep their ones.
         gated.to(conv.weight).load_state_dict({"weight": conv.weight, "bias": conv.bias}, strict=False)
         return gated
 
@@ -134,6 +135,7 @@ def warp(input_NCHW: Tensor, flow_N2HW: Tensor, padding_mode: str = "zeros") -> 
     )
     grid_NHW2 = torch.stack(
         (
+            # A frame of one pixel has a single position, at which any finite scale will do.
             (x + flow_N2HW[:, 0]) * (2 / max(width - 1, 1)) - 1,
             (y + flow_N2HW[:, 1]) * (2 / max(height - 1, 1)) - 1,
         ),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 # What checkpoints keep their weights under; averaged ones first, which are what such networks are published with.
 WRAPPERS = ("params_ema", "ema_state_dict", "params", "state_dict")
+# module. twice: DataParallel may wrap the whole model, or the generator in it.
 PREFIXES = ("module.", "generator_ema.", "generator.", "module.")
 
 # SPyNet by itself. {level} counts from the coarsest, {conv} the convolutions of a level, {layer} its activations too.
@@ -45,4 +46,5 @@ def flow_tensors(theirs: str, ours: str, levels: int, convs: int) -> dict[str, s
 
 def likeliest(tables: Mapping[str, Mapping[str, str]], names: Collection[str]) -> str:
     """The project that explains most of a file's names; the first of several."""
+    # max keeps the first of equals, so that the order of the tables decides.
     return max(tables, key=lambda project: sum(name in tables[project] for name in names))

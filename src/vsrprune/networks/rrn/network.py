@@ -71,5 +71,6 @@ class RRN(Network):
         if scale > 1:
             detail_NCHW = F.pixel_shuffle(detail_NCHW, scale)
         high_NCHW = detail_NCHW + enlarge(frame_NCHW, scale)
+        # The output is read again by the next step, which works at the input's size: pixels become channels.
         low_NCHW = F.pixel_unshuffle(high_NCHW, scale) if scale > 1 else high_NCHW
         return high_NCHW, torch.cat((hidden_NCHW, low_NCHW), dim=1)

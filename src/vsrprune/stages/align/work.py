@@ -18,6 +18,7 @@ def make(bench: Bench, inputs: Inputs) -> Aligned:
     # scope=local: how many channels each layer keeps does not depend on the scores, which come later.
     kept = select(layout, {group.name: np.zeros(group.size) for group in layout.groups}, bench.config.asked).kept_counts
     normalise_filters(network, layout)
+    # Normalised first: the gates then hold the whole scale of a filter, and gates are what the layers have to agree in.
     module = Align(
         network,
         layout,

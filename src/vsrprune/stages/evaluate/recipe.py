@@ -59,5 +59,6 @@ RECIPE = Recipe(
         "dense": newest(planned, "pretrain"),
         "reference": newest(planned, "reference"),
     },
+    # The clips and how they are compared stand in the key of `reference`.
     depends_on=(),
 )

@@ -17,6 +17,7 @@ def make(bench: Bench, inputs: Inputs) -> Evaluation:
     pruned = inputs.finetuned.network.load().to(bench.device).eval()
     dense = inputs.dense.network.load().to(bench.device).eval()
     error, meter = HiddenError(), QualityMeter(bench.config.comparison)
+    # Clip by clip, both networks at once: the hidden states of one clip are in memory at a time.
     for clip in bench.clips.val:
         frames_TCHW, hidden = bench.super_resolve(pruned, clip)
         meter.add(clip, frames_TCHW, bench.motion(clip))

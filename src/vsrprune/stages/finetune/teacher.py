@@ -14,9 +14,11 @@ Adapt = Callable[[str, Tensor], Tensor]  # branch, hidden state of the student -
 
 
 class Teacher:
-    """tf_weight: of L_tf (Temporal Finetuning, arXiv 2206.07687, section 3.5). output_weight: of the Charbonnier
-    distance between the outputs. A loss whose weight is 0 costs nothing: the teacher's upsampler runs for its outputs
-    alone.
+    """The dense network, and the weights of the losses that hold a student to it.
+
+    `tf_weight` is the weight of L_tf (Temporal Finetuning, arXiv 2206.07687, section 3.5), `output_weight` that of the
+    Charbonnier distance between the outputs. A loss whose weight is 0 costs nothing: the teacher's upsampler runs only
+    where its outputs are compared.
     """
 
     def __init__(self, network: Network, tf_weight: float, output_weight: float) -> None:

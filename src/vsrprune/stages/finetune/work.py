@@ -27,7 +27,7 @@ def make(bench: Bench, inputs: Inputs) -> Trained:
 
 def _scratch(bench: Bench, network: Network, teacher: Teacher | None) -> TrainingStage:
     config = bench.config
-    torch.manual_seed(config.seed)  # of the adaptors
+    torch.manual_seed(config.seed)  # the adaptors draw their weights when the module is made
     return Scratch(
         network,
         teacher,

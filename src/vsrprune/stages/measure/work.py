@@ -27,10 +27,12 @@ def make(bench: Bench, inputs: Inputs) -> Measured:
     evaluate, stand = bench.config.evaluate, bench.stand
     plans = {"dense": PrunePlan.keep_all(bench.config.rule, bench.job.layout), "pruned": inputs.selection.plan}
     with stand.precision:
+        # Each network in its own fastest form: a speed-up against a dense network that runs badly would mean nothing.
         forms = {name: stand.fastest_form(bench.new_network().with_plan(plan)) for name, plan in plans.items()}
         timed: dict[str, Frozen | Compiled] = {name: form for name, (form, _) in forms.items()}
         if evaluate.compile:
             timed = {name: Compiled(form) for name, (form, _) in forms.items()}
+        # Compiled after the form is chosen, which is timed without torch.compile.
         latency = compare_latency(timed, stand.clip_NTCHW, evaluate.latency_repeats)
         memory = {name: peak_memory(partial(net, stand.clip_NTCHW), bench.device) for name, net in timed.items()}
     return Measured(

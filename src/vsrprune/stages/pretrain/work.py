@@ -22,6 +22,7 @@ def make(bench: Bench, inputs: Inputs) -> Trained:
         network = load_dense(Path(config.pretrained).expanduser(), bench.job.arguments, bench.note)
         save_network(network, bench.folder)
         return Trained(SavedNetwork(bench.folder))
+    # Before the network is built: the seed of the stage is that of its initialisation too.
     torch.manual_seed(config.pretrain_seed)
     network, schedule = bench.new_network(), config.schedule.pretrain
     give_flow(bench, network)

@@ -70,5 +70,6 @@ RECIPE = Recipe(
     artifact=Pruned,
     parents=_parents,
     depends_on=("method.start", *COMPARISON, "seed", "facts.flow"),
+    # Only a network from scratch draws new weights, and reads the file of the flow net once more.
     idle=dict.fromkeys(("seed", "facts.flow"), lambda question: not from_scratch(question)),
 )

@@ -37,6 +37,7 @@ def make(bench: Bench, inputs: Inputs) -> Pruned:
 def _cut(bench: Bench, inputs: Inputs) -> Smaller:
     """The trained network without the cut units."""
     network, plan = _trained(inputs), inputs.selection.plan
+    # Proven on the network as it was trained, before gates are set to zero in place.
     equivalence = _equivalence(bench, network, inputs)
     before = bench.quality(network)
     zero_cut_gates(network, plan)
@@ -71,6 +72,7 @@ def _equivalence(bench: Bench, network: Network, inputs: Inputs) -> Equivalence:
     clips, plan = real_frames(bench), inputs.selection.plan
     errors = (max(equivalence_error(network, plan, clip, dtype) for clip in clips) for dtype in PRECISIONS)
     equivalence = Equivalence(*errors)
+    # Not `>`: NaN must fail too. In float32 rounding alone differs, so that figure is reported and not judged.
     if not equivalence.float64 <= TOLERANCE:
         raise AssertionError(
             f"surgery changed the network: compact and masked outputs differ by {equivalence.float64:.2e}"

@@ -32,6 +32,7 @@ RECIPE = Recipe(
     artifact=Scores,
     parents=_parents,
     depends_on=("rule", "score", "seed"),
+    # A score is computed from weights, except the random one.
     idle={"seed": lambda question: question.config.score != "random"},
     runs=lambda question: question.method.plan == "ranked",
     in_rounds=True,

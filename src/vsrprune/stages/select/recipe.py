@@ -62,6 +62,7 @@ RECIPE = Recipe(
     inputs=Inputs,
     artifact=Selection,
     parents=_parents,
+    # facts.model, because a selection of widths alone has no parent whose key tells networks apart.
     depends_on=("method.plan", "facts.model", *SELECTION),
     idle=SELECTION_IDLE,
     in_rounds=True,

@@ -48,6 +48,7 @@ def _timed(bench: Bench, inputs: Inputs, ratio: float, target: str) -> Selection
     assert inputs.times is not None, "round_to=auto reads times"
     config, layout = bench.config, bench.job.layout
     selection = TimedSelection(layout, inputs.scores.by_layer, inputs.times.tables, config.asked)
+    # Tables are enough for an amount of MACs; a wish in milliseconds is checked against measurements of whole networks.
     if target != "latency":
         return Selection(*selection.for_amount(target, ratio))
     dense_ms = _milliseconds(bench, PrunePlan.keep_all(config.rule, layout))

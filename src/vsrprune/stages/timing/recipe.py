@@ -44,6 +44,7 @@ RECIPE = Recipe(
     inputs=Inputs,
     artifact=Times,
     parents=lambda question, planned: {},
+    # The rule and min_kept decide which operations a plan may need.
     depends_on=("facts.model", "rule", "min_kept", *PLACE),
     runs=lambda question: question.config.round_to == "auto",
     alone=lambda question: True,

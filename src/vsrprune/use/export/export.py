@@ -79,6 +79,7 @@ def file_names(network: Network, request: Request) -> list[str]:
 def _unfinished(folder: Path) -> Iterator[Path]:
     """A hidden folder in `folder`, gone afterwards: what is not verified never stands under its name."""
     inner = folder / f".unfinished-{uuid.uuid4().hex}"
+    # Inside the target's folder, so that giving the files their names is a rename on one file system.
     inner.mkdir(parents=True)
     try:
         yield inner
@@ -120,6 +121,7 @@ def _write_onnx(network: Network, request: Request, folder: Path, say: Say) -> d
     from vsrprune.use.export import onnx_files, scan
 
     divided, least = divide(network, request.frames), network.arguments.smallest_side
+    # Where there are steps, the clip becomes a loop over their graphs, and is not traced itself.
     traced = divided.steps or {"clip": divided.clip}
     clip = divided.looped if divided.steps else divided.clip
     models = {}
@@ -136,6 +138,7 @@ def _write_onnx(network: Network, request: Request, folder: Path, say: Say) -> d
     files, engines = {}, {}
     for name, graph in {"clip": clip, **divided.steps}.items():
         file = folder / f"{name}.onnx"
+        # The file is read back: what is verified is what lies on disk.
         run = _on_tensors(onnx_files.onnxruntime_runner(file, threads))
         files[file.name] = verified(graph, run, network, file.name, say)
         if name == "clip":
@@ -225,9 +228,10 @@ def _timed(network: Network, engines: Mapping[str, Compute], request: Request, s
         calls: dict[str, Compute] = {"pytorch": frozen, **engines}
         times: dict[str, list[float]] = {name: [] for name in calls}
         for call in calls.values():
-            call(clip_NTCHW)  # warm
+            call(clip_NTCHW)  # warm: first calls are slower
         with StageProgress("timing", request.repeats) as progress:
             for repeat in range(request.repeats):
+                # In turns, so that a machine that slows down meanwhile does so for all of them.
                 for name, call in calls.items():
                     times[name].append(milliseconds(partial(call, clip_NTCHW), CPU) / request.frames)
                 progress.update(repeat + 1)

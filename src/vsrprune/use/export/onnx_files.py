@@ -49,6 +49,7 @@ def save(model: ModelProto, file: Path, metadata: Mapping[str, str]) -> None:
 def onnxruntime_runner(file: Path, threads: int) -> Runner:
     """The model on CPU."""
     options = onnxruntime.SessionOptions()
+    # As many as PyTorch has: the times of both are compared.
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]

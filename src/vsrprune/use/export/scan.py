@@ -20,6 +20,7 @@ def clip_model(steps: Mapping[str, ModelProto], clip: Graph, branches: Sequence[
 
     steps: the models of a division's steps, by name.
     """
+    # Scan goes along the first axis of what it reads, and clips have the batch there.
     nodes = [helper.make_node("Transpose", ["frames"], ["pictures"], perm=TIME_FIRST)]
     constants: list[TensorProto] = []
     if "step" in steps:
@@ -43,6 +44,7 @@ def _recurrence(step: ModelProto, branch: str, result: str, constants: list[Tens
 
     The step's outputs are (state) or (upscaled frame, state); what is collected is its first output.
     """
+    # Prefixes, because the bodies of two branches use the same names for their nodes and weights.
     body = compose.add_prefix_graph(step.graph, f"{branch}/")
     frame, previous_frame, previous_state = body.input
     first, state = body.output[0], body.output[-1]
@@ -51,6 +53,8 @@ def _recurrence(step: ModelProto, branch: str, result: str, constants: list[Tens
     seen.name = f"{branch}/seen_frame"
     collected.CopyFrom(first)
     collected.name = f"{branch}/collected"
+    # Copies under new names: what a loop carries on and what it collects must be outputs of their own, although the one
+    # is an input and the other an output already.
     copies = [(frame.name, seen.name), (first.name, collected.name)]
     body.node.extend(helper.make_node("Identity", [source], [copy]) for source, copy in copies)
     looped = helper.make_graph(
@@ -58,6 +62,7 @@ def _recurrence(step: ModelProto, branch: str, result: str, constants: list[Tens
     )
     backward = branch == "backward"
     place, zero, channels = (f"{branch}_{name}" for name in ("first_index", "zero", "channels"))
+    # The first frame on the branch's way is its own predecessor, with a state of zeros, so that no step is special.
     constants += [
         helper.make_tensor(place, TensorProto.INT64, [], [-1 if backward else 0]),
         helper.make_tensor(

@@ -35,8 +35,8 @@ TORCH_SUFFIXES = (".pth", ".pt")
 def load_dense(file: Path, arguments: Any, say: Callable[[str], None] = lambda text: None) -> Network:
     """A dense, gated network from a checkpoint of a project that publishes such; gates that it lacks are 1.
 
-    `say` is told which layout, and which of several sets of weights, was read. Raises UserError naming the first missing
-    and unexpected weights and shapes, by the file's own names, if the file holds another architecture.
+    `say` is told which layout, and which of several sets of weights, was read. Raises UserError naming the first
+    missing and unexpected weights and shapes, by the file's own names, if the file holds another architecture.
     """
     weights, part = read_checkpoint(file)
     network = build(arguments)

@@ -76,8 +76,8 @@ def job_device(job: Job) -> torch.device:
 class Bench:
     """One stage under way.
 
-    `folder` is the artifact's folder, `work` the one for checkpoints, which outlive a crash. `give_way` is called between
-    two training steps, and waits while another job measures.
+    `folder` is the artifact's folder, `work` the one for checkpoints, which outlive a crash. `give_way` is called
+    between two training steps, and waits while another job measures.
     """
 
     plan: StagePlan

@@ -71,8 +71,8 @@ class Question:
 class StagePlan:
     """One stage of a job: its key, the settings that the key is a hash of, and the stages that it reads.
 
-    `parents` holds, by role, the name of a stage of the same job. `cut_round` counts the rounds of a repeated stage from
-    1; it is 0 in the last round, and for stages that are not repeated.
+    `parents` holds, by role, the name of a stage of the same job. `cut_round` counts the rounds of a repeated stage
+    from 1; it is 0 in the last round, and for stages that are not repeated.
     """
 
     stage: str

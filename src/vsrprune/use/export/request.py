@@ -16,9 +16,9 @@ EXTRAS = {"deploy": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvin
 class Request:
     """What the command line says.
 
-    For `source`, `store` and `which` see `load.load_trained`. `size` is the (height, width) of the low-resolution frames
-    that are timed and to which the MACs belong. `frames` is the length of a torch_export clip, and of the clip that is
-    timed. `repeats` is the number of timings, 0 for none.
+    For `source`, `store` and `which` see `load.load_trained`. `size` is the (height, width) of the low-resolution
+    frames that are timed and to which the MACs belong. `frames` is the length of a torch_export clip, and of the
+    clip that is timed. `repeats` is the number of timings, 0 for none.
     """
 
     source: Path

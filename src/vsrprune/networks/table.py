@@ -29,18 +29,11 @@ if TYPE_CHECKING:
 class Family:
     """A kind of network.
 
-    <<<<<<< HEAD
-    arguments: the dataclass of everything that shapes it, with its `Traits`. layout: its channels, from arguments and
-    a residual rule. network: makes a dense network from arguments. weights: by project the names of published weights,
-    from arguments. frozen: makes the form that runs fastest (see `fast.fastest`). export: the graphs that it is
-    divided into (see `graph.divide`). The last three are empty where a family has nothing of its own.
-    =======
     `arguments` is the dataclass of everything that shapes it, with its `Traits`; `layout` gives its channels from
     arguments and a residual rule. The others name functions or classes: `network` makes a dense network from arguments,
     `weights` gives the names of published weights by project, `frozen` makes the form that runs fastest (see
-    `fast.freezing`), and `export` divides a network into graphs (see `graph.divide`). The last three are empty where a
+    `fast.fastest`), and `export` divides a network into graphs (see `graph.divide`). The last three are empty where a
     family has nothing of its own.
-    >>>>>>> comments2
     """
 
     arguments: type[Any]

@@ -171,6 +171,7 @@ def draw_score_distributions(table: pd.DataFrame, name: str) -> Figure:
     """Scores of kept and of cut units, a panel per part of the network."""
     parts = list(dict.fromkeys(table["part"]))
     figure, panels = plt.subplots(1, len(parts), figsize=(PAGE_IN, 2.1), sharey=True, squeeze=False)
+    # The same edges in every panel, so that bars of different parts compare.
     edges = np.linspace(float(table["score"].min()), float(table["score"].max()), 31)
     for axes, part in zip(panels[0], parts, strict=True):
         rows = table[table["part"] == part]

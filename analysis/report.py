@@ -247,6 +247,7 @@ def main() -> int:
     parser.add_argument("--places", type=int, default=2, help="places of each run whose crops go in (default: 2)")
     arguments = parser.parse_args()
     with explained():
+        # Names of files that are no UTF-8 have surrogates in them, which cannot be encoded: "replace" keeps the report.
         page, out = report_page(arguments.runs, arguments.places).encode("utf-8", "replace"), Path(arguments.out)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)

@@ -137,6 +137,7 @@ def left_out_html(items: Sequence[LeftOut]) -> str:
     if not failed and not others:
         return '<p class="quiet">Nothing failed, and nothing was left out.</p>'
     table = (
+        # Focusable, so that a table that is wider than the page can be scrolled by keyboard.
         '<h3>Left out</h3><div class="scroll" role="region" tabindex="0" aria-label="Jobs left out"><table>'
         '<thead><tr><th scope="col">job</th><th scope="col">reason</th></tr></thead>'
         f"<tbody>{others}</tbody></table></div>"

@@ -64,6 +64,7 @@ class Run:
         inside = {name: value for name, value in flatten(values).items() if "." in name}
         flat = {name: values[name] for name in (*KNOBS, *SEEDS) if name not in (*GROUPS, "rule")}
         return {
+            # pandas groups by knobs, and lists are not hashable.
             **{name: str(value) if isinstance(value, list) else value for name, value in inside.items()},
             **flat,
             **{name: values[name]["name"] for name in GROUPS},

@@ -19,6 +19,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
+# Before pyplot is imported, so that no display is looked for.
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -86,6 +87,7 @@ def history(found: Found) -> Figure:
     done, stopped = table[table["finished"]], table[~table["finished"]]
     axes.plot(stopped["number"], stopped["psnr"], "o", color="0.7", fillstyle="none", label="stopped early")
     axes.plot(done["number"], done["psnr"], "o", color=COLOURS["inner"], label="trial")
+    # Only over trials that reached the last rung: the PSNR of a stopped one is that of an earlier rung.
     axes.step(done["number"], done["psnr"].cummax(), where="post", color=COLOURS["inner"], label="best so far")
     for row in found["references"]:
         colour, line, _ = REFERENCES[row["name"]]

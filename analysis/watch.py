@@ -171,6 +171,7 @@ def draw(rows: Sequence[JobRow], now: float, width: int, height: int | None = No
         failures = failures[:FAILURES_SHOWN]
         room = height - 1 - len(Text(counts + NOT_SHOWN).wrap(Console(width=width), width)) - len(failures)
         while shown and len(shown) + HEADING_LINES * len({row.folder.parent for row in shown}) > room:
+            # One row at a time: where a folder loses its last row, its heading goes too and leaves room.
             shown = most_telling(shown, len(shown) - 1)
     parts: list[RenderableType] = []
     for parent in dict.fromkeys(row.folder.parent for row in shown):

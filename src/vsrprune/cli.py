@@ -56,6 +56,7 @@ def register(kind: type[Config]) -> None:
         OmegaConf.set_struct(OmegaConf.select(node, name), False)
     store = ConfigStore.instance()
     store.store(name="schema", node=node)
+    # The default network stands in Python alone, and its file in conf/model reads it from here, so both agree.
     store.store(name="default_model", node=default_model())
 
 
@@ -78,6 +79,7 @@ def explained() -> Iterator[None]:
     """Turn errors that a user can mend into one line and an exit; others pass."""
     try:
         yield
+    # Before UserError, of which it is a kind: its exit code is that of the signal.
     except PreemptedError as error:
         sys.exit(complain(str(error), error.exit_code))
     except UserError as error:
@@ -89,6 +91,7 @@ def explained() -> Iterator[None]:
             raise
         sys.exit(complain(explanation))
     except KeyboardInterrupt:
+        # 130 is 128 plus the number of SIGINT, as shells have it.
         sys.exit(complain("interrupted; run the same command again to go on", 130))
 
 

@@ -112,6 +112,7 @@ def check_knobs(owner: Any, prefix: str = "") -> None:
         if KNOB in item.metadata:
             check_value(Leaf(f"{prefix}{item.name}", kinds[item.name], None, item.metadata[KNOB]), value)
         elif is_dataclass(value):
+            # A network's arguments stand beside the model's name: model.channels, and not model.arguments.channels.
             check_knobs(value, prefix if FLAT in item.metadata else f"{prefix}{item.name}.")
 
 
@@ -164,6 +165,7 @@ def allowed(leaf: Leaf) -> str:
 def unknown(name: str, known: Iterable[str]) -> UserError:
     """The refusal of a knob that does not exist, with the nearest one."""
     names = list(known)
+    # The last part of a dotted name alone, such as `channels`, most likely means the whole name.
     close = [item for item in names if "." in item and item.rsplit(".", 1)[1] == name][:3]
     close = close or difflib.get_close_matches(name, names, 1, 0.6)
     advice = f"did you mean {' or '.join(close)}?" if close else "--help lists all there are."

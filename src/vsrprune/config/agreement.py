@@ -34,6 +34,7 @@ def validate(config: Config) -> None:
     _check_target(config)
     _check_method(config)
     _check_rounds(config)
+    # Called for what it refuses; its result is not needed here.
     comparison(config.evaluate.protocol, config.data.channel, config.data.crop)
     _check_scope(config)
     _check_data(config)
@@ -255,5 +256,6 @@ def _check_launcher(launcher: LauncherConfig) -> None:
         raise UserError(
             f"launcher.options are given, but launcher={launcher.name} does not read them; use launcher=slurm, pbs, sge"
         )
+    # dask-jobqueue describes no batch job without them.
     if batch and not {"cores", "memory"} <= set(launcher.options or {}):
         raise UserError(f"launcher={launcher.name} needs launcher.options.cores and launcher.options.memory of one job")

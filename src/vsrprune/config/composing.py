@@ -21,6 +21,7 @@ OPEN = ("model", "launcher.options")  # Hydra takes any name in them; a network'
 def schema(kind: type[Config]) -> dict[str, Any]:
     """What Hydra composes on: the default of every knob, nested, without the model's, which its file has."""
     values: dict[str, Any] = {RULE.name: RULE.default, **asdict(kind())}
+    # Every network has other arguments, so one schema cannot hold them; `model_config` checks them instead.
     return values | {"model": {}}
 
 
@@ -53,6 +54,8 @@ def configured(kind: type[C], composed: Mapping[str, Any]) -> C:
         task_name = task.get("name", SUPER_RESOLUTION) if isinstance(task, Mapping) else TaskConfig().name
         config.model = model_config(_group("model", model), scale_kept=task_name != SUPER_RESOLUTION)
     check_value(RULE, rule)
+    # Compared with what became of rsc and residual, and not with what was typed: a method's file may set rsc, and the
+    # command line may override either.
     if rule is not None and config.rule != rule:
         raise UserError(
             f"rule={rule} contradicts rsc={str(config.rsc).lower()} residual={config.residual}; give either rule, or"

@@ -40,6 +40,7 @@ class ModelConfig:
     @property
     def identity(self) -> dict[str, Any]:
         """What tells a network from others: the preset's name does not."""
+        # Lists, since JSON has no tuples: what was read back must equal what was written.
         values = asdict(self.arguments).items()
         return {"network": self.network, **{name: list(v) if isinstance(v, tuple) else v for name, v in values}}
 

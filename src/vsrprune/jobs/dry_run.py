@@ -31,6 +31,7 @@ def print_plan(jobs: Sequence[tuple[str, Job]], store: Store, console: Console) 
         counts = (jobs_with, len(distinct), len(distinct) - len(left), len(left))
         table.add_row(name, *map(str, counts), *_readable_cost(estimated_cost(store, left)))
     console.print(table)
+    # Stages that jobs share stand here once for each job.
     asked = [stage for _, job in jobs for stage in job.stages]
     time, disk = _readable_cost(estimated_cost(store, list(missing.values())))
     alone, _ = _readable_cost(estimated_cost(store, asked))

@@ -118,6 +118,7 @@ def find_sources(config: Config, scale: int) -> FoundClips:
         return FoundClips(train, val)
     found = find_set(data.name, "data.path", data.path, data.low, scale)
     val = narrowed("data.val", found.val, data.val)
+    # A dense network that is read, and nothing after it that trains: no set to train on is needed.
     trains = not (config.pretrained and config.until in ("pretrain", "score", "select"))
     if trains and not found.train and not data.train_set:
         raise UserError(
@@ -141,6 +142,7 @@ def _file_hash(path: str) -> str:
     if not path:
         return ""
     with Path(path).expanduser().open("rb") as stream:
+        # By content: where a file of weights lies changes no result.
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 

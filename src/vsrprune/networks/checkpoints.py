@@ -80,6 +80,8 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], str]:
         weights, part = _unwrapped(_read_pickled(file), file)
     else:
         weights, part = read_weights(file), ""
+    # Where a prefix occurs, only what stands under it counts: a training checkpoint holds an averaged generator beside
+    # the trained one.
     for prefix in PREFIXES:
         inside = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
         part += f", of {prefix.removesuffix('.')}" if inside else ""

@@ -41,6 +41,7 @@ class PartialConv2d(nn.Conv2d):
         some_NCHW: Tensor = self._conv_forward(x_NCHW, self.weight, self.bias)
         if self.written is None:
             return some_NCHW
+        # The batch's size comes from `shape`, since len() would make a constant of it in a traced graph.
         whole_NCHW = some_NCHW.new_zeros(some_NCHW.shape[0], self.out_channels, *some_NCHW.shape[-2:])
         copied_NCHW: Tensor = whole_NCHW.index_copy(1, self.written, some_NCHW)
         return copied_NCHW
@@ -89,6 +90,7 @@ def _kept(slots: Sequence[Slot], plan: PrunePlan) -> list[int]:
 
 
 def _unless_all(channels: Sequence[int] | None, slot: Slot) -> Sequence[int] | None:
+    # Indexing with all channels would copy the stream and change nothing.
     return None if channels is None or len(channels) == slot.size else channels
 
 

@@ -102,6 +102,7 @@ FAMILIES: dict[str, Family] = {
 def family_name(arguments: Any) -> str:
     """The name of the family that these arguments are of. Raises ValueError if there is none."""
     for name, family in FAMILIES.items():
+        # isinstance, since the arguments of a described network of one's own are of a subclass.
         if isinstance(arguments, family.arguments):
             return name
     raise ValueError(f"{type(arguments).__name__} shapes none of {', '.join(FAMILIES)}")
@@ -130,5 +131,7 @@ def prepared(arguments: Any, folder: Path) -> Any:
 
 def loaded(place: str) -> Any:
     """What "module:name" names in the folder of the networks."""
+    # Imported here and not at the top: the parent of a sweep reads this table, and the modules named in it import
+    # torch.
     module, name = place.split(":")
     return getattr(import_module(f"vsrprune.networks.{module}"), name)

@@ -51,6 +51,8 @@ def comparison(protocol: str, channel: str | None, crop: int | None) -> Comparis
 
     Raises UserError for an unknown protocol, and for a channel or crop that it does not have.
     """
+    # A protocol fills in what is left out and overrides nothing: a table must not come out by another protocol than its
+    # caption says.
     if protocol == OWN:
         return Comparison(channel or "y", crop or 0)
     one_of("evaluate.protocol", protocol, (OWN, *PROTOCOLS))

@@ -29,6 +29,7 @@ Job = TypeVar("Job", bound=HasResult)
 
 def setting_of(result: Result) -> str:
     """The knobs but the seeds, as JSON: the same text for jobs that differ by their seeds alone."""
+    # A text, since nested knobs cannot be a dict's key; sorted, so that their order does not count.
     return json.dumps({name: value for name, value in result.knobs.items() if name not in SEEDS}, sort_keys=True)
 
 

@@ -43,6 +43,7 @@ def _results_table(rows: Sequence[Row]) -> Table:
     seen: set[str] = set()
     for number, row in enumerate(rows, start=1):
         reference = row.result.stages["reference"]
+        # The baseline and the dense network stand once, above the first of the jobs that share them.
         if reference not in seen:
             seen.add(reference)
             _add_references(table, row, rows)

@@ -18,6 +18,7 @@ FILE = "probe.json"
 
 def probe_settings(bench: SearchBench) -> dict[str, Any]:
     """What the PSNR of a trial depends on beside its counts."""
+    # Sampler, space and budget are left out: what a plan is worth does not depend on how it was found.
     config, search = bench.config, bench.search
     return {
         "version": PROBE_VERSION,

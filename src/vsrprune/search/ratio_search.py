@@ -36,6 +36,8 @@ def search_ratios(config: SearchJobConfig, folder: Path, say: Callable[[str], No
     references = score_references(bench)
     plan = first_plan(bench)
     study = open_planned(bench, bench.search.study, plan)
+    # The plans of the rules are the first trials, where the space can express them, so the search begins with what is
+    # known to be good.
     ask_first(study, known_points(bench, plan.space, references))
     with _mirrored(bench) as mirror:
         run_study(bench, study, plan, "search", mirror)

@@ -19,6 +19,7 @@ def rank_correlations(psnr: Sequence[Sequence[float]], rungs: Sequence[int]) -> 
 
     Trials stopped in between are missing from it: the correlation over all trials is likely higher.
     """
+    # Imported here, since SciPy's statistics take more than half a second to import.
     from scipy.stats import spearmanr
 
     rows = []

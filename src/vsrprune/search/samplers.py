@@ -62,6 +62,7 @@ def _random(seed: int, trials: int) -> optuna.samplers.BaseSampler:
 def _nsga2(seed: int, trials: int) -> optuna.samplers.BaseSampler:
     from optuna.samplers import NSGAIISampler
 
+    # Optuna's default population of 50 would make a small search a single generation.
     return NSGAIISampler(seed=seed, population_size=max(6, min(50, trials // 5)))
 
 

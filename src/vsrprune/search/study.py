@@ -243,6 +243,8 @@ class _Objective:
         budget = self._plan.budget
         if self._plan.project or isinstance(budget, Range):
             return 0.0
+        # An upper bound, and not a band around the budget: within half a percent from both sides hardly a draw was
+        # feasible, and sixty trials could end without a plan.
         over = share / budget - 1 - BUDGET_SLACK
         trial.set_constraint(BUDGET, over)
         return over

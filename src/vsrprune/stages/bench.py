@@ -182,6 +182,7 @@ class Stand:
 
     def __init__(self, size: tuple[int, int, int], precision: str, device: torch.device) -> None:
         frames, height, width = size
+        # Random, since times depend on shapes and not on what a clip shows.
         self.clip_NTCHW = torch.rand(1, frames, RGB, height, width, device=device)
         self._precision, self._device = precision, device
 

@@ -34,6 +34,7 @@ def job_clips(job: Job, say: Say) -> ClipSet:
     else:
         clips = _clips_on_disk(job, job.sources, say)
     clips = corrupted(clips, job.config.task.name, job.config.task.options)
+    # Checked now, since training would meet a short clip at once and a held-out one too small for the crop hours later.
     check_clips(clips.train, schedule.frames, schedule.patch)
     for clip in clips.val:
         height, width = clip.high_TCHW.shape[-2:]

@@ -51,6 +51,8 @@ def plan_stages(config: Config, facts: Facts) -> list[StagePlan]:
     method = METHODS[config.method.name]
     planned: list[StagePlan] = []
     for recipe, cut_round in _sequence(config.rounds):
+        # The settings of a round are those of a job with its share of `ratio`, so that sweeps share the stages of
+        # rounds.
         question = Question(config.in_round(cut_round or config.rounds), method, facts)
         if recipe.runs(question):
             parents = recipe.parents(question, planned)

@@ -31,6 +31,7 @@ class QualityMeter:
 
     def __init__(self, compared: Comparison) -> None:
         self._compared = compared
+        # Scores alone are kept: the outputs of the whole Vimeo-90K test set would take 19 GB.
         self._scores: dict[str, FrameQuality] = {}
         self._temporal: dict[str, TemporalQuality] = {}
 

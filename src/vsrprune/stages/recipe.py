@@ -135,6 +135,7 @@ class Recipe:
         return {
             "stage": self.name,
             "version": self.version,
+            # A parent's key stands for all that the parent depends on, so nothing of it is repeated here.
             "parents": {role: plan.key for role, plan in parents.items()},
             **{name: question.value(name) for name in read},
         }

@@ -61,6 +61,7 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
     _check(request)
     encoding = choose_encoding(request.target, request.codec, request.crf)
     _check_target(request)
+    # Read to its end before any work starts, so that a file that is cut off is refused at once and not after hours.
     footage = look_over(request.source, request.rate)
     network = load_trained(request.model, request.store, lambda text: say(f"warning: {text}"), request.which)
     if request.threads:
@@ -151,6 +152,8 @@ def _frames(network: Frozen, footage: Footage, pieces: Pieces, device: torch.dev
 
 
 def _to_8_bits(high_NCHW: Tensor) -> Tensor:
+    # In 8 bits finished tiles are smaller than the hidden states of all tiles would be, so tiles can follow one
+    # another.
     return (high_NCHW.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 

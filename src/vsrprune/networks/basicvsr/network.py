@@ -72,6 +72,8 @@ class BasicVSR(Upsampler):
         """`step(*inputs)`, without what lies between for the gradients if frames are checkpointed."""
         if not (self.checkpoint_frames and torch.is_grad_enabled()):
             return step(*inputs)
+        # The re-entrant form gives no gradients where none of the inputs requires them, as at the first frame of a
+        # clip.
         output: Tensor = checkpoint(step, *inputs, use_reentrant=False)
         return output
 

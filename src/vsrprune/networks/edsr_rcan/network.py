@@ -48,6 +48,7 @@ class ImageNetwork(Network):
         return VSROutput(torch.unflatten(images_NCHW, 0, (batch, length)), {})
 
     def _restore(self, images_NCHW: Tensor) -> Tensor:
+        # Published weights expect pictures in [0, 255] less DIV2K's mean; ours are in [0, 1].
         first_NCHW = self.conv_first((images_NCHW - self.mean) * RANGE)
         x_NCHW = first_NCHW + self.conv_after_body(self.body(first_NCHW))
         for index, factor in enumerate(self.arguments.upscale_factors, start=1):

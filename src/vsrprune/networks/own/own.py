@@ -20,6 +20,7 @@ from vsrprune.networks.own.tracing import Trace, trace
 from vsrprune.networks.parts.flow import SPyNet
 from vsrprune.networks.parts.traits import Reach, pyramid_side
 
+# Small, since every cut is proven on it; as many frames as the longest of LENGTHS in proof.py.
 TRACED_FRAMES, TRACED_SIZE = 3, (20, 24)
 
 
@@ -65,6 +66,7 @@ class OwnNetwork(Network):
 
     def made_prunable(self, arguments: DescribedArguments) -> Self:
         """What `prepare` makes, without the proof: it was given when the network was described."""
+        # As in `prepare`: what is trained must not depend on whether a network was described in this process.
         with torch.random.fork_rng(devices=[]):
             self._add_gates(_clip())
         self.arguments = arguments

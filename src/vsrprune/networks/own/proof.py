@@ -51,6 +51,7 @@ def _check_prunable(layout: ChannelLayout) -> None:
 
 
 def _prove_group(probe: Network, rule: str, layout: ChannelLayout, group: ChannelGroup, clips: list[Tensor]) -> None:
+    # Half of a single channel is none.
     if group.size < 2:
         return
     plan = PrunePlan.cutting(rule, layout, {group.name: _half(group)})
@@ -61,6 +62,7 @@ def _prove_group(probe: Network, rule: str, layout: ChannelLayout, group: Channe
     for clip in clips:
         with _explained(smaller, layout, group, where):
             error = _difference(masked, smaller, clip)
+        # Written with `not`, so that NaN fails too.
         if not error <= TOLERANCE:
             raise UserError(f"{where}: {_unequal(layout, group)}; the two networks differ by {error:.1e}")
         moved = moved or _difference(probe, masked, clip) > TOLERANCE

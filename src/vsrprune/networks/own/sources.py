@@ -64,6 +64,7 @@ def read_source(file: Path) -> Source:
     digest = hashlib.sha256(found[Path(file.name)])
     beside = tuple(sorted(path for path in found if path != Path(file.name)))
     for path in beside:
+        # Zero bytes keep names and contents apart, so that moving a line from one file to the next is another source.
         digest.update(f"\0{path.as_posix()}\0".encode() + found[path])
     return Source(file, beside, digest.hexdigest()[:16])
 

@@ -196,6 +196,7 @@ def _described_by_a_child(arguments: OwnArguments, source: Source, name: str) ->
     call = "from vsrprune.networks.own.describe import main; main()"
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
+        # The answer comes back in a file, since the author's code may print whatever it likes.
         done = subprocess.run(
             [sys.executable, "-c", call, str(answer)],
             input=json.dumps(asked),

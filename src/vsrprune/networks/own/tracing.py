@@ -134,6 +134,7 @@ def _run(network: nn.Module, frames_NTCHW: Tensor) -> tuple[dict[str, _Calls], A
         with watcher:
             output = network(frames_NTCHW)
     if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
+        # The channels of the output are pixels, which are never cut.
         watcher.use(output[0], "the output")
     return dict(watcher.calls), output
 
@@ -184,6 +185,7 @@ class _Watcher(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        # What a convolution calls inside is its own affair; only what enters and leaves it counts.
         if not self._inside:
             self._note(getattr(func, "__name__", str(func)), args, kwargs or {}, result)
         return result

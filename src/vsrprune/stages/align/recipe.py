@@ -45,6 +45,7 @@ RECIPE = Recipe(
     inputs=Inputs,
     artifact=Aligned,
     parents=lambda question, planned: {"dense": newest(planned, "pretrain")},
+    # The layers agree on as many channels as the selection will keep of each, so all of its knobs count here too.
     depends_on=(
         *TRAINING,
         *SELECTION,

@@ -36,6 +36,7 @@ def _ranked(bench: Bench, inputs: Inputs) -> Selection:
     if asked.round_to == "auto":
         return _timed(bench, inputs, asked.ratio, asked.target)
     plan = select(layout, scores, asked)
+    # Where layers were given ratios of their own, no ratio was asked for as a whole: the budget names the one reached.
     by_layer = asked.scope == "per_layer" or (asked.parts and asked.scope == "local" and asked.target == "units")
     return Selection(
         plan, budget(layout, plan, plan.units_cut / layout.units if by_layer else asked.ratio, asked.target)

@@ -200,6 +200,8 @@ def errors(graph: Graph, compute: Compute, network: Network) -> dict[str, float]
     """Largest |difference| to the graph's module, by size of the input: two sizes, one odd, and two lengths."""
     least = network.arguments.smallest_side
     found = {}
+    # EDVR's sides are open without a proof by torch.export, so sizes that need padding and sizes that need none are
+    # tried.
     for size, length in zip(((least, least + 18), (least + 31, least + 14)), LENGTHS, strict=True):
         inputs = graph.example(size, length)
         got, expected = _tensors(compute(*inputs)), _tensors(graph.module(*inputs))
@@ -237,6 +239,7 @@ def _timed(network: Network, engines: Mapping[str, Compute], request: Request, s
                 progress.update(repeat + 1)
     medians = {name: round(statistics.median(values), 3) for name, values in times.items()}
     words = ", ".join(f"{name} {ms:.4g}" for name, ms in medians.items())
+    # The threads that every engine was given, so that their times compare.
     threads = torch.get_num_threads()
     say(f"ms per frame at {_words(request.size)}, {request.frames} frames, {threads} threads: {words}")
     return {"size": list(request.size), "frames": request.frames, "threads": threads, "median": medians}

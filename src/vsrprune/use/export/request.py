@@ -55,6 +55,7 @@ class Request:
             raise UserError(f"--out {self.folder}: a file is there; name a folder")
         wanted = {"onnx": ["deploy"], "torch_export": [], "safetensors": []}[self.format]
         for extra in [*wanted, *["openvino"] * self.openvino]:
+            # find_spec does not import: a wrong flag is refused before anything that takes seconds.
             missing = [module for module in EXTRAS[extra] if find_spec(module) is None]
             if missing:
                 raise UserError(f"{missing[0]} is not installed: pip install -e '.[{extra}]'")

@@ -15,9 +15,10 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
-from hydra.errors import CompactHydraException, OverrideParseException
+from hydra.core.override_parser.types import Override, OverrideType, ValueType
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from vsrprune.config.composing import OPEN, configured, default_model, known_names, schema
 from vsrprune.config.help import print_help
@@ -106,7 +107,7 @@ def run_command(command: Command) -> None:
                 return
             check_names(command.kind, sys.argv[1:])
             command.main()
-    except CompactHydraException as error:
+    except (HydraException, YAMLError) as error:
         causes = filter(None, (error, error.__cause__))
         sys.exit(complain(" ".join(" ".join(str(cause).split()) for cause in causes)))
 
@@ -118,9 +119,14 @@ def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
     """
     # Hydra's own parser, so that flags and overrides are told apart as Hydra will do it.
     given = get_args_parser().parse_args(arguments)
-    folders = [Path(given.config_dir)] if given.config_dir else []
+    # Hydra takes a relative folder for one beside the script.
+    conf = Path(sys.argv[0]).resolve().parent / given.config_path if given.config_path else CONF
+    folders = [*([Path(given.config_dir)] if given.config_dir else []), conf]
+    for flag, folder in (("--config-dir", given.config_dir), ("--config-path", given.config_path and conf)):
+        if folder and not Path(folder).is_dir():
+            raise UserError(f"{flag}={folder}: there is no such folder")
     if given.config_name:
-        _check_file("--config-name", given.config_name, [*folders, CONF])
+        _check_file("--config-name", given.config_name, folders)
     try:
         overrides = OverridesParser.create().parse_overrides(given.overrides)
     except OverrideParseException as error:
@@ -132,10 +138,12 @@ def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
         if name.split(".")[0] in OWN_BY_HYDRA or name.split("/")[0] in OWN_BY_HYDRA:
             continue
         # A group is a folder of conf, and its value the name of a file there.
-        if any((folder / name).is_dir() for folder in (*folders, CONF)):
-            _check_choice(override, name, [folder / name for folder in (*folders, CONF)])
+        if any((folder / name).is_dir() for folder in folders):
+            _check_choice(override, name, [folder / name for folder in folders])
         elif not _is_known(name, known):
             raise unknown(name, known)
+        if override.type is OverrideType.DEL:
+            raise UserError(f"~{name}: a knob cannot be taken away; leave {name} out of the command for its default")
 
 
 def _is_known(name: str, known: Sequence[str]) -> bool:
@@ -146,7 +154,12 @@ def _is_known(name: str, known: Sequence[str]) -> bool:
 
 def _check_choice(override: Override, group: str, folders: Sequence[Path]) -> None:
     # A deletion, or a range of numbers, names no files.
-    if override.type is OverrideType.DEL or (override.is_sweep_override() and not override.is_choice_sweep()):
+    globbed = override.value_type is ValueType.GLOB_CHOICE_SWEEP  # Hydra finds the files itself
+    if (
+        override.type is OverrideType.DEL
+        or globbed
+        or (override.is_sweep_override() and not override.is_choice_sweep())
+    ):
         return
     values = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_string()]
     for value in values:

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from vsrprune.cli import composed_config, register
+from vsrprune.cli import check_names, composed_config, register
 from vsrprune.config.agreement import validate
 from vsrprune.config.job import Config
 from vsrprune.config.model import ModelConfig, arguments_of
@@ -195,3 +195,8 @@ def test_options_of_a_batch_job_are_free() -> None:
     options = composed(["launcher=slurm", "launcher.options.queue=gpu", "+launcher.options.nodes=2"]).launcher.options
     assert options is not None
     assert (options["cores"], options["queue"], options["nodes"]) == (4, "gpu", 2)
+
+
+@pytest.mark.parametrize("override", ["method=glob(*)", "model=glob(*_tiny)", "ratio=range(0.3,0.8,0.2)", "rule=null"])
+def test_what_hydra_expands_itself_is_no_unknown_name(override: str) -> None:
+    check_names(Config, ["-m", override])

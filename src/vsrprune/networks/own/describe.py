@@ -26,6 +26,8 @@ def main() -> None:
         answer = network.prepare().arguments.description.to_json()
     except UserError as error:
         answer = {"error": str(error)}
+    except SystemExit as error:
+        answer = {"error": f"it calls sys.exit({error.code!r}), which would end whatever command uses it"}
     write_json(Path(sys.argv[1]), answer)
 
 

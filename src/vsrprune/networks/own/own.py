@@ -75,6 +75,9 @@ class OwnNetwork(Network):
     def _add_gates(self, frames_NTCHW: Tensor) -> None:
         if frames_NTCHW.ndim != 5 or frames_NTCHW.shape[1] < 2:
             raise UserError(f"prepare takes a clip (1, T, 3, H, W) with T >= 2; got {tuple(frames_NTCHW.shape)}")
+        others = sorted({str(value.dtype) for value in self.parameters() if value.dtype != torch.float32})
+        if others:
+            raise UserError(f"networks are trained in torch.float32; this one has parameters in {', '.join(others)}")
         biases = []
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and module.bias is None:

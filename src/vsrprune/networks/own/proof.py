@@ -30,6 +30,7 @@ def prove(network: Network, frames_NTCHW: Tensor) -> None:
     """
     probe = _randomised(network)
     clips = [frames_NTCHW[:1, : min(length, frames_NTCHW.shape[1])].double().cpu() for length in LENGTHS]
+    _check_repeatable(probe, clips[-1])
     for rule in RULES:
         layout = probe.channel_layout(rule)
         _check_prunable(layout)
@@ -38,11 +39,41 @@ def prove(network: Network, frames_NTCHW: Tensor) -> None:
         # Once more together: groups that are right alone may meet in one convolution.
         everything = {group.name: _half(group) for group in layout.groups}
         plan = PrunePlan.cutting(rule, layout, everything)
-        smaller = compact(probe, plan).eval()
+        masked, smaller = _masked(probe, plan), compact(probe, plan).eval()
         for clip in clips:
-            error = _difference(_masked(probe, plan), smaller, clip)
+            error = _difference(masked, smaller, clip)
             if not error <= TOLERANCE:
                 raise UserError(f"rule {rule}: all groups together differ by {error:.1e}, though each alone does not")
+        _prove_states(masked, smaller, clips[-1], f"rule {rule}")
+
+
+@torch.no_grad()
+def _check_repeatable(probe: Network, clip: Tensor) -> None:
+    """Raise UserError for a network that no comparison can say anything of."""
+    first, second = (probe(clip).frames_NTCHW for _ in range(2))
+    if not bool(torch.isfinite(first).all()):
+        raise UserError("its output on a clip in [0, 1] is not finite, with random weights of the usual size")
+    if not torch.equal(first, second):
+        raise UserError("two runs on one clip differ; forward must draw no random numbers where it is in eval mode")
+
+
+@torch.no_grad()
+def _prove_states(masked: Network, smaller: Network, clip: Tensor, where: str) -> None:
+    """The hidden states that temporal fine-tuning compares: the compact network's are some of the masked one's."""
+    expected, got = masked(clip).hidden, smaller(clip).hidden
+    for name, states in got.items():
+        kept = smaller.stream_channels(name)
+        for whole, state in zip(expected[name], states, strict=True):
+            wanted = whole if kept is None else whole[:, list(kept)]
+            if wanted.shape != state.shape:
+                raise UserError(
+                    f"{where}: hidden state {name!r} has {state.shape[1]} of {whole.shape[1]} channels left, and its"
+                    " name does not say which; give it the name of the stream that it is, or of the convolution that"
+                    " writes it"
+                )
+            error = float((wanted - state).abs().max() / whole.abs().max().clamp_min(1e-300))
+            if not error <= TOLERANCE:
+                raise UserError(f"{where}: hidden state {name!r} is not that of its name; it differs by {error:.1e}")
 
 
 def _check_prunable(layout: ChannelLayout) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.errors import UserError
-from vsrprune.knobs import KNOB, Knob, knob
+from vsrprune.knobs import KNOB, Knob, check_knobs, knob
 from vsrprune.networks.own.sources import Source, read_source
 from vsrprune.networks.parts.traits import Reach, Traits
 from vsrprune.store.atomic import write_json
@@ -40,6 +40,10 @@ class OwnArguments(Traits):
         },
     )
     arguments: dict[str, Any] = knob({}, "What the constructor of the class is called with, such as {channels: 24}.")
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a file or arguments of another type."""
+        check_knobs(self, "model.")
 
     @property
     def place(self) -> tuple[Path, str]:
@@ -67,9 +71,14 @@ class OwnArguments(Traits):
         given = {"content": source.content, "class": name, "arguments": self.arguments, "version": VERSION}
         known = folder.expanduser() / f"{content_key(given)}.json"
         description = _read(known)
-        if description is None:
+        if description is None or description.content != source.content:
             values = _described_by_a_child(self, source, name)
             description = Description.from_json(values)
+            # The child reads the file again: what it describes must not be remembered for what stood there before.
+            if description.content != source.content:
+                raise UserError(
+                    f"model.file={self.file}: the file changed while it was described; run the command again"
+                )
             write_json(known, values)
         return DescribedArguments(f"{source.file}:{description.name}", self.arguments, description=description)
 
@@ -194,6 +203,8 @@ def _described_by_a_child(arguments: OwnArguments, source: Source, name: str) ->
     here = str(Path(__file__).parents[3])  # where this very package lies
     paths = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
     call = "from vsrprune.networks.own.describe import main; main()"
+    # Whoever waits sees for what; a file that loops for ever when it is imported would otherwise hang in silence.
+    print(f"{arguments.file}: tracing the network and proving its declaration", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         # The answer comes back in a file, since the author's code may print whatever it likes.

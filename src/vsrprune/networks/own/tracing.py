@@ -94,11 +94,12 @@ def trace(network: nn.Module, frames_NTCHW: Tensor) -> Trace:
 def _checked(output: Any, frames_NTCHW: Tensor) -> tuple[Tensor, Mapping[str, Any]]:
     try:
         frames, hidden = output
-        names = tuple(hidden)
     except (TypeError, ValueError):
         raise UserError(
             f"forward must return VSROutput(frames_NTCHW, hidden states by branch); got {type(output).__name__}"
         ) from None
+    if not isinstance(hidden, Mapping):
+        raise UserError(f"forward must return hidden states by name, {{}} for none; got {type(hidden).__name__}")
     batch, length, _, height, width = frames_NTCHW.shape
     wanted = f"(N, T, 3, scale*H, scale*W) for frames {tuple(frames_NTCHW.shape)}"
     if (
@@ -108,9 +109,18 @@ def _checked(output: Any, frames_NTCHW: Tensor) -> tuple[Tensor, Mapping[str, An
         or (frames.shape[-2] // height * width != frames.shape[-1])
     ):
         raise UserError(f"forward must return frames of {wanted}; got {tuple(frames.shape)}")
-    for name in names:
-        if len(hidden[name]) != length:
-            raise UserError(f"hidden state {name!r} must be one tensor per frame, {length}; got {len(hidden[name])}")
+    for name, states in hidden.items():
+        # A list, since the length of one tensor of all frames would be taken for the number of frames.
+        if not isinstance(states, list | tuple):
+            raise UserError(
+                f"hidden state {name!r} must be a list, one tensor (N, C, H, W) per frame; got {type(states).__name__}"
+            )
+        if len(states) != length:
+            raise UserError(f"hidden state {name!r} must be one tensor per frame, {length}; got {len(states)}")
+        shapes = {tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__ for state in states}
+        if len(shapes) > 1 or not all(isinstance(shape, tuple) and len(shape) == 4 for shape in shapes):
+            found = ", ".join(sorted(map(str, shapes)))
+            raise UserError(f"hidden state {name!r} must be tensors (N, C, H, W) of one shape; got {found}")
     return frames, hidden
 
 

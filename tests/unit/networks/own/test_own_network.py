@@ -379,6 +379,67 @@ def test_a_wrong_declaration_is_named(wrong: type[OwnNetwork], words: str) -> No
         wrong().prepare()
 
 
+class OtherName(Recurrent):
+    """Its hidden state narrows under `aligned`, and its name does not say how."""
+
+    def forward(self, frames_NTCHW: Tensor, flows: object = None) -> VSROutput:
+        frames_NTCHW, hidden = super().forward(frames_NTCHW)
+        return VSROutput(frames_NTCHW, {"memory": hidden["state"]})
+
+
+class OtherState(Recurrent):
+    """Its hidden state bears the name of the stream, and is something else."""
+
+    def forward(self, frames_NTCHW: Tensor, flows: object = None) -> VSROutput:
+        frames_NTCHW, hidden = super().forward(frames_NTCHW)
+        return VSROutput(frames_NTCHW, {"state": [state.flip(1) for state in hidden["state"]]})
+
+
+class DrawsNumbers(Image):
+    def forward(self, frames_NTCHW: Tensor, flows: object = None) -> VSROutput:
+        output = super().forward(frames_NTCHW)
+        return output._replace(frames_NTCHW=output.frames_NTCHW + torch.randn_like(output.frames_NTCHW))
+
+
+class NotFinite(Image):
+    def forward(self, frames_NTCHW: Tensor, flows: object = None) -> VSROutput:
+        output = super().forward(frames_NTCHW)
+        return output._replace(frames_NTCHW=(output.frames_NTCHW - 1e6).sqrt())
+
+
+class NoStates(Image):
+    def forward(self, frames_NTCHW: Tensor, flows: object = None) -> VSROutput:
+        return super().forward(frames_NTCHW)._replace(hidden=None)  # type: ignore[arg-type]
+
+
+class OneTensor(Image):
+    def forward(self, frames_NTCHW: Tensor, flows: object = None) -> VSROutput:
+        return super().forward(frames_NTCHW)._replace(hidden={"all": frames_NTCHW[0]})  # type: ignore[dict-item]
+
+
+class InFloat64(Image):
+    def __init__(self) -> None:
+        super().__init__()
+        self.double()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (OtherName, "rule aligned: hidden state 'memory' has 3 of 6 channels left, and its name does not say which"),
+        (OtherState, "hidden state 'state' is not that of its name; it differs by"),
+        (DrawsNumbers, "two runs on one clip differ"),
+        (NotFinite, "its output on a clip in .0, 1. is not finite"),
+        (NoStates, "must return hidden states by name, {} for none; got NoneType"),
+        (OneTensor, r"hidden state 'all' must be a list, one tensor \(N, C, H, W\) per frame; got Tensor"),
+        (InFloat64, "networks are trained in torch.float32; this one has parameters in torch.float64"),
+    ],
+)
+def test_what_training_could_not_use_is_named_before_it(wrong: type[OwnNetwork], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        wrong().prepare()
+
+
 @pytest.mark.parametrize(
     ("use", "words"),
     [

@@ -213,3 +213,29 @@ def test_a_network_that_torch_cannot_trace_is_said_so(tmp_path: Path) -> None:
 )
 def test_tables_call_a_network_by_its_class(file: str, name: str) -> None:
     assert OwnArguments(file).called("own") == name
+
+
+def test_a_file_that_is_no_text_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^model\.file must be text; got None$"):
+        OwnArguments(None)  # type: ignore[arg-type]
+
+
+def test_a_file_that_changes_while_it_is_described_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(NET)
+    described = spec._described_by_a_child
+
+    def changes_meanwhile(arguments: OwnArguments, source: sources.Source, name: str) -> dict[str, object]:
+        file.write_text(NET + "# changed")
+        try:
+            return described(arguments, source, name)
+        finally:
+            file.write_text(NET)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spec, "_described_by_a_child", changes_meanwhile)
+        with pytest.raises(UserError, match="changed while it was described"):
+            OwnArguments(str(file)).prepared(tmp_path / "store")
+    assert OwnArguments(str(file)).prepared(tmp_path / "store").description.content == sources.read_source(file).content

@@ -136,8 +136,8 @@ def print_seeds(rows: Sequence[Row], console: Console) -> None:
     settings = list(by_setting(rows).values())
     if all(len(group) == 1 for group in settings):
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Over seeds", title_justify="left")
-    table.add_column("setting")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title="Over seeds", title_justify="left")
+    table.add_column("setting", overflow="fold")  # a shortened one could be any other
     for heading in ("seeds", "PSNR", "deviation", "difference", ""):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for group in settings:

@@ -80,7 +80,7 @@ class OwnNetwork(Network):
             raise UserError(f"networks are trained in torch.float32; this one has parameters in {', '.join(others)}")
         biases = []
         for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d) and module.bias is None:
+            if isinstance(module, nn.Conv2d) and module.bias is None and not name.startswith("flow_net."):
                 module.bias = nn.Parameter(module.weight.new_zeros(module.out_channels))  # a cut unit has one
                 biases.append(f"{name}.bias")
         self._new_biases = tuple(biases)

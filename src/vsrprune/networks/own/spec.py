@@ -24,7 +24,7 @@ from vsrprune.networks.parts.traits import Reach, Traits
 from vsrprune.store.atomic import write_json
 from vsrprune.store.store import content_key
 
-VERSION = 1  # raise it when a description says more, or something else
+VERSION = 2  # raise it when a description says more, or something else
 SOURCE = "source"  # the folder with a network's code, beside its weights
 
 

@@ -137,7 +137,12 @@ def _same_padded(conv: nn.Conv2d) -> bool:
 
 def _run(network: nn.Module, frames_NTCHW: Tensor) -> tuple[dict[str, _Calls], Any]:
     watcher = _Watcher()
-    convs = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    # The flow net is never pruned: its convolutions get no gates and no groups.
+    convs = [
+        (name, module)
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d) and not name.startswith("flow_net.")
+    ]
     with ExitStack() as stack:
         for name, module in convs:
             stack.enter_context(watcher.watching(name, module))

@@ -18,6 +18,7 @@ from vsrprune.errors import UserError
 from vsrprune.metrics.cost import network_cost
 from vsrprune.networks.files import WEIGHTS, load_network, save_network
 from vsrprune.networks.own import Declaration, OwnNetwork, VSROutput
+from vsrprune.networks.parts.flow import SPyNet
 from vsrprune.pruning.surgery import compact, equivalence_error
 
 CHANNELS = 6
@@ -482,3 +483,20 @@ def test_an_idle_branch_hides_no_mistake() -> None:
 
     with pytest.raises(UserError, match="another place"):
         Idle().prepare()
+
+
+def test_a_flow_net_is_never_pruned() -> None:
+    class Flowing(Image):
+        def __init__(self) -> None:
+            super().__init__()
+            self.flow_net = SPyNet(levels=2, kernel=3, widths=(4,))
+
+        def forward(self, frames_NTCHW: Tensor, flows: object = None) -> VSROutput:
+            flow = self.flow_net(frames_NTCHW[:, 0], frames_NTCHW[:, -1])
+            output = super().forward(frames_NTCHW)
+            return output._replace(frames_NTCHW=output.frames_NTCHW + flow.mean())
+
+    network = Flowing().prepare()
+    for rule in RULES:
+        assert group_sizes(network, rule) == {"a": CHANNELS, "b": CHANNELS}
+    assert not [name for name, _ in network.flow_net.named_parameters() if "gate" in name]

@@ -137,13 +137,13 @@ def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
         name = override.key_or_group.split("@")[0]
         if name.split(".")[0] in OWN_BY_HYDRA or name.split("/")[0] in OWN_BY_HYDRA:
             continue
+        if override.type is OverrideType.DEL:
+            raise UserError(f"~{name}: a knob cannot be taken away; leave {name} out of the command for its default")
         # A group is a folder of conf, and its value the name of a file there.
         if any((folder / name).is_dir() for folder in folders):
             _check_choice(override, name, [folder / name for folder in folders])
         elif not _is_known(name, known):
             raise unknown(name, known)
-        if override.type is OverrideType.DEL:
-            raise UserError(f"~{name}: a knob cannot be taken away; leave {name} out of the command for its default")
 
 
 def _is_known(name: str, known: Sequence[str]) -> bool:
@@ -153,13 +153,9 @@ def _is_known(name: str, known: Sequence[str]) -> bool:
 
 
 def _check_choice(override: Override, group: str, folders: Sequence[Path]) -> None:
-    # A deletion, or a range of numbers, names no files.
-    globbed = override.value_type is ValueType.GLOB_CHOICE_SWEEP  # Hydra finds the files itself
-    if (
-        override.type is OverrideType.DEL
-        or globbed
-        or (override.is_sweep_override() and not override.is_choice_sweep())
-    ):
+    # A range of numbers names no files, and a glob those that Hydra finds.
+    globbed = override.value_type is ValueType.GLOB_CHOICE_SWEEP
+    if globbed or (override.is_sweep_override() and not override.is_choice_sweep()):
         return
     values = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_string()]
     for value in values:

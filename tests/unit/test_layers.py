@@ -16,6 +16,7 @@ BELOW_STAGES = (
     "vsrprune.data",
     "vsrprune.errors",
     "vsrprune.host",
+    "vsrprune.knobs",
     "vsrprune.methods",
     "vsrprune.metrics",
     "vsrprune.networks",

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
 from hydra_plugins.vsrprune_launcher.engines import ENGINES, Call, Submit
-from vsrprune.cli import complain, composed_config
+from vsrprune.cli import complain, composed_config, explained
 from vsrprune.config.job import Config
 from vsrprune.errors import UserError
 from vsrprune.host.failures import (
@@ -111,16 +111,9 @@ class VsrpruneLauncher(Launcher):
             )
             for number, (name, job, items) in enumerate(zip(names, jobs, overrides, strict=True), start=1)
         ]
-        run = Sweep(sweep_jobs, threads)
-        try:
+        with explained():
+            run = Sweep(sweep_jobs, threads)
             outcomes = run.run()
-        except UserError as error:
-            sys.exit(complain(str(error)))
-        except OSError as error:
-            explanation = explain_os_error(error)
-            if explanation is None:
-                raise
-            sys.exit(complain(explanation))
         _summary(outcomes, root, console)
         if run.stopped_by:
             print("stopped; the same command goes on where the jobs are", file=sys.stderr)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 from vsrprune.config.job import Config
+from vsrprune.knobs import leaves
 from vsrprune.methods.table import METHODS
 from vsrprune.stages.align import recipe as align
 from vsrprune.stages.evaluate import recipe as evaluate
@@ -43,7 +44,7 @@ RECIPES: Mapping[str, Recipe] = {
     )
 }
 # Stages that `until` names, in their order; jobs take the others along where they are read.
-NAMED = ("pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate")
+NAMED = next(leaf.knob.choices for leaf in leaves(Config) if leaf.name == "until")
 
 
 def plan_stages(config: Config, facts: Facts) -> list[StagePlan]:

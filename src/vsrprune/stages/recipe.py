@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -60,11 +60,8 @@ class Question:
         """
         owner, _, attribute = name.partition(".")
         if owner == "facts" or (owner == "method" and attribute in Method.__dataclass_fields__):
-            value = getattr(self.facts if owner == "facts" else self.method, attribute)
-        else:
-            value = attrgetter(name)(self.config)
-        # A key is a hash of JSON, so that groups of knobs become dicts of plain values.
-        return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+            return getattr(self.facts if owner == "facts" else self.method, attribute)
+        return attrgetter(name)(self.config)
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ class Recipe:
     idle: Mapping[str, Condition] = field(default_factory=dict)
     runs: Condition = lambda question: True
     in_rounds: bool = False
-    alone: Condition = lambda question: False
+    alone: Callable[[Config], bool] = lambda config: False
     steps: tuple[str, ...] = ()
 
     def settings(self, question: Question, parents: Mapping[str, StagePlan]) -> dict[str, Any]:

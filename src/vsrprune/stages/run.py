@@ -14,11 +14,10 @@ from vsrprune.errors import UserError
 from vsrprune.host.failures import JobState
 from vsrprune.host.machine import measuring, working
 from vsrprune.host.tracking import Tracker
-from vsrprune.methods.table import METHODS
 from vsrprune.stages.bench import Bench, Shared
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.job import Job
-from vsrprune.stages.recipe import Facts, Question, StagePlan
+from vsrprune.stages.recipe import StagePlan
 from vsrprune.store.store import Store
 
 
@@ -58,14 +57,8 @@ def _make(plan: StagePlan, shared: Shared, folders: dict[str, Path], folder: Pat
     """Make one artifact in `folder`, from those of the stages before, which lie in `folders` by their names."""
     recipe, job = RECIPES[plan.stage], shared.job
     read = {role: RECIPES[job.stage(name).stage].artifact.load(folders[name]) for role, name in plan.parents.items()}
-    with _alone(shared) if _is_timed(plan, job) else _beside_others(shared) as give_way:
+    with _alone(shared) if recipe.alone(job.config) else _beside_others(shared) as give_way:
         recipe.make(Bench(plan, folder, work, shared, give_way), recipe.inputs(**read)).save(folder)
-
-
-def _is_timed(plan: StagePlan, job: Job) -> bool:
-    # Whether a stage takes times follows from knobs alone, so the facts can stay empty.
-    question = Question(job.config, METHODS[job.config.method.name], Facts({}, "", ""))
-    return RECIPES[plan.stage].alone(question)
 
 
 @contextlib.contextmanager

@@ -38,5 +38,5 @@ RECIPE = Recipe(
         "evaluate.latency_frames",
         "evaluate.latency_repeats",
     ),
-    alone=lambda question: True,
+    alone=lambda config: True,
 )

@@ -66,5 +66,5 @@ RECIPE = Recipe(
     depends_on=("method.plan", "facts.model", *SELECTION),
     idle=SELECTION_IDLE,
     in_rounds=True,
-    alone=lambda question: question.config.target == "latency",
+    alone=lambda config: config.target == "latency",
 )

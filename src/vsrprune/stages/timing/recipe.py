@@ -47,5 +47,5 @@ RECIPE = Recipe(
     # The rule and min_kept decide which operations a plan may need.
     depends_on=("facts.model", "rule", "min_kept", *PLACE),
     runs=lambda question: question.config.round_to == "auto",
-    alone=lambda question: True,
+    alone=lambda config: True,
 )

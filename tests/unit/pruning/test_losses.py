@@ -38,6 +38,19 @@ def test_charbonnier_gradient_is_the_sign_far_from_zero() -> None:
     assert torch.allclose(a.grad, row(0.5, -0.5), rtol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sixteen_bit_tensors_are_compared_in_float32(dtype: torch.dtype) -> None:
+    """1e-12 is 0 in fp16, and so is the square of a difference of 1e-4."""
+    a = torch.tensor([0.0, 1e-4, 1.0], dtype=dtype).requires_grad_()
+    loss = charbonnier(a, torch.tensor([0.0, 0.0, 1.0], dtype=dtype))
+    difference = float(a.detach()[1])  # as the type rounds it
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx((difference + 2 * FLOOR) / 3, rel=1e-3)
+    loss.backward()
+    assert a.grad is not None
+    assert a.grad.tolist() == pytest.approx([0.0, 1 / 3, 0.0], rel=5e-3)
+
+
 def test_temporal_loss_of_two_frames_by_hand() -> None:
     student = {"forward": [row(1, 2), row(0, 0)]}
     teacher = {"forward": [row(1, 5), row(4, 0)]}

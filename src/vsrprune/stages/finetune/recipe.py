@@ -38,7 +38,7 @@ def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
 
 RECIPE = Recipe(
     name="finetune",
-    version=2,
+    version=3,
     work="vsrprune.stages.finetune.work:make",
     inputs=Inputs,
     artifact=Trained,

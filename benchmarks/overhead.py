@@ -96,7 +96,8 @@ def bare_loop(clips: Any, patch: int, steps: int) -> float:
     for number, batch in enumerate(loader):
         if number == 1:  # the first step warms up
             started = time.perf_counter()
-        loss = charbonnier(network(batch.low_NTCHW).frames_NTCHW, batch.high_NTCHW)
+        low_NTCHW, high_NTCHW = batch.floats()
+        loss = charbonnier(network(low_NTCHW).frames_NTCHW, high_NTCHW)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -133,7 +133,7 @@ def fine_tune(network: Network, clips: Sequence[Clip], steps: int) -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
-        items = [data[3 * step + item] for item in range(3)]
+        items = [data[3 * step + item].floats() for item in range(3)]
         low, high = (torch.stack(frames) for frames in zip(*items, strict=True))
         optimizer.zero_grad()
         charbonnier(network(low).frames_NTCHW, high).backward()

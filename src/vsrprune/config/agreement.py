@@ -11,7 +11,7 @@ from typing import Any
 
 from vsrprune.config.data import DATA_READERS, PUBLISHED_SETS, DataConfig
 from vsrprune.config.job import Config
-from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig
+from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig, TrainerConfig
 from vsrprune.config.model import arguments_of
 from vsrprune.config.schedule import STEPS
 from vsrprune.config.task import SUPER_RESOLUTION, TASKS, TaskConfig
@@ -39,6 +39,7 @@ def validate(config: Config) -> None:
     _check_scope(config)
     _check_data(config)
     _check_lengths(config)
+    _check_trainer(config.trainer)
     _check_launcher(config.launcher)
     _check_weights(config)
 
@@ -244,6 +245,15 @@ def _check_weights_file(name: str, file: str) -> None:
     if file and not (path.is_file() and path.suffix in WEIGHT_SUFFIXES):
         lack = f"{path.suffix!r} is another kind" if path.is_file() else "there is none"
         raise UserError(f"{name} must be a file of weights ({', '.join(WEIGHT_SUFFIXES)}); got {file!r}: {lack}")
+
+
+def _check_trainer(trainer: TrainerConfig) -> None:
+    # What accelerator=auto finds is known to the job alone, which asks again.
+    if trainer.accelerator == "cpu" and trainer.precision == "16-mixed":
+        raise UserError(
+            "trainer.precision=16-mixed needs a CUDA device, and trainer.accelerator=cpu; use"
+            " trainer.precision=bf16-mixed or 32-true, or trainer=gpu"
+        )
 
 
 def _check_launcher(launcher: LauncherConfig) -> None:

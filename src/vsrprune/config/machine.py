@@ -1,4 +1,7 @@
-"""The groups that differ between machines, and change no result: `trainer`, `launcher`, `store`, `tracking`."""
+"""The groups that differ between machines: `trainer`, `launcher`, `store`, `tracking`.
+
+They change no result beyond its rounding, for which `trainer.precision` and `trainer.tf32` are in the keys of stages.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,32 @@ class TrainerConfig:
     name: str = knob("cpu", "The name of the file in conf/trainer.")
     accelerator: str = knob("cpu", "The kind of device.", choices=("cpu", "gpu", "auto"))
     devices: int = knob(1, "Devices of one job; more than one train data-parallel.", at_least=1, at_most=1024)
-    precision: str = knob("32-true", "The precision of training.", choices=("32-true", "16-mixed", "bf16-mixed"))
+    precision: str = knob(
+        "32-true",
+        "The precision of training. bf16-mixed and 16-mixed compute under autocast: 16-mixed on CUDA devices alone,"
+        " bf16-mixed also on a CPU, and on a card of the Ampere generation or a later one.",
+        choices=("32-true", "16-mixed", "bf16-mixed"),
+    )
+    tf32: bool = knob(
+        True,
+        "A card's convolutions and matrix products in training round the factors of float32 to 10 bits, on Tensor"
+        " cores. PyTorch's own default does so for convolutions alone.",
+    )
+    benchmark: bool = knob(
+        True, "On a card, cuDNN tries its algorithms at the first step of a training and keeps the fastest."
+    )
+    deterministic: bool = knob(
+        False,
+        "On a card, PyTorch takes deterministic algorithms, which are slower, and trainer.benchmark is off. PyTorch has"
+        " none for the backward pass of grid_sample, with which networks with a flow net warp, and warns; two runs of"
+        " such a network differ all the same.",
+    )
+    memory_format: str = knob(
+        "auto",
+        "How the network lies in memory while it trains. auto: channels_last, but contiguous on a card that computes in"
+        " 32 bits without TF32.",
+        choices=("auto", "channels_last", "contiguous"),
+    )
     threads: int = knob(0, "CPU threads of PyTorch; 0: PyTorch chooses.", **THREADS)
     workers: int = knob(0, "Processes that load data, beside each device's own.", at_least=0, at_most=256)
     checkpoint_frames: bool = knob(

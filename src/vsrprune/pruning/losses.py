@@ -14,8 +14,8 @@ CHARBONNIER_EPSILON = 1e-12
 
 def charbonnier(a: Tensor, b: Tensor) -> Tensor:
     """Mean of sqrt((a - b)^2 + 1e-12), the loss with which BasicVSR is trained; in float32 for tensors of 16 bits."""
-    # In fp16 1e-12 is 0 and so is the square of a difference below 2.4e-4: the root would have no finite gradient there,
-    # and GradScaler would drop every step.
+    # In fp16 1e-12 is 0 and so is the square of a difference of 1e-4: the root would have no finite gradient there, and
+    # GradScaler would drop every step.
     wide = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
     return torch.sqrt((a.to(wide) - b.to(wide)).square() + CHARBONNIER_EPSILON).mean()
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.data.clips import Clip
-from vsrprune.data.sampling import Batch, PatchDataset, StepSampler, patch_loader
+from vsrprune.data.sampling import PatchDataset, Patches, StepSampler, patch_loader
 from vsrprune.errors import UserError
 from vsrprune.networks.network import Network
 from vsrprune.pruning.gates import zero_cut_gates
@@ -80,7 +80,8 @@ class TrialBench:
         module = self._compact(plan, rungs[-1])
         optimizer = module.configure_optimizers()
         for step, batch in enumerate(self._batches(rungs[-1]), start=1):
-            loss = torch.stack(list(module.losses(type(batch)(*(part.to(self.device) for part in batch))).values()))
+            patches = Patches(*(part.to(self.device) for part in batch))
+            loss = torch.stack(list(module.losses(patches.floats()).values()))
             optimizer.zero_grad()
             loss.sum().backward()
             optimizer.step()
@@ -101,7 +102,7 @@ class TrialBench:
             shape="constant",  # so that what a rung scores does not depend on the rungs after it
         )
 
-    def _batches(self, steps: int) -> Iterable[Batch]:
+    def _batches(self, steps: int) -> Iterable[Patches]:
         training = self.training
         dataset = PatchDataset(
             self.train_clips, training.frames, training.patch, self.dense.arguments.scale, training.seed

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vsrprune.config.job import Config
+from vsrprune.config.machine import TrainerConfig
 from vsrprune.data.clips import Clip, ClipSet
 from vsrprune.methods.method import Method
 from vsrprune.methods.table import METHODS
@@ -31,7 +32,8 @@ from vsrprune.stages.job import Job
 from vsrprune.stages.quality import Hidden, QualityMeter, super_resolve
 from vsrprune.stages.recipe import StagePlan
 from vsrprune.stages.saved import SavedNetwork
-from vsrprune.stages.training.fit import Hardware, Sampling, Session, fit
+from vsrprune.stages.training.fit import Sampling, Session, fit
+from vsrprune.stages.training.hardware import Arithmetic, Hardware
 from vsrprune.stages.training.module import TrainingStage
 from vsrprune.store.atomic import write_atomically
 
@@ -144,7 +146,7 @@ class Bench:
             Sampling(schedule.batch, schedule.patch, schedule.frames, seed, self.config.data.mirror),
             Session(
                 workdir=self.work,
-                hardware=Hardware(trainer.accelerator, trainer.devices, trainer.precision, trainer.workers),
+                hardware=Hardware(self.device.type, trainer.devices, trainer.workers, arithmetic_of(trainer)),
                 log_every=schedule.log_every,
                 checkpoint_every=schedule.checkpoint_every,
                 on_row=partial(self.shared.witness.row, name),
@@ -172,6 +174,17 @@ class Bench:
         """The motion that outputs are compared with, if temporal consistency is asked for."""
         evaluate = self.config.evaluate
         return truth_motion(clip.high_TCHW, evaluate.temporal_pairs) if evaluate.temporal else None
+
+
+def arithmetic_of(trainer: TrainerConfig) -> Arithmetic:
+    """How the job's trainings compute."""
+    return Arithmetic(
+        precision=trainer.precision,
+        tf32=trainer.tf32,
+        benchmark=trainer.benchmark,
+        deterministic=trainer.deterministic,
+        memory_format=trainer.memory_format,
+    )
 
 
 class Stand:

@@ -146,7 +146,7 @@ class Recipe:
 
 
 # What several recipes depend on.
-TRAINING = ("facts.train", "schedule.batch", "schedule.patch", "schedule.frames", "trainer.precision")
+TRAINING = ("facts.train", "schedule.batch", "schedule.patch", "schedule.frames", "trainer.precision", "trainer.tf32")
 COMPARISON = ("facts.val", "comparison.channel", "comparison.crop", "comparison.centre")
 # Times depend on the machine: the one part of keys that differs between machines.
 PLACE = ("facts.host", "trainer.accelerator", "trainer.threads", "evaluate.latency_size", "evaluate.precision")

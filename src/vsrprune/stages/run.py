@@ -18,6 +18,7 @@ from vsrprune.stages.bench import Bench, Shared
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.job import Job
 from vsrprune.stages.recipe import StagePlan
+from vsrprune.stages.training.hardware import check_precision
 from vsrprune.store.store import Store
 
 
@@ -27,6 +28,7 @@ def run_stages(job: Job, store: Store, tracker: Tracker, state: JobState, say: C
     if job.config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise UserError("trainer.accelerator=gpu needs a CUDA device, and this machine has none; use trainer=cpu")
     shared = Shared(job, _Reporter(tracker, state), say)
+    check_precision(job.config.trainer.precision, shared.device.type)
     folders: dict[str, Path] = {}
     for plan in job.stages:
         state.stage(plan.name)

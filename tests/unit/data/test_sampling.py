@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vsrprune.data.clips import Clip, make_clip
 from vsrprune.data.degradation import imresize
-from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
+from vsrprune.data.sampling import PatchDataset, Patches, StepSampler, patch_loader
 
 SCALE = 4
 
@@ -41,8 +41,8 @@ def test_shapes_dtype_and_range(clips):
     assert item.low_NTCHW.shape == (3, 3, 10, 10)
     assert item.high_NTCHW.shape == (3, 3, 40, 40)
     for frames in item:
-        assert frames.dtype == torch.float32
-        assert 0 <= frames.min() < frames.max() <= 1
+        assert frames.dtype == torch.uint8
+        assert 0 <= frames.min() < frames.max() <= 255
 
 
 def test_an_item_depends_on_seed_and_index_alone(clips):
@@ -67,8 +67,8 @@ def test_low_and_high_resolution_patches_match(clips):
     for index in range(40):
         item = dataset[index]
         # The kernel reaches two low-resolution pixels: further inside, the patch's own border does not matter.
-        shrunk = imresize(item.high_NTCHW.double() * 255, 1 / SCALE).clamp(0, 255)[..., 2:-2, 2:-2]
-        error = (shrunk - item.low_NTCHW.double()[..., 2:-2, 2:-2] * 255).abs().max().item()
+        shrunk = imresize(item.high_NTCHW.double(), 1 / SCALE).clamp(0, 255)[..., 2:-2, 2:-2]
+        error = (shrunk - item.low_NTCHW.double()[..., 2:-2, 2:-2]).abs().max().item()
         assert error <= 0.5 + 1e-4  # half a level from rounding to 8 bits
 
 
@@ -81,6 +81,26 @@ def test_a_mirrored_sequence_runs_forth_and_back(clips):
             assert torch.equal(twice[3:], once.flip(0))
 
 
+@pytest.mark.parametrize("mirror", [False, True])
+def test_floats_have_the_same_bits_before_and_after_the_journey(clips, mirror):
+    """The division is exact for every level, and goes with every orientation, the mirrored way back and the stack."""
+    dataset = PatchDataset(clips, frames=3, patch=10, scale=SCALE, seed=5, mirror=mirror)
+    (after,) = (batch.floats() for batch in patch_loader(dataset, StepSampler(steps=1, batch=32), workers=0))
+    before = [[part.float() / 255 for part in dataset[index]] for index in range(32)]
+    for part, items in zip(after, zip(*before, strict=True), strict=True):
+        assert part.dtype == torch.float32
+        assert torch.equal(part, torch.stack(items))
+    assert after.low_NTCHW.min() >= 0
+    assert after.high_NTCHW.max() <= 1
+
+
+def test_every_level_is_the_float_nearest_to_its_share_of_255():
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 16, 16)
+    expected = (np.arange(256, dtype=np.float64) / 255).astype(np.float32)
+    for part in Patches(levels, levels).floats():
+        assert np.array_equal(part.numpy().ravel(), expected)
+
+
 def orientations(video_TCHW):
     """The 16 ways to see a clip: every combination of time reversal, both flips and a transpose."""
     for count in range(4):
@@ -91,7 +111,7 @@ def orientations(video_TCHW):
 
 def test_all_sixteen_orientations_are_drawn_about_equally():
     clip = textured_clip("square", 3, 10, 10, 2)
-    views = list(orientations(clip.low_TCHW.float() / 255))
+    views = list(orientations(clip.low_TCHW))
     dataset = dataset_of([clip])  # frames and patch take the whole clip: only the orientation is left to draw
     seen = [0] * 16
     for index in range(320):
@@ -113,11 +133,11 @@ def test_patches_are_contiguous_in_space_and_time_and_reach_every_place():
     dataset = dataset_of([coordinate_clip(6, 7, 8)], frames=3, patch=5)
     corners = set()
     for index in range(400):
-        low, high = (frames * 255 for frames in dataset[index])
+        low, high = dataset[index]
         assert torch.equal(high, F.interpolate(low, scale_factor=SCALE, mode="nearest"))
-        start, y, x = (int(low[:, channel].min().round()) for channel in range(3))
+        start, y, x = (int(low[:, channel].min()) for channel in range(3))
         for channel, least, length in ((0, start, 3), (1, y, 5), (2, x, 5)):
-            values = low[:, channel].round().int().unique().tolist()
+            values = low[:, channel].unique().tolist()
             assert values == list(range(least, least + length))
         corners.add((start, y, x))
     assert corners == set(itertools.product(range(4), range(3), range(4)))
@@ -127,7 +147,7 @@ def test_every_clip_is_drawn():
     clips = [coordinate_clip(3, 5, 5)]
     clips.append(Clip("white", torch.full_like(clips[0].high_TCHW, 255), torch.full_like(clips[0].low_TCHW, 255)))
     dataset = dataset_of(clips, patch=5)
-    white = sum(int(dataset[index].low_NTCHW.min() == 1) for index in range(100))
+    white = sum(int(dataset[index].low_NTCHW.min() == 255) for index in range(100))
     assert 30 <= white <= 70
 
 

@@ -15,7 +15,8 @@ from vsrprune.errors import LostRankError, PreemptedError, TrainingDivergedError
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.stages.pretrain.module import Pretrain, TrainedFlow
-from vsrprune.stages.training.fit import Hardware, Sampling, Session, fit
+from vsrprune.stages.training.fit import Sampling, Session, fit
+from vsrprune.stages.training.hardware import Hardware
 
 STEPS = 5
 ARGUMENTS = BasicVSRArguments(
@@ -44,7 +45,7 @@ def train(
         CLIPS,
         Sampling(batch=2, patch=8, frames=3, seed=0),
         Session(
-            workdir, log_every, checkpoint_every=2, hardware=Hardware(devices=devices, workers=workers), on_row=on_row
+            workdir, log_every, checkpoint_every=2, hardware=Hardware(count=devices, workers=workers), on_row=on_row
         ),
     )
     return rows, {name: value.clone() for name, value in module.network.state_dict().items()}

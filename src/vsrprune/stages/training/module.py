@@ -9,9 +9,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from vsrprune.data.sampling import Batch
+from vsrprune.data.sampling import Batch, Patches
 from vsrprune.errors import TrainingDivergedError
 from vsrprune.networks.network import Network
+from vsrprune.stages.training.watch import LossWatch, steps_between_reads
 
 BETAS = (0.9, 0.99)  # one-cycle swings the first between 0.85 and 0.95, PyTorch's default
 FINAL_LR = 1e-7  # at the end of the cosine, as BasicVSR
@@ -28,6 +29,16 @@ class Rates:
     gates: float
 
 
+@dataclass(frozen=True)
+class Logged:
+    """What a step logs: the terms of its loss (n,) by their names, still on the device, and other values."""
+
+    step: int
+    names: tuple[str, ...]
+    losses: Tensor
+    others: dict[str, float]
+
+
 class TrainingStage(pl.LightningModule):
     """A stage that trains `network` with Adam for `steps` steps.
 
@@ -41,6 +52,9 @@ class TrainingStage(pl.LightningModule):
         super().__init__()
         self.network = network
         self.steps, self._lr, self._shape = steps, lr, shape
+        self._watch = LossWatch()
+        self._names: tuple[str, ...] = ()  # of the terms of the loss
+        self._logged: Logged | None = None
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The terms of the loss."""
@@ -54,30 +68,53 @@ class TrainingStage(pl.LightningModule):
         """Adam's parameter groups: here all parameters that require a gradient, at one rate."""
         return [{"params": [parameter for parameter in self.network.parameters() if parameter.requires_grad]}]
 
+    def on_after_batch_transfer(self, batch: Patches, dataloader_idx: int) -> Batch:
+        """Lightning's hook: patches travel as uint8 and become floats on the device."""
+        return batch.floats()
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Lightning's hook. Raises TrainingDivergedError for a loss that is not finite."""
-        losses = self.losses(batch)
-        total = torch.stack(list(losses.values())).sum()
-        if not self.trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(total))):  # all ranks leave together
-            terms = ", ".join(f"{name}={value.item():g}" for name, value in losses.items())
-            raise TrainingDivergedError(
-                f"{self.stage}: the loss is not finite at step {self.global_step} ({terms}); the last good checkpoint"
-                f" is kept; try a lower schedule.{self.stage}.lr"
-            )
-        if (self.global_step + 1) % self.log_every == 0:
-            self.log_dict({f"loss_{name}": value.detach() for name, value in losses.items()}, sync_dist=True)
-            self.log_dict(
-                {
-                    "step": float(self.global_step),
-                    "lr": self.trainer.optimizers[0].param_groups[0]["lr"],
-                    **self.monitors(),
-                }
-            )
-        return total
+        """Lightning's hook. Raises TrainingDivergedError for a loss that is not finite, on a card some steps later."""
+        losses, step = self.losses(batch), self.global_step
+        self._names, terms = tuple(losses), torch.stack(list(losses.values()))
+        self._watch.see(step, terms)
+        is_logged = (step + 1) % self.log_every == 0
+        if is_logged or (step + 1) % steps_between_reads(self.device) == 0:
+            self.refuse_bad_losses()
+        if is_logged:
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            self._logged = Logged(step, self._names, terms.detach(), {"lr": rate, **self.monitors()})
+        return terms.sum()
+
+    def take_logged(self) -> Logged | None:
+        """What the step under way logs, once."""
+        logged, self._logged = self._logged, None
+        return logged
+
+    def refuse_bad_losses(self) -> None:
+        """Raise TrainingDivergedError if a loss so far was not finite; all ranks ask together, and leave together."""
+        bad = self._watch.first_bad()
+        if self.trainer.strategy.reduce_boolean_decision(bad is None):
+            return
+        if bad is None:
+            where = f"by step {self.global_step} in another process of this training"
+        else:
+            step, values = bad
+            terms = ", ".join(f"{name}={value:g}" for name, value in zip(self._names, values, strict=True))
+            where = f"at step {step} ({terms})"
+        raise TrainingDivergedError(
+            f"{self.stage}: the loss is not finite {where}; the last good checkpoint is kept; try a lower"
+            f" schedule.{self.stage}.lr"
+        )
+
+    def on_train_end(self) -> None:
+        """Lightning's hook: what no step has looked at yet."""
+        self.refuse_bad_losses()
 
     def configure_optimizers(self) -> Any:
         """Lightning's hook."""
-        optimizer = torch.optim.Adam(self.parameter_groups(), lr=self._lr, betas=BETAS)
+        # One kernel for all parameters on a card, which for fp16 looks for infinities without making the host wait.
+        fused = True if self.device.type == "cuda" else None
+        optimizer = torch.optim.Adam(self.parameter_groups(), lr=self._lr, betas=BETAS, fused=fused)
         if self._shape == "constant":
             return optimizer
         scheduler: torch.optim.lr_scheduler.LRScheduler

@@ -133,6 +133,7 @@ CHOICES = {
     "schedule.finetune.shape": ["cosine", "onecycle", "constant"],
     "trainer.accelerator": ["cpu", "gpu", "auto"],
     "trainer.precision": ["32-true", "16-mixed", "bf16-mixed"],
+    "trainer.memory_format": ["auto", "channels_last", "contiguous"],
 }
 
 
@@ -147,6 +148,7 @@ def test_every_right_choice_is_accepted(name, value):
     companions = {"per_layer": {"ratios": {"fusion": 0.5}}, "latency": {"round_to": "auto"}}.get(value, {})
     companions |= {"data.name": "vid4"} if value == "bd" else {}
     companions |= {"model.upscale_factors": []} if value in ("denoise", "deblur") else {}
+    companions |= {"trainer.accelerator": "gpu"} if value == "16-mixed" else {}
     if name == "method.name":
         method = METHODS[value]
         companions = {knob: allowed[0] for knob, allowed in method.requires.items() if knob != "rule"}
@@ -156,6 +158,15 @@ def test_every_right_choice_is_accepted(name, value):
     config = changed({name: value, **companions})
     validate(config)
     assert value_of(config, name) == value
+
+
+def test_fp16_is_refused_on_a_cpu_and_left_to_the_job_where_it_finds_out():
+    assert refusal(changed({"trainer.accelerator": "cpu", "trainer.precision": "16-mixed"})) == (
+        "trainer.precision=16-mixed needs a CUDA device, and trainer.accelerator=cpu; use trainer.precision=bf16-mixed"
+        " or 32-true, or trainer=gpu"
+    )
+    validate(changed({"trainer.accelerator": "auto", "trainer.precision": "16-mixed"}))
+    validate(changed({"trainer.accelerator": "cpu", "trainer.precision": "bf16-mixed"}))
 
 
 LEAST = {

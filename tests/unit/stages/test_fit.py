@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from vsrprune.data.demo import demo_clips
-from vsrprune.errors import LostRankError, PreemptedError, TrainingDivergedError
+from vsrprune.data.sampling import Batch
+from vsrprune.errors import LostRankError, PreemptedError, TrainingDivergedError, UserError
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.stages.pretrain.module import Pretrain, TrainedFlow
-from vsrprune.stages.training.fit import Sampling, Session, fit
+from vsrprune.stages.training.fit import Sampling, Session, check_shared_memory, fit
 from vsrprune.stages.training.hardware import Hardware
 
 STEPS = 5
@@ -155,6 +157,74 @@ def test_all_processes_leave_when_the_loss_diverges(tmp_path: Path) -> None:
     with pytest.raises(TrainingDivergedError, match="not finite"):
         train(tmp_path, devices=2, lr=1e38)
     assert not torch.distributed.is_initialized()
+
+
+class Failing(Pretrain):
+    """A loss that is NaN at step 3."""
+
+    def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        bad = float("nan") if self.global_step == 3 else 1.0
+        return {name: value * bad for name, value in super().losses(batch).items()}
+
+
+def fail(workdir: Path, steps: int, **session: Any) -> list[int]:
+    """The steps of the checkpoints that a training left whose loss is NaN at step 3."""
+    torch.manual_seed(0)
+    with pytest.raises(TrainingDivergedError, match=r"not finite at step 3 \(reconstruction=nan\)"):
+        fit(
+            Failing(BasicVSR(ARGUMENTS), steps, 1e-3, "constant"),
+            CLIPS,
+            Sampling(batch=1, patch=8, frames=2, seed=0),
+            Session(workdir, **session),
+        )
+    return sorted(int(path.stem.removeprefix("step-")) for path in workdir.glob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("steps", "session", "ran"),
+    [
+        (30, {"log_every": 100, "checkpoint_every": 2}, 4),  # the checkpoint before step 4 looks
+        (30, {"log_every": 6, "checkpoint_every": 100}, 5),  # the row of step 5 looks
+        (30, {"log_every": 100, "checkpoint_every": 100}, 9),  # every tenth step looks
+        (7, {"log_every": 100, "checkpoint_every": 100}, 7),  # the end looks
+    ],
+)
+def test_where_reading_waits_a_loss_is_refused_later_and_named_rightly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, session: dict[str, int], ran: int
+) -> None:
+    monkeypatch.setattr("vsrprune.stages.training.module.steps_between_reads", lambda device: 10)
+    counted: list[None] = []
+    left = fail(tmp_path, steps, between_steps=lambda: counted.append(None), **session)
+    assert len(counted) == ran
+    assert left == ([2] if session["checkpoint_every"] == 2 else [])
+
+
+def test_on_a_cpu_a_loss_is_refused_at_its_step(tmp_path: Path) -> None:
+    counted: list[None] = []
+    session = {"log_every": 100, "checkpoint_every": 2}
+    assert fail(tmp_path, 30, between_steps=lambda: counted.append(None), **session) == [2]
+    assert len(counted) == 3
+
+
+def test_batches_that_do_not_fit_into_shared_memory_are_refused() -> None:
+    # 8 clips of 15 frames, 64 x 64 and 256 x 256: the published batch.
+    batch_bytes = Sampling(batch=8, patch=64, frames=15, seed=0).batch_bytes(scale=4)
+    assert batch_bytes == 8 * 15 * 3 * (64 * 64 + 256 * 256)
+    assert Sampling(batch=8, patch=64, frames=15, seed=0, mirror=True).batch_bytes(scale=4) == 2 * batch_bytes
+    assert Sampling(batch=8, patch=64, frames=15, seed=0).batch_bytes(scale=1) == 8 * 15 * 3 * 2 * 64 * 64
+    check_shared_memory(batch_bytes, workers=4, free=8 * batch_bytes)
+    with pytest.raises(
+        UserError,
+        match=r"trainer.workers=4 keep 191 MiB of batches in /dev/shm, which has 64 MiB free; use trainer.workers=1",
+    ):
+        check_shared_memory(batch_bytes, workers=4, free=64 * 2**20)
+
+
+def test_shared_memory_is_asked_before_a_training_with_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100))
+    with pytest.raises(UserError, match=r"use trainer.workers=0"):
+        train(tmp_path / "with", workers=1)
+    train(tmp_path / "without")
 
 
 def test_a_killed_process_is_named(tmp_path: Path) -> None:

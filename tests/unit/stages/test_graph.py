@@ -135,6 +135,7 @@ def test_milliseconds_replace_the_ratio() -> None:
         ({"schedule__patch": 32}, set(ALL)),
         ({"schedule__frames": 7}, set(ALL)),
         ({"trainer__precision": "bf16-mixed"}, set(ALL)),
+        ({"trainer__tf32": False}, set(ALL)),
         ({"schedule__pretrain__steps": 7}, set(ALL)),
         ({"schedule__sparsify__hold_steps": 7}, REGULARISED),
         ({"schedule__sparsify__gate_lr": 0.5}, REGULARISED),
@@ -166,6 +167,9 @@ def test_a_knob_changes_its_stage_and_what_follows(knobs, stages):
     [
         {"trainer__workers": 4},
         {"trainer__checkpoint_frames": True},
+        {"trainer__benchmark": False},
+        {"trainer__deterministic": True},
+        {"trainer__memory_format": "contiguous"},
         {"trainer__name": "other"},
         {"trainer__devices": 2},
         {"store_dir": "elsewhere"},

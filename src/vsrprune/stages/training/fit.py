@@ -185,4 +185,6 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*You're resuming from a checkpoint that ended before the epoch.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
     warnings.filterwarnings("ignore", message=".*treespec.*")
+    # fp16's scaler may drop the first steps, and the schedule goes on all the same.
+    warnings.filterwarnings("ignore", message=".*Detected call of `lr_scheduler.step\\(\\)` before `optimizer.step.*")
     warnings.filterwarnings("ignore", message=".*`srun` command is available.*")

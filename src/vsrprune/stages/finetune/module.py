@@ -29,7 +29,7 @@ class Finetune(TrainingStage):
     def on_fit_start(self) -> None:
         """Bring the teacher to the student's device."""
         if self._teacher:
-            self._teacher.to(self.device)
+            self._teacher.to(self.device, self.teacher_format)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L_rec and what the teacher adds."""

@@ -48,7 +48,7 @@ class Scratch(Pretrain):
     def on_fit_start(self) -> None:
         """Bring the teacher to the student's device."""
         if self._teacher:
-            self._teacher.to(self.device)
+            self._teacher.to(self.device, self.teacher_format)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L_rec and what the teacher adds."""

@@ -26,9 +26,9 @@ class Teacher:
         self._network = network.eval().requires_grad_(False)
         self.tf_weight, self._output_weight = tf_weight, output_weight
 
-    def to(self, device: torch.device) -> None:
-        """Follow the student to its device."""
-        self._network.to(device)
+    def to(self, device: torch.device, memory_format: torch.memory_format) -> None:
+        """Follow the student to its device, and lie in memory in this format there."""
+        self._network.to(device).to(memory_format=memory_format)  # type: ignore[call-overload]
 
     def losses(
         self,

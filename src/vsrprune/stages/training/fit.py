@@ -32,7 +32,7 @@ from vsrprune.stages.training.callbacks import (
     is_finite,
 )
 from vsrprune.stages.training.checkpoints import Checkpoints
-from vsrprune.stages.training.hardware import Hardware, computing, precision_plugin, set_memory_format
+from vsrprune.stages.training.hardware import Hardware, computing, memory_format, precision_plugin
 from vsrprune.stages.training.module import TrainingStage
 from vsrprune.stages.training.ranks import ranks
 from vsrprune.stages.training.rows import ROWS, OnRow, Rows
@@ -87,7 +87,11 @@ def fit(module: TrainingStage, clips: Sequence[Clip], sampling: Sampling, sessio
         check_shared_memory(sampling.batch_bytes(module.network.arguments.scale), hardware.workers, free)
     workdir.mkdir(parents=True, exist_ok=True)
     module.log_every = session.log_every
-    set_memory_format(module.network, hardware)
+    layout = memory_format(hardware)
+    module.network.to(memory_format=layout)  # type: ignore[call-overload]
+    # A teacher on a CPU stays as it came: in another format its states would be rounded otherwise than results have it.
+    if hardware.device != "cpu":
+        module.teacher_format = layout
     rows = Rows(workdir / ROWS, module.stage, session.on_row)
     checkpoint = Checkpoints(workdir).newest_sound()
     if checkpoint is None:

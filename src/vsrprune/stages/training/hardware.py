@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
-from torch import nn
 
 from vsrprune.errors import UserError
 from vsrprune.metrics.tf32 import tf32
@@ -70,11 +69,10 @@ def precision_plugin(arithmetic: Arithmetic, device: str) -> Precision:
     return MixedPrecision(arithmetic.precision, device)  # type: ignore[arg-type]
 
 
-def set_memory_format(network: nn.Module, hardware: Hardware) -> None:
-    """Lay the network's weights out in memory, in place, so that its activations follow."""
+def memory_format(hardware: Hardware) -> torch.memory_format:
+    """How the weights lie in memory; activations follow them."""
     asked = hardware.arithmetic.memory_format
-    chosen = FORMATS[hardware.device, _factors(hardware)] if asked == "auto" else NAMED_FORMATS[asked]
-    network.to(memory_format=chosen)  # type: ignore[call-overload]
+    return FORMATS[hardware.device, _factors(hardware)] if asked == "auto" else NAMED_FORMATS[asked]
 
 
 def _factors(hardware: Hardware) -> str:

@@ -46,7 +46,8 @@ class TrainingStage(pl.LightningModule):
     """
 
     stage: ClassVar[str]
-    log_every: int = 1  # `fit` sets it
+    log_every: int = 1  # `fit` sets it, and the next
+    teacher_format: torch.memory_format = torch.preserve_format
 
     def __init__(self, network: Network, steps: int, lr: float, shape: str) -> None:
         super().__init__()

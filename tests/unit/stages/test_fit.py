@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +20,7 @@ from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.stages.pretrain.module import Pretrain, TrainedFlow
 from vsrprune.stages.training.fit import Sampling, Session, check_shared_memory, fit
-from vsrprune.stages.training.hardware import Hardware
+from vsrprune.stages.training.hardware import Arithmetic, Hardware
 
 STEPS = 5
 ARGUMENTS = BasicVSRArguments(
@@ -86,6 +88,31 @@ def test_handlers_of_signals_are_put_back(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     train(tmp_path)
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_where_reading_waits_the_end_is_the_same_with_and_without_a_break(
+    tmp_path: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adam is the fused one there."""
+    monkeypatch.setattr("vsrprune.stages.training.module.steps_between_reads", lambda device: 10)
+
+    def ask(row: dict[str, Any]) -> None:
+        if row["step"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    whole = train(tmp_path / "whole")
+    with pytest.raises(PreemptedError):
+        train(tmp_path / "broken", on_row=ask)
+    rows, weights = train(tmp_path / "broken")
+    assert rows == whole[0]
+    for name, value in weights.items():
+        assert torch.equal(value, whole[1][name])
+        torch.testing.assert_close(value, undisturbed[1][name], rtol=1e-4, atol=1e-6)
+    frozen = train(tmp_path / "frozen", flow=TrainedFlow(STEPS, 1.0))[1]
+    torch.manual_seed(0)
+    start = BasicVSR(ARGUMENTS).state_dict()
+    assert all(torch.equal(value, start[name]) for name, value in flow_weights(frozen).items())
+    assert not torch.equal(frozen["fusion.weight"], start["fusion.weight"])
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -159,6 +186,30 @@ def test_all_processes_leave_when_the_loss_diverges(tmp_path: Path) -> None:
     assert not torch.distributed.is_initialized()
 
 
+@pytest.mark.parametrize(("asked", "last"), [("auto", True), ("channels_last", True), ("contiguous", False)])
+def test_a_training_computes_as_its_hardware_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, last: bool
+) -> None:
+    open_now: list[Hardware] = []
+    seen: list[tuple[Hardware, ...]] = []
+
+    @contextlib.contextmanager
+    def opened(hardware: Hardware) -> Iterator[None]:
+        open_now.append(hardware)
+        yield
+        open_now.remove(hardware)
+
+    monkeypatch.setattr("vsrprune.stages.training.fit.computing", opened)
+    hardware = Hardware(arithmetic=Arithmetic(memory_format=asked))
+    module = Pretrain(BasicVSR(ARGUMENTS), 2, 1e-3, "constant")
+    session = Session(tmp_path, 1, 10, hardware, between_steps=lambda: seen.append(tuple(open_now)))
+    fit(module, CLIPS, Sampling(batch=1, patch=8, frames=2, seed=0), session)
+    assert seen == [(hardware,), (hardware,)]
+    assert open_now == []
+    weight = module.network.get_parameter("conv_last.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
 class Failing(Pretrain):
     """A loss that is NaN at step 3."""
 
@@ -168,15 +219,17 @@ class Failing(Pretrain):
 
 
 def fail(workdir: Path, steps: int, **session: Any) -> list[int]:
-    """The steps of the checkpoints that a training left whose loss is NaN at step 3."""
+    """The steps of the checkpoints that a training left whose loss is NaN at step 3; its weights stay finite."""
     torch.manual_seed(0)
+    network = BasicVSR(ARGUMENTS)
     with pytest.raises(TrainingDivergedError, match=r"not finite at step 3 \(reconstruction=nan\)"):
         fit(
-            Failing(BasicVSR(ARGUMENTS), steps, 1e-3, "constant"),
+            Failing(network, steps, 1e-3, "constant"),
             CLIPS,
             Sampling(batch=1, patch=8, frames=2, seed=0),
             Session(workdir, **session),
         )
+    assert all(bool(parameter.isfinite().all()) for parameter in network.parameters())
     return sorted(int(path.stem.removeprefix("step-")) for path in workdir.glob("*.ckpt"))
 
 

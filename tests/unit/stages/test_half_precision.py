@@ -188,7 +188,8 @@ def test_a_good_step_starts_the_count_anew(tmp_path: Path) -> None:
 def test_where_reading_waits_ten_dropped_steps_are_seen_at_the_next_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vsrprune.stages.training.callbacks.steps_between_reads", lambda device: 10)
+    for module in ("callbacks", "module"):
+        monkeypatch.setattr(f"vsrprune.stages.training.{module}.steps_between_reads", lambda device: 10)
 
     class Late(Overflowing):
         since = 4

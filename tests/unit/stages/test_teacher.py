@@ -83,6 +83,16 @@ def test_the_teacher_is_no_part_of_its_student(dense: BasicVSR, batch: Batch) ->
     assert any(parameter.grad is not None for parameter in student.parameters())
 
 
+def test_the_teacher_lies_in_memory_as_it_is_told(dense: BasicVSR) -> None:
+    student = compact(dense, plan_of(dense, "rsc"))
+    module = Finetune(student, Teacher(dense, 1.0, 0.0), train_flow=False, **RUN)
+    for asked, last in ((torch.preserve_format, False), (torch.channels_last, True), (torch.preserve_format, True)):
+        module.teacher_format = asked
+        module.on_fit_start()
+        weight = dense.get_parameter("conv_last.weight")
+        assert weight.is_contiguous(memory_format=torch.channels_last) is last
+
+
 def test_states_of_another_width_are_compared_through_adaptors(dense: BasicVSR, batch: Batch) -> None:
     student = BasicVSR(ARGUMENTS).with_plan(plan_of(dense, "aligned", cut=1))
     module = Scratch(student, Teacher(dense, 2.0, 0.5), trained_flow=None, **RUN)

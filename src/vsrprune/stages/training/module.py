@@ -53,7 +53,7 @@ class TrainingStage(pl.LightningModule):
         super().__init__()
         self.network = network
         self.steps, self._lr, self._shape = steps, lr, shape
-        self._watch = LossWatch()
+        self._watch = LossWatch(torch.device("cpu"))
         self._names: tuple[str, ...] = ()  # of the terms of the loss
         self._logged: Logged | None = None
 
@@ -113,9 +113,14 @@ class TrainingStage(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Lightning's hook."""
-        # One kernel for all parameters on a card, which for fp16 looks for infinities without making the host wait.
-        fused = True if self.device.type == "cuda" else None
-        optimizer = torch.optim.Adam(self.parameter_groups(), lr=self._lr, betas=BETAS, fused=fused)
+        self._watch = LossWatch(self.device)
+        # Where a bad loss is refused some steps later, Adam is the fused one, which can be held still until then by a
+        # number on the device: a network of NaN would reach kernels that take indices from floats. It is one kernel for
+        # all parameters, too, which is what a card wants.
+        waits = steps_between_reads(self.device) > 1
+        optimizer = torch.optim.Adam(self.parameter_groups(), lr=self._lr, betas=BETAS, fused=waits or None)
+        if waits:
+            optimizer.found_inf = self._watch.found  # type: ignore[attr-defined]  # GradScaler puts its own there
         if self._shape == "constant":
             return optimizer
         scheduler: torch.optim.lr_scheduler.LRScheduler

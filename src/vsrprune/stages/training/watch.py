@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 READ_EVERY = 10  # steps
 
@@ -20,24 +18,29 @@ def steps_between_reads(device: torch.device) -> int:
 
 
 class LossWatch:
-    """The first step whose loss was not finite, and its terms; both stay on the losses' device until they are read."""
+    """The first step whose loss was not finite, and its terms; both stay on the losses' device until they are read.
 
-    def __init__(self) -> None:
-        self._step: Tensor | None = None  # int64 scalar, -1 while all losses were finite
+    `found` is a float32 scalar on the device, 1 from that step on and 0 before, on all ranks alike. A fused optimiser
+    that has it as `found_inf` leaves the weights alone while it is 1, as it does for GradScaler.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.found = torch.zeros((), device=device)
+        self._step = torch.full((), -1, device=device)
         self._terms: Tensor | None = None
 
     def see(self, step: int, terms: Tensor) -> None:
         """Look at the terms (n,) of a step's loss, which is their sum. Launches work and waits for nothing."""
         terms = terms.detach()
-        if self._step is None or self._terms is None:
-            self._step = torch.full((), -1, device=terms.device)
-            self._terms = torch.zeros_like(terms)
-        first = ~torch.isfinite(terms.sum()) & (self._step < 0)
+        bad = ~torch.isfinite(terms.sum())
+        first = bad & (self._step < 0)
         self._step.masked_fill_(first, step)
-        self._terms = torch.where(first, terms, self._terms)
+        self._terms = terms.clone() if self._terms is None else torch.where(first, terms, self._terms)
+        self.found.masked_fill_(bad, 1.0)
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(self.found, distributed.ReduceOp.MAX)  # the others get its gradients
 
-    def first_bad(self) -> tuple[int, Sequence[float]] | None:
-        """The step and its terms, or None if every loss was finite; waits for the device."""
-        if self._step is None or self._terms is None or (step := int(self._step)) < 0:
-            return None
-        return step, self._terms.tolist()
+    def first_bad(self) -> tuple[int, list[float]] | None:
+        """The step and its terms, or None if every loss of this rank was finite; waits for the device."""
+        step = int(self._step)
+        return None if step < 0 or self._terms is None else (step, self._terms.tolist())

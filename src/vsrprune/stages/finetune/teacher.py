@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vsrprune.networks.network import Flows, Network, VSROutput
+from vsrprune.networks.parts.folding import folded_once
 from vsrprune.pruning.losses import charbonnier, temporal_loss
 
 Adapt = Callable[[str, Tensor], Tensor]  # branch, hidden state of the student -> in the teacher's channels
@@ -39,7 +40,7 @@ class Teacher:
         adapt: Adapt | None = None,
     ) -> dict[str, Tensor]:
         """The weighted losses by name. adapt: for a student of another width; else the channels it has are compared."""
-        with torch.no_grad():
+        with torch.no_grad(), folded_once(self._network):
             target = self._network(frames_NTCHW, flows) if self._output_weight else None
             hidden = target.hidden if target else self._network.hidden_states(frames_NTCHW, flows)
         losses = {}

@@ -26,6 +26,7 @@ class Teacher:
         # No module of the student's stage: it stays out of checkpoints and of the optimiser.
         self._network = network.eval().requires_grad_(False)
         self.tf_weight, self._output_weight = tf_weight, output_weight
+        self._indices: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
 
     def to(self, device: torch.device) -> None:
         """Follow the student to its device."""
@@ -45,7 +46,8 @@ class Teacher:
             hidden = target.hidden if target else self._network.hidden_states(frames_NTCHW, flows)
         losses = {}
         if self.tf_weight:
-            states, kept = output.hidden, {branch: student.stream_channels(branch) for branch in hidden}
+            states, device = output.hidden, frames_NTCHW.device
+            kept = {branch: self._index(student.stream_channels(branch), device) for branch in hidden}
             if adapt is not None:
                 states = {branch: [adapt(branch, state) for state in row] for branch, row in states.items()}
                 kept = dict.fromkeys(states, None)
@@ -53,3 +55,11 @@ class Teacher:
         if target:
             losses["output"] = self._output_weight * charbonnier(output.frames_NTCHW, target.frames_NTCHW)
         return losses
+
+    def _index(self, channels: tuple[int, ...] | None, device: torch.device) -> Tensor | None:
+        """The channels as an index, made once: one made at every step would be a copy to the device, and a wait."""
+        if channels is None:
+            return None
+        if (channels, device) not in self._indices:
+            self._indices[channels, device] = torch.tensor(channels, device=device)
+        return self._indices[channels, device]

@@ -30,7 +30,7 @@ from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import RGB, BasicVSRArguments
 from vsrprune.networks.network import Network
 from vsrprune.pruning.losses import charbonnier
-from vsrprune.pruning.penalty import gate_penalty
+from vsrprune.pruning.penalty import CutGates
 from vsrprune.pruning.scoring import score_units
 from vsrprune.pruning.surgery import compact
 from vsrprune.selection.asked import Asked
@@ -75,7 +75,7 @@ def steps(arguments: BasicVSRArguments, batch: Batch) -> dict[str, Callable[[], 
     dense = BasicVSR(arguments).to(batch.low_NTCHW.device)
     layout = dense.channel_layout("rsc")
     plan = select(layout, score_units(dense, layout, "random", 0), Asked(rule="rsc", ratio=0.5))
-    pruned = compact(dense, plan)
+    pruned, cut = compact(dense, plan), CutGates(dense, plan).to(batch.low_NTCHW.device)
     gated = copy.deepcopy(dense)
     gated.flow_net.requires_grad_(False)
     remembered = copy.deepcopy(gated)
@@ -87,7 +87,7 @@ def steps(arguments: BasicVSRArguments, batch: Batch) -> dict[str, Callable[[], 
         return charbonnier(network(batch.low_NTCHW).frames_NTCHW, batch.high_NTCHW)
 
     def penalised() -> torch.Tensor:
-        return reconstruction(gated) + gate_penalty(gated, plan, PENALTY)
+        return reconstruction(gated) + cut.penalty(gated, PENALTY)
 
     @torch.no_grad()
     def teach() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-ORDER = ("integration", "unit", "analysis")
+ORDER = ("integration", "devices", "unit", "analysis")
 
 # The same examples every time: whoever runs the suite twice, or on another machine, sees the same.
 settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True, database=None)
@@ -22,5 +22,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def folder_of(path: Path) -> str:
-    """integration, unit or analysis."""
+    """integration, devices, unit or analysis."""
     return path.relative_to(Path(__file__).parent).parts[0]

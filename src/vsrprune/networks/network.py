@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -18,6 +19,7 @@ from vsrprune.channels.layout import RULES, ChannelLayout, ConvLayer
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.networks.narrowing import narrow, replace_module
 from vsrprune.networks.parts.deformable import DeformableConv2d, GatedDeformableConv2d
+from vsrprune.networks.parts.folding import Gated, folded_once
 from vsrprune.networks.parts.layers import GatedConv2d
 
 Flows = dict[str, Tensor]  # by branch: (N, T-1, 2, H, W)
@@ -48,6 +50,13 @@ class Network(nn.Module):
         super().__init__()
         self.flow_net = None  # an attribute of the class would hide the module of this name
 
+    def __call__(self, *inputs: Any, **named: Any) -> VSROutput:
+        """`forward`, with every gate folded once, however many frames there are."""
+        # A compact network has no gates, and a frozen one is called for every frame of a film: it looks for none.
+        with folded_once(self) if self.plan is None else nullcontext():
+            output: VSROutput = super().__call__(*inputs, **named)
+        return output
+
     def forward(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> VSROutput:
         """Restore clips: (N, T, 3, H, W), RGB in [0, 1], to (N, T, 3, scale*H, scale*W), not clipped.
 
@@ -66,7 +75,7 @@ class Network(nn.Module):
 
     def hidden_states(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Mapping[str, Sequence[Tensor]]:
         """The hidden states alone: what a teacher is asked for."""
-        return self(frames_NTCHW, flows).hidden  # type: ignore[no-any-return]
+        return self(frames_NTCHW, flows).hidden
 
     def stream_channels(self, branch: str) -> tuple[int, ...] | None:
         """The channels of the dense hidden state that this network still has; None for all of them."""
@@ -86,7 +95,7 @@ class Network(nn.Module):
 
     def gate_parameters(self) -> list[nn.Parameter]:
         """Every gate (scaling factor) of the network, whatever the rule; none if it is compact."""
-        layers = [module for module in self.modules() if isinstance(module, GatedConv2d | GatedDeformableConv2d)]
+        layers = [module for module in self.modules() if isinstance(module, Gated)]
         gates = [gate for layer in layers for gate in (layer.gate, layer.input_gate)]
         return [gate for gate in gates if gate is not None]
 

@@ -41,6 +41,6 @@ def agreement(gates: Sequence[Tensor], kept: Sequence[int]) -> float:
         chosen = torch.zeros_like(gates_LC).scatter_(1, gates_LC.topk(count, dim=1).indices, 1.0)
         both = chosen @ chosen.T
         union = 2 * count - both
-        pairs = torch.ones_like(both).triu(1) > 0  # every pair once, and no layer with itself
-        overlaps.append((both / union)[pairs].mean())
+        one, other = torch.triu_indices(len(both), len(both), 1, device=both.device)  # each pair once, none with itself
+        overlaps.append((both / union)[one, other].mean())
     return float(torch.stack(overlaps).mean())

@@ -69,11 +69,3 @@ def zero_cut_gates(network: PrunableNetwork, plan: PrunePlan) -> None:
     with torch.no_grad():
         for _, gate, cut in cut_gates(network, plan):
             gate[cut] = 0.0
-
-
-def cut_magnitudes(network: PrunableNetwork, plan: PrunePlan) -> dict[str, Tensor]:
-    """|gamma| of the cut units, by group; every gate of a unit counts by itself."""
-    magnitudes: dict[str, list[Tensor]] = {}
-    for name, gate, cut in cut_gates(network, plan):
-        magnitudes.setdefault(name, []).append(gate.detach()[cut].abs())
-    return {name: torch.cat(values) for name, values in magnitudes.items()}

@@ -23,21 +23,21 @@ def charbonnier(a: Tensor, b: Tensor) -> Tensor:
 def temporal_loss(
     student: Mapping[str, Sequence[Tensor]],
     teacher: Mapping[str, Sequence[Tensor]],
-    kept: Mapping[str, tuple[int, ...] | None],
+    kept: Mapping[str, Tensor | None],
 ) -> Tensor:
     """L_tf: mean over branches and frames of the Charbonnier distance between hidden states (N, C, H, W).
 
     Temporal Finetuning (arXiv 2206.07687, section 3.5) keeps the error of pruning from building up along the
     sequence. The paper gives the idea; this is the exact form used here.
 
-    kept: the channels of the dense state that the student still has, by branch, None for all. Under the RSC rule the
-    student has all; under the aligned rule the kept channels are compared.
+    kept: indices of the channels of the dense state that the student still has, by branch, None for all. Under the RSC
+    rule the student has all; under the aligned rule the kept channels are compared.
     """
     terms = []
     for branch, states in student.items():
         channels = kept[branch]
         for state, target in zip(states, teacher[branch], strict=True):
             if channels is not None:
-                target = target[:, list(channels)]
+                target = target.index_select(1, channels)
             terms.append(charbonnier(state, target))
     return torch.stack(terms).mean()

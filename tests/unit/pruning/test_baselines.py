@@ -18,7 +18,7 @@ from vsrprune.networks.edsr_rcan.spec import EDSRArguments, RCANArguments, edsr_
 from vsrprune.networks.rrn.spec import RRNArguments, rrn_layout
 from vsrprune.pruning.alignment import agreement, alignment_loss, shared_gates
 from vsrprune.pruning.masking import mask_smallest, zero_costs
-from vsrprune.pruning.penalty import cut_filter_norms, filter_penalty
+from vsrprune.pruning.penalty import CutFilters
 from vsrprune.pruning.reparametrisation import bake, hold_zeros, normalise_filters
 from vsrprune.pruning.scoring import score_units
 from vsrprune.pruning.surgery import compact, equivalence_error
@@ -121,7 +121,7 @@ def test_the_gradient_of_srp_is_lambda_times_the_cut_filters(rule: str, random_n
     plan = PrunePlan.cutting(
         rule, layout, {group.name: [index % group.size] for index, group in enumerate(layout.groups)}
     )
-    filter_penalty(network, plan, 0.07).backward()
+    CutFilters(network, plan).penalty(network, 0.07).backward()
     expected = {name: torch.zeros_like(value) for name, value in network.named_parameters()}
     for group in layout.groups:
         for gate in group.gates:
@@ -139,8 +139,8 @@ def test_the_gradient_of_srp_is_lambda_times_the_cut_filters(rule: str, random_n
 def test_a_plan_that_cuts_nothing_has_no_filter_penalty(random_network) -> None:
     network = random_network()
     plan = PrunePlan.keep_all("aligned", network.channel_layout("aligned"))
-    assert filter_penalty(network, plan, 0.1).item() == 0
-    assert cut_filter_norms(network, plan) == {}
+    assert CutFilters(network, plan).penalty(network, 0.1).item() == 0
+    assert CutFilters(network, plan).magnitudes(network) == {}
 
 
 def test_filter_norms_are_relative_to_those_that_stay(random_network) -> None:
@@ -150,7 +150,7 @@ def test_filter_norms_are_relative_to_those_that_stay(random_network) -> None:
     with torch.no_grad():
         conv.weight.fill_(0.5)
         conv.weight[1] = 0.05
-    norms = cut_filter_norms(network, plan)
+    norms = CutFilters(network, plan).magnitudes(network)
     assert list(norms) == ["conv_hr"]
     assert norms["conv_hr"].tolist() == pytest.approx([0.1])
 

@@ -73,8 +73,10 @@ def test_temporal_loss_of_identical_states_sits_at_the_floor() -> None:
 def test_aligned_student_is_compared_with_the_kept_channels() -> None:
     teacher = {"forward": [torch.tensor([10.0, 20.0, 30.0, 40.0]).view(1, 4, 1, 1)]}
     student = {"forward": [torch.tensor([10.0, 33.0]).view(1, 2, 1, 1)]}
-    assert temporal_loss(student, teacher, {"forward": (0, 2)}).item() == pytest.approx(1.5, rel=1e-6)
-    assert temporal_loss(student, teacher, {"forward": (1, 3)}).item() == pytest.approx((10 + 7) / 2, rel=1e-6)
+    assert temporal_loss(student, teacher, {"forward": torch.tensor([0, 2])}).item() == pytest.approx(1.5, rel=1e-6)
+    assert temporal_loss(student, teacher, {"forward": torch.tensor([1, 3])}).item() == pytest.approx(
+        (10 + 7) / 2, rel=1e-6
+    )
 
 
 def test_states_of_another_length_are_refused() -> None:
@@ -89,7 +91,8 @@ def test_pruned_network_against_its_own_masked_dense_one(rule: str, random_netwo
     layout = dense.channel_layout(rule)
     plan = PrunePlan.cutting(rule, layout, {group.name: [1] for group in layout.groups})
     pruned = compact(dense, plan)
-    kept = {branch: pruned.stream_channels(branch) for branch in ("backward", "forward")}
+    channels = {branch: pruned.stream_channels(branch) for branch in ("backward", "forward")}
+    kept = {branch: None if places is None else torch.tensor(places) for branch, places in channels.items()}
     frames_NTCHW = random_clip(3)
     with torch.no_grad():
         before = temporal_loss(pruned.hidden_states(frames_NTCHW), dense.hidden_states(frames_NTCHW), kept)

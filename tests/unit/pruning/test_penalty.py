@@ -5,8 +5,8 @@ import torch
 
 from vsrprune.channels.layout import RULES
 from vsrprune.channels.plan import PrunePlan
-from vsrprune.pruning.gates import cut_gates, cut_magnitudes, zero_cut_gates
-from vsrprune.pruning.penalty import Growth, gate_penalty
+from vsrprune.pruning.gates import cut_gates, zero_cut_gates
+from vsrprune.pruning.penalty import CutGates, Growth
 
 WEIGHT = 0.07
 
@@ -48,7 +48,7 @@ def expected_gradients(network, plan: PrunePlan) -> dict[str, torch.Tensor]:
 def test_gradient_is_weight_times_gamma_and_nothing_else(rule: str, bidirectional: bool, random_network) -> None:
     network = random_network(bidirectional)
     plan = plan_for(network, rule)
-    gate_penalty(network, plan, WEIGHT).backward()
+    CutGates(network, plan).penalty(network, WEIGHT).backward()
     expected = expected_gradients(network, plan)
     touched = set()
     for name, parameter in network.named_parameters():
@@ -67,7 +67,7 @@ def test_input_gates_get_their_own_gradient(random_network) -> None:
     with torch.no_grad():
         network.get_parameter(f"{name}.input_gate")[2] = 0.25
         network.get_parameter(f"{name}.gate")[2] = 8.0
-    gate_penalty(network, plan, 0.1).backward()
+    CutGates(network, plan).penalty(network, 0.1).backward()
     assert network.get_parameter(f"{name}.input_gate").grad.tolist() == pytest.approx([0, 0, 0.025, 0])
     assert network.get_parameter(f"{name}.gate").grad is None
 
@@ -87,7 +87,7 @@ def test_value_and_gradient_equal_the_closed_form(rule: str, random_network) -> 
             for unit in plan.cut(group.name):
                 closed = closed + WEIGHT / 2 * leaves[gate.parameter][unit] ** 2
     closed.backward()
-    penalty = gate_penalty(network, plan, WEIGHT)
+    penalty = CutGates(network, plan).penalty(network, WEIGHT)
     penalty.backward()
     assert penalty.item() == pytest.approx(closed.item(), rel=1e-12)
     for name, leaf in leaves.items():
@@ -100,7 +100,7 @@ def test_value_by_hand(random_network) -> None:
         network.conv_hr.gate[1] = 2.0
         network.upconv1.gate[0] = -3.0
     plan = PrunePlan.cutting("rsc", network.channel_layout("rsc"), {"conv_hr": [1], "upconv1": [0]})
-    assert gate_penalty(network, plan, 0.1).item() == pytest.approx(0.05 * (4 + 9), rel=1e-12)
+    assert CutGates(network, plan).penalty(network, 0.1).item() == pytest.approx(0.05 * (4 + 9), rel=1e-12)
 
 
 def test_aligned_unit_pays_for_each_of_its_gates(random_network) -> None:
@@ -111,12 +111,14 @@ def test_aligned_unit_pays_for_each_of_its_gates(random_network) -> None:
     layout = network.channel_layout("aligned")
     plan = PrunePlan.cutting("aligned", layout, {"forward_trunk.stream": [3]})
     # the first convolution, and an input and an output gate in either of two blocks
-    assert gate_penalty(network, plan, 2.0).item() == pytest.approx(5.0)
+    assert CutGates(network, plan).penalty(network, 2.0).item() == pytest.approx(5.0)
 
 
 def test_a_plan_that_cuts_nothing_costs_nothing(random_network) -> None:
     network = random_network()
-    assert gate_penalty(network, PrunePlan.keep_all("rsc", network.channel_layout("rsc")), 0.1).item() == 0.0
+    plan = PrunePlan.keep_all("rsc", network.channel_layout("rsc"))
+    assert CutGates(network, plan).penalty(network, 0.1).item() == 0.0
+    assert CutGates(network, plan).magnitudes(network) == {}
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -128,7 +130,7 @@ def test_cut_gates_are_zeroed_and_the_others_left(rule: str, random_network) -> 
     zero_cut_gates(network, plan)
     for name, parameter in network.named_parameters():
         assert torch.equal(parameter, torch.where(regularised[name] != 0, 0.0, before[name])), name
-    assert all(values.max() == 0 for values in cut_magnitudes(network, plan).values())
+    assert all(values.max() == 0 for values in CutGates(network, plan).magnitudes(network).values())
 
 
 def test_cut_magnitudes_list_every_gate_of_a_unit(random_network) -> None:
@@ -139,6 +141,6 @@ def test_cut_magnitudes_list_every_gate_of_a_unit(random_network) -> None:
         network.get_parameter(f"{trunk}.blocks.0.conv1.input_gate")[1] = 5.0
         network.get_parameter(f"{trunk}.blocks.0.conv2.gate")[1] = -6.0
     plan = PrunePlan.cutting("aligned", network.channel_layout("aligned"), {f"{trunk}.stream": [1]})
-    magnitudes = cut_magnitudes(network, plan)
+    magnitudes = CutGates(network, plan).magnitudes(network)
     assert {name: sorted(values.tolist()) for name, values in magnitudes.items()} == {f"{trunk}.stream": [4, 5, 6]}
     assert [name for name, _, _ in cut_gates(network, plan)] == [f"{trunk}.stream"] * 3

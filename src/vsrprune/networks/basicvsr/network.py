@@ -15,6 +15,7 @@ from vsrprune.channels.layout import ChannelLayout
 from vsrprune.networks.basicvsr.spec import RGB, BasicVSRArguments, basicvsr_layout, trunk
 from vsrprune.networks.network import Flows, VSROutput
 from vsrprune.networks.parts.flow import SPyNet, clip_flows
+from vsrprune.networks.parts.folding import recomputed
 from vsrprune.networks.parts.layers import plain_conv, warp
 from vsrprune.networks.parts.reconstruction import Upsampler, residual_blocks
 
@@ -74,7 +75,11 @@ class BasicVSR(Upsampler):
             return step(*inputs)
         # The re-entrant form gives no gradients where none of the inputs requires them, as at the first frame of a
         # clip.
-        output: Tensor = checkpoint(step, *inputs, use_reentrant=False)
+        again = partial(checkpoint, step, use_reentrant=False)
+        # torch.compile takes no contexts here, and its graph holds the folded weights itself.
+        if not torch.compiler.is_compiling():
+            again = partial(again, context_fn=partial(recomputed, self))
+        output: Tensor = again(*inputs)
         return output
 
     def upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:

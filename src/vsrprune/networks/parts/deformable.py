@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsrprune.networks.parts.folding import Folded, Gated
+
 
 class DeformableConv2d(nn.Conv2d):
     """A same-padded convolution whose kernel points are moved and weighted at every pixel.
@@ -71,7 +73,7 @@ class DeformableConv2d(nn.Conv2d):
         return F.conv2d(torch.cat(columns, dim=1).flatten(1, 2), weight.flatten(1)[..., None, None], bias)
 
 
-class GatedDeformableConv2d(DeformableConv2d):
+class GatedDeformableConv2d(DeformableConv2d, Gated):
     """A deformable convolution whose output channels carry scaling factors, as GatedConv2d's do."""
 
     input_gate = None
@@ -83,13 +85,13 @@ class GatedDeformableConv2d(DeformableConv2d):
         # Not strict: the gates keep their ones.
         self.to(conv.weight).load_state_dict({"weight": conv.weight, "bias": conv.bias}, strict=False)
 
-    def folded(self) -> tuple[Tensor, Tensor]:
+    def folded(self) -> Folded:
         """Weight (out, in, k, k) and bias (out,) with the gates multiplied in."""
         return self.weight * self.gate.view(-1, 1, 1, 1), self.bias * self.gate
 
     def forward(self, input: Tensor, offset: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         """As without gates."""
-        return self.convolve(input, offset, mask, *self.folded())
+        return self.convolve(input, offset, mask, *self.present())
 
 
 class GuidedDeformableConv2d(nn.Module):

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsrprune.networks.parts.folding import Folded, Gated
+
 RESIDUAL_INIT = 0.1  # with the usual initialisation a small network trains to below bicubic
 
 
-class GatedConv2d(nn.Conv2d):
+class GatedConv2d(nn.Conv2d, Gated):
     """A same-padded convolution whose channels carry learned scaling factors: y = gate * (W * (input_gate x) + b).
 
     Video super-resolution networks have no batch norm, so channels get a factor of their own, initialised to 1
@@ -44,9 +46,11 @@ class GatedConv2d(nn.Conv2d):
         gated.to(conv.weight).load_state_dict({"weight": conv.weight, "bias": conv.bias}, strict=False)
         return gated
 
-    def folded(self) -> tuple[Tensor, Tensor]:
+    def folded(self) -> Folded:
         """Weight (out, in, k, k) and bias (out,) with the gates multiplied in."""
-        gate = self.gate.repeat_interleave(self.filters_per_unit)
+        gate: Tensor = self.gate
+        if self.filters_per_unit > 1:
+            gate = gate.repeat_interleave(self.filters_per_unit)
         weight = self.weight * gate.view(-1, 1, 1, 1)
         if self.input_gate is not None:
             weight = weight * self.input_gate.view(1, -1, 1, 1)
@@ -54,7 +58,7 @@ class GatedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, in, H, W) to (N, out, H, W)."""
-        weight, bias = self.folded()
+        weight, bias = self.present()
         return F.conv2d(input, weight, bias, self.stride, self.padding)
 
 

@@ -40,7 +40,7 @@ class Aligned:
 
 RECIPE = Recipe(
     name="align",
-    version=2,
+    version=3,
     work="vsrprune.stages.align.work:make",
     inputs=Inputs,
     artifact=Aligned,

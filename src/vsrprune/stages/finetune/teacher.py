@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vsrprune.networks.network import Flows, Network, VSROutput
+from vsrprune.networks.parts.folding import folded_once
 from vsrprune.pruning.losses import charbonnier, temporal_loss
 
 Adapt = Callable[[str, Tensor], Tensor]  # branch, hidden state of the student -> in the teacher's channels
@@ -25,6 +26,7 @@ class Teacher:
         # No module of the student's stage: it stays out of checkpoints and of the optimiser.
         self._network = network.eval().requires_grad_(False)
         self.tf_weight, self._output_weight = tf_weight, output_weight
+        self._indices: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
 
     def to(self, device: torch.device, memory_format: torch.memory_format) -> None:
         """Follow the student to its device, and lie in memory in this format there."""
@@ -39,12 +41,13 @@ class Teacher:
         adapt: Adapt | None = None,
     ) -> dict[str, Tensor]:
         """The weighted losses by name. adapt: for a student of another width; else the channels it has are compared."""
-        with torch.no_grad():
+        with torch.no_grad(), folded_once(self._network):
             target = self._network(frames_NTCHW, flows) if self._output_weight else None
             hidden = target.hidden if target else self._network.hidden_states(frames_NTCHW, flows)
         losses = {}
         if self.tf_weight:
-            states, kept = output.hidden, {branch: student.stream_channels(branch) for branch in hidden}
+            states, device = output.hidden, frames_NTCHW.device
+            kept = {branch: self._index(student.stream_channels(branch), device) for branch in hidden}
             if adapt is not None:
                 states = {branch: [adapt(branch, state) for state in row] for branch, row in states.items()}
                 kept = dict.fromkeys(states, None)
@@ -52,3 +55,11 @@ class Teacher:
         if target:
             losses["output"] = self._output_weight * charbonnier(output.frames_NTCHW, target.frames_NTCHW)
         return losses
+
+    def _index(self, channels: tuple[int, ...] | None, device: torch.device) -> Tensor | None:
+        """The channels as an index, made once: one made at every step would be a copy to the device, and a wait."""
+        if channels is None:
+            return None
+        if (channels, device) not in self._indices:
+            self._indices[channels, device] = torch.tensor(channels, device=device)
+        return self._indices[channels, device]

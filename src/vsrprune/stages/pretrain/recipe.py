@@ -31,7 +31,7 @@ def from_file(question: Question) -> bool:
 
 RECIPE = Recipe(
     name="pretrain",
-    version=2,
+    version=3,
     work="vsrprune.stages.pretrain.work:make",
     inputs=Inputs,
     artifact=Trained,

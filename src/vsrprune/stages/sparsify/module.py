@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vsrprune.channels.plan import PrunePlan
 from vsrprune.data.sampling import Batch
 from vsrprune.networks.network import Network
 from vsrprune.pruning.losses import charbonnier
-from vsrprune.pruning.penalty import Growth, Target
+from vsrprune.pruning.penalty import Cut, Growth
 from vsrprune.stages.training.module import Rates, TrainingStage
 
 
 class Sparsify(TrainingStage):
-    """L_rec and the penalty of `target` on the units that `plan` cuts, at a growing lambda; the flow net is frozen."""
+    """L_rec and the penalty on what will be `cut`, at a growing lambda; the flow net is frozen."""
 
     stage = "sparsify"
 
     def __init__(
         self,
         network: Network,
-        plan: PrunePlan,
-        target: Target,
+        cut: Cut,
         *,
         steps: int,
         rates: Rates,
@@ -32,7 +31,7 @@ class Sparsify(TrainingStage):
     ) -> None:
         super().__init__(network, steps, rates.weights, shape="constant")
         self.network.train_flow(False)
-        self._plan, self._target, self._gate_lr, self._growth = plan, target, rates.gates, growth
+        self._cut, self._gate_lr, self._growth = cut, rates.gates, growth
 
     @property
     def penalty_weight(self) -> float:
@@ -47,14 +46,13 @@ class Sparsify(TrainingStage):
         """L_rec and the penalty."""
         return {
             "reconstruction": charbonnier(self.network(batch.low_NTCHW).frames_NTCHW, batch.high_NTCHW),
-            "penalty": self._target.penalty(self.network, self._plan, self.penalty_weight),
+            "penalty": self._cut.penalty(self.network, self.penalty_weight),
         }
 
     def monitors(self) -> dict[str, float]:
         """Lambda, the largest and the mean magnitude of the cut units, and the mean by layer."""
-        layers = self._target.magnitudes(self.network, self._plan)
-        by_layer = {f"gate/{name}": float(values.mean()) for name, values in layers.items()}
-        return {"lambda": self.penalty_weight, **cut_summary(self.network, self._plan, self._target), **by_layer}
+        layers = self._cut.magnitudes(self.network)
+        return {"lambda": self.penalty_weight, **cut_summary(layers), **_means(layers)}
 
 
 def gates_apart(network: Network, gate_lr: float) -> list[dict[str, Any]]:
@@ -66,10 +64,16 @@ def gates_apart(network: Network, gate_lr: float) -> list[dict[str, Any]]:
     return [{"params": weights}, {"params": [gate for gate in gates if gate.requires_grad], "lr": gate_lr}]
 
 
-def cut_summary(network: Network, plan: PrunePlan, target: Target) -> dict[str, float]:
-    """Max and mean of what `target` drives to zero, over the cut units; zeros if the plan cuts nothing."""
-    values = list(target.magnitudes(network, plan).values())
-    if not values:
+def cut_summary(layers: Mapping[str, Tensor]) -> dict[str, float]:
+    """Max and mean of what is driven to zero, by layer, over all of it; zeros if the plan cuts nothing."""
+    if not layers:
         return {"max_cut": 0.0, "mean_cut": 0.0}
-    cut = torch.cat(values)
-    return {"max_cut": float(cut.max()), "mean_cut": float(cut.mean())}
+    cut = torch.cat(list(layers.values()))
+    largest, mean = torch.stack((cut.max(), cut.mean())).tolist()
+    return {"max_cut": largest, "mean_cut": mean}
+
+
+def _means(layers: Mapping[str, Tensor]) -> dict[str, float]:
+    # Read together: on a GPU every number that is read is a wait.
+    means = torch.stack([values.mean() for values in layers.values()]).tolist() if layers else []
+    return {f"gate/{name}": mean for name, mean in zip(layers, means, strict=True)}

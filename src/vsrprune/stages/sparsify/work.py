@@ -19,11 +19,10 @@ def make(bench: Bench, inputs: Inputs) -> Sparsified:
         normalise_filters(network, bench.job.layout)
     module = Sparsify(
         network,
-        plan,
-        target,
+        target(network, plan),
         steps=schedule.steps,
         rates=Rates(schedule.lr, schedule.gate_lr),
         growth=Growth(schedule.growth, schedule.growth_interval, schedule.maximum),
     )
     saved = bench.train(module, bench.config.seed)
-    return Sparsified(saved, Gates(**cut_summary(module.network, plan, target)))
+    return Sparsified(saved, Gates(**cut_summary(target(module.network, plan).magnitudes(module.network))))

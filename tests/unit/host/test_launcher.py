@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -257,6 +258,25 @@ def test_a_sweep_on_this_machine_divides_its_cards(
     printed = capsys.readouterr().out.splitlines()
     assert printed.count("6 jobs share 4 GPUs: fewer launcher.jobs, if memory runs out") == 1
     assert printed.count("trains on NVIDIA L4; trainer=cpu keeps it off") == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["local", pytest.param("dask", marks=pytest.mark.slow), pytest.param("ray", marks=pytest.mark.slow)]
+)
+def test_the_processes_of_every_engine_see_the_cards_that_they_were_given(tmp_path: Path, name: str) -> None:
+    if name != "local":
+        pytest.importorskip({"dask": "distributed"}.get(name, name))
+    command = [sys.executable, "-c", "import os, sys; open(sys.argv[1], 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])"]
+    calls = [
+        Call([*command, str(tmp_path / f"seen{number}")], str(tmp_path), tmp_path / f"job{number}", None)
+        for number in range(3)
+    ]
+    with launcher.ENGINES[name](LauncherConfig(name=name, jobs=3), 1, 1) as submit:
+        submit_to_block = dividing(submit, ["GPU-a", "GPU-b", "MIG-c"])
+        futures = [submit_to_block(call) for call in calls]
+        assert [future.result(PATIENCE) for future in futures] == [0, 0, 0]
+    seen = [(tmp_path / f"seen{number}").read_text() for number in range(3)]
+    assert seen == ["GPU-a", "GPU-b", "MIG-c"]
 
 
 def test_jobs_on_other_machines_see_what_these_show_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

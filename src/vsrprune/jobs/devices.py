@@ -78,7 +78,14 @@ def _counted(cards: Sequence[Card]) -> str:
 
 
 def show_only(place: Place) -> None:
-    """Leave to this process the cards of its job alone; to be called before torch is imported."""
+    """Leave to this process the cards of its job alone; to be called before torch asks for any."""
     # Otherwise CUDA would take the fastest card first, and the header and the times would name another.
     if place.cards and len(visible_cards()) > len(place.cards):
         os.environ[VISIBLE] = ",".join(place.uuids)
+
+
+def show_one_of_many(number: int) -> None:
+    """Leave to this process, one of several that share the machine, the card that is its turn; as `show_only`."""
+    cards = visible_cards()
+    if cards:
+        show_only(Place((cards[number % len(cards)],)))

@@ -14,7 +14,6 @@ from vsrprune.host.failures import JobState
 from vsrprune.host.machine import working
 from vsrprune.host.tracking import RunLabel, Tracker, is_tracked, tracked
 from vsrprune.jobs.collect import collect
-from vsrprune.jobs.devices import show_only
 from vsrprune.jobs.planning import config_warnings, is_finished
 from vsrprune.results.result import RESULT, Result
 from vsrprune.stages.graph import RECIPES
@@ -58,7 +57,6 @@ def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None
             return result
     if job.place.note:
         say(job.place.note)
-    show_only(job.place)
     with ExitStack() as stack:
         with working(job.place.uuids):  # imports take seconds, and would be in the way of a measurement
             tracker = stack.enter_context(_tracker(config, folder, say))

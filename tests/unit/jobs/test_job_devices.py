@@ -15,7 +15,7 @@ from vsrprune.config.composing import with_knobs
 from vsrprune.config.job import Config
 from vsrprune.errors import UserError
 from vsrprune.host.devices import VISIBLE, Card, Place
-from vsrprune.jobs.devices import on_this_machine, show_only
+from vsrprune.jobs.devices import on_this_machine, show_one_of_many, show_only
 from vsrprune.jobs.planning import plan_job
 
 TIMED = {"measure", "timing"}
@@ -142,6 +142,23 @@ def test_a_job_sees_only_its_own_cards(tmp_path: Path, monkeypatch: pytest.Monke
     assert os.environ[VISIBLE] == "GPU-2"
     show_only(Place())
     assert os.environ[VISIBLE] == "GPU-2"
+
+
+@pytest.mark.parametrize(("number", "uuid"), [(0, "GPU-2"), (1, "GPU-0"), (2, "GPU-2"), (5, "GPU-0")])
+def test_the_workers_of_a_search_take_the_cards_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, uuid: str
+) -> None:
+    fake_cards(tmp_path, monkeypatch, 3)
+    monkeypatch.setenv(VISIBLE, "2,0")
+    show_one_of_many(number)
+    assert os.environ[VISIBLE] == uuid
+    assert plan_job(changed()).place.uuids == (uuid,)
+
+
+def test_a_worker_of_a_search_needs_no_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_cards(tmp_path, monkeypatch, 0)
+    show_one_of_many(3)
+    assert VISIBLE not in os.environ
 
 
 @pytest.mark.parametrize("knobs", [["trainer=gpu"], ["trainer=ddp"]], ids=str)

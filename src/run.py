@@ -22,6 +22,7 @@ from vsrprune.config.job import Config
 from vsrprune.errors import PreemptedError, UserError
 from vsrprune.host.failures import card_of_error, retry_command
 from vsrprune.jobs.collect import read_measured
+from vsrprune.jobs.devices import show_only
 from vsrprune.jobs.dry_run import print_plan
 from vsrprune.jobs.housekeeping import manage_store
 from vsrprune.jobs.planning import find_sources, plan_job, prepared_arguments
@@ -65,6 +66,7 @@ def run(composed: DictConfig, folder: Path) -> float | None:
     if config.dry_run:
         print_plan([(folder.name, job)], open_store(job, print), console)
         return None
+    show_only(job.place)
     try:
         result = run_job(job, folder, say=lambda text: print(text, flush=True))
     except PreemptedError:

@@ -15,8 +15,10 @@ from pathlib import Path
 from types import FrameType
 
 from vsrprune.errors import UserError
+from vsrprune.host.causes import first_line, known_cause
 
 TERMINATED = 128 + signal.SIGTERM
+SMALLEST_TILE = 32  # below it a tile is mostly overlap
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -54,7 +56,7 @@ def _rate(text: str) -> Fraction:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Upscale as the command line asks; 0, or 2 after one line about what was wrong."""
+    """Upscale as the command line asks; 0, or after one line 2 for what was given, 1 for what the device cannot do."""
     given = parse(arguments)
     from vsrprune.cli import complain
     from vsrprune.use.streaming import Pieces  # after parsing: importing torch takes seconds
@@ -72,9 +74,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno is None:
             raise
         return complain(f"{error.filename or given.target}: {error.strerror}", 2)
+    except (RuntimeError, MemoryError) as error:
+        cause = known_cause(error)
+        if cause is None:
+            raise
+        advice = less_to_hold(pieces.tile) if cause.is_memory else cause.advice("")
+        return complain(f"{cause.cause}: {first_line(error)}; {advice}", 1)
     except KeyboardInterrupt:
         return complain("interrupted; nothing was written", 130)
     return 0
+
+
+def less_to_hold(tile: int) -> str:
+    """What to change where the device has no memory for a frame, or for a tile of so many pixels a side."""
+    smaller = tile // 2 if tile else 256
+    return f"give --tile {smaller}, or a smaller --window" if smaller >= SMALLEST_TILE else "give a smaller --window"
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

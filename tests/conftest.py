@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# The tests are of the CPU, on machines with a card too, unless somebody names one.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
 ORDER = ("integration", "devices", "unit", "analysis")
 
 # The same examples every time: whoever runs the suite twice, or on another machine, sees the same.

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, minimal_overrides, run_py
 
-from vsrprune.host.failures import LESS_MEMORY, FailureCard
+from vsrprune.host.causes import less_memory
+from vsrprune.host.failures import FailureCard
 
 SEEDS = "seed=0,1"
 STAGES = ("pretrain", "reference", "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure")
@@ -253,7 +254,7 @@ def test_jobs_side_by_side_fail_each_for_itself(faulty: Faulty, undisturbed: Fau
     [
         ("reference", "SystemExit", "ended with exit code 3", "see what it printed"),
         ("prune", "abort", "died of SIGABRT", "run it again"),
-        ("evaluate", "MemoryError", "out of memory: MemoryError", LESS_MEMORY),
+        ("evaluate", "MemoryError", "out of memory: MemoryError", less_memory("evaluate")),
     ],
 )
 def test_a_stage_that_ends_its_process(
@@ -280,7 +281,7 @@ def test_training_that_finds_no_memory(faulty: Faulty, megabytes: int) -> None:
         card = faulty.card(seed)
         assert card.stage == "pretrain"
         assert card.cause.startswith("out of memory: ")
-        assert card.advice == LESS_MEMORY
+        assert card.advice == less_memory("pretrain")
         assert "schedule.batch" in card.advice
         assert f"failed: seed={seed} in pretrain, step {card.step}: out of memory: " in failed.stderr
     faulty.mend()

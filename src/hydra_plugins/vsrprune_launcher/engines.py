@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import queue
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -58,41 +56,9 @@ Engine = Callable[[LauncherConfig, int, int], contextlib.AbstractContextManager[
 
 @contextlib.contextmanager
 def local(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
-    """Processes on this machine, `jobs` at a time; each has GPUs of its own if the jobs ask for any."""
-    slots: queue.Queue[dict[str, str]] = queue.Queue()
-    for slot in range(settings.jobs):
-        slots.put(_gpus_of_slot(slot, gpus, settings.jobs))
-
-    def run(call: Call) -> int:
-        slot = slots.get()  # never waits: there are as many slots as threads
-        try:
-            return run_child(call.command, call.cwd, call.folder, call.log, {**call.environment, **slot})
-        finally:
-            slots.put(slot)
-
+    """Processes on this machine, `jobs` at a time."""
     with ThreadPoolExecutor(settings.jobs) as pool:
-        yield lambda call: pool.submit(run, call)
-
-
-def _gpus_of_slot(slot: int, gpus: int, slots: int) -> dict[str, str]:
-    """CUDA_VISIBLE_DEVICES of a slot: `gpus` devices of its own, or as they are if there is one slot or too few."""
-    ids = _visible_gpus() if gpus and slots > 1 else []
-    if len(ids) < gpus * slots:
-        return {}
-    return {"CUDA_VISIBLE_DEVICES": ",".join(ids[slot * gpus : (slot + 1) * gpus])}
-
-
-def _visible_gpus() -> list[str]:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for name in visible.split(",") if name]
-    try:
-        listing = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return []
-    return listing.stdout.split()
+        yield lambda call: pool.submit(run_child, *call.arguments())
 
 
 @contextlib.contextmanager
@@ -221,7 +187,9 @@ def ray(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"launcher.address={settings.address}: no Ray cluster answers there ({error})") from None
     try:
-        task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=2)(run_child)
+        # On this machine the launcher divides the cards, several jobs to a card if need be, as Ray would not.
+        wanted = gpus if settings.address else 0
+        task = ray.remote(num_cpus=threads, num_gpus=wanted, max_retries=2)(run_child)
         yield lambda call: task.remote(*call.arguments()).future()
     finally:
         ray.shutdown()

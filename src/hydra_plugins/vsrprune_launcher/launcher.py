@@ -24,10 +24,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
+from hydra_plugins.vsrprune_launcher.cards import blocks_of, dividing, sharing
 from hydra_plugins.vsrprune_launcher.engines import ENGINES, Call, Submit
 from vsrprune.cli import complain, composed_config, explained
 from vsrprune.config.job import Config
+from vsrprune.config.machine import LauncherConfig
 from vsrprune.errors import UserError
+from vsrprune.host.devices import visible_cards
 from vsrprune.host.failures import (
     CARD,
     STATE,
@@ -42,6 +45,7 @@ from vsrprune.host.machine import is_measuring
 from vsrprune.host.naming import job_names, sweep_name
 from vsrprune.host.processes import POLL_SECONDS, PREEMPTED, ask_to_stop
 from vsrprune.jobs.collect import collect, read_measured
+from vsrprune.jobs.devices import runs_elsewhere
 from vsrprune.jobs.dry_run import print_plan
 from vsrprune.jobs.housekeeping import readable_time
 from vsrprune.jobs.planning import missing_stages, plan_job
@@ -171,7 +175,8 @@ class Sweep:
         """Run all jobs and return the outcome of each, by name, in their order."""
         config = self._jobs[0].job.config
         self._alone = config.launcher.jobs == 1 and config.launcher.name == "local"
-        gpus = config.trainer.devices if config.trainer.accelerator == "gpu" else 0
+        trainers = [item.job.config.trainer for item in self._jobs]
+        gpus = max((trainer.devices for trainer in trainers if trainer.accelerator == "gpu"), default=0)
         self._drop_finished()
         for item in self._pending:
             JobState.waiting(item.folder)
@@ -179,11 +184,25 @@ class Sweep:
             before = signal.signal(signal.SIGTERM, self._asked_to_stop)
             try:
                 launcher = replace(config.launcher, jobs=min(config.launcher.jobs, len(self._pending)))
+                blocks = self._blocks(launcher, gpus)
                 with ENGINES[launcher.name](launcher, gpus, self._threads) as submit:
-                    self._work_off(submit, launcher.jobs)
+                    self._work_off(dividing(submit, blocks) if blocks else submit, launcher.jobs)
             finally:
                 signal.signal(signal.SIGTERM, before)
         return {item.name: self._outcomes.get(item.name, STOPPED) for item in self._jobs}
+
+    def _blocks(self, launcher: LauncherConfig, gpus: int) -> list[str]:
+        """What each job sees of this machine's cards, `gpus` at a time; empty where all see what is there."""
+        if self._alone or runs_elsewhere(launcher):
+            return []
+        for note in dict.fromkeys(item.job.place.note for item in self._pending if item.job.place.note):
+            print(note, flush=True)
+        blocks = blocks_of(visible_cards(), gpus) if gpus else []
+        if not blocks:
+            return []
+        if shared := sharing(launcher.jobs, blocks, gpus):
+            print(shared, flush=True)
+        return blocks
 
     def _work_off(self, submit: Submit, at_once: int) -> None:
         while self._pending or self._running:

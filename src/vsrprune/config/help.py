@@ -53,6 +53,7 @@ def short_page(kind: type[Config], path: str, intro: str, conf: Path) -> str:
         f"  python {path} --help schedule     all knobs of a group, or of a network: --help rrn",
         f"  python {path} --help score        one knob",
         "  docs/knobs.md                     all of it on one page",
+        "  docs/gpu.md                       GPUs: trainer=gpu, ddp or cpu, precision, workers, which PyTorch",
     ]
     return "\n".join(lines)
 

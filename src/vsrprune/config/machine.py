@@ -18,9 +18,19 @@ THREADS: Limits = {"at_least": 0, "at_most": 1024}
 class TrainerConfig:
     """What the stages run on."""
 
-    name: str = knob("cpu", "The name of the file in conf/trainer.")
-    accelerator: str = knob("cpu", "The kind of device.", choices=("cpu", "gpu", "auto"))
-    devices: int = knob(1, "Devices of one job; more than one train data-parallel.", at_least=1, at_most=1024)
+    name: str = knob("auto", "The name of the file in conf/trainer.")
+    accelerator: str = knob(
+        "auto",
+        "What the stages run on: `gpu` an NVIDIA GPU, `auto` one if there is one. Results on a GPU differ from those on"
+        " a CPU by rounding, and share their stages.",
+        choices=("cpu", "gpu", "auto"),
+    )
+    devices: int = knob(
+        1,
+        "Devices of one job; more than one train data-parallel. A GPU each; more than there are is refused.",
+        at_least=1,
+        at_most=1024,
+    )
     precision: str = knob(
         "32-true",
         "The precision of training. bf16-mixed and 16-mixed compute under autocast: 16-mixed on CUDA devices alone,"

@@ -14,19 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from vsrprune.errors import LostRankError, UserError
+from vsrprune.host.causes import first_line, known_cause, less_memory
 from vsrprune.store.atomic import explain_os_error, write_json
 from vsrprune.store.lease import Holder
 
 CARD, STATE = "failure.json", "state.json"
 START = "start"  # the stage in state.json before the first one begins
 STATE_EVERY_S = 1.0  # between two writes: a step may take milliseconds, a write to NFS as long
-OUT_OF_MEMORY = (  # in the words of CUDA, of PyTorch, of C++ and of oneDNN
-    "out of memory",
-    "can't allocate memory",
-    "bad_alloc",
-    "could not create a primitive",
-)
-LESS_MEMORY = "give it less to hold: a smaller schedule.batch, schedule.patch or schedule.frames, or fewer jobs at once"
 
 
 @dataclass(frozen=True)
@@ -113,7 +107,7 @@ def _reached(stage: str, step: int) -> dict[str, Any]:
 def card_of_error(error: BaseException, folder: Path, command: str) -> FailureCard:
     """The card of an exception that ended a job."""
     stage, step = read_state(folder)
-    cause, advice = _explain(error)
+    cause, advice = _explain(error, stage)
     trace = "" if isinstance(error, UserError) else "".join(traceback.format_exception(error))
     return FailureCard(stage, step, cause, advice, command, trace)
 
@@ -122,7 +116,7 @@ def card_of_exit(code: int, folder: Path, command: str) -> FailureCard:
     """The card of a process that ended without leaving one; `code` is negative for a signal, as in subprocess."""
     stage, step = read_state(folder)
     if code == -signal.SIGKILL:  # the kernel's out-of-memory killer sends it, and leaves no word
-        return FailureCard(stage, step, "killed (SIGKILL), usually for want of memory", LESS_MEMORY, command)
+        return FailureCard(stage, step, "killed (SIGKILL), usually for want of memory", less_memory(stage), command)
     if code < 0:
         name = signal.Signals(-code).name
         return FailureCard(stage, step, f"died of {name}", "run it again; it goes on from its checkpoint", command)
@@ -152,17 +146,17 @@ def read_state(folder: Path) -> tuple[str, int]:
         return START, 0
 
 
-def _explain(error: BaseException) -> tuple[str, str]:
-    # The first line: errors of CUDA go on for a page.
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _explain(error: BaseException, stage: str) -> tuple[str, str]:
+    text = first_line(error)
     if isinstance(error, LostRankError):
-        return text, LESS_MEMORY
+        return text, less_memory(stage)
     if isinstance(error, UserError):
         return str(error), "mend what it names"
-    if isinstance(error, MemoryError) or any(words in text.lower() for words in OUT_OF_MEMORY):
-        return f"out of memory: {text}", LESS_MEMORY
     if isinstance(error, OSError):
         explanation = explain_os_error(error)
         if explanation:
             return explanation, "free some space, or choose another store_dir"
+    kind = known_cause(error)
+    if kind is not None:
+        return f"{kind.cause}: {text}", kind.advice(stage)
     return f"{type(error).__name__}: {text}", "this looks like a defect; `trace` in failure.json says where"

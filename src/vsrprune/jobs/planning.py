@@ -20,6 +20,7 @@ from vsrprune.data.sets.layout import FoundClips
 from vsrprune.data.sets.table import find_set, narrowed
 from vsrprune.data.sources import check_crop, clips_identity, find_clips, photos_identity, sizes_identity, split_clips
 from vsrprune.errors import UserError
+from vsrprune.jobs.devices import on_this_machine
 from vsrprune.methods.table import METHODS
 from vsrprune.networks.table import family_of, identity_of, prepared
 from vsrprune.results.protocols import PROTOCOLS
@@ -38,6 +39,7 @@ def prepared_arguments(config: Config) -> Any:
 def plan_job(config: Config) -> Job:
     """Check everything that can be known before work starts; raises UserError."""
     validate(config)
+    config, place = on_this_machine(config)
     arguments = prepared_arguments(config)
     check_scale(config, arguments.scale)
     layout = family_of(arguments).layout(arguments, config.rule)
@@ -55,8 +57,9 @@ def plan_job(config: Config) -> Job:
         val=clips.val,
         pretrained=_file_hash(config.pretrained),
         flow=_file_hash(config.pretrained_flow),
+        device=place.device,
     )
-    return Job(config, arguments, layout, plan_stages(config, facts), sources)
+    return Job(config, arguments, layout, plan_stages(config, facts), sources, place)
 
 
 @dataclass(frozen=True)

@@ -55,12 +55,14 @@ def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None
         if result is not None:
             state.finished()
             return result
+    if job.place.note:
+        say(job.place.note)
     with ExitStack() as stack:
-        with working():  # imports take seconds, and would be in the way of a measurement
+        with working(job.place.uuids):  # imports take seconds, and would be in the way of a measurement
             tracker = stack.enter_context(_tracker(config, folder, say))
         for _ in range(2):  # again only if an artifact turned out to be damaged after the stages ran
             if not is_finished(job, store):
-                with working():
+                with working(job.place.uuids):
                     from vsrprune.stages.run import run_stages
 
                 run_stages(job, store, tracker, state, say)

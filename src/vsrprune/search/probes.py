@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vsrprune.host.machine import working
 from vsrprune.search.bench import SearchBench
+from vsrprune.stages.bench import finish
 from vsrprune.store.atomic import write_json
 from vsrprune.store.store import content_key
 
@@ -34,7 +36,7 @@ def probe_settings(bench: SearchBench) -> dict[str, Any]:
 
 def score_plan(bench: SearchBench, counts: Mapping[str, int]) -> Iterator[float]:
     """PSNR in dB at each rung; other jobs' measurements of latency are let through between two steps."""
-    with working() as right:
+    with working(bench.job.place.uuids, partial(finish, bench.trials.device)) as right:
         yield from bench.trials.psnr_at(counts, bench.search.rungs, right.give_way)
 
 

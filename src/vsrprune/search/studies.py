@@ -15,6 +15,7 @@ import torch
 
 from vsrprune.errors import UserError
 from vsrprune.host.progress import StageProgress
+from vsrprune.jobs.devices import show_one_of_many
 from vsrprune.search.bench import SearchBench, open_bench
 from vsrprune.search.config import SearchJobConfig
 from vsrprune.search.mirror import StudyMirror
@@ -145,6 +146,7 @@ def _wait(workers: Sequence[SpawnProcess], look: Callable[[], None], say: Callab
 def _join_study(config: SearchJobConfig, folder: Path, name: str, plan: StudyPlan, number: int, threads: int) -> None:
     """Take part in a study as one of several workers, in a process of its own."""
     torch.set_num_threads(threads)
+    show_one_of_many(number)
     quiet()
     bench = open_bench(config, folder, lambda text: None)
     _work(bench, open_planned(bench, name, plan, worker=number), plan)

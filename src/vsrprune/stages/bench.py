@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,6 +16,7 @@ from torch import Tensor
 from vsrprune.config.job import Config
 from vsrprune.config.machine import TrainerConfig
 from vsrprune.data.clips import Clip, ClipSet
+from vsrprune.host.devices import busy_percent
 from vsrprune.methods.method import Method
 from vsrprune.methods.table import METHODS
 from vsrprune.metrics.latency import fastest_milliseconds
@@ -38,6 +40,7 @@ from vsrprune.stages.training.module import TrainingStage
 from vsrprune.store.atomic import write_atomically
 
 RGB = 3
+QUIET_SECONDS = 1.0  # the driver's figure is of the last second at most
 
 
 class Witness(Protocol):
@@ -66,12 +69,23 @@ class Shared:
         """Where the job computes."""
         return job_device(self.job)
 
+    @cached_property
+    def disturbance(self) -> int:
+        """Percent of the time in which the job's card is busy while all jobs of this user pause; asked for once."""
+        time.sleep(QUIET_SECONDS)
+        cards = self.job.place.cards
+        return (busy_percent(cards[0]) if cards else None) or 0
+
 
 def job_device(job: Job) -> torch.device:
-    """Where a job computes."""
-    accelerator = job.config.trainer.accelerator
-    gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if gpu else "cpu")
+    """Where a job computes; planning has settled what `auto` stands for."""
+    return torch.device("cuda" if job.config.trainer.accelerator == "gpu" else "cpu")
+
+
+def finish(device: torch.device) -> None:
+    """Wait for all that the device was asked to compute."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 @dataclass(frozen=True)

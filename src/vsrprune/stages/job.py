@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.config.job import Config
 from vsrprune.data.sets.layout import FoundClips
+from vsrprune.host.devices import Place
 from vsrprune.stages.recipe import StagePlan
 
 
@@ -15,7 +16,8 @@ from vsrprune.stages.recipe import StagePlan
 class Job:
     """A configuration that passed every check, and the stages it runs.
 
-    arguments: those of the network, as its family has them. sources: clips on disk; None for the demo data.
+    arguments: those of the network, as its family has them. sources: clips on disk; None for the demo data. place:
+    where it computes.
     """
 
     config: Config
@@ -23,6 +25,7 @@ class Job:
     layout: ChannelLayout
     stages: list[StagePlan]
     sources: FoundClips | None
+    place: Place = field(default_factory=Place)
 
     def stage(self, name: str) -> StagePlan:
         """The stage of that name."""

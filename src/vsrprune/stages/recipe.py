@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from vsrprune.config.job import Config
+from vsrprune.host.devices import CPU
 from vsrprune.methods.method import Method
 
 
@@ -31,7 +32,7 @@ class Facts:
 
     `model` tells the network from others. `train` and `val` are hashes of the training and the held-out clips,
     `pretrained` is the hash of the file that takes the place of pretraining, and `flow` that of the flow net's file.
-    `host` names this machine, on which times depend.
+    `host` names this machine and `device` what of it computes (a GPU's model, or `cpu`), on which times depend.
     """
 
     model: Mapping[str, Any]
@@ -40,6 +41,7 @@ class Facts:
     pretrained: str = ""
     flow: str = ""
     host: str = field(default_factory=platform.node)
+    device: str = CPU
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class Recipe:
 TRAINING = ("facts.train", "schedule.batch", "schedule.patch", "schedule.frames", "trainer.precision", "trainer.tf32")
 COMPARISON = ("facts.val", "comparison.channel", "comparison.crop", "comparison.centre")
 # Times depend on the machine: the one part of keys that differs between machines.
-PLACE = ("facts.host", "trainer.accelerator", "trainer.threads", "evaluate.latency_size", "evaluate.precision")
+PLACE = ("facts.host", "facts.device", "trainer.threads", "evaluate.latency_size", "evaluate.precision")
 SELECTION = ("rule", "scope", "min_kept", "round_to", "ratios", "target", "target_ms", "ratio", "order", "parts_cut")
 # What is read and changes nothing is left out of keys: jobs that differ by it alone share the stage. per_layer states
 # every layer's share itself, so that no common target is read; target_ms is a budget in place of ratio.

@@ -14,21 +14,21 @@ from vsrprune.errors import UserError
 from vsrprune.host.failures import JobState
 from vsrprune.host.machine import measuring, working
 from vsrprune.host.tracking import Tracker
-from vsrprune.stages.bench import Bench, Shared
+from vsrprune.stages.bench import Bench, Shared, finish
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.job import Job
 from vsrprune.stages.recipe import StagePlan
 from vsrprune.stages.training.hardware import check_precision
 from vsrprune.store.store import Store
 
+BUSY_PERCENT = 5  # of a card that all jobs of this user have left
+
 
 def run_stages(job: Job, store: Store, tracker: Tracker, state: JobState, say: Callable[[str], None]) -> None:
     """Make every artifact of the job that the store does not have; `state` keeps on disk how far it is."""
-    # Asked for here and not while planning, which does not import torch.
-    if job.config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise UserError("trainer.accelerator=gpu needs a CUDA device, and this machine has none; use trainer=cpu")
     shared = Shared(job, _Reporter(tracker, state), say)
     check_precision(job.config.trainer.precision, shared.device.type)
+    check_cuda(shared.device, job.config.trainer.devices)
     folders: dict[str, Path] = {}
     for plan in job.stages:
         state.stage(plan.name)
@@ -39,6 +39,20 @@ def run_stages(job: Job, store: Store, tracker: Tracker, state: JobState, say: C
         else:
             say(f"  {plan.name:<10} reused {plan.key}")
         folders[plan.name] = artifact.folder
+
+
+def check_cuda(device: torch.device, count: int) -> None:
+    """Raise UserError if PyTorch cannot use so many GPUs, with its reason: an old driver, for example."""
+    # Asked for here too, since planning counts cards without torch, and not at all for jobs on other machines.
+    if device.type != "cuda":
+        return
+    try:
+        torch.cuda.init()
+        found = torch.cuda.device_count()
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"trainer.accelerator=gpu: {' '.join(str(error).split())}; or use trainer=cpu") from error
+    if found < count:
+        raise UserError(f"trainer.devices={count} is more GPUs than PyTorch finds on this machine, {found}")
 
 
 class _Reporter:
@@ -69,15 +83,22 @@ def _beside_others(shared: Shared) -> Iterator[Callable[[], None]]:
     config = shared.job.config
     # A sweep divides the cores between its jobs by launcher.threads; a stage that takes times has the machine for
     # itself, and leaves that share aside.
-    with working() as right, _threads(config.trainer.threads or config.launcher.threads):
+    with (
+        working(shared.job.place.uuids, partial(finish, shared.device)) as right,
+        _threads(config.trainer.threads or config.launcher.threads),
+    ):
         yield right.give_way
 
 
 @contextlib.contextmanager
 def _alone(shared: Shared) -> Iterator[Callable[[], None]]:
-    """Make a stage that takes times, alone on this machine and with all its threads."""
-    waits = "  waits until the other jobs of this machine pause"
-    with measuring(lambda: shared.say(waits)), _threads(shared.job.config.trainer.threads):
+    """Make a stage that takes times, alone on its card or, without one, on this machine, with all its threads."""
+    cards = shared.job.place.cards
+    waits = f"  waits until the other jobs of this {'GPU' if cards else 'machine'} pause"
+    card = cards[0].uuid if cards else ""
+    with measuring(lambda: shared.say(waits), card), _threads(shared.job.config.trainer.threads):
+        if cards and "disturbance" not in vars(shared) and shared.disturbance >= BUSY_PERCENT:  # said once in a job
+            shared.say(f"warning: others keep {cards[0].name} busy ({shared.disturbance} %): times will be too long")
         yield lambda: None
 
 

@@ -51,7 +51,7 @@ DEFAULTS = {
     "data.low": "bi",
     "data.on_error": "fail",
     "schedule.name": "demo",
-    "trainer.name": "cpu",
+    "trainer.name": "auto",
     "tracking.mode": "offline",
     "method.name": "ssl",
     "launcher.name": "local",

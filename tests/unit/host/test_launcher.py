@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_cards import fake_cards
 
-from hydra_plugins.vsrprune_launcher import engines, launcher
+from hydra_plugins.vsrprune_launcher import launcher
+from hydra_plugins.vsrprune_launcher.cards import blocks_of, dividing, sharing
 from hydra_plugins.vsrprune_launcher.engines import Call, Submit
 from hydra_plugins.vsrprune_launcher.launcher import INTERRUPTED, REQUEUES, Sweep, SweepJob, training_threads
 from vsrprune.config.agreement import validate
@@ -22,6 +27,7 @@ from vsrprune.config.composing import with_knobs
 from vsrprune.config.job import Config
 from vsrprune.config.machine import LauncherConfig
 from vsrprune.errors import UserError
+from vsrprune.host.devices import Card
 from vsrprune.host.failures import FailureCard, JobState
 from vsrprune.host.processes import PREEMPTED, STOP
 from vsrprune.jobs.planning import plan_job
@@ -134,56 +140,152 @@ def test_threads_where_the_system_does_not_say_what_may_be_used(monkeypatch: pyt
     assert training_threads(changed(launcher__jobs=2)) == 1
 
 
-# GPUs
+# GPUs: which card a job gets
+
+A, B, C, D = (Card(f"GPU-{letter}", "NVIDIA L4") for letter in "abcd")
+
+
+class Recorder:
+    """Calls are taken, and end when they are told to."""
+
+    def __init__(self) -> None:
+        self.seen: list[str | None] = []
+        self.calls: list[Future[int]] = []
+
+    def __call__(self, call: Call) -> Future[int]:
+        self.seen.append(call.environment["CUDA_VISIBLE_DEVICES"])
+        self.calls.append(Future())
+        return self.calls[-1]
+
+
+def a_call(tmp_path: Path) -> Call:
+    return Call(["true"], str(tmp_path), tmp_path, None)
 
 
 @pytest.mark.parametrize(
-    ("visible", "gpus", "slots", "expected"),
+    ("cards", "devices", "blocks"),
     [
-        ("0,1,2,3", 1, 4, ["0", "1", "2", "3"]),
-        ("0,1,2,3", 2, 2, ["0,1", "2,3"]),
-        ("5,3", 1, 2, ["5", "3"]),
-        ("GPU-a,GPU-b", 1, 2, ["GPU-a", "GPU-b"]),
-        ("0,1,2", 1, 2, ["0", "1"]),
+        ([A, B, C, D], 1, ["GPU-a", "GPU-b", "GPU-c", "GPU-d"]),
+        ([A, B, C, D], 2, ["GPU-a,GPU-b", "GPU-c,GPU-d"]),
+        ([A, B, C], 2, ["GPU-a,GPU-b"]),
+        ([A, B], 2, ["GPU-a,GPU-b"]),
+        ([], 1, []),
+    ],
+    ids=str,
+)
+def test_cards_are_divided_into_blocks_of_a_job_s_devices(cards: list[Card], devices: int, blocks: list[str]) -> None:
+    assert blocks_of(cards, devices) == blocks
+
+
+def test_six_jobs_on_four_cards_share_them_evenly(tmp_path: Path) -> None:
+    taken = Recorder()
+    submit = dividing(taken, blocks_of([A, B, C, D], 1))
+    futures = [submit(a_call(tmp_path)) for _ in range(6)]
+    assert taken.seen == ["GPU-a", "GPU-b", "GPU-c", "GPU-d", "GPU-a", "GPU-b"]
+    del futures
+
+
+def test_a_job_gets_the_card_that_the_fewest_running_jobs_use(tmp_path: Path) -> None:
+    taken = Recorder()
+    submit = dividing(taken, blocks_of([A, B, C], 1))
+    futures = [submit(a_call(tmp_path)) for _ in range(4)]  # a, b, c, a
+    futures[2].set_result(0)
+    assert submit(a_call(tmp_path)) is taken.calls[4]
+    assert taken.seen[4] == "GPU-c"
+    for future in futures[:2]:
+        future.set_result(1)
+    futures.append(submit(a_call(tmp_path)))  # one runs on a, none on b
+    assert taken.seen[5] == "GPU-b"
+
+
+def test_a_job_of_two_devices_sees_both(tmp_path: Path) -> None:
+    taken = Recorder()
+    submit = dividing(taken, blocks_of([A, B, C, D], 2))
+    futures = [submit(a_call(tmp_path)) for _ in range(3)]
+    assert taken.seen == ["GPU-a,GPU-b", "GPU-c,GPU-d", "GPU-a,GPU-b"]
+    del futures
+
+
+def test_no_ended_job_is_held_on_to(tmp_path: Path) -> None:
+    """Dask runs the job of a living future again when its worker is lost."""
+    taken = Recorder()
+    submit = dividing(taken, ["GPU-a"])
+    gone = weakref.ref(submit(a_call(tmp_path)))
+    taken.calls.clear()
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("jobs", "blocks", "devices", "said"),
+    [
+        (6, 4, 1, "6 jobs share 4 GPUs"),
+        (2, 1, 1, "2 jobs share 1 GPU:"),
+        (3, 2, 2, "3 jobs share 4 GPUs"),
+        (4, 4, 1, None),
+        (2, 4, 1, None),
     ],
 )
-def test_each_slot_has_gpus_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, visible: str, gpus: int, slots: int, expected: list[str]
+def test_jobs_that_share_cards_are_said(jobs: int, blocks: int, devices: int, said: str | None) -> None:
+    line = sharing(jobs, ["block"] * blocks, devices)
+    assert line.startswith(said) if said else line == ""
+
+
+@pytest.mark.parametrize("engine", ["local", "dask", "ray"])
+def test_a_sweep_on_this_machine_divides_its_cards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], engine: str
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    given = [engines._gpus_of_slot(slot, gpus, slots) for slot in range(slots)]
-    assert given == [{"CUDA_VISIBLE_DEVICES": ids} for ids in expected]
+    fake_cards(tmp_path, monkeypatch, 4)
+    taken = Recorder()
 
+    @contextlib.contextmanager
+    def ends_at_once(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
+        def submit(call: Call) -> Future[int]:
+            future = taken(call)
+            if len(taken.calls) == 6:
+                for each in taken.calls:
+                    each.set_result(0)
+            return future
 
-@pytest.mark.parametrize(("visible", "gpus", "slots"), [("0,1,2", 2, 2), ("0", 1, 2), ("", 1, 2), ("0,1", 2, 1)])
-def test_one_slot_or_too_few_gpus_are_left_as_they_are(
-    monkeypatch: pytest.MonkeyPatch, visible: str, gpus: int, slots: int
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [engines._gpus_of_slot(slot, gpus, slots) for slot in range(slots)] == [{}] * slots
+        yield submit
 
-
-@pytest.mark.parametrize(("visible", "ids"), [("", []), ("0", ["0"]), ("2,0", ["2", "0"]), ("1,", ["1"])])
-def test_visible_gpus_are_those_of_the_environment(
-    monkeypatch: pytest.MonkeyPatch, visible: str, ids: list[str]
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert engines._visible_gpus() == ids
+    monkeypatch.setitem(launcher.ENGINES, engine, ends_at_once)
+    monkeypatch.setattr(Sweep, "_is_ready", lambda self, item: True)
+    knobs: dict[str, Any] = {"launcher__jobs": 6, "launcher__name": engine}
+    Sweep([sweep_job(tmp_path, f"job{seed}", seed=seed, **knobs) for seed in range(6)], threads=1).run()
+    names = [f"GPU-{number}" for number in (0, 1, 2, 3, 0, 1)]
+    assert taken.seen == names
+    printed = capsys.readouterr().out.splitlines()
+    assert printed.count("6 jobs share 4 GPUs: fewer launcher.jobs, if memory runs out") == 1
+    assert printed.count("trains on NVIDIA L4; trainer=cpu keeps it off") == 1
 
 
 @pytest.mark.parametrize(
-    ("script", "ids"), [("echo 0; echo 1", ["0", "1"]), ("echo no driver; exit 9", []), (None, [])], ids=str
+    "name", ["local", pytest.param("dask", marks=pytest.mark.slow), pytest.param("ray", marks=pytest.mark.slow)]
 )
-def test_without_the_environment_the_driver_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, ids: list[str]
-) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    if script is not None:
-        command = tmp_path / "nvidia-smi"
-        command.write_text(f"#!/bin/sh\n{script}\n")
-        command.chmod(0o755)
-    assert engines._visible_gpus() == ids
+def test_the_processes_of_every_engine_see_the_cards_that_they_were_given(tmp_path: Path, name: str) -> None:
+    if name != "local":
+        pytest.importorskip({"dask": "distributed"}.get(name, name))
+    command = [sys.executable, "-c", "import os, sys; open(sys.argv[1], 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])"]
+    calls = [
+        Call([*command, str(tmp_path / f"seen{number}")], str(tmp_path), tmp_path / f"job{number}", None)
+        for number in range(3)
+    ]
+    with launcher.ENGINES[name](LauncherConfig(name=name, jobs=3), 1, 1) as submit:
+        submit_to_block = dividing(submit, ["GPU-a", "GPU-b", "MIG-c"])
+        futures = [submit_to_block(call) for call in calls]
+        assert [future.result(PATIENCE) for future in futures] == [0, 0, 0]
+    seen = [(tmp_path / f"seen{number}").read_text() for number in range(3)]
+    assert seen == ["GPU-a", "GPU-b", "MIG-c"]
+
+
+def test_jobs_on_other_machines_see_what_these_show_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_cards(tmp_path, monkeypatch, 4)
+    monkeypatch.setattr("vsrprune.jobs.devices.visible_cards", list)  # the head of a cluster has none
+    job = sweep_job(tmp_path, "job", trainer__accelerator="gpu", launcher__name="slurm", launcher__options=BATCH_JOB)
+    sweep = Sweep([job], threads=1)
+    sweep._alone = False
+    assert sweep._blocks(job.job.config.launcher, 1) == []
 
 
 # Which job may start

@@ -22,17 +22,18 @@ def say(text):
     print(text, flush=True)
 
 kind = sys.argv[1]
+cards = sys.argv[2].split(",") if sys.argv[2:] else []
 say("begin")
 if kind == "measure":
-    with measuring(lambda: say("waiting")):
+    with measuring(lambda: say("waiting"), *cards):
         say("measuring")
         input()
 elif kind == "work":
-    with working():
+    with working(cards):
         say("working")
         input()
 else:
-    with working() as work:
+    with working(cards) as work:
         say("working")
         for line in sys.stdin:
             work.give_way()
@@ -45,8 +46,10 @@ class Child:
     """A process that does what it is told line by line."""
 
     def __init__(self, kind: str) -> None:
+        """kind: measure, work or steps, and perhaps the cards: "work on GPU-a"."""
+        words = [word for word in kind.split() if word != "on"]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            [sys.executable, "-c", CHILD, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
         assert self.says() == "begin"
 
@@ -140,3 +143,91 @@ def test_an_error_leaves_the_machine_free() -> None:
         raise ValueError("stop")
     with measuring(lambda: pytest.fail("the machine is free")):
         pass
+
+
+# One lock per card, and one for the CPU
+
+
+def test_work_on_a_card_goes_on_while_another_card_is_measured() -> None:
+    with measuring(card="GPU-a"), child("work on GPU-b") as worker, child("work") as on_cpu:
+        assert worker.says() == "working"
+        assert on_cpu.says() == "working"
+        assert is_measuring("GPU-a")
+        assert not is_measuring("GPU-b")
+        assert not is_measuring()
+
+
+def test_two_cards_are_measured_at_once() -> None:
+    with measuring(card="GPU-a"), child("measure GPU-b") as other:
+        assert other.says() == "measuring"
+
+
+def test_a_measurement_of_a_card_waits_for_the_work_on_it() -> None:
+    with child("work on GPU-a,GPU-b") as worker:
+        assert worker.says() == "working"
+        with child("measure GPU-b") as measurer:
+            assert measurer.says() == "waiting"
+            assert measurer.says(within=0.3) is None
+            worker.go_on()
+            assert worker.says() == "end"
+            assert measurer.says() == "measuring"
+
+
+def test_a_measurement_of_the_cpu_waits_for_the_work_on_every_card() -> None:
+    with child("work on GPU-a") as worker, child("measure") as measurer:
+        assert worker.says() == "working"
+        assert measurer.says() == "waiting"
+        assert measurer.says(within=0.3) is None
+
+
+def test_a_measurement_of_the_cpu_and_one_of_a_card_wait_for_each_other() -> None:
+    with measuring(), child("measure GPU-a") as measurer:
+        assert measurer.says() == "waiting"
+        assert measurer.says(within=0.3) is None
+    with child("measure GPU-a") as measurer:
+        assert measurer.says() == "measuring"
+        with child("measure") as other:
+            assert other.says() == "waiting"
+            measurer.go_on()
+            assert measurer.says() == "end"
+            assert other.says() == "measuring"
+
+
+def test_work_leaves_all_its_devices_to_a_measurement_that_waits_for_one() -> None:
+    """If it kept the card while it waits for the CPU, two measurements could wait for each other through it."""
+    with child("steps on GPU-a") as worker:
+        assert worker.says() == "working"
+        with child("measure") as of_cpu:
+            assert of_cpu.says() == "waiting"
+            worker.go_on()
+            assert of_cpu.says() == "measuring"
+            assert worker.says(within=0.3) is None
+            of_cpu.go_on()
+            assert of_cpu.says() == "end"
+            assert worker.says() == "step"
+        with child("measure GPU-a") as of_card:
+            assert of_card.says() == "waiting"
+            worker.go_on()
+            assert of_card.says() == "measuring"
+            of_card.go_on()
+            assert of_card.says() == "end"
+            assert worker.says() == "step"
+
+
+def test_a_card_finishes_what_it_was_asked_before_it_is_handed_over() -> None:
+    finished: list[str] = []
+    with working(["GPU-a"], lambda: finished.append("all")) as work:
+        for _ in range(3):
+            work.give_way()
+        assert finished == []  # waiting for the card costs time, so that it is done for a measurement alone
+        with child("measure GPU-a") as measurer:
+            assert measurer.says() == "waiting"
+            measurer.go_on()  # it ends as soon as it has measured
+            work.give_way()
+            assert finished == ["all"]
+            assert measurer.says() == "measuring"
+
+
+def test_the_old_names_of_parts_of_a_card_make_names_of_files() -> None:
+    with measuring(card="MIG-GPU-a/1/0"):
+        assert is_measuring("MIG-GPU-a/1/0")

@@ -172,6 +172,7 @@ def test_a_knob_changes_its_stage_and_what_follows(knobs, stages):
         {"trainer__memory_format": "contiguous"},
         {"trainer__name": "other"},
         {"trainer__devices": 2},
+        {"trainer__accelerator": "gpu"},
         {"store_dir": "elsewhere"},
         {"runs_dir": "elsewhere"},
         {"dry_run": True},
@@ -195,9 +196,10 @@ def test_places_names_and_machinery_change_nothing(knobs):
     assert changes(**knobs) == set()
 
 
-@pytest.mark.parametrize("knobs", [{"trainer__threads": 2}, {"trainer__accelerator": "auto"}], ids=str)
-def test_the_machine_changes_nothing_but_the_measured_times(knobs):
-    assert changes(**knobs) == {"measure"}
+@pytest.mark.parametrize("facts", [{"device": "NVIDIA L4"}, {"host": "other"}], ids=str)
+def test_the_machine_changes_nothing_but_the_measured_times(facts):
+    assert changes(trainer__threads=2) == {"measure"}
+    assert changes(data=replace(DATA, **facts)) == {"measure"}
 
 
 def test_data_changes_what_reads_it():

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from vsrprune.channels.plan import PrunePlan
+from vsrprune.host.devices import driver_version
 from vsrprune.metrics.latency import compare_latency
 from vsrprune.metrics.memory import peak_memory
 from vsrprune.networks.fast.fastest import Compiled
@@ -53,6 +54,7 @@ def make(bench: Bench, inputs: Inputs) -> Measured:
             "python": platform.python_version(),
             "torch": torch.__version__,
             "pytorch_lightning": version("pytorch_lightning"),
+            **_cuda_versions(bench.device),
         },
     )
 
@@ -74,6 +76,17 @@ def _git_commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def _cuda_versions(device: torch.device) -> dict[str, str]:
+    """What else times on a GPU depend on; empty on a CPU."""
+    if device.type != "cuda":
+        return {}
+    return {
+        "cuda": str(torch.version.cuda),
+        "cudnn": str(torch.backends.cudnn.version()),
+        "driver": driver_version(),
+    }
 
 
 def _processor(device: torch.device) -> str:

@@ -192,3 +192,4 @@ def _quiet() -> None:
     # fp16's scaler may drop the first steps, and the schedule goes on all the same.
     warnings.filterwarnings("ignore", message=".*Detected call of `lr_scheduler.step\\(\\)` before `optimizer.step.*")
     warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
+    warnings.filterwarnings("ignore", message="GPU available but not used.*")  # it advises what is no knob here

@@ -122,7 +122,8 @@ def compare(
             continue
         networks["auto", ratio] = frozen(arguments, plans["auto", ratio], clip)
     times = measure(networks, clip, repeats)
-    memory = {name: peak_memory(partial(network, clip), device) for name, network in networks.items()}
+    peaks = {name: peak_memory(partial(network, clip), device) for name, network in networks.items()}
+    memory = {name: None if peak is None else peak.held for name, peak in peaks.items()}
     print_table(layout, plans, times, memory, size, console)
 
 

@@ -6,8 +6,8 @@ from functools import partial
 
 from vsrprune.host.progress import StageProgress
 from vsrprune.metrics.latency import fastest_milliseconds
-from vsrprune.networks.fast.blocks import PRECISIONS
 from vsrprune.networks.fast.device_operations import FORMATS, time_tables
+from vsrprune.networks.fast.precision import PRECISIONS
 from vsrprune.selection.frontier import timed_operations
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.timing.recipe import Inputs, Times

@@ -16,6 +16,9 @@ from vsrprune.selection.widths import narrow_plan
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.select.recipe import Inputs, Selection
 
+# Of how many channels Tensor cores take blocks, by precision.
+MULTIPLES = {"32": 4, "tf32": 4, "bf16": 8, "16": 8}
+
 
 def make(bench: Bench, inputs: Inputs) -> Selection:
     """The plan of the job's method, or of a round of it."""
@@ -48,7 +51,14 @@ def _timed(bench: Bench, inputs: Inputs, ratio: float, target: str) -> Selection
     assert inputs.scores is not None, "a ranked plan reads scores"
     assert inputs.times is not None, "round_to=auto reads times"
     config, layout = bench.config, bench.job.layout
-    selection = TimedSelection(layout, inputs.scores.by_layer, inputs.times.tables, config.asked)
+    multiple = MULTIPLES[config.evaluate.precision]
+    selection = TimedSelection(layout, inputs.scores.by_layer, inputs.times.tables, config.asked, multiple)
+    if not selection.falls:
+        bench.note(
+            "round_to=auto: the times of convolutions hardly fall with their channels here, since frames of"
+            f" {'x'.join(map(str, config.evaluate.latency_size))} are small for this device; counts are multiples of"
+            f" {multiple} instead, where they can be"
+        )
     # Tables are enough for an amount of MACs; a wish in milliseconds is checked against measurements of whole networks.
     if target != "latency":
         return Selection(*selection.for_amount(target, ratio))

@@ -8,10 +8,10 @@ With table=precisions, the default on a GPU: whole networks in every precision, 
 or replayed as CUDA graphs), the dense one and plans whose counts are rounded to 1, 8, 16 or by times, with the peak of
 the memory. dry=true tries the same on a small network and small frames.
 
-With table=parts, for every size and ratio (share of the MACs that is removed) two plans: `free`, a global ranking (round_to=1), and
-`auto`, counts chosen by the times of this device (round_to=auto). Both run in their fastest form, and so does the dense
-network: gates folded, blocks in place, memory format by timing. `gather` is the free plan run as the released code of
-the method does it, gather + convolution + index-add in every block.
+With table=parts, for every size and ratio (share of the MACs that is removed) two plans: `free`, a global ranking
+(round_to=1), and `auto`, counts chosen by the times of this device (round_to=auto). Both run in their fastest form in
+float32, and so does the dense network: gates folded, blocks in place, memory format by timing. `gather` is the free plan
+run as the released code of the method does it, gather + convolution + index-add in every block.
 
 quotient: (1 / MACs kept) / speed-up; 1 means that the time falls as the MACs do.
 
@@ -58,7 +58,7 @@ from vsrprune.networks.fast.blocks import Form
 from vsrprune.networks.fast.device_operations import FORMATS, time_tables
 from vsrprune.networks.fast.fastest import freeze
 from vsrprune.networks.fast.graphs import Graphs
-from vsrprune.networks.fast.precision import PRECISIONS
+from vsrprune.networks.fast.precision import MULTIPLES, PRECISIONS
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.frontier import timed_operations
 from vsrprune.selection.timed import TimedSelection
@@ -76,6 +76,7 @@ DEFAULTS = {
     "rule": "rsc",
 }
 DRY = {"model": "basicvsr_tiny", "ratios": [0.5], "sizes": [[16, 24]], "repeats": 1, "precisions": ["32", "bf16"]}
+WIDTH = 140  # of tables that are written to a file
 PARTS = ("trunk", "upsampler", "flow", "whole")
 # Scores of the demo's trained network: deviation over mean within a layer (stream channels 0.2, middles 0.5), of the
 # layers' means 0.25, and correlation 0.3 between the blocks of a branch in how they rank the channels of its stream.
@@ -97,7 +98,7 @@ def main() -> None:
     given = OmegaConf.merge(DEFAULTS, DRY if arguments_given.get("dry") else {}, arguments_given)
     asked = {str(name): value for name, value in given.items() if name not in DEFAULTS}
     arguments = replace(preset(given.model).arguments, **asked)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with measuring(lambda: console.print("waits until other jobs of this machine pause")):
         for size in given.sizes:
@@ -106,9 +107,8 @@ def main() -> None:
                 continue
             clip = torch.rand(1, 3, RGB, *size, device=device)
             for precision in map(str, given.precisions):
-                rows = precision_rows(
-                    arguments, Wishes(given.rule, given.ratios, given.roundings), clip, precision, given.repeats
-                )
+                wishes = Wishes(given.rule, list(given.ratios), list(given.roundings))
+                rows = precision_rows(arguments, wishes, clip, precision, given.repeats)
                 print_precision(rows, f"{size[1]}x{size[0]}, {precision}, ms per frame", console)
                 console.print(clocks(device))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
@@ -178,7 +178,10 @@ def precision_rows(
     layout = dense.channel_layout(wishes.rule)
     whole = layout.macs_per_pixel()
     with tf32(precision != "32"):
-        plans = {"dense": PrunePlan.keep_all(wishes.rule, layout), **rounded_plans(layout, wishes, size, device, dtype)}
+        plans = {
+            "dense": PrunePlan.keep_all(wishes.rule, layout),
+            **rounded_plans(layout, wishes, size, device, precision),
+        }
         forms = {}
         for name, plan in plans.items():
             network = BasicVSR(arguments).with_plan(plan).to(device).eval()
@@ -196,23 +199,26 @@ def precision_rows(
 
 
 def rounded_plans(
-    layout: ChannelLayout, wishes: Wishes, size: tuple[int, int], device: torch.device, dtype: torch.dtype
+    layout: ChannelLayout, wishes: Wishes, size: tuple[int, int], device: torch.device, precision: str
 ) -> dict[str, PrunePlan]:
     """By name the plans that can be made."""
     scores, plans = spread_scores(layout), {}
     timed = None
     if "auto" in wishes.roundings:
-        timed = TimedSelection(layout, scores, tables_of(layout, size, device, dtype), Asked(rule=wishes.rule))
+        tables = tables_of(layout, size, device, PRECISIONS[precision])
+        timed = TimedSelection(layout, scores, tables, Asked(rule=wishes.rule), MULTIPLES[precision])
     for ratio, rounding in itertools.product(wishes.ratios, wishes.roundings):
         try:
             if rounding == "auto" and timed is not None:
+                name = f"{ratio:g} round_to=auto" + ("" if timed.falls else ", flat times")
                 plan = timed.for_amount("macs", ratio)[0]
             else:
+                name = f"{ratio:g} round_to={rounding}"
                 plan = select(layout, scores, Asked(wishes.rule, ratio, "macs", round_to=rounding))
         except UserError as error:
             print(f"{ratio:g} round_to={rounding}: {error}")
             continue
-        plans[f"{ratio:g} round_to={rounding}" + (", flat times" if timed and not timed.falls else "")] = plan
+        plans[name] = plan
     return plans
 
 

@@ -19,7 +19,7 @@ from vsrprune.metrics.latency import compare_latency
 from vsrprune.metrics.memory import Peak, bytes_of, peak_memory
 from vsrprune.networks.fast.fastest import Compiled
 from vsrprune.networks.fast.frozen import Frozen
-from vsrprune.networks.fast.graphs import Graphs
+from vsrprune.networks.fast.graphs import Graphs, direct
 from vsrprune.networks.network import Flows, Network, VSROutput
 from vsrprune.results.measured import Measured, Timing
 from vsrprune.stages.bench import Bench
@@ -87,6 +87,7 @@ class _AsNetwork(Network):
     def __init__(self, frozen: Frozen) -> None:
         super().__init__()
         self.arguments, self._frozen = frozen.arguments, frozen
+        frozen.call = direct  # a whole clip runs once: to record it would take longer
 
     def forward(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> VSROutput:
         return VSROutput(self._frozen(frames_NTCHW, flows), {})

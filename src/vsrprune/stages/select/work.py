@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.metrics.latency import compare_latency
+from vsrprune.networks.fast.precision import MULTIPLES
 from vsrprune.pruning.masking import mask_smallest
 from vsrprune.pruning.surgery import compact
 from vsrprune.selection.budget import Budget, budget
@@ -15,9 +16,6 @@ from vsrprune.selection.units import select
 from vsrprune.selection.widths import narrow_plan
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.select.recipe import Inputs, Selection
-
-# Of how many channels Tensor cores take blocks, by precision.
-MULTIPLES = {"32": 4, "tf32": 4, "bf16": 8, "16": 8}
 
 
 def make(bench: Bench, inputs: Inputs) -> Selection:

@@ -10,8 +10,8 @@ the memory. dry=true tries the same on a small network and small frames.
 
 With table=parts, for every size and ratio (share of the MACs that is removed) two plans: `free`, a global ranking
 (round_to=1), and `auto`, counts chosen by the times of this device (round_to=auto). Both run in their fastest form in
-float32, and so does the dense network: gates folded, blocks in place, memory format by timing. `gather` is the free plan
-run as the released code of the method does it, gather + convolution + index-add in every block.
+float32, and so does the dense network: gates folded, blocks in place, memory format by timing. `gather` is the free
+plan run as the released code of the method does it, gather + convolution + index-add in every block.
 
 quotient: (1 / MACs kept) / speed-up; 1 means that the time falls as the MACs do.
 
@@ -56,8 +56,7 @@ from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import RGB, BasicVSRArguments, trunk
 from vsrprune.networks.fast.blocks import Form
 from vsrprune.networks.fast.device_operations import FORMATS, time_tables
-from vsrprune.networks.fast.fastest import freeze
-from vsrprune.networks.fast.graphs import Graphs
+from vsrprune.networks.fast.fastest import forget_graphs, freeze
 from vsrprune.networks.fast.precision import MULTIPLES, PRECISIONS
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.frontier import timed_operations
@@ -189,8 +188,7 @@ def precision_rows(
         times = compare_latency({name: form for name, (form, _) in forms.items()}, clip, repeats)
         memory = {}
         for name, (form, _) in forms.items():
-            if isinstance(form.call, Graphs):
-                form.call.forget()
+            forget_graphs(form)
             memory[name] = peak_memory(partial(form, clip), device, bytes_of(form))
     return [
         Row(name, layout.macs_per_pixel(plan.kept_counts) / whole, forms[name][1], times[name], memory[name])

@@ -65,7 +65,8 @@ def main() -> None:
             for name, call in calls.items():
                 ms = milliseconds(call, device)
                 times[name] += [ms] if turn > 0 else []
-        memory = {name: peak_memory(call, device) for name, call in calls.items()}
+        peaks = {name: peak_memory(call, device) for name, call in calls.items()}
+        memory = {name: None if peak is None else peak.held for name, peak in peaks.items()}
     print_table({name: min(values) for name, values in times.items()}, memory)
 
 

@@ -42,7 +42,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--crf", type=int, help="constant quality, lower is better (17 for libx264)")
     add("--fps", type=_rate, default=Fraction(25), help="frames per second of a folder of PNGs, like 25 or 30000/1001")
     add("--device", default="cpu", help="cpu (default) or cuda")
-    add("--precision", default="32", help="32 (default), bf16 or 16: autocast")
+    add("--precision", default="32", help="32 (default), tf32, bf16 or 16")
     add("--threads", type=int, default=0, help="of the network; 0 (default) leaves it to PyTorch")
     add("--overwrite", action="store_true", help="replace the target if it exists")
     return parser.parse_args(arguments)

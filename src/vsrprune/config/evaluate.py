@@ -21,14 +21,22 @@ class EvaluateConfig:
         lengths=(2, 2),
     )
     latency_frames: int = knob(2, "Frames of the clip that is timed.", at_least=1, at_most=1000)
-    latency_repeats: int = knob(3, "How often it is timed; the fastest counts.", at_least=1, at_most=10_000)
+    latency_repeats: int = knob(
+        3,
+        "How often it is timed; the median counts. On a GPU every repeat is many calls, which together take 0.3 s.",
+        at_least=1,
+        at_most=10_000,
+    )
     precision: str = knob(
         "32",
-        "The precision of the networks that are timed; bf16 and 16 compute under autocast, and the PSNR that this costs"
+        "The precision of the networks that are timed: weights and features are converted to bf16 or 16 bits once, the"
+        " flow net and positions stay in 32; tf32 lets GPUs round the factors of convolutions. The PSNR that this costs"
         " is measured too.",
-        choices=("32", "bf16", "16"),
+        choices=("32", "tf32", "bf16", "16"),
     )
-    compile: bool = knob(False, "Time them through torch.compile, which takes minutes.")
+    compile: bool = knob(
+        False, "Time them through torch.compile, which takes minutes; recurrent steps are compiled once for all frames."
+    )
     crops: int = knob(2, "Crops of held-out frames that are saved as pictures.", at_least=0, at_most=1000)
     protocol: str = knob(
         OWN,

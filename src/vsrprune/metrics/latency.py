@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-TRIES = 3  # calls of which the fastest counts: what disturbs a measurement only makes it longer
+TRIES = 3  # spans of which the fastest counts: what disturbs a measurement only makes it longer
+# On a CUDA device, in milliseconds. A short call is repeated until a span is long beside the resolution of events, and
+# before anything counts the device works long enough to leave its idle clocks.
+WARM_MS, SPAN_MS = 20.0, 2.0  # of an operation, or a form
+WARM_NETWORK_MS, NETWORK_MS = 200.0, 300.0  # of a network that is compared; the second is the total over its repeats
+
+Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -25,23 +32,81 @@ class Latency:
     ms_without_flow: float
 
 
+class Stopwatch(Protocol):
+    """How time is taken on a device. `patient`: calls are many and short, and the device has clocks that must rise."""
+
+    patient: bool
+
+    def span(self, call: Call, times: int) -> float:
+        """Milliseconds of `times` calls in a row."""
+
+
+class HostStopwatch:
+    """The host's clock around one call, which is done when it returns."""
+
+    patient = False
+
+    def span(self, call: Call, times: int) -> float:
+        """See `Stopwatch`."""
+        started = time.perf_counter()
+        for _ in range(times):
+            call()
+        return (time.perf_counter() - started) * 1000
+
+
+class CudaStopwatch:
+    """Two events in the device's queue: no wait lies between the calls, and none of the host's is counted."""
+
+    patient = True
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def span(self, call: Call, times: int) -> float:
+        """See `Stopwatch`."""
+        # Work that is still queued would hide the launches of the first calls.
+        torch.cuda.synchronize(self._device)
+        with torch.cuda.device(self._device):
+            started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            started.record()
+            for _ in range(times):
+                call()
+            ended.record()
+        ended.synchronize()
+        return float(started.elapsed_time(ended))
+
+
+def watch_of(device: torch.device) -> Stopwatch:
+    """The watch for a device."""
+    return CudaStopwatch(device) if device.type == "cuda" else HostStopwatch()
+
+
 @torch.inference_mode()
-def compare_latency(networks: Mapping[str, Any], clip_NTCHW: Tensor, repeats: int) -> dict[str, Latency]:
+def compare_latency(
+    networks: Mapping[str, Any], clip_NTCHW: Tensor, repeats: int, watch: Stopwatch | None = None
+) -> dict[str, Latency]:
     """Time networks on a clip: each is called with the clip, and with the clip and what its `flows` makes of it.
 
-    Every repeat runs each network once, in turn, so that a machine that slows down slows all of them. Hold
-    `machine.measuring` meanwhile: two measurements at once would time each other.
+    Every repeat runs each network in turn, so that a machine that slows down slows all of them: once, or on a CUDA
+    device so often that the repeats together take NETWORK_MS. Hold `machine.measuring` meanwhile: two measurements at
+    once would time each other.
     """
-    frames, device = clip_NTCHW.shape[1], clip_NTCHW.device
+    watch = watch_of(clip_NTCHW.device) if watch is None else watch
+    frames = clip_NTCHW.shape[1]
     whole: dict[str, list[float]] = {name: [] for name in networks}
     trunk: dict[str, list[float]] = {name: [] for name in networks}
-    for network in networks.values():
-        network(clip_NTCHW)  # the first call allocates, compiles and fills caches
+    # The first calls allocate, compile and fill caches.
+    once = {name: _warm(partial(network, clip_NTCHW), watch, WARM_NETWORK_MS) for name, network in networks.items()}
+    times = {name: _times(ms, watch, NETWORK_MS / repeats) for name, ms in once.items()}
+    if watch.patient:
+        # With flows that are given a network may run, and capture, something else than without.
+        for network in networks.values():
+            network(clip_NTCHW, network.flows(clip_NTCHW))
     for _ in range(repeats):
         for name, network in networks.items():
             flows = network.flows(clip_NTCHW)
-            whole[name].append(milliseconds(partial(network, clip_NTCHW), device) / frames)
-            trunk[name].append(milliseconds(partial(network, clip_NTCHW, flows), device) / frames)
+            whole[name].append(_mean(partial(network, clip_NTCHW), watch, times[name]) / frames)
+            trunk[name].append(_mean(partial(network, clip_NTCHW, flows), watch, times[name]) / frames)
     return {
         name: Latency(
             statistics.median(whole[name]), min(whole[name]), max(whole[name]), statistics.median(trunk[name])
@@ -51,13 +116,14 @@ def compare_latency(networks: Mapping[str, Any], clip_NTCHW: Tensor, repeats: in
 
 
 @torch.inference_mode()
-def fastest_milliseconds(call: Callable[[], object], device: torch.device) -> float:
-    """The fastest time of a few calls, after one that does not count, in milliseconds."""
-    call()
-    return min(milliseconds(call, device) for _ in range(TRIES))
+def fastest_milliseconds(call: Call, device: torch.device, watch: Stopwatch | None = None) -> float:
+    """The fastest time of a call in a few tries, after a warm-up that does not count, in milliseconds."""
+    watch = watch_of(device) if watch is None else watch
+    times = _times(_warm(call, watch, WARM_MS), watch, SPAN_MS)
+    return min(_mean(call, watch, times) for _ in range(TRIES))
 
 
-def milliseconds(call: Callable[[], object], device: torch.device) -> float:
+def milliseconds(call: Call, device: torch.device) -> float:
     """Time of one call, until the device is done with it."""
     # CUDA calls return before the work is done: wait for what came before, and for the call itself.
     _wait(device)
@@ -65,6 +131,26 @@ def milliseconds(call: Callable[[], object], device: torch.device) -> float:
     call()
     _wait(device)
     return (time.perf_counter() - started) * 1000
+
+
+def _warm(call: Call, watch: Stopwatch, for_ms: float) -> float:
+    """Run a call, once or for some time; milliseconds of a call at the end of it."""
+    spent, times = 0.0, 1
+    while True:
+        took = watch.span(call, times)
+        spent += took
+        if not watch.patient or spent >= for_ms:
+            return took / times
+        times *= 2
+
+
+def _times(once_ms: float, watch: Stopwatch, span_ms: float) -> int:
+    """How many calls a span holds."""
+    return math.ceil(span_ms / once_ms) if watch.patient and once_ms < span_ms else 1
+
+
+def _mean(call: Call, watch: Stopwatch, times: int) -> float:
+    return watch.span(call, times) / times
 
 
 def _wait(device: torch.device) -> None:

@@ -18,7 +18,7 @@ MEASURED = "measured.json"
 class Timing:
     """Milliseconds per frame of one network: median, fastest and slowest repeat, and the median without the flow net.
 
-    `memory_format` is the one in which its frozen form was the fastest.
+    `memory_format` is the one in which its frozen form was the fastest, and says so if that replays CUDA graphs.
     """
 
     ms: float
@@ -33,10 +33,11 @@ class Measured:
     """What was measured on one machine.
 
     `latency_ms` holds the times of the dense and the pruned network, which took turns, on frames of `frame_size`
-    (height and width in pixels). `peak_memory_mib` holds the memory of both, None where the device does not tell.
-    `psnr_change_db` is what computing in `precision` changes in the PSNR of the fine-tuned network; None where the
-    precision is 32 bits. `stage_seconds` holds the time of every stage by its name in the job; it is empty until the
-    job's files are put together.
+    (height and width in pixels). `peak_memory_mib` holds the memory of both, weights included, None where the device
+    does not tell; `reserved_memory_mib` what PyTorch took of a CUDA device in all, None for others. `clocks` are those
+    of a CUDA device right after the networks were timed. `psnr_change_db` is what computing in `precision` changes in
+    the PSNR of the fine-tuned network; None where the precision is 32 bits. `stage_seconds` holds the time of every
+    stage by its name in the job; it is empty until the job's files are put together.
     """
 
     latency_ms: dict[str, Timing]
@@ -53,6 +54,8 @@ class Measured:
     git_commit: str
     versions: dict[str, str]
     psnr_change_db: float | None = None
+    reserved_memory_mib: dict[str, float | None] = field(default_factory=dict)
+    clocks: str = ""
     stage_seconds: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,9 +22,10 @@ from vsrprune.methods.method import Method
 from vsrprune.methods.table import METHODS
 from vsrprune.metrics.latency import fastest_milliseconds
 from vsrprune.metrics.temporal import TruthMotion, truth_motion
-from vsrprune.networks.fast.blocks import PRECISIONS
+from vsrprune.metrics.tf32 import tf32
 from vsrprune.networks.fast.fastest import freeze
 from vsrprune.networks.fast.frozen import Frozen
+from vsrprune.networks.fast.precision import PRECISIONS
 from vsrprune.networks.files import save_network
 from vsrprune.networks.network import Network
 from vsrprune.networks.table import build
@@ -214,11 +216,14 @@ class Stand:
         self._precision, self._device = precision, device
 
     @property
-    def precision(self) -> torch.autocast:
-        """The context in which networks compute in the asked precision."""
-        return torch.autocast(self._device.type, PRECISIONS[self._precision], enabled=self._precision != "32")
+    def precision(self) -> AbstractContextManager[None]:
+        """The context in which networks that `fastest_form` made compute as asked.
+
+        The flow net stays in float32, and beside sixteen bits TF32 is exact enough for it.
+        """
+        return tf32(self._precision != "32")
 
     def fastest_form(self, network: Network) -> tuple[Frozen, str]:
-        """A compact network in the form that is fastest here, and the name of its memory format."""
+        """A compact network in the asked precision, in the form that is fastest here, and the form's name."""
         timer = partial(fastest_milliseconds, device=self._device)
-        return freeze(network.to(self._device), self.clip_NTCHW, timer)
+        return freeze(network.to(self._device), self.clip_NTCHW, timer, PRECISIONS[self._precision])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,11 +20,12 @@ from vsrprune.data.video.writing import choose_encoding, open_writer
 from vsrprune.errors import UserError, one_of
 from vsrprune.host.progress import StageProgress
 from vsrprune.metrics.latency import fastest_milliseconds
+from vsrprune.metrics.tf32 import tf32
 from vsrprune.networks.basicvsr.spec import RGB
-from vsrprune.networks.fast.blocks import PRECISIONS
-from vsrprune.networks.fast.device_operations import TIMED_PIXELS
+from vsrprune.networks.fast.device_operations import timed_size
 from vsrprune.networks.fast.fastest import freeze
 from vsrprune.networks.fast.frozen import Frozen
+from vsrprune.networks.fast.precision import PRECISIONS
 from vsrprune.networks.network import Network
 from vsrprune.use.load import STAGES, load_trained
 from vsrprune.use.streaming import Pieces, upscaled_frames
@@ -73,11 +73,10 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
         f" to {size[1]}x{size[0]} by {request.model}"
     )
     with (
-        torch.autocast(device.type, PRECISIONS[request.precision], enabled=request.precision != "32"),
+        tf32(request.precision != "32"),
         open_writer(request.target, encoding, footage, size, say) as writer,
     ):
-        # Within autocast: forms are timed in the precision in which they will run.
-        frozen = _fastest(network.to(device), footage, request.pieces, device)
+        frozen = _fastest(network.to(device), footage, request.pieces, PRECISIONS[request.precision])
         started, written = time.monotonic(), 0
         with StageProgress("upscale", footage.frames) as progress:
             for frame in _frames(frozen, footage, request.pieces, device):
@@ -129,14 +128,12 @@ def _check_target(request: UpscalingRequest) -> None:
         raise UserError(f"{target}: exists; give another name, or --overwrite to replace it")
 
 
-def _fastest(network: Network, footage: Footage, pieces: Pieces, device: torch.device) -> Frozen:
+def _fastest(network: Network, footage: Footage, pieces: Pieces, dtype: torch.dtype) -> Frozen:
     """The form that is fastest on frames of the footage's shape, of as many pixels as it takes to tell."""
+    device = next(network.parameters()).device
     sides = [side if not pieces.tile else min(side, pieces.tile) for side in (footage.height, footage.width)]
-    # Every form is timed several times, which on whole frames of high definition would take longer than many clips.
-    shrink = min(1.0, math.sqrt(TIMED_PIXELS / math.prod(sides)))
-    height, width = (max(1, round(side * shrink)) for side in sides)
-    frame_NTCHW = torch.rand(1, 1, RGB, height, width, device=device)
-    return freeze(network, frame_NTCHW, partial(fastest_milliseconds, device=device))[0]
+    frame_NTCHW = torch.rand(1, 1, RGB, *timed_size((sides[0], sides[1]), device), device=device)
+    return freeze(network, frame_NTCHW, partial(fastest_milliseconds, device=device), dtype)[0]
 
 
 def _frames(network: Frozen, footage: Footage, pieces: Pieces, device: torch.device) -> Iterator[TimedFrame]:

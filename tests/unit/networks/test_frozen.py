@@ -14,7 +14,6 @@ from vsrprune.networks.basicvsr.frozen import FrozenBasicVSR
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.fast.blocks import (
-    PRECISIONS,
     READS,
     WRITES,
     BlockShape,
@@ -24,6 +23,8 @@ from vsrprune.networks.fast.blocks import (
 )
 from vsrprune.networks.fast.device_operations import FORMATS
 from vsrprune.networks.fast.fastest import Compiled, freeze
+from vsrprune.networks.fast.graphs import direct
+from vsrprune.networks.fast.precision import PRECISIONS, in_precision
 
 RULES = ("rsc", "aligned", "inner")
 
@@ -139,9 +140,7 @@ def test_fewer_bits_compute_the_same_up_to_their_rounding(precision: str) -> Non
     frozen = FrozenBasicVSR(compact_network("rsc").float(), lambda shape: Form())
     clip_NTCHW = torch.rand(1, 3, 3, 18, 22)
     full_NTCHW = frozen(clip_NTCHW)
-    with torch.autocast("cpu", PRECISIONS[precision]):
-        few_NTCHW = frozen(clip_NTCHW)
-    assert few_NTCHW.dtype == PRECISIONS[precision]
+    few_NTCHW = in_precision(frozen, PRECISIONS[precision])(clip_NTCHW)
     error = float((few_NTCHW.float() - full_NTCHW).abs().max())
     assert 0 < error < 0.02 * float(full_NTCHW.abs().max())
 
@@ -149,9 +148,40 @@ def test_fewer_bits_compute_the_same_up_to_their_rounding(precision: str) -> Non
 @pytest.mark.parametrize("rule", RULES)
 def test_forms_are_chosen_in_fewer_bits_too(rule: str) -> None:
     clip_NTCHW = torch.rand(1, 2, 3, 18, 22)
-    with torch.autocast("cpu", torch.bfloat16):
-        frozen, _ = freeze(compact_network(rule).float(), clip_NTCHW, lambda call: (call(), 1.0)[1])  # type: ignore[func-returns-value]
-        assert frozen(clip_NTCHW).dtype == torch.bfloat16
+    network, seen = compact_network(rule).float(), []
+
+    def time(call: Callable[[], object]) -> float:
+        seen.append(call())
+        return 1.0
+
+    frozen, _ = freeze(network, clip_NTCHW, time, torch.bfloat16)
+    blocks = [module for module in frozen.modules() if isinstance(module, FrozenBlock)]  # type: ignore[attr-defined]
+    assert {block.weight1.dtype for block in blocks} == {torch.bfloat16}
+    assert {value.dtype for value in seen[: -len(FORMATS)]} == {torch.bfloat16}  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_two_and_three_frames_run_what_was_compiled_once() -> None:
+    """Of a unidirectional network: the flow net, the first step, the step, and the upsampler."""
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    frozen = FrozenBasicVSR(compact_network("rsc", bidirectional=False).float(), lambda shape: Form())
+    compiled = Compiled(frozen, torch.device("cpu"))
+    seen = []
+    for length in (2, 3, 5):
+        clip_NTCHW = torch.rand(1, length, 3, 12, 16)
+        torch.testing.assert_close(compiled(clip_NTCHW), reference(frozen, clip_NTCHW), rtol=1e-4, atol=1e-5)
+        seen.append(counters["stats"]["unique_graphs"])
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0] >= 4
+
+
+def reference(frozen: FrozenBasicVSR, clip_NTCHW: torch.Tensor) -> torch.Tensor:
+    """Without torch.compile."""
+    compiling, frozen.call = frozen.call, direct
+    output_NTCHW: torch.Tensor = frozen(clip_NTCHW)
+    frozen.call = compiling
+    return output_NTCHW
 
 
 @pytest.mark.slow
@@ -159,5 +189,5 @@ def test_compiled_equals_frozen() -> None:
     frozen = FrozenBasicVSR(compact_network("rsc").float(), lambda shape: Form())
     clip_NTCHW = torch.rand(1, 2, 3, 12, 16)
     with torch.inference_mode():
-        compiled_NTCHW = Compiled(frozen)(clip_NTCHW)
+        compiled_NTCHW = Compiled(frozen, torch.device("cpu"))(clip_NTCHW)
     torch.testing.assert_close(compiled_NTCHW, frozen(clip_NTCHW), rtol=1e-4, atol=1e-5)

@@ -404,9 +404,10 @@ def test_sixteen_bits_compute_the_same_up_to_their_rounding(name: str, rule: str
     clip_NTCHW = random_clip(3).float()
     with torch.no_grad():
         expected = network(clip_NTCHW).frames_NTCHW
+    frozen, _ = freeze(network, clip_NTCHW, lambda call: (call(), 1.0)[1], torch.bfloat16)  # type: ignore[func-returns-value]
     with torch.autocast("cpu", torch.bfloat16):
-        frozen, _ = freeze(network, clip_NTCHW, lambda call: (call(), 1.0)[1])  # type: ignore[func-returns-value]
-        few = [frozen(clip_NTCHW), network.train()(clip_NTCHW).frames_NTCHW]
+        trained = network.train()(clip_NTCHW).frames_NTCHW
+    few = [frozen(clip_NTCHW), trained]
     few[1].float().square().mean().backward()
     scale = float(expected.abs().max())
     for outputs in few:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -24,13 +25,18 @@ from vsrprune.networks.basicvsr.network import BasicVSR, propagated
 from vsrprune.networks.basicvsr.spec import RGB, trunk
 from vsrprune.networks.fast.blocks import Chain, Forms, FrozenBlock, active_channels, block_shape
 from vsrprune.networks.fast.frozen import Carried, Moment
+from vsrprune.networks.fast.graphs import Caller, direct
 from vsrprune.networks.network import Flows
 from vsrprune.networks.parts.layers import ResidualBlock, enlarge, warp
 
 
 class FrozenBasicVSR(nn.Module):
-    """What `freeze` makes of BasicVSR; maps frames (N, T, 3, H, W) to frames (N, T, 3, scale*H, scale*W)."""
+    """What `freeze` makes of BasicVSR; maps frames (N, T, 3, H, W) to frames (N, T, 3, scale*H, scale*W).
 
+    call: runs what is done for every frame: the flow net, the step of a branch, and `upsample`.
+    """
+
+    call: Caller
     head_weight: Tensor
     head_bias: Tensor
 
@@ -40,7 +46,7 @@ class FrozenBasicVSR(nn.Module):
             raise ValueError("only a compact network can be frozen: fold its gates by surgery first")
         # A copy, because its modules are put into another memory format while the network goes on to be used.
         network = copy.deepcopy(network).eval()
-        self.arguments = network.arguments
+        self.arguments, self.call = network.arguments, direct
         self.flow_net = network.flow_net
         orders = {}
         for branch in network.arguments.branches:
@@ -60,8 +66,23 @@ class FrozenBasicVSR(nn.Module):
 
     def flows(self, frames_NTCHW: Tensor) -> Flows:
         """As the network's."""
-        flows: Flows = self._upsampler.flows(frames_NTCHW)
-        return flows
+        length = frames_NTCHW.shape[1]
+        if self.call is direct or length == 1:
+            flows: Flows = self._upsampler.flows(frames_NTCHW)
+            return flows
+        # Pair by pair, so that what was recorded or compiled serves clips of every length.
+        pairs = {
+            branch: [(t, t + 1) if branch == "backward" else (t + 1, t) for t in range(length - 1)]
+            for branch in self.arguments.branches
+        }
+        return {
+            branch: torch.stack([self._flow(frames_NTCHW[:, at], frames_NTCHW[:, to]) for at, to in rows], dim=1)
+            for branch, rows in pairs.items()
+        }
+
+    def _flow(self, frame_NCHW: Tensor, neighbour_NCHW: Tensor) -> Tensor:
+        flow_N2HW: Tensor = self.call(self.flow_net, frame_NCHW, neighbour_NCHW)
+        return flow_N2HW
 
     @torch.inference_mode()
     def forward(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Tensor:
@@ -72,14 +93,21 @@ class FrozenBasicVSR(nn.Module):
         """What `forward` does, in the caller's gradient mode."""
         if flows is None:
             flows = self.flows(frames_NTCHW)
-        states = [
-            self.get_submodule(trunk(branch))(frames_NTCHW, flows[branch], branch == "backward")
-            for branch in self.arguments.branches
-        ]
+        states = [self.states(branch, frames_NTCHW, flows[branch]) for branch in self.arguments.branches]
         frames = [
-            self.upsample([state[t] for state in states], frames_NTCHW[:, t]) for t in range(frames_NTCHW.shape[1])
+            self.call(self._upsample, [state[t] for state in states], frames_NTCHW[:, t])
+            for t in range(frames_NTCHW.shape[1])
         ]
         return torch.stack(frames, dim=1)
+
+    def states(self, branch: str, frames_NTCHW: Tensor, flows_NT2HW: Tensor) -> list[Tensor]:
+        """The hidden states (N, C, H, W) of a branch, in frame order, their channels in the branch's own order."""
+        module = self._trunk(branch)
+        step, start_NCHW = partial(self.call, module.step), module.start(frames_NTCHW[:, 0])
+        return propagated(step, start_NCHW, frames_NTCHW, flows_NT2HW, branch == "backward")
+
+    def _trunk(self, branch: str) -> _Trunk:
+        return cast(_Trunk, self.get_submodule(trunk(branch)))
 
     @staticmethod
     def chains(network: BasicVSR) -> list[Chain]:
@@ -97,15 +125,19 @@ class FrozenBasicVSR(nn.Module):
 
         Frame by frame, `advance` and `upsample` are `forward` for sequences of any length.
         """
-        module = cast(_Trunk, self.get_submodule(trunk(branch)))
+        module = self._trunk(branch)
         if before is None:
-            return Moment(frame_NCHW, module.step(frame_NCHW, module.start(frame_NCHW), None))
-        flow_N2HW = self.flow_net(frame_NCHW, before.frame_NCHW)
-        return Moment(frame_NCHW, module.step(frame_NCHW, before.state_NCHW, flow_N2HW))
+            return Moment(frame_NCHW, self.call(module.step, frame_NCHW, module.start(frame_NCHW), None))
+        flow_N2HW = self._flow(frame_NCHW, before.frame_NCHW)
+        return Moment(frame_NCHW, self.call(module.step, frame_NCHW, before.state_NCHW, flow_N2HW))
 
     @torch.inference_mode()
     def upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
         """Fuse the states of a frame, in the order of the arguments' branches, and enlarge."""
+        high_NCHW: Tensor = self.call(self._upsample, states, frame_NCHW)
+        return high_NCHW
+
+    def _upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
         x_NCHW = states[0] if len(states) == 1 else torch.cat(list(states), dim=1)
         for place, (name, factor) in enumerate(self._convs):
             # The first convolution reads the states, whose channels are permuted; the others read what the network's
@@ -118,7 +150,10 @@ class FrozenBasicVSR(nn.Module):
                 x_NCHW = F.pixel_shuffle(x_NCHW, factor)
             x_NCHW = F.leaky_relu_(x_NCHW, self.arguments.slope)
         detail_NCHW: Tensor = self._upsampler.conv_last(x_NCHW)
-        return detail_NCHW.add_(enlarge(frame_NCHW, self.arguments.scale))
+        if self.arguments.scale == 1:
+            return detail_NCHW + frame_NCHW
+        # Added to the frame, which is never in sixteen bits: in those, bright pixels would be half a level off.
+        return enlarge(frame_NCHW, self.arguments.scale).add_(detail_NCHW)
 
     def restore_window(self, frames: Sequence[Tensor], own: range, before: Carried) -> Iterator[tuple[Tensor, Carried]]:
         """See `Frozen`. Frames after the window serve the backward branch, which begins at the last of them."""
@@ -168,17 +203,14 @@ class _Trunk(nn.Module):
             *(FrozenBlock(block, position, forms(block_shape(block, self.active))) for block in blocks)
         )
 
-    def forward(self, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool) -> list[Tensor]:
-        return propagated(self.step, self.start(frames_NTCHW[:, 0]), frames_NTCHW, flows_NT2HW, reverse)
-
     def start(self, frame_NCHW: Tensor) -> Tensor:
         """The state before the first frame."""
-        return frame_NCHW.new_zeros(len(frame_NCHW), self.width, *frame_NCHW.shape[-2:])
+        return self.weight.new_zeros(len(frame_NCHW), self.width, *frame_NCHW.shape[-2:])
 
     def step(self, frame_NCHW: Tensor, state_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
         """The state of a frame from that of the frame before, which is warped by the flow; None at the first frame."""
         warped_NCHW = state_NCHW if flow_N2HW is None else warp(state_NCHW, flow_N2HW)
-        joined_NCHW = torch.cat((frame_NCHW, warped_NCHW), dim=1)
+        joined_NCHW = torch.cat((frame_NCHW.to(self.weight.dtype), warped_NCHW), dim=1)
         state_NCHW = F.leaky_relu_(F.conv2d(joined_NCHW, self.weight, self.bias, padding=1), self.slope)
         # Where all channels are active no copy is needed, since nobody else reads this tensor.
         if self.active == self.width:

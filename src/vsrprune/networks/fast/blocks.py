@@ -17,13 +17,11 @@ from torch.nn import functional as F
 
 from vsrprune.channels.operations import grid
 from vsrprune.networks.fast.device_operations import gather, scatter_
+from vsrprune.networks.fast.graphs import recorder_of, time_unlaunched
 from vsrprune.networks.parts.layers import ResidualBlock
 
 READS = ("gather", "whole")
 WRITES = ("scatter", "whole")
-
-# By name the type in which a frozen network computes under autocast; flows and positions stay in 32 bits.
-PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 Timer = Callable[[Callable[[], object]], float]  # milliseconds of a call
 Chain = tuple[Sequence[ResidualBlock], Sequence[int]]  # residual blocks in a row, and their stream's active channels
@@ -136,31 +134,25 @@ def fastest_forms(
     memory_format: torch.memory_format,
     time: Timer,
 ) -> dict[BlockShape, Form]:
-    """By shape the form in which a block is fastest on features of a frame's size; each shape is timed once.
+    """By shape the form in which a block is fastest on features of the frame's size and type; each is timed once.
 
     chains: runs of residual blocks, each with the channels of its stream that are active.
     """
     forms: dict[BlockShape, Form] = {}
+    record = recorder_of(frame_NCHW.device)
     for blocks, active in chains:
         position = {channel: place for place, channel in enumerate(active)}
         stream_NCHW = frame_NCHW.new_zeros(len(frame_NCHW), max(1, len(active)), *frame_NCHW.shape[-2:])
-        # Timed in the type in which blocks will run: under autocast their stream has sixteen bits.
-        stream_NCHW = stream_NCHW.to(_computed_dtype(frame_NCHW), memory_format=memory_format)
+        stream_NCHW = stream_NCHW.to(memory_format=memory_format)
         for block in blocks:
             shape = block_shape(block, len(active))
             if shape not in forms:
-                tried = {
-                    form: time(partial(FrozenBlock(block, position, form).to(memory_format=memory_format), stream_NCHW))  # type: ignore[call-overload]
-                    for form in _possible(shape)
-                }
+                tried = {}
+                for form in _possible(shape):
+                    frozen = FrozenBlock(block, position, form).to(frame_NCHW.dtype, memory_format=memory_format)  # type: ignore[call-overload]
+                    tried[form] = time_unlaunched(partial(frozen, stream_NCHW), time, record)
                 forms[shape] = min(tried, key=lambda form: tried[form])
     return forms
-
-
-def _computed_dtype(x: Tensor) -> torch.dtype:
-    """The type of what a convolution of `x` returns here, under autocast or not."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def _possible(shape: BlockShape) -> list[Form]:

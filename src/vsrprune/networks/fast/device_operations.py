@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsrprune.channels.operations import Operation, TimeTable
+from vsrprune.networks.fast.graphs import recorder_of, time_unlaunched
 
-# Timing whole frames of high definition would take longer than many clips.
+# On a CPU timing whole frames of high definition would take longer than many clips.
 TIMED_PIXELS = 180 * 320
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -82,6 +83,13 @@ def operation_call(
     return lambda: stream_NCHW.add_(x_NCHW)
 
 
+def timed_size(size: tuple[int, int], device: torch.device) -> tuple[int, int]:
+    """The frame (height, width) on which operations and forms are timed in place of one of `size`."""
+    # A card has time for frames as they are, and on smaller ones another form may win: small ones leave it idle.
+    shrink = 1.0 if device.type == "cuda" else min(1.0, math.sqrt(TIMED_PIXELS / math.prod(size)))
+    return max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink))
+
+
 def time_tables(
     operations: Sequence[Operation],
     size: tuple[int, int],
@@ -92,19 +100,19 @@ def time_tables(
 ) -> dict[str, TimeTable]:
     """By memory format the times of `operations` on frames of `size` (height, width).
 
-    time: milliseconds of a call. on_done: told after each operation how many are done. Larger frames than TIMED_PIXELS
-    are not needed to know what one takes beside another: their times are extrapolated.
+    time: milliseconds of a call. on_done: told after each operation how many are done. Where frames are timed that are
+    smaller (`timed_size`), the times are extrapolated.
     """
-    shrink = min(1.0, math.sqrt(TIMED_PIXELS / math.prod(size)))
-    timed = (max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink)))
+    timed = timed_size(size, device)
     # A convolution's time grows with the number of pixels.
     factor = math.prod(size) / math.prod(timed)
-    tables = {}
+    tables, record = {}, recorder_of(device)
     done = itertools.count(1)
     for name, memory_format in FORMATS.items():
         times = {}
         for operation in operations:
-            times[operation] = factor * time(operation_call(operation, timed, memory_format, device, dtype))
+            call = operation_call(operation, timed, memory_format, device, dtype)
+            times[operation] = factor * time_unlaunched(call, time, record)
             on_done(next(done))
         tables[name] = TimeTable(times)
     return tables

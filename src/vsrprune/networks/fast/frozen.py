@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vsrprune.networks.fast.blocks import Chain, Forms, FrozenBlock, block_shape
+from vsrprune.networks.fast.graphs import Caller, direct
 from vsrprune.networks.narrowing import replace_module
 from vsrprune.networks.network import Flows, Network
 from vsrprune.networks.parts.layers import ResidualBlock
@@ -26,9 +27,13 @@ Carried = Moment | None  # what a window leaves to the next; None before the fir
 
 
 class Frozen(Protocol):
-    """What every frozen form offers."""
+    """What every frozen form offers.
+
+    call: runs what is done again and again: steps from frame to frame where the network has them, else whole clips.
+    """
 
     arguments: Any
+    call: Caller
 
     def __call__(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Tensor:
         """Frames (N, T, 3, H, W) to frames (N, T, 3, scale*H, scale*W)."""
@@ -50,12 +55,14 @@ class Frozen(Protocol):
 class FrozenNetwork(nn.Module):
     """A compact network whose runs of residual blocks are frozen, each block in the form that `forms` gives."""
 
+    call: Caller
+
     def __init__(self, network: Network, forms: Forms) -> None:
         super().__init__()
         if network.plan is None:
             raise ValueError("only a compact network can be frozen: fold its gates by surgery first")
         self.network = copy.deepcopy(network).eval()
-        self.arguments = network.arguments
+        self.arguments, self.call = network.arguments, direct
         for name, blocks in _runs(self.network).items():
             replace_module(self.network, name, _Run(blocks, forms))
 
@@ -70,8 +77,12 @@ class FrozenNetwork(nn.Module):
 
     def compute(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Tensor:
         """What `forward` does, in the caller's gradient mode."""
-        restored: Tensor = self.network(frames_NTCHW, flows).frames_NTCHW
-        return restored
+        restored_NTCHW: Tensor = self.call(self._restored, frames_NTCHW, flows)
+        return restored_NTCHW
+
+    def _restored(self, frames_NTCHW: Tensor, flows: Flows | None) -> Tensor:
+        restored_NTCHW: Tensor = self.network(frames_NTCHW, flows).frames_NTCHW
+        return restored_NTCHW
 
     @staticmethod
     def chains(network: Network) -> list[Chain]:

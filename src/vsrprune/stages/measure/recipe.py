@@ -26,7 +26,7 @@ def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
 
 RECIPE = Recipe(
     name="measure",
-    version=6,
+    version=7,
     work="vsrprune.stages.measure.work:make",
     inputs=Inputs,
     artifact=Measured,

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.host.devices import driver_version
+from vsrprune.metrics.clocks import clocks
 from vsrprune.metrics.latency import compare_latency
-from vsrprune.metrics.memory import peak_memory
-from vsrprune.networks.fast.fastest import Compiled
+from vsrprune.metrics.memory import Peak, bytes_of, peak_memory
+from vsrprune.networks.fast.fastest import Compiled, forget_graphs
 from vsrprune.networks.fast.frozen import Frozen
+from vsrprune.networks.fast.graphs import direct
+from vsrprune.networks.network import Flows, Network, VSROutput
 from vsrprune.results.measured import Measured, Timing
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.measure.recipe import Inputs
@@ -32,13 +37,18 @@ def make(bench: Bench, inputs: Inputs) -> Measured:
         forms = {name: stand.fastest_form(bench.new_network().with_plan(plan)) for name, plan in plans.items()}
         timed: dict[str, Frozen | Compiled] = {name: form for name, (form, _) in forms.items()}
         if evaluate.compile:
-            timed = {name: Compiled(form) for name, (form, _) in forms.items()}
-        # Compiled after the form is chosen, which is timed without torch.compile.
+            # Compiled after the form is chosen, which is timed without torch.compile.
+            timed = {name: Compiled(form, bench.device) for name, (form, _) in forms.items()}
         latency = compare_latency(timed, stand.clip_NTCHW, evaluate.latency_repeats)
-        memory = {name: peak_memory(partial(net, stand.clip_NTCHW), bench.device) for name, net in timed.items()}
+        at_clocks = clocks(bench.device)
+        memory = _memory(timed, {name: form for name, (form, _) in forms.items()}, stand.clip_NTCHW)
     return Measured(
         latency_ms={name: Timing(**asdict(row), memory_format=forms[name][1]) for name, row in latency.items()},
-        peak_memory_mib={name: None if peak is None else peak / 2**20 for name, peak in memory.items()},
+        peak_memory_mib={name: None if peak is None else peak.held / 2**20 for name, peak in memory.items()},
+        reserved_memory_mib={
+            name: None if peak is None or peak.reserved is None else peak.reserved / 2**20
+            for name, peak in memory.items()
+        },
         precision=evaluate.precision,
         compiled=evaluate.compile,
         psnr_change_db=None if inputs.finetuned is None else _psnr_change(bench, inputs.finetuned),
@@ -47,6 +57,7 @@ def make(bench: Bench, inputs: Inputs) -> Measured:
         repeats=evaluate.latency_repeats,
         threads=torch.get_num_threads(),
         device=str(bench.device),
+        clocks=at_clocks,
         host=platform.node(),
         processor=_processor(bench.device),
         git_commit=_git_commit(),
@@ -59,12 +70,37 @@ def make(bench: Bench, inputs: Inputs) -> Measured:
     )
 
 
+def _memory(
+    timed: Mapping[str, Frozen | Compiled], forms: Mapping[str, Frozen], clip_NTCHW: Tensor
+) -> dict[str, Peak | None]:
+    """The peak of each network's call, its weights included."""
+    for form in forms.values():
+        forget_graphs(form)  # a replay allocates nothing: what a network needs is seen when it is recorded
+    return {
+        name: peak_memory(partial(network, clip_NTCHW), clip_NTCHW.device, weights=bytes_of(forms[name]))
+        for name, network in timed.items()
+    }
+
+
+class _AsNetwork(Network):
+    """A frozen network where a network is asked for its frames."""
+
+    def __init__(self, frozen: Frozen) -> None:
+        super().__init__()
+        self.arguments, self._frozen = frozen.arguments, frozen
+        frozen.call = direct  # a whole clip runs once: to record it would take longer
+
+    def forward(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> VSROutput:
+        return VSROutput(self._frozen(frames_NTCHW, flows), {})
+
+
 def _psnr_change(bench: Bench, finetuned: Trained) -> float:
     """PSNR of the fine-tuned network in the timed precision minus that in 32 bits, dB."""
     network = finetuned.network.load()
     full = bench.quality(network).psnr
     with bench.stand.precision:
-        change = bench.quality(network).psnr - full
+        frozen, _ = bench.stand.fastest_form(network)
+        change = bench.quality(_AsNetwork(frozen)).psnr - full
     bench.say(f"  measure    {bench.config.evaluate.precision} changes the PSNR by {change:+.3f} dB")
     return change
 

@@ -39,7 +39,7 @@ class Times:
 
 RECIPE = Recipe(
     name="timing",
-    version=2,
+    version=3,
     work="vsrprune.stages.timing.work:make",
     inputs=Inputs,
     artifact=Times,

@@ -6,8 +6,8 @@ from functools import partial
 
 from vsrprune.host.progress import StageProgress
 from vsrprune.metrics.latency import fastest_milliseconds
-from vsrprune.networks.fast.blocks import PRECISIONS
 from vsrprune.networks.fast.device_operations import FORMATS, time_tables
+from vsrprune.networks.fast.precision import PRECISIONS
 from vsrprune.selection.frontier import timed_operations
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.timing.recipe import Inputs, Times
@@ -19,6 +19,6 @@ def make(bench: Bench, inputs: Inputs) -> Times:
     height, width = evaluate.latency_size
     operations = timed_operations(bench.job.layout, bench.config.min_kept)
     timer = partial(fastest_milliseconds, device=bench.device)
-    with StageProgress("timing", len(operations) * len(FORMATS)) as progress:
+    with bench.stand.precision, StageProgress("timing", len(operations) * len(FORMATS)) as progress:
         dtype = PRECISIONS[evaluate.precision]
         return Times(time_tables(operations, (height, width), bench.device, timer, progress.update, dtype))

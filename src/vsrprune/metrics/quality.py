@@ -51,7 +51,8 @@ def frame_quality(
         raise ValueError(f"{len(output_TCHW)} frames of output and {len(truth_TCHW)} of truth: one clip is longer")
     inner = [clip[..., crop : crop + height, crop : crop + width] for clip in (output_TCHW, truth_TCHW)]
     together = max(1, _SAMPLES[device.type] // (truth_TCHW.shape[1] * height * width))
-    scores = [_scores(*pair, channel, device) for pair in zip(*(clip.split(together) for clip in inner), strict=True)]
+    parts = zip(*(clip.split(together) for clip in inner), strict=True)
+    scores = [_scores(output_NCHW, truth_NCHW, channel, device) for output_NCHW, truth_NCHW in parts]
     errors, likenesses = (torch.cat(values).tolist() for values in zip(*scores, strict=True))
     return FrameQuality([_decibels(error) for error in errors], likenesses)
 

@@ -85,16 +85,17 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
         with _computing_in(precision, device):
             # In the precision in which they will run, forms are timed.
             frozen = _fastest(network.to(device), footage, request.pieces, device)
-        if precision != "32":
-            say(_told_cost(frozen, footage, request.pieces, device, precision))
-        started, written = time.monotonic(), itertools.count(1)
-        with StageProgress("upscale", footage.frames) as progress, _computing_in(precision, device):
+            if precision != "32":
+                frames_NTCHW = _first_frames(footage, request.pieces, device)
+                say(_told_cost(network, frames_NTCHW, frozen(frames_NTCHW), precision))
+            started, written = time.monotonic(), itertools.count(1)
+            with StageProgress("upscale", footage.frames) as progress:
 
-            def write(frame: TimedFrame) -> None:
-                writer.write(frame)
-                progress.update(min(next(written), footage.frames))
+                def write(frame: TimedFrame) -> None:
+                    writer.write(frame)
+                    progress.update(min(next(written), footage.frames))
 
-            run(frozen, footage.read(), request.pieces, device, write)
+                side_by_side(frozen, footage.read(), request.pieces, device, write)
     frames = next(written) - 1
     seconds = time.monotonic() - started
     say(f"{request.target}: {frames} frames in {seconds:.1f} s, {frames / seconds:.2f} frames per second")
@@ -187,23 +188,27 @@ def _fastest(network: Network, footage: Footage, pieces: Pieces, device: torch.d
     return freeze(network, frame_NTCHW, partial(fastest_milliseconds, device=device))[0]
 
 
-def _told_cost(frozen: Frozen, footage: Footage, pieces: Pieces, device: torch.device, precision: str) -> str:
-    """What a lower precision costs on the middle of the first frames, in words."""
+def _first_frames(footage: Footage, pieces: Pieces, device: torch.device) -> Tensor:
+    """The middle of the first frames as a clip (1, T, 3, H, W)."""
     height, width = _tried_size(footage, pieces)
     top, left = (footage.height - height) // 2, (footage.width - width) // 2
-    first = [pixels for pixels, _ in itertools.islice(footage.read(), COMPARED)]
-    clip_NTCHW = torch.stack([to_device(torch.tensor(pixels), device) for pixels in first], dim=1)
-    clip_NTCHW = clip_NTCHW[..., top : top + height, left : left + width]
-    outputs = []
-    for name in (precision, "32"):
-        with _computing_in(name, device):
-            outputs.append(frozen(clip_NTCHW).double().clamp(0, 1))
-    error = float((outputs[0] - outputs[1]).square().mean())
+    first = [pixels_HW3 for pixels_HW3, _ in itertools.islice(footage.read(), COMPARED)]
+    clip_NTCHW = torch.stack([to_device(to_host_memory(pixels_HW3, device), device) for pixels_HW3 in first], dim=1)
+    return clip_NTCHW[..., top : top + height, left : left + width].contiguous()
+
+
+@torch.inference_mode()
+def _told_cost(network: Network, frames_NTCHW: Tensor, output_NTCHW: Tensor, precision: str) -> str:
+    """How close an output in a lower precision is to that of the network in 32 bits, in words."""
+    with _computing_in("32", frames_NTCHW.device):
+        exact_NTCHW = network(frames_NTCHW).frames_NTCHW
+    error = float((output_NTCHW.double().clamp(0, 1) - exact_NTCHW.double().clamp(0, 1)).square().mean())
     close = f"{-10 * math.log10(error):.1f} dB" if error else "no difference"
-    return f"precision {precision}: PSNR against 32 bits on the first {len(first)} frames: {close}; see --precision"
+    frames = frames_NTCHW.shape[1]
+    return f"precision {precision}: PSNR against 32 bits on the first {frames} frames: {close}; see --precision"
 
 
-def run(
+def side_by_side(
     network: Frozen,
     frames: Generator[TimedFrame, None, None],
     pieces: Pieces,

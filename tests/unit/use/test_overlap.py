@@ -16,7 +16,7 @@ from vsrprune.data.video.footage import TimedFrame
 from vsrprune.use.overlap import WAITING, read_ahead, write_behind
 from vsrprune.use.streaming import Pieces
 from vsrprune.use.transfer import from_device, to_8_bits, to_device, to_host_memory
-from vsrprune.use.upscaling import run
+from vsrprune.use.upscaling import side_by_side
 
 CPU = torch.device("cpu")
 HANDS = 3  # a frame is in the hands of each of the three threads
@@ -66,7 +66,7 @@ class Traffic:
 @pytest.mark.parametrize("pieces", [Pieces(1, 0), Pieces(1, 0, tile=3, tile_overlap=1)], ids=["whole", "tiled"])
 def test_frames_come_out_in_order_with_their_times(pieces: Pieces) -> None:
     traffic = Traffic(20)
-    run(Doubling(), traffic.frames(), pieces, CPU, traffic.write)  # type: ignore[arg-type]
+    side_by_side(Doubling(), traffic.frames(), pieces, CPU, traffic.write)  # type: ignore[arg-type]
     assert [pts for _, pts in traffic.written] == [10 * number for number in range(20)]
     for number, (pixels, _) in enumerate(traffic.written):
         assert (pixels == frame(number).repeat(2, 0).repeat(2, 1)).all()
@@ -79,7 +79,7 @@ def test_few_frames_are_in_flight_whoever_is_slow(
 ) -> None:
     """`read` frames belong to a window and what is around it."""
     traffic = Traffic(60, reading, writing)
-    run(Doubling(reach), traffic.frames(), pieces, CPU, traffic.write)  # type: ignore[arg-type]
+    side_by_side(Doubling(reach), traffic.frames(), pieces, CPU, traffic.write)  # type: ignore[arg-type]
     assert len(traffic.written) == 60
     assert traffic.most <= read + 2 * WAITING + HANDS
 
@@ -106,7 +106,7 @@ def test_an_error_of_the_writer_stops_the_reader(failing: int) -> None:
         traffic.write(done)
 
     with pytest.raises(OSError, match="the disk is full"):
-        run(Doubling(), traffic.frames(), Pieces(1, 0), CPU, write)  # type: ignore[arg-type]
+        side_by_side(Doubling(), traffic.frames(), Pieces(1, 0), CPU, write)  # type: ignore[arg-type]
     assert len(traffic.written) == failing
     assert traffic.read_so_far <= failing + 1 + 2 * WAITING + HANDS
 
@@ -128,7 +128,7 @@ def test_whatever_stops_the_network_stops_all(error: type[BaseException]) -> Non
             closed.append(threading.current_thread().name)
 
     with pytest.raises(error):
-        run(Failing(), frames(), Pieces(1, 0), CPU, traffic.write)  # type: ignore[arg-type]
+        side_by_side(Failing(), frames(), Pieces(1, 0), CPU, traffic.write)  # type: ignore[arg-type]
     assert len(traffic.written) <= 11
     assert closed == ["reader"]  # which closes the file that it has open
 

@@ -81,21 +81,24 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
         f"{request.source}: {footage.width}x{footage.height}, {footage.frames} frames,"
         f" to {size[1]}x{size[0]} by {request.model} on {_name(device)}"
     )
-    with _within_memory(request.pieces), open_writer(request.target, encoding, footage, size, say) as writer:
-        with _computing_in(precision, device):
-            # In the precision in which they will run, forms are timed.
-            frozen = _fastest(network.to(device), footage, request.pieces, device)
-            if precision != "32":
-                frames_NTCHW = _first_frames(footage, request.pieces, device)
-                say(_told_cost(network, frames_NTCHW, frozen(frames_NTCHW), precision))
-            started, written = time.monotonic(), itertools.count(1)
-            with StageProgress("upscale", footage.frames) as progress:
+    with (
+        _within_memory(request.pieces),
+        open_writer(request.target, encoding, footage, size, say) as writer,
+        _computing_in(precision, device),
+    ):
+        # In the precision in which they will run, forms are timed.
+        frozen = _fastest(network.to(device), footage, request.pieces, device)
+        if precision != "32":
+            frames_NTCHW = _first_frames(footage, request.pieces, device)
+            say(_told_cost(network, frames_NTCHW, frozen(frames_NTCHW), precision))
+        started, written = time.monotonic(), itertools.count(1)
+        with StageProgress("upscale", footage.frames) as progress:
 
-                def write(frame: TimedFrame) -> None:
-                    writer.write(frame)
-                    progress.update(min(next(written), footage.frames))
+            def write(frame: TimedFrame) -> None:
+                writer.write(frame)
+                progress.update(min(next(written), footage.frames))
 
-                side_by_side(frozen, footage.read(), request.pieces, device, write)
+            side_by_side(frozen, footage.read(), request.pieces, device, write)
     frames = next(written) - 1
     seconds = time.monotonic() - started
     say(f"{request.target}: {frames} frames in {seconds:.1f} s, {frames / seconds:.2f} frames per second")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -52,9 +54,21 @@ def frame_quality(
     inner = [clip[..., crop : crop + height, crop : crop + width] for clip in (output_TCHW, truth_TCHW)]
     together = max(1, _SAMPLES[device.type] // (truth_TCHW.shape[1] * height * width))
     parts = zip(*(clip.split(together) for clip in inner), strict=True)
-    scores = [_scores(output_NCHW, truth_NCHW, channel, device) for output_NCHW, truth_NCHW in parts]
-    errors, likenesses = (torch.cat(values).tolist() for values in zip(*scores, strict=True))
+    with _beside_others(device):
+        scores = [_scores(output_NCHW, truth_NCHW, channel, device) for output_NCHW, truth_NCHW in parts]
+        errors, likenesses = (torch.cat(values).tolist() for values in zip(*scores, strict=True))
     return FrameQuality([_decibels(error) for error in errors], likenesses)
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
+
+
+def _beside_others(device: torch.device) -> AbstractContextManager[object]:
+    """On a GPU nothing waits here for the network that is queued already, nor the network for this."""
+    # Always the same stream: PyTorch keeps the memory that was used in one for that one.
+    return torch.cuda.stream(_stream(device)) if device.type == "cuda" else nullcontext()
 
 
 def _scores(output_NCHW: Tensor, truth_NCHW: Tensor, channel: str, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -41,6 +41,11 @@ class TruthMotion:
     visible: list[NDArray[np.bool_]]
     warping_errors: list[float]
 
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes."""
+        return sum(array.nbytes for array in (*self.flows, *self.visible))
+
 
 @dataclass(frozen=True)
 class TemporalQuality:

@@ -84,10 +84,10 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
     with (
         _within_memory(request.pieces),
         open_writer(request.target, encoding, footage, size, say) as writer,
-        _computing_in(precision, device),
+        computing_in(precision, device),
     ):
         # In the precision in which they will run, forms are timed.
-        frozen = _fastest(network.to(device), footage, request.pieces, device)
+        frozen = fastest_for(network.to(device), footage, request.pieces, device)
         if precision != "32":
             frames_NTCHW = _first_frames(footage, request.pieces, device)
             say(_told_cost(network, frames_NTCHW, frozen(frames_NTCHW), precision))
@@ -157,7 +157,7 @@ def _name(device: torch.device) -> str:
 
 
 @contextlib.contextmanager
-def _computing_in(precision: str, device: torch.device) -> Iterator[None]:
+def computing_in(precision: str, device: torch.device) -> Iterator[None]:
     """The one place that says how a network computes in a precision; 32 bits are all there."""
     with tf32(False), torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "32"):
         yield
@@ -185,7 +185,7 @@ def _tried_size(footage: Footage, pieces: Pieces) -> tuple[int, int]:
     return height, width
 
 
-def _fastest(network: Network, footage: Footage, pieces: Pieces, device: torch.device) -> Frozen:
+def fastest_for(network: Network, footage: Footage, pieces: Pieces, device: torch.device) -> Frozen:
     """The form that is fastest on frames of the footage's shape."""
     frame_NTCHW = torch.rand(1, 1, RGB, *_tried_size(footage, pieces), device=device)
     return freeze(network, frame_NTCHW, partial(fastest_milliseconds, device=device))[0]
@@ -203,7 +203,7 @@ def _first_frames(footage: Footage, pieces: Pieces, device: torch.device) -> Ten
 @torch.inference_mode()
 def _told_cost(network: Network, frames_NTCHW: Tensor, output_NTCHW: Tensor, precision: str) -> str:
     """How close an output in a lower precision is to that of the network in 32 bits, in words."""
-    with _computing_in("32", frames_NTCHW.device):
+    with computing_in("32", frames_NTCHW.device):
         exact_NTCHW = network(frames_NTCHW).frames_NTCHW
     error = float((output_NTCHW.double().clamp(0, 1) - exact_NTCHW.double().clamp(0, 1)).square().mean())
     close = f"{-10 * math.log10(error):.1f} dB" if error else "no difference"

@@ -3,8 +3,8 @@
     python benchmarks/upscaling.py [--device cuda] [--sizes 180x320 720x1280] [--precision 16] [--model NETWORK_FOLDER]
 
 Parts: `decode` reads the video, `network` takes frames from memory and gives them back (with the copies to the device
-and back), `encode` writes them as libx264. `in turns` is what they would make one after the other, and `end to end` what
-the command makes of the file, from when its network is ready. Rounds go through all of them in turns; the fastest
+and back), `encode` writes them as libx264. `in turns` is what they would make one after the other, and `end to end`
+what the command makes of the file, from when its network is ready. Rounds go through all of them in turns; the fastest
 counts. The video shows noise that drifts, which is harder to code than most footage. Without --model the network is
 BasicVSR as published, not trained and not pruned. Without a GPU, sizes and network are small: a test of the script.
 """

@@ -18,9 +18,9 @@ def beside(device: torch.device) -> Iterator[Later]:
     """A function that does work in a thread of its own, while the caller goes on with `device`.
 
     It waits until the piece before is done, so that no more than two clips are in memory, and raises its errors, as
-    does the end. On a CPU it does the work at once: there both would share the same cores.
+    does the end. Without a GPU it does the work at once: both would share the same cores.
     """
-    if device.type == "cpu":
+    if device.type != "cuda":
         yield lambda work: work()
         return
     before: list[Future[None]] = []

@@ -31,7 +31,7 @@ from vsrprune.metrics.quality import frame_quality
 from vsrprune.networks.network import Network
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.pruning.surgery import compact
-from vsrprune.stages.quality import super_resolve
+from vsrprune.stages.quality import restored
 from vsrprune.use.load import load_trained
 
 CPU = torch.device("cpu")
@@ -74,9 +74,7 @@ def clip_of(file: Path, frames: int, scale: int) -> Clip:
 def psnr(network: Network, clips: Sequence[Clip]) -> float:
     """PSNR on Y, mean over clips (dB)."""
     network.eval()
-    means = [
-        np.mean(frame_quality(super_resolve(network, clip, CPU)[0], clip.high_TCHW, "y", 0).psnr) for clip in clips
-    ]
+    means = [np.mean(frame_quality(restored(network, clip, CPU), clip.high_TCHW, "y", 0).psnr) for clip in clips]
     return float(np.mean(means))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +142,48 @@ def test_sixteen_bits_are_nearly_the_same(tmp_path: Path, model: Path, precision
         assert difference.max() <= 6
 
 
+def test_what_a_lower_precision_costs_is_told(tmp_path: Path, model: Path) -> None:
+    source = make_video(tmp_path / "in.mkv", pictures(6, 24, 40), "ffv1", "bgr0")
+    assert not any("PSNR" in line for line in run(source, tmp_path / "exact", model))
+    costs = []
+    for precision in ("bf16", "16"):
+        (line,) = (line for line in run(source, tmp_path / precision, model, precision=precision) if "PSNR" in line)
+        found = re.fullmatch(
+            rf"precision {precision}: PSNR against 32 bits on the first 4 frames: ([0-9.]+) dB; see --precision", line
+        )
+        assert found is not None
+        costs.append(float(found[1]))
+    # 8 and 11 bits of mantissa: one more bit is 6 dB.
+    assert 30 < costs[0] < costs[1] < 100
+
+
+def test_where_it_computes_is_told_and_found_by_itself(tmp_path: Path, model: Path) -> None:
+    source = make_video(tmp_path / "in.mkv", pictures(2), "ffv1", "bgr0")
+    named = run(source, tmp_path / "cpu", model, device="cpu")[0]
+    assert named.endswith("on the CPU")
+    if not torch.cuda.is_available():
+        assert run(source, tmp_path / "auto", model)[0] == named
+
+
+@pytest.mark.parametrize(("tile", "given", "advice"), [(0, "whole frames (--tile 0)", 256), (128, "--tile 128", 64)])
+def test_too_little_memory_is_one_line_that_names_tiles(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, tile: int, given: str, advice: int
+) -> None:
+    source = make_video(tmp_path / "in.mp4", pictures(8))
+
+    def too_large(*_: object) -> Iterator[torch.Tensor]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        yield
+
+    monkeypatch.setattr("vsrprune.use.upscaling.upscaled_frames", too_large)
+    with pytest.raises(UserError) as caught:
+        run(source, tmp_path / "out.mp4", model, Pieces(30, 5, tile))
+    assert str(caught.value) == (
+        f"{given}: the GPU's memory does not hold what the network needs; give --tile {advice} or less"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4"]
+
+
 def test_a_scale_of_three_of_an_odd_size_is_padded_for_the_usual_encoder(tmp_path: Path) -> None:
     model = save_small(tmp_path / "model", factors=(3,))
     source = make_video(tmp_path / "in.mkv", pictures(3, 11, 15), "ffv1", "yuv420p")
@@ -242,7 +286,7 @@ WRONG = [
     ("in.mp4 out.mp4", {"crf": -1}, "--crf must be from 0"),
     ("in.mp4 out.mp4", {"model": Path("no_model")}, "no_model: neither the folder of a finished job"),
     ("in.mp4 out.mp4", {"model": Path("broken")}, "network.json: unknown network"),
-    ("in.mp4 out.mp4", {"device": "tpu"}, "--device must be one of cpu, cuda; got 'tpu'"),
+    ("in.mp4 out.mp4", {"device": "tpu"}, "--device must be one of auto, cpu, cuda; got 'tpu'"),
     ("in.mp4 out.mp4", {"precision": "8"}, "--precision must be one of 32, bf16, 16; got '8'"),
     ("in.mp4 out.mp4", {"which": "small"}, "--which must be one of pruned, dense; got 'small'"),
     ("in.mp4 out.mp4", {"pieces": Pieces(0, 5)}, "--window must be at least 1; got 0"),

@@ -6,8 +6,10 @@ the code that defines tOF, so that numbers compare with published ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +22,10 @@ Frame = NDArray[np.uint8]  # (H, W, 3)
 FARNEBACK = (0.5, 3, 15, 3, 5, 1.2, 0)  # scale between levels, levels, window, iterations, and its polynomials
 BORDER, MULTIPLE = 8, 32  # tOF leaves out at least BORDER pixels a side, and keeps a multiple of MULTIPLE
 cv2.setNumThreads(1)  # more gain nothing in Farneback's flow, and would ignore a job's share of the threads
+
+# Calls a function for every item, like `map`; a thread pool's `map` takes pairs side by side, since OpenCV leaves the
+# interpreter's lock while it computes.
+Each = Callable[..., Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,11 @@ class TruthMotion:
     flows: list[Flow]
     visible: list[NDArray[np.bool_]]
     warping_errors: list[float]
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes."""
+        return sum(array.nbytes for array in (*self.flows, *self.visible))
 
 
 @dataclass(frozen=True)
@@ -51,31 +62,38 @@ class TemporalQuality:
     warping_error_truth: float
 
 
-def truth_motion(truth_TCHW: Tensor, most: int) -> TruthMotion:
+def truth_motion(truth_TCHW: Tensor, most: int, each: Each = map) -> TruthMotion:
     """Motion of a true clip (uint8 RGB) at no more than `most` pairs, evenly spread over it; at all pairs if 0."""
     starts = spread_pairs(len(truth_TCHW), most)
-    flows, visible, errors = [], [], []
-    for t in starts:
-        first, second = _frame(truth_TCHW, t), _frame(truth_TCHW, t + 1)
-        forth, back = _flow(first, second), _flow(second, first)
-        flows.append(forth)
-        visible.append(seen_in_both(forth, back))
-        errors.append(_warping_error(first, second, forth, visible[-1]))
+    pairs = list(each(partial(_motion_of_pair, truth_TCHW), starts))
+    flows, visible, errors = ([pair[place] for pair in pairs] for place in range(3))
     return TruthMotion(starts, flows, visible, errors)
 
 
-def temporal_quality(output_TCHW: Tensor, motion: TruthMotion) -> TemporalQuality | None:
+def _motion_of_pair(truth_TCHW: Tensor, t: int) -> tuple[Flow, NDArray[np.bool_], float]:
+    """The flow from frame t to t + 1, what is seen in both, and the warping error of the true frames."""
+    first, second = _frame(truth_TCHW, t), _frame(truth_TCHW, t + 1)
+    forth, back = _flow(first, second), _flow(second, first)
+    visible = seen_in_both(forth, back)
+    return forth, visible, _warping_error(first, second, forth, visible)
+
+
+def temporal_quality(output_TCHW: Tensor, motion: TruthMotion, each: Each = map) -> TemporalQuality | None:
     """Compare a uint8 RGB clip with the motion of its truth; None for a clip of a single frame."""
     if not motion.starts:
         return None
-    lengths, errors = [], []
-    for t, flow, visible in zip(motion.starts, motion.flows, motion.visible, strict=True):
-        first, second = _frame(output_TCHW, t), _frame(output_TCHW, t + 1)
-        difference = _inner(_flow(first, second)) - _inner(flow)
-        lengths.append(np.linalg.norm(difference.astype(np.float64), axis=-1).mean())
-        # By the truth's flow: an output that invents motion of its own must not be excused by it.
-        errors.append(_warping_error(first, second, flow, visible))
+    pairs = each(partial(_pair_quality, output_TCHW), motion.starts, motion.flows, motion.visible)
+    lengths, errors = zip(*pairs, strict=True)
     return TemporalQuality(float(np.mean(lengths)), float(np.mean(errors)), float(np.mean(motion.warping_errors)))
+
+
+def _pair_quality(output_TCHW: Tensor, t: int, flow: Flow, visible: NDArray[np.bool_]) -> tuple[float, float]:
+    """The length of the flows' difference and the warping error of the frames t and t + 1."""
+    first, second = _frame(output_TCHW, t), _frame(output_TCHW, t + 1)
+    difference = _inner(_flow(first, second)) - _inner(flow)
+    length = float(np.linalg.norm(difference.astype(np.float64), axis=-1).mean())
+    # By the truth's flow: an output that invents motion of its own must not be excused by it.
+    return length, _warping_error(first, second, flow, visible)
 
 
 def spread_pairs(frames: int, most: int) -> Sequence[int]:

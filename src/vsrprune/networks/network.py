@@ -8,7 +8,7 @@ forward pass is written once, for any widths.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple, Self
 
@@ -23,6 +23,7 @@ from vsrprune.networks.parts.folding import Gated, folded_once
 from vsrprune.networks.parts.layers import GatedConv2d
 
 Flows = dict[str, Tensor]  # by branch: (N, T-1, 2, H, W)
+PAIRS = 8  # frames and neighbours whose flow is estimated together where memory counts
 
 
 class VSROutput(NamedTuple):
@@ -30,6 +31,13 @@ class VSROutput(NamedTuple):
 
     frames_NTCHW: Tensor
     hidden: Mapping[str, list[Tensor]]
+
+
+class FrameOutput(NamedTuple):
+    """frame_NCHW: a restored frame. hidden: by branch its hidden state (N, C, H, W)."""
+
+    frame_NCHW: Tensor
+    hidden: Mapping[str, Tensor]
 
 
 class Network(nn.Module):
@@ -72,6 +80,21 @@ class Network(nn.Module):
     def flows(self, frames_NTCHW: Tensor) -> Flows:
         """What the flow net makes of a clip; nothing without one."""
         return {}
+
+    def frame_by_frame(self, frames_NTCHW: Tensor) -> Iterator[FrameOutput]:
+        """What `forward` gives, a frame at a time and without gradients.
+
+        A network that can do so holds less than `forward`: of a long clip, no more than later frames need.
+        """
+        output = self(frames_NTCHW)
+        for t, frame_NCHW in enumerate(output.frames_NTCHW.unbind(1)):
+            yield FrameOutput(frame_NCHW, {branch: states[t] for branch, states in output.hidden.items()})
+
+    def flows_in_parts(self, frames_NTCHW: Tensor) -> Flows:
+        """What `flows` returns, a few pairs of frames at a time: of a clip of any length, the features of a few."""
+        starts = range(0, max(frames_NTCHW.shape[1] - 1, 1), PAIRS)
+        parts = [self.flows(frames_NTCHW[:, start : start + PAIRS + 1]) for start in starts]
+        return {branch: torch.cat([part[branch] for part in parts], dim=1) for branch in parts[0]}
 
     def hidden_states(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Mapping[str, Sequence[Tensor]]:
         """The hidden states alone: what a teacher is asked for."""

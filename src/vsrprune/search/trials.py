@@ -23,7 +23,7 @@ from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 from vsrprune.stages.finetune.module import Finetune
 from vsrprune.stages.finetune.teacher import Teacher
-from vsrprune.stages.quality import QualityMeter, super_resolve
+from vsrprune.stages.quality import QualityMeter, restored
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,11 @@ class TrialBench:
         return patch_loader(dataset, StepSampler(steps, training.batch), workers=0)
 
     def _psnr(self, network: Network) -> float:
-        network, meter = network.to(self.device).eval(), QualityMeter(self.compared)
+        network, meter = network.to(self.device).eval(), QualityMeter(self.compared, self.device)
         for clip in self.score_clips:
             # Compared as the final runs are, mirrored clips and centre frames included: a search that chose by another
             # number than the one reported would prefer other plans.
-            meter.add(clip, super_resolve(network, clip, self.device, mirrored=self.compared.centre)[0])
+            meter.add(clip, restored(network, clip, self.device, self.compared.centre))
         return meter.quality().psnr
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,7 +21,7 @@ from vsrprune.host.devices import busy_percent
 from vsrprune.methods.method import Method
 from vsrprune.methods.table import METHODS
 from vsrprune.metrics.latency import fastest_milliseconds
-from vsrprune.metrics.temporal import TruthMotion, truth_motion
+from vsrprune.metrics.temporal import Each, TruthMotion, truth_motion
 from vsrprune.metrics.tf32 import tf32
 from vsrprune.networks.fast.fastest import freeze
 from vsrprune.networks.fast.frozen import Frozen
@@ -33,7 +33,7 @@ from vsrprune.pruning.reparametrisation import bake
 from vsrprune.results.result import METRICS, Quality
 from vsrprune.stages.clips import job_clips
 from vsrprune.stages.job import Job
-from vsrprune.stages.quality import Hidden, QualityMeter, super_resolve
+from vsrprune.stages.quality import QualityMeter, See, States, hidden_states, nothing_seen, restored
 from vsrprune.stages.recipe import StagePlan
 from vsrprune.stages.saved import SavedNetwork
 from vsrprune.stages.training.fit import Sampling, Session, fit
@@ -43,6 +43,7 @@ from vsrprune.store.atomic import write_atomically
 
 RGB = 3
 QUIET_SECONDS = 1.0  # the driver's figure is of the last second at most
+MOTION_BYTES = 2**29  # of the motion of clips that is kept for later stages
 
 
 class Witness(Protocol):
@@ -60,6 +61,7 @@ class Shared:
 
     def __init__(self, job: Job, witness: Witness, say: Callable[[str], None]) -> None:
         self.job, self.witness, self.say = job, witness, say
+        self._motions: dict[str, TruthMotion] = {}
 
     @cached_property
     def clips(self) -> ClipSet:
@@ -77,6 +79,16 @@ class Shared:
         time.sleep(QUIET_SECONDS)
         cards = self.job.place.cards
         return (busy_percent(cards[0]) if cards else None) or 0
+
+    def motion(self, clip: Clip, each: Each) -> TruthMotion:
+        """The motion of a held-out clip, which several stages compare outputs with."""
+        if clip.name in self._motions:
+            return self._motions[clip.name]
+        motion = truth_motion(clip.high_TCHW, self.job.config.evaluate.temporal_pairs, each)
+        # The motion of all of Vimeo-90K's test set would take 48 GB.
+        if motion.nbytes + sum(known.nbytes for known in self._motions.values()) <= MOTION_BYTES:
+            self._motions[clip.name] = motion
+        return motion
 
 
 def job_device(job: Job) -> torch.device:
@@ -175,21 +187,26 @@ class Bench:
         write_atomically(self.folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
         return SavedNetwork(self.folder)
 
-    def super_resolve(self, network: Network, clip: Clip) -> tuple[Tensor, Hidden]:
-        """The clip's uint8 output frames (T, 3, H, W) and the network's hidden states."""
-        return super_resolve(network, clip, self.device, mirrored=self.config.comparison.centre)
+    def restored(self, network: Network, clip: Clip, see: See = nothing_seen) -> Tensor:
+        """The clip's uint8 output frames (T, 3, H, W); `see` is told every frame's hidden states."""
+        return restored(network, clip, self.device, self.config.comparison.centre, see)
+
+    def hidden_states(self, network: Network, clip: Clip) -> Iterator[States]:
+        """The network's hidden states of every frame, in order."""
+        return hidden_states(network, clip, self.device, self.config.comparison.centre)
 
     def quality(self, network: Network) -> Quality:
         """Quality on the held-out clips, without temporal consistency."""
-        network, meter = network.to(self.device).eval(), QualityMeter(self.config.comparison)
+        network, meter = network.to(self.device).eval(), QualityMeter(self.config.comparison, self.device)
         for clip in self.clips.val:
-            meter.add(clip, self.super_resolve(network, clip)[0])
+            meter.add(clip, self.restored(network, clip))
         return meter.quality()
 
-    def motion(self, clip: Clip) -> TruthMotion | None:
-        """The motion that outputs are compared with, if temporal consistency is asked for."""
-        evaluate = self.config.evaluate
-        return truth_motion(clip.high_TCHW, evaluate.temporal_pairs) if evaluate.temporal else None
+    def compare(self, meters: Sequence[QualityMeter], clip: Clip, outputs: Sequence[Tensor], each: Each) -> None:
+        """Give every meter its output of a clip, and the clip's motion if temporal consistency is asked for."""
+        motion = self.shared.motion(clip, each) if self.config.evaluate.temporal else None
+        for meter, output_TCHW in zip(meters, outputs, strict=True):
+            meter.add(clip, output_TCHW, motion)
 
 
 def arithmetic_of(trainer: TrainerConfig) -> Arithmetic:

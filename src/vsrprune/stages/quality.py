@@ -1,7 +1,9 @@
-"""Super-resolve clips whole, and compare what comes out with the truth."""
+"""Super-resolve clips, and compare what comes out with the truth."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields
 
 import numpy as np
@@ -11,15 +13,20 @@ from torch import Tensor
 from vsrprune.data.clips import Clip
 from vsrprune.data.degradation import to_uint8
 from vsrprune.metrics.cost import network_cost
-from vsrprune.metrics.quality import FrameQuality, frame_quality
-from vsrprune.metrics.temporal import TemporalQuality, TruthMotion, temporal_quality
-from vsrprune.networks.network import Network
+from vsrprune.metrics.quality import CPU, FrameQuality, frame_quality
+from vsrprune.metrics.temporal import Each, TemporalQuality, TruthMotion, temporal_quality
+from vsrprune.networks.network import FrameOutput, Network
 from vsrprune.results.protocols import Comparison
 from vsrprune.results.result import Cost, Quality
 
 COST_SIZE = (180, 320)  # low-resolution frame for which the literature counts MACs
 
-Hidden = dict[str, list[Tensor]]
+States = Mapping[str, Tensor]  # by branch the hidden state of a frame, (1, C, H, W)
+See = Callable[[int, States], None]  # is told the index of a frame and its states
+
+
+def nothing_seen(t: int, states: States) -> None:
+    """For whoever wants the frames alone."""
 
 
 class QualityMeter:
@@ -29,8 +36,9 @@ class QualityMeter:
     motion is given: per clip, and mean over the clips that have more than one frame.
     """
 
-    def __init__(self, compared: Comparison) -> None:
-        self._compared = compared
+    def __init__(self, compared: Comparison, device: torch.device = CPU, each: Each = map) -> None:
+        """PSNR and SSIM are computed on `device`; pairs of frames go through `each`, see `temporal_quality`."""
+        self._compared, self._device, self._each = compared, device, each
         # Scores alone are kept: the outputs of the whole Vimeo-90K test set would take 19 GB.
         self._scores: dict[str, FrameQuality] = {}
         self._temporal: dict[str, TemporalQuality] = {}
@@ -39,9 +47,9 @@ class QualityMeter:
         """Compare an output with the truth; `motion` is that of the truth."""
         counts = slice(clip.frames // 2, clip.frames // 2 + 1) if self._compared.centre else slice(None)
         self._scores[clip.name] = frame_quality(
-            output_TCHW[counts], clip.high_TCHW[counts], self._compared.channel, self._compared.crop
+            output_TCHW[counts], clip.high_TCHW[counts], self._compared.channel, self._compared.crop, self._device
         )
-        temporal = temporal_quality(output_TCHW, motion) if motion else None
+        temporal = temporal_quality(output_TCHW, motion, self._each) if motion else None
         if temporal is not None:
             self._temporal[clip.name] = temporal
 
@@ -63,22 +71,55 @@ class QualityMeter:
 
 
 @torch.inference_mode()
-def super_resolve(network: Network, clip: Clip, device: torch.device, mirrored: bool = False) -> tuple[Tensor, Hidden]:
-    """The clip's uint8 output frames and the network's hidden states; the whole sequence at once.
+def restored(
+    network: Network,
+    clip: Clip,
+    device: torch.device,
+    mirrored: bool = False,
+    see: See = nothing_seen,
+) -> Tensor:
+    """The clip's uint8 output frames (T, 3, H, W), on the host; `see` is told the hidden states of every frame t.
 
     mirrored: the network sees the clip forth and back, and both outputs of a frame are averaged, as Network does with
     the seven frames of Vimeo-90K; hidden states are those of the way forth.
     """
+    output_TCHW: Tensor | None = None
+    forth: list[Tensor] = []  # frames that wait for their second showing
+    for t, (frame_NCHW, states) in enumerate(_shown(network, clip, device, mirrored)):
+        frame_CHW, place = frame_NCHW[0].float(), t  # under autocast it has sixteen bits
+        if t < clip.frames:
+            see(t, states)
+        if mirrored and t < clip.frames:
+            forth.append(frame_CHW)
+            continue
+        if mirrored:
+            frame_CHW = (forth.pop() + frame_CHW) / 2
+            place = len(forth)
+        # Clipped and rounded before anything is compared, as in all published tables.
+        pixels_CHW = to_uint8(frame_CHW)
+        if output_TCHW is None:
+            output_TCHW = torch.empty(
+                clip.frames, *pixels_CHW.shape, dtype=torch.uint8, pin_memory=device.type == "cuda"
+            )
+        output_TCHW[place].copy_(pixels_CHW, non_blocking=True)
+    assert output_TCHW is not None, "a clip has frames"
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # the frames are on their way until then
+    return output_TCHW
+
+
+@torch.inference_mode()
+def hidden_states(network: Network, clip: Clip, device: torch.device, mirrored: bool = False) -> Iterator[States]:
+    """The hidden states of every frame, in order; see `restored`."""
+    for _, states in itertools.islice(_shown(network, clip, device, mirrored), clip.frames):
+        yield states
+
+
+def _shown(network: Network, clip: Clip, device: torch.device, mirrored: bool) -> Iterator[FrameOutput]:
+    """What the network makes of each frame that it is shown."""
     # Clips stay in 8 bits until here, where one of them at a time becomes float32.
     low_TCHW = torch.cat((clip.low_TCHW, clip.low_TCHW.flip(0))) if mirrored else clip.low_TCHW
-    output = network(low_TCHW[None].to(device).float() / 255)
-    frames_TCHW = output.frames_NTCHW[0].float()  # under autocast it has sixteen bits
-    if mirrored:
-        forth_TCHW, back_TCHW = frames_TCHW.chunk(2)
-        frames_TCHW = (forth_TCHW + back_TCHW.flip(0)) / 2
-    hidden = {branch: states[: clip.frames] for branch, states in output.hidden.items()}
-    # Clipped and rounded before anything is compared, as in all published tables.
-    return to_uint8(frames_TCHW).cpu(), hidden
+    return network.frame_by_frame(low_TCHW[None].to(device).float() / 255)
 
 
 def cost_of(network: Network) -> Cost:

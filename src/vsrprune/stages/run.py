@@ -14,6 +14,7 @@ from vsrprune.errors import UserError
 from vsrprune.host.failures import JobState
 from vsrprune.host.machine import measuring, working
 from vsrprune.host.tracking import Tracker
+from vsrprune.metrics.tf32 import tf32
 from vsrprune.stages.bench import Bench, Shared, finish
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.job import Job
@@ -73,7 +74,9 @@ def _make(plan: StagePlan, shared: Shared, folders: dict[str, Path], folder: Pat
     """Make one artifact in `folder`, from those of the stages before, which lie in `folders` by their names."""
     recipe, job = RECIPES[plan.stage], shared.job
     read = {role: RECIPES[job.stage(name).stage].artifact.load(folders[name]) for role, name in plan.parents.items()}
-    with _alone(shared) if recipe.alone(job.config) else _beside_others(shared) as give_way:
+    alone = _alone(shared) if recipe.alone(job.config) else _beside_others(shared)
+    # Results are computed in float32 as it is written; what trains or is timed may say otherwise for itself.
+    with tf32(False), alone as give_way:
         recipe.make(Bench(plan, folder, work, shared, give_way), recipe.inputs(**read)).save(folder)
 
 

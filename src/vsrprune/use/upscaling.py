@@ -1,10 +1,13 @@
-"""Video in, video out: read, super-resolve in pieces, write."""
+"""Video in, video out: read, super-resolve in pieces, write; each in a thread of its own."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -28,9 +31,13 @@ from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.networks.fast.precision import PRECISIONS
 from vsrprune.networks.network import Network
 from vsrprune.use.load import STAGES, load_trained
+from vsrprune.use.overlap import read_ahead, write_behind
 from vsrprune.use.streaming import Pieces, upscaled_frames
+from vsrprune.use.transfer import from_device, to_8_bits, to_device, to_host_memory
 
-DEVICES = ("cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda")
+USUAL_PRECISION = {"cpu": "32", "cuda": "16"}
+COMPARED = 4  # frames from which the cost of a lower precision is told
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,8 @@ class UpscalingRequest:
     """What the command line asks for.
 
     `rate` is the number of frames per second of a folder of PNGs. `crf` and `codec` are None for the usual ones of the
-    container. `threads` is the number of CPU threads of the network, 0 for PyTorch's choice.
+    container, `precision` is None for the usual one of the device; `auto` is a GPU where there is one. `threads` is the
+    number of CPU threads of the network, 0 for PyTorch's choice.
     """
 
     source: Path
@@ -50,8 +58,8 @@ class UpscalingRequest:
     rate: Fraction = Fraction(25)
     codec: str | None = None
     crf: int | None = None
-    device: str = "cpu"
-    precision: str = "32"
+    device: str = "auto"
+    precision: str | None = None
     threads: int = 0
     overwrite: bool = False
 
@@ -66,31 +74,41 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
     network = load_trained(request.model, request.store, lambda text: say(f"warning: {text}"), request.which)
     if request.threads:
         torch.set_num_threads(request.threads)
-    device, scale = torch.device(request.device), network.arguments.scale
+    device, scale = _device(request.device), network.arguments.scale
+    precision = request.precision or USUAL_PRECISION[device.type]
     size = (footage.height * scale, footage.width * scale)
     say(
         f"{request.source}: {footage.width}x{footage.height}, {footage.frames} frames,"
-        f" to {size[1]}x{size[0]} by {request.model}"
+        f" to {size[1]}x{size[0]} by {request.model} on {_name(device)}"
     )
     with (
-        tf32(request.precision != "32"),
+        _within_memory(request.pieces),
+        tf32(precision != "32"),
         open_writer(request.target, encoding, footage, size, say) as writer,
     ):
-        frozen = _fastest(network.to(device), footage, request.pieces, PRECISIONS[request.precision])
-        started, written = time.monotonic(), 0
+        # In the precision in which they will run, forms are timed.
+        frozen = fastest_for(network.to(device), footage, request.pieces, PRECISIONS[precision])
+        if precision != "32":
+            frames_NTCHW = _first_frames(footage, request.pieces, device)
+            say(_told_cost(network, frames_NTCHW, frozen(frames_NTCHW), precision))
+        started, written = time.monotonic(), itertools.count(1)
         with StageProgress("upscale", footage.frames) as progress:
-            for frame in _frames(frozen, footage, request.pieces, device):
+
+            def write(frame: TimedFrame) -> None:
                 writer.write(frame)
-                written += 1
-                progress.update(min(written, footage.frames))
+                progress.update(min(next(written), footage.frames))
+
+            side_by_side(frozen, footage.read(), request.pieces, device, write)
+    frames = next(written) - 1
     seconds = time.monotonic() - started
-    say(f"{request.target}: {written} frames in {seconds:.1f} s, {written / seconds:.2f} frames per second")
+    say(f"{request.target}: {frames} frames in {seconds:.1f} s, {frames / seconds:.2f} frames per second")
 
 
 def _check(request: UpscalingRequest) -> None:
     pieces = request.pieces
     one_of("--device", request.device, DEVICES)
-    one_of("--precision", request.precision, PRECISIONS)
+    if request.precision is not None:
+        one_of("--precision", request.precision, PRECISIONS)
     one_of("--which", request.which, STAGES)
     for name, value, least in (
         ("--window", pieces.window, 1),
@@ -128,32 +146,96 @@ def _check_target(request: UpscalingRequest) -> None:
         raise UserError(f"{target}: exists; give another name, or --overwrite to replace it")
 
 
-def _fastest(network: Network, footage: Footage, pieces: Pieces, dtype: torch.dtype) -> Frozen:
-    """The form that is fastest on frames of the footage's shape, of as many pixels as it takes to tell."""
-    device = next(network.parameters()).device
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
+
+
+@contextlib.contextmanager
+def _within_memory(pieces: Pieces) -> Iterator[None]:
+    """A GPU that is too small is a matter of tiles, and no defect."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        given = f"--tile {pieces.tile}" if pieces.tile else "whole frames (--tile 0)"
+        smaller = pieces.tile // 2 or 256
+        raise UserError(
+            f"{given}: the GPU's memory does not hold what the network needs; give --tile {smaller} or less"
+        ) from error
+
+
+def _tried_size(footage: Footage, pieces: Pieces, device: torch.device) -> tuple[int, int]:
+    """Height and width of frames of the footage's shape, of as many pixels as it takes to tell forms apart."""
     sides = [side if not pieces.tile else min(side, pieces.tile) for side in (footage.height, footage.width)]
-    frame_NTCHW = torch.rand(1, 1, RGB, *timed_size((sides[0], sides[1]), device), device=device)
+    return timed_size((sides[0], sides[1]), device)
+
+
+def fastest_for(network: Network, footage: Footage, pieces: Pieces, dtype: torch.dtype) -> Frozen:
+    """The form that is fastest on frames of the footage's shape."""
+    device = next(network.parameters()).device
+    frame_NTCHW = torch.rand(1, 1, RGB, *_tried_size(footage, pieces, device), device=device)
     return freeze(network, frame_NTCHW, partial(fastest_milliseconds, device=device), dtype)[0]
 
 
-def _frames(network: Frozen, footage: Footage, pieces: Pieces, device: torch.device) -> Iterator[TimedFrame]:
+def _first_frames(footage: Footage, pieces: Pieces, device: torch.device) -> Tensor:
+    """The middle of the first frames as a clip (1, T, 3, H, W)."""
+    height, width = _tried_size(footage, pieces, device)
+    top, left = (footage.height - height) // 2, (footage.width - width) // 2
+    first = [pixels_HW3 for pixels_HW3, _ in itertools.islice(footage.read(), COMPARED)]
+    clip_NTCHW = torch.stack([to_device(to_host_memory(pixels_HW3, device), device) for pixels_HW3 in first], dim=1)
+    return clip_NTCHW[..., top : top + height, left : left + width].contiguous()
+
+
+@torch.inference_mode()
+def _told_cost(network: Network, frames_NTCHW: Tensor, output_NTCHW: Tensor, precision: str) -> str:
+    """How close an output in a lower precision is to that of the network in 32 bits, in words."""
+    with tf32(False):
+        exact_NTCHW = network(frames_NTCHW).frames_NTCHW
+    error = float((output_NTCHW.double().clamp(0, 1) - exact_NTCHW.double().clamp(0, 1)).square().mean())
+    close = f"{-10 * math.log10(error):.1f} dB" if error else "no difference"
+    frames = frames_NTCHW.shape[1]
+    return f"precision {precision}: PSNR against 32 bits on the first {frames} frames: {close}; see --precision"
+
+
+def side_by_side(
+    network: Frozen,
+    frames: Generator[TimedFrame, None, None],
+    pieces: Pieces,
+    device: torch.device,
+    write: Callable[[TimedFrame], None],
+) -> None:
+    """Super-resolve frames on `device`, while one thread reads further ones and another writes those before.
+
+    `write` gets them in order. No more frames are held than a window reads, and a few in the queues on both sides.
+    """
     times: deque[int] = deque()  # of frames that were read and are not yet super-resolved
 
-    def read() -> Iterator[Tensor]:
-        for pixels_HW3, pts in footage.read():
+    def read() -> Generator[tuple[Tensor, int], None, None]:
+        with contextlib.closing(frames):  # its file, in the thread that has it open
+            for pixels_HW3, pts in frames:
+                yield to_host_memory(pixels_HW3, device), pts
+
+    def arriving(waiting: Iterable[tuple[Tensor, int]]) -> Iterator[Tensor]:
+        for pixels_HW3, pts in waiting:
             times.append(pts)
-            yield torch.tensor(pixels_HW3, device=device).permute(2, 0, 1)[None].float() / 255
+            yield to_device(pixels_HW3, device)
 
-    for high_NCHW in upscaled_frames(network, read(), pieces, _to_8_bits):
-        yield TimedFrame(_pixels(high_NCHW), times.popleft())
+    def put_down(done: tuple[Callable[[], RgbFrame], int]) -> None:
+        pixels, pts = done
+        write(TimedFrame(pixels(), pts))
 
-
-def _to_8_bits(high_NCHW: Tensor) -> Tensor:
     # In 8 bits finished tiles are smaller than the hidden states of all tiles would be, so tiles can follow one
-    # another.
-    return (high_NCHW.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+    # another; they wait for their frame on the host, since tiles are asked for where the device's memory is short.
+    finish = _to_host if pieces.tile else to_8_bits
+    with read_ahead(read()) as waiting, write_behind(put_down) as hand_on:
+        for high_NCHW in upscaled_frames(network, arriving(waiting), pieces, finish):
+            hand_on((from_device(high_NCHW), times.popleft()))
 
 
-def _pixels(high_NCHW: Tensor) -> RgbFrame:
-    pixels: RgbFrame = high_NCHW[0].permute(1, 2, 0).contiguous().numpy()
-    return pixels
+def _to_host(high_NCHW: Tensor) -> Tensor:
+    return to_8_bits(high_NCHW).cpu()

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 
 from vsrprune.errors import UserError
+from vsrprune.metrics import quality
 from vsrprune.metrics.quality import frame_quality
 
 GOLDENS = Path(__file__).parents[2] / "goldens"  # see its README.md
@@ -158,6 +160,56 @@ def test_an_unknown_channel_is_refused():
 def test_clips_of_different_lengths_are_not_compared():
     with pytest.raises(ValueError, match="longer"):
         frame_quality(constant(0, frames=2), constant(0, frames=3), "rgb", 0)
+
+
+def gradient(height, width):
+    """Every band another slope, with a flat half: places where variances vanish."""
+    ramp = torch.arange(width) * 255 // width
+    frame = torch.stack([ramp, ramp.flip(0), ramp // 2]).to(torch.uint8)[:, None].repeat(1, height, 1)
+    frame[..., : height // 2, :] = 200
+    return frame[None]
+
+
+def stripes(height, width):
+    return (((torch.arange(height)[:, None] + torch.arange(width)) % 7 < 3) * 255).to(torch.uint8).repeat(1, 3, 1, 1)
+
+
+def bordered(height, width):
+    frame = constant(30, height=height, width=width)
+    frame[..., 0, :], frame[..., -1, :], frame[..., 0], frame[..., -1] = 255, 0, 255, 0
+    return frame
+
+
+def of_scikit_image(output, truth, channel):
+    images = [frames[0].double().numpy() for frames in (output, truth)]
+    if channel == "y":
+        images = [16 + np.tensordot((65.481, 128.553, 24.966), image, axes=1)[None] / 255 for image in images]
+    return structural_similarity(
+        *images, channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
+    )
+
+
+@pytest.mark.parametrize("channel", ["rgb", "y"])
+@pytest.mark.parametrize("size", [(11, 11), (12, 40), (40, 11), (61, 83)])
+def test_ssim_is_scikit_images(channel, size):
+    truths = [noise(3, 1, *size), gradient(*size), stripes(*size), bordered(*size), constant(0, 1, *size)]
+    outputs = [noise(4, 1, *size), *[truth.roll(1, -1) for truth in truths], *[255 - truth for truth in truths]]
+    for truth in truths:
+        for output in outputs:
+            (ssim,) = frame_quality(output, truth, channel, 0).ssim
+            assert ssim == pytest.approx(of_scikit_image(output, truth, channel), abs=1e-9)
+
+
+@pytest.mark.parametrize("samples", [1, 700, 1300, 3000, 10**6])
+@pytest.mark.parametrize("channel", ["rgb", "y"])
+def test_how_much_is_compared_at_once_changes_nothing(monkeypatch, samples, channel):
+    """One row, strips that end early, one frame, several frames, the whole clip."""
+    output, truth = noise(5, 5, 23, 19), noise(6, 5, 23, 19)
+    whole = frame_quality(output, truth, channel, 2)
+    monkeypatch.setattr(quality, "_SAMPLES", {True: samples})
+    parts = frame_quality(output, truth, channel, 2)
+    assert parts.psnr == pytest.approx(whole.psnr, abs=1e-12)
+    assert parts.ssim == pytest.approx(whole.ssim, abs=1e-12)
 
 
 def test_golden_values():

@@ -618,3 +618,31 @@ def test_weights_of_another_architecture_are_refused(name: str, tmp_path: Path) 
     torch.save(theirs(other, NAMED[[n for n, _ in NAMED].index(other)][1], without_gates(other)), tmp_path / "x.pth")
     with pytest.raises(UserError, match="these weights are of another network"):
         load_dense(tmp_path / "x.pth", arguments(name))
+
+
+# Frame by frame
+
+
+@every_network
+@pytest.mark.parametrize("length", [1, 2, 11])
+def test_frame_by_frame_is_the_clip(name: str, length: int) -> None:
+    """11 frames are more than are taken together anywhere."""
+    network = random_network(arguments(name), signed=True)
+    clip_NTCHW = random_clip(length)
+    with torch.no_grad():
+        whole, frames = network(clip_NTCHW), list(network.frame_by_frame(clip_NTCHW))
+    assert_equal(torch.stack([frame.frame_NCHW for frame in frames], dim=1), whole.frames_NTCHW)
+    assert [tuple(frame.hidden) for frame in frames] == [tuple(whole.hidden)] * length
+    for branch, states in whole.hidden.items():
+        for frame, state in zip(frames, states, strict=True):
+            assert_equal(frame.hidden[branch], state)
+
+
+def test_frame_by_frame_nothing_is_held_that_no_later_frame_needs() -> None:
+    """Of outputs and forward states none, of backward states those of later frames."""
+    network = random_network(arguments("basicvsr"), dtype=torch.float32)
+    gone: list[tuple[weakref.ref[Tensor], ...]] = []
+    with torch.no_grad():
+        for frame in network.frame_by_frame(random_clip(4, dtype=torch.float32)):
+            assert all(tensor() is None for tensors in gone[:-1] for tensor in tensors)
+            gone.append((weakref.ref(frame.frame_NCHW), *map(weakref.ref, frame.hidden.values())))

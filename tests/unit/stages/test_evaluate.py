@@ -3,6 +3,8 @@
 import math
 import weakref
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,11 +12,14 @@ import torch
 from vsrprune.data.clips import Clip, make_clip
 from vsrprune.data.degradation import to_uint8
 from vsrprune.data.demo import demo_clips
+from vsrprune.errors import UserError
 from vsrprune.metrics.temporal import temporal_quality, truth_motion
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.results.protocols import Comparison
-from vsrprune.stages.quality import QualityMeter, super_resolve
+from vsrprune.stages.background import beside, each_on_its_thread
+from vsrprune.stages.evaluate.hidden import HiddenError
+from vsrprune.stages.quality import QualityMeter, States, hidden_states, restored
 
 CPU = torch.device("cpu")
 TINY = BasicVSRArguments(
@@ -79,21 +84,25 @@ def test_mirrored_clips_are_seen_forth_and_back_and_averaged(network):
         low = clip.low_TCHW.float() / 255
         seen = network(low[[0, 1, 2, 2, 1, 0]][None])
     by_hand = to_uint8((seen.frames_NTCHW[0, [0, 1, 2]] + seen.frames_NTCHW[0, [5, 4, 3]]) / 2)
-    output, hidden = super_resolve(network, clip, CPU, mirrored=True)
+    told: list[tuple[int, States]] = []
+    output = restored(network, clip, CPU, mirrored=True, see=lambda t, states: told.append((t, states)))
     assert (output == by_hand).all()
-    for branch, states in hidden.items():
-        assert len(states) == 3
-        assert all((state == of).all() for state, of in zip(states, seen.hidden[branch], strict=False))
-    assert (output != super_resolve(network, clip, CPU)[0]).any()
+    assert [t for t, _ in told] == [0, 1, 2]
+    for branch, states in seen.hidden.items():
+        assert all((at[branch] == of).all() for (_, at), of in zip(told, states, strict=False))
+    assert (output != restored(network, clip, CPU)).any()
+    asked = hidden_states(network, clip, CPU, mirrored=True)
+    for (_, states), same in zip(told, asked, strict=True):
+        assert all(torch.equal(states[branch], same[branch]) for branch in states)
 
 
 def test_unmirrored_clips_are_seen_once(network):
     clip = clip_of("walk", 3)
-    output, hidden = super_resolve(network, clip, CPU)
     with torch.inference_mode():
         seen = network(clip.low_TCHW[None].float() / 255)
-    assert (output == to_uint8(seen.frames_NTCHW[0])).all()
-    assert {branch: len(states) for branch, states in hidden.items()} == dict.fromkeys(seen.hidden, 3)
+    assert (restored(network, clip, CPU) == to_uint8(seen.frames_NTCHW[0])).all()
+    states = list(hidden_states(network, clip, CPU))
+    assert [tuple(at) for at in states] == [tuple(seen.hidden)] * 3
 
 
 def test_temporal_consistency_is_the_mean_over_clips_with_motion():
@@ -127,3 +136,64 @@ def test_no_output_is_kept_once_it_is_measured():
     del output
     assert gone() is None
     assert meter.quality().psnr == 100
+
+
+# Hidden errors
+
+
+def test_hidden_error_by_hand():
+    """Channels 1 and 3 are left; of these alone the difference counts. Means are over the clips that reach a frame."""
+    pruned = SimpleNamespace(stream_channels=lambda branch: (1, 3) if branch == "forward" else None)
+    error = HiddenError(pruned, CPU)
+    dense = torch.arange(4.0).view(1, 4, 1, 1).expand(1, 4, 2, 2)  # of channels 1 and 3 the mean square is 5
+    whole = torch.ones(1, 2, 2, 2)
+    for clip, frames in enumerate((2, 1)):
+        see = error.beside(iter([{"forward": dense, "backward": whole}] * frames))
+        for t in range(frames):
+            see(t, {"forward": dense[:, [1, 3]] + 1 + clip, "backward": whole * 3})
+    per_frame = error.per_frame()
+    assert per_frame["forward"] == pytest.approx([(1 + 2) / 2 / math.sqrt(5), 1 / math.sqrt(5)], abs=1e-7)
+    assert per_frame["backward"] == [2, 2]
+
+
+# Beside the network
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_work_beside_the_network_is_done_in_order_and_to_the_end(device):
+    done = []
+    with beside(torch.device(device)) as later:
+        for piece in range(20):
+            later(partial(done.append, piece))
+            assert len(done) >= piece  # no more than one piece waits
+    assert done == list(range(20))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("failing", [0, 3, 4])
+def test_an_error_beside_the_network_is_raised(device, failing):
+    """Also that of the last piece."""
+
+    def work(piece):
+        if piece == failing:
+            raise UserError("frames are too small")
+
+    def run():
+        with beside(torch.device(device)) as later:
+            for piece in range(5):
+                later(partial(work, piece))
+
+    with pytest.raises(UserError, match="frames are too small"):
+        run()
+
+
+def test_pairs_side_by_side_are_pairs_one_by_one(monkeypatch):
+    clip = demo_clips(4, 0, 1, 1, 5).val[0]
+    output = clip.high_TCHW.flip(-1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    with each_on_its_thread() as each:
+        assert each is not map
+        motion, alone = truth_motion(clip.high_TCHW, 0, each), truth_motion(clip.high_TCHW, 0)
+        assert temporal_quality(output, motion, each) == temporal_quality(output, alone)
+    assert all((a == b).all() for a, b in zip(motion.flows, alone.flows, strict=True))
+    assert motion.warping_errors == alone.warping_errors

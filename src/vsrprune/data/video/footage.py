@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -54,7 +54,7 @@ class Footage:
     transfer: int = TRANSFER_UNSPECIFIED
     wide_gamut: bool = False
 
-    def read(self) -> Iterator[TimedFrame]:
+    def read(self) -> Generator[TimedFrame, None, None]:
         """The frames in order of time; raises UserError for what cannot be decoded, and frames of another size."""
         last = -1
         for file, pixels_HW3, pts in self._timed():

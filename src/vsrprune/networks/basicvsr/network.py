@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.networks.basicvsr.spec import RGB, BasicVSRArguments, basicvsr_layout, trunk
-from vsrprune.networks.network import Flows, VSROutput
+from vsrprune.networks.network import Flows, FrameOutput, VSROutput
 from vsrprune.networks.parts.flow import SPyNet, clip_flows
 from vsrprune.networks.parts.folding import recomputed
 from vsrprune.networks.parts.layers import plain_conv, warp
@@ -69,6 +69,18 @@ class BasicVSR(Upsampler):
             for name in self.arguments.branches
         }
 
+    def frame_by_frame(self, frames_NTCHW: Tensor) -> Iterator[FrameOutput]:
+        """See Network. Of the branch that goes back every state is held, of the other the last."""
+        flows = self.flows_in_parts(frames_NTCHW)
+        ways = {
+            name: cast(_Trunk, self.get_submodule(trunk(name))).way(frames_NTCHW, flows[name], name == "backward")
+            for name in self.arguments.branches
+        }
+        if "backward" in ways:
+            ways["backward"] = _from_the_end(list(ways["backward"]))
+        for t, states in enumerate(zip(*ways.values(), strict=True)):
+            yield FrameOutput(self.upsample(states, frames_NTCHW[:, t]), dict(zip(ways, states, strict=True)))
+
     def _remembered(self, step: Callable[..., Tensor], *inputs: Any) -> Tensor:
         """`step(*inputs)`, without what lies between for the gradients if frames are checkpointed."""
         if not (self.checkpoint_frames and torch.is_grad_enabled()):
@@ -108,9 +120,15 @@ class _Trunk(nn.Module):
         self, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool, call: Callable[..., Tensor]
     ) -> list[Tensor]:
         """Hidden states (N, C, H, W) of all frames, in frame order; `call` runs the step of a frame."""
+        return propagated(partial(call, self.step), self._start(frames_NTCHW), frames_NTCHW, flows_NT2HW, reverse)
+
+    def way(self, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool) -> Iterator[Tensor]:
+        """The hidden states (N, C, H, W) one after the other, from the frame at which the branch begins."""
+        return propagation(self.step, self._start(frames_NTCHW), frames_NTCHW, flows_NT2HW, reverse)
+
+    def _start(self, frames_NTCHW: Tensor) -> Tensor:
         batch, _, _, height, width = frames_NTCHW.shape
-        start_NCHW = frames_NTCHW.new_zeros(batch, self.width, height, width)
-        return propagated(partial(call, self.step), start_NCHW, frames_NTCHW, flows_NT2HW, reverse)
+        return frames_NTCHW.new_zeros(batch, self.width, height, width)
 
     def step(self, frame_NCHW: Tensor, state_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
         """The state of a frame from that of the frame before, which is warped by the flow; None at the first frame."""
@@ -124,16 +142,28 @@ class _Trunk(nn.Module):
 def propagated(
     step: Callable[..., Tensor], start_NCHW: Tensor, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool
 ) -> list[Tensor]:
-    """Hidden states (N, C, H, W) of all frames, in frame order, of a branch that begins with the state `start_NCHW`.
+    """Hidden states (N, C, H, W) of all frames, in frame order; see `propagation`."""
+    states = list(propagation(step, start_NCHW, frames_NTCHW, flows_NT2HW, reverse))
+    return states[::-1] if reverse else states
+
+
+def propagation(
+    step: Callable[..., Tensor], start_NCHW: Tensor, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool
+) -> Iterator[Tensor]:
+    """Hidden states (N, C, H, W) along a branch that begins with the state `start_NCHW`, at the last frame if reversed.
 
     step: the state of a frame, from the frame, the state before it, and the flow between them (None at the first).
     """
     length = frames_NTCHW.shape[1]
-    states: list[Tensor] = []
     state_NCHW = start_NCHW
     for place, t in enumerate(range(length - 1, -1, -1) if reverse else range(length)):
         # Flow i is that of frames i and i + 1: the neighbour of t is t + 1 on the way back, and t - 1 on the way forth.
         flow_N2HW = flows_NT2HW[:, t if reverse else t - 1] if place > 0 else None
         state_NCHW = step(frames_NTCHW[:, t], state_NCHW, flow_N2HW)
-        states.append(state_NCHW)
-    return states[::-1] if reverse else states
+        yield state_NCHW
+
+
+def _from_the_end(states: list[Tensor]) -> Iterator[Tensor]:
+    """The states from the last on, each given up when it is handed out."""
+    while states:
+        yield states.pop()

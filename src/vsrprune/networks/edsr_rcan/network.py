@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,7 +11,7 @@ from torch.nn import functional as F
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.networks.basicvsr.spec import RGB
 from vsrprune.networks.edsr_rcan.spec import EDSRArguments, RCANArguments, edsr_layout, rcan_layout
-from vsrprune.networks.network import Flows, Network, VSROutput
+from vsrprune.networks.network import Flows, FrameOutput, Network, VSROutput
 from vsrprune.networks.parts.layers import ResidualBlock, plain_conv, small_init
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K's pictures, RGB in [0, 1]
@@ -46,6 +48,11 @@ class ImageNetwork(Network):
         batch, length = frames_NTCHW.shape[:2]
         images_NCHW = self._restore(frames_NTCHW.flatten(0, 1))
         return VSROutput(torch.unflatten(images_NCHW, 0, (batch, length)), {})
+
+    def frame_by_frame(self, frames_NTCHW: Tensor) -> Iterator[FrameOutput]:
+        """See Network."""
+        for frame_NCHW in frames_NTCHW.unbind(1):
+            yield FrameOutput(self._restore(frame_NCHW), {})
 
     def _restore(self, images_NCHW: Tensor) -> Tensor:
         # Published weights expect pictures in [0, 255] less DIV2K's mean; ours are in [0, 1].

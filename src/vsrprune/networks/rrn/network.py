@@ -5,12 +5,14 @@ Every frame is restored from itself, the frame before, the hidden state and the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vsrprune.channels.layout import ChannelLayout
-from vsrprune.networks.network import Flows, Network, VSROutput
+from vsrprune.networks.network import Flows, FrameOutput, Network, VSROutput
 from vsrprune.networks.parts.layers import enlarge, plain_conv, small_init
 from vsrprune.networks.parts.reconstruction import residual_blocks
 from vsrprune.networks.rrn.spec import FRAMES_READ, RGB, RRNArguments, rrn_layout
@@ -49,14 +51,17 @@ class RRN(Network):
 
         The first frame is its own predecessor; the authors' code takes the second for it, which a stream does not have.
         """
+        frames = list(self.frame_by_frame(frames_NTCHW))
+        hidden = {"forward": [frame.hidden["forward"] for frame in frames]}
+        return VSROutput(torch.stack([frame.frame_NCHW for frame in frames], dim=1), hidden)
+
+    def frame_by_frame(self, frames_NTCHW: Tensor) -> Iterator[FrameOutput]:
+        """See Network."""
         batch, length, _, height, width = frames_NTCHW.shape
         state_NCHW = frames_NTCHW.new_zeros(batch, self.state_width, height, width)
-        frames, hidden = [], []
         for t in range(length):
             high_NCHW, state_NCHW = self.step(frames_NTCHW[:, t], frames_NTCHW[:, max(0, t - 1)], state_NCHW)
-            frames.append(high_NCHW)
-            hidden.append(state_NCHW[:, : self.conv_h.out_channels])
-        return VSROutput(torch.stack(frames, dim=1), {"forward": hidden})
+            yield FrameOutput(high_NCHW, {"forward": state_NCHW[:, : self.conv_h.out_channels]})
 
     def step(self, frame_NCHW: Tensor, before_NCHW: Tensor, state_NCHW: Tensor) -> tuple[Tensor, Tensor]:
         """The output of a frame (N, 3, scale*H, scale*W), not clipped, and what is handed on (N, state_width, H, W).

@@ -50,7 +50,7 @@ class Evaluation:
 
 RECIPE = Recipe(
     name="evaluate",
-    version=2,
+    version=3,
     work="vsrprune.stages.evaluate.work:make",
     inputs=Inputs,
     artifact=Evaluation,

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from vsrprune.networks.network import Network
 from vsrprune.pruning.masking import zero_costs
 from vsrprune.results.result import Cost
+from vsrprune.stages.background import beside, each_on_its_thread
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.evaluate.hidden import HiddenError
 from vsrprune.stages.evaluate.recipe import Evaluation, Inputs
 from vsrprune.stages.pictures import save_crop
-from vsrprune.stages.quality import COST_SIZE, QualityMeter, cost_of
+from vsrprune.stages.quality import COST_SIZE, QualityMeter, See, cost_of, nothing_seen
 
 
 def make(bench: Bench, inputs: Inputs) -> Evaluation:
     """Quality, hidden-state error and cost of the compact network, and its pictures."""
     pruned = inputs.finetuned.network.load().to(bench.device).eval()
     dense = inputs.dense.network.load().to(bench.device).eval()
-    error, meter = HiddenError(), QualityMeter(bench.config.comparison)
-    # Clip by clip, both networks at once: the hidden states of one clip are in memory at a time.
-    for clip in bench.clips.val:
-        frames_TCHW, hidden = bench.super_resolve(pruned, clip)
-        meter.add(clip, frames_TCHW, bench.motion(clip))
-        if bench.method.start != "scratch":  # states of networks that share no weights are not alike
-            error.add(hidden, bench.super_resolve(dense, clip)[1], pruned)
-        for place in (place for place in inputs.reference.crops if place.clip == clip.name):
-            save_crop(frames_TCHW, place, bench.folder / "crops" / f"{place.clip}_pruned.png")
+    error = HiddenError(pruned, bench.device)
+    with each_on_its_thread() as each, beside(bench.device) as later:
+        meter = QualityMeter(bench.config.comparison, bench.device, each)
+        for clip in bench.clips.val:
+            see: See = nothing_seen
+            if bench.method.start != "scratch":  # states of networks that share no weights are not alike
+                # Both networks go frame by frame: no more states are in memory than they need themselves.
+                see = error.beside(bench.hidden_states(dense, clip))
+            frames_TCHW = bench.restored(pruned, clip, see)
+            later(partial(bench.compare, [meter], clip, [frames_TCHW], each))
+            for place in (place for place in inputs.reference.crops if place.clip == clip.name):
+                save_crop(frames_TCHW, place, bench.folder / "crops" / f"{place.clip}_pruned.png")
     return Evaluation(meter.quality(), error.per_frame(), _cost(bench, pruned.cpu()))
 
 

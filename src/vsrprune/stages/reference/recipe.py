@@ -66,7 +66,7 @@ class Reference:
 
 RECIPE = Recipe(
     name="reference",
-    version=2,
+    version=3,
     work="vsrprune.stages.reference.work:make",
     inputs=Inputs,
     artifact=Reference,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from vsrprune.data.clips import Clip
+from vsrprune.stages.background import beside, each_on_its_thread
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.pictures import bicubic, choose_crops, inputs_shown, save_crop, save_png
 from vsrprune.stages.quality import QualityMeter, cost_of
@@ -18,20 +21,12 @@ def make(bench: Bench, inputs: Inputs) -> Reference:
     dense = inputs.dense.network.load().to(bench.device).eval()
     scale = bench.job.arguments.scale
     places = choose_crops(bench.clips.val, scale, bench.config.evaluate.crops)
-    meters = {name: QualityMeter(bench.config.comparison) for name in ("baseline", "dense")}
-    for clip in bench.clips.val:
-        outputs = {"baseline": bicubic(clip, scale), "dense": bench.super_resolve(dense, clip)[0]}
-        # Once for both outputs: the flow takes 120 ms per pair of frames at 480x854.
-        motion = bench.motion(clip)
-        for name, frames_TCHW in outputs.items():
-            meters[name].add(clip, frames_TCHW, motion)
-        shown = {
-            "truth": clip.high_TCHW,
-            **inputs_shown(clip, scale, outputs["baseline"]),
-            "dense": outputs["dense"],
-        }
-        for place in (place for place in places if place.clip == clip.name):
-            _save_pictures(clip, place, shown, bench.folder / "crops")
+    with each_on_its_thread() as each, beside(bench.device) as later:
+        meters = {name: QualityMeter(bench.config.comparison, bench.device, each) for name in ("baseline", "dense")}
+        for clip in bench.clips.val:
+            outputs = {"baseline": bicubic(clip, scale), "dense": bench.restored(dense, clip)}
+            later(partial(bench.compare, list(meters.values()), clip, list(outputs.values()), each))
+            _show(bench, clip, places, outputs)
     return Reference(
         baseline=meters["baseline"].quality(),
         dense=meters["dense"].quality(),
@@ -39,6 +34,16 @@ def make(bench: Bench, inputs: Inputs) -> Reference:
         crops=tuple(places),
         notes=tuple(bench.clips.notes),
     )
+
+
+def _show(bench: Bench, clip: Clip, places: Sequence[CropPlace], outputs: dict[str, Tensor]) -> None:
+    shown = {
+        "truth": clip.high_TCHW,
+        **inputs_shown(clip, bench.job.arguments.scale, outputs["baseline"]),
+        "dense": outputs["dense"],
+    }
+    for place in (place for place in places if place.clip == clip.name):
+        _save_pictures(clip, place, shown, bench.folder / "crops")
 
 
 def _save_pictures(clip: Clip, place: CropPlace, shown: dict[str, Tensor], folder: Path) -> None:

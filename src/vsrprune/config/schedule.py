@@ -36,7 +36,7 @@ class PretrainSchedule:
         at_least=0,
         at_most=10**9,
     )
-    flow_lr_share: float = knob(0.125, "The share of the learning rate that it then has.", **RATE)
+    flow_lr_share: float = knob(0.03, "The share of the learning rate that it then has.", **RATE)
 
 
 @dataclass

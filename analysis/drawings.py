@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from analysis.style import COLUMN_IN, GREY, PAGE_IN, PARTS, colours, line_styles
 
 LABELLED_LAYERS = 60  # more rows than these are named by part and kind alone
 LEGEND_ENTRIES = 12
+NOTE_COLUMN, NOTE_PAGE = 75, 150  # letters of a line of a note
 
 
 def draw_ratio_heatmap(table: pd.DataFrame) -> Figure:
@@ -116,8 +118,11 @@ def legend_below(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, names, loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=1.6)
 
 
-def draw_differences(table: pd.DataFrame) -> Figure:
-    """Ablations: a bar per knob and value, PSNR minus that of the reference value, with 95 % intervals."""
+def draw_differences(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
+    """Ablations: a bar per knob and value, PSNR minus that of the reference value, with 95 % intervals.
+
+    notes: sentences that a reader should know, above the bars.
+    """
     figure, axes = plt.subplots(figsize=(COLUMN_IN, 0.7 + 0.34 * len(table)))
     # barh counts from below, and people read from above.
     places = np.arange(len(table))[::-1]
@@ -137,11 +142,21 @@ def draw_differences(table: pd.DataFrame) -> Figure:
         axes.text(high + 0.03 * (high - low), place, text, va="center", fontsize=5.5)
     axes.set_xlabel("difference of PSNR (dB), 95 % interval")
     axes.tick_params(axis="y", length=0)
+    _note_above(figure, notes, NOTE_COLUMN)
     return figure
 
 
-def draw_error_over_frames(table: pd.DataFrame) -> Figure:
-    """Two panels over the frame index: error of the hidden states, and PSNR lost against the dense network."""
+def _note_above(figure: Figure, notes: Sequence[str], width: int) -> None:
+    """Sentences above a figure, in lines of at most `width` letters."""
+    if notes:
+        figure.suptitle("\n".join(textwrap.fill(f"Note: {note}.", width) for note in notes), fontsize=5.5)
+
+
+def draw_error_over_frames(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
+    """Two panels over the frame index: error of the hidden states, and PSNR lost against the dense network.
+
+    notes: sentences that a reader should know, above the panels.
+    """
     figure, panels = plt.subplots(1, 2, figsize=(PAGE_IN, 2.3))
     weights = sorted(set(table["tf_weight"]))
     colour = dict(zip(weights, ("#000000", *PARTS) if 0 in weights else PARTS, strict=False))
@@ -164,6 +179,7 @@ def draw_error_over_frames(table: pd.DataFrame) -> Figure:
         axes.set_xlabel("frame (dotted: a clip ends)" if len(ends) else "frame")
         axes.set_ylabel(title)
     legend_below(figure, panels[0])
+    _note_above(figure, notes, NOTE_PAGE)
     return figure
 
 

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, 
 
 from analysis import drawings
 from analysis.comparisons import difference_table, pareto_front, published_table, seed_table
-from analysis.runs import Run, Runs, frame_table, gate_table, load_runs, ratio_table, score_table
+from analysis.runs import Run, Runs, frame_table, gate_table, load_runs, ratio_table, score_table, time_caveats
 from analysis.style import RC
 from vsrprune.cli import explained
 from vsrprune.errors import UserError
@@ -72,12 +72,12 @@ def differences(runs: Runs, run: Run) -> Figure:
     table = difference_table(runs)
     if table.empty:
         raise NothingToDrawError("no knob but the ratio varies among jobs that are alike otherwise")
-    return drawings.draw_differences(table)
+    return drawings.draw_differences(table, time_caveats(runs) if "tf_weight" in set(table["knob"]) else ())
 
 
 def error_over_frames(runs: Runs, run: Run) -> Figure:
     """Error of the hidden states and lost PSNR against the frame index, with and without temporal fine-tuning."""
-    return drawings.draw_error_over_frames(frame_table(runs))
+    return drawings.draw_error_over_frames(frame_table(runs), time_caveats(runs))
 
 
 def score_distributions(runs: Runs, run: Run) -> Figure:

@@ -52,6 +52,8 @@ MEASURES = (
     Measure("latency_ms_dense", "latency of the dense", "ms per frame", 2, ""),
     Measure("speed_up", "speed-up", "\N{MULTIPLICATION SIGN}", 2, "high"),
     Measure("equivalence", "equivalence error", "relative", None, "low"),
+    Measure("temporal_gain", "worth of other frames", "dB", 2, "high"),
+    Measure("flow_photometric", "flow error", "of no motion", 2, "low"),
     Measure("hidden_error", "hidden-state error", "relative", 3, "low"),
     Measure("max_cut", "largest cut gate", "|gate|", 3, "low"),
     Measure("seconds", "time of all stages", "s", 1, "low"),
@@ -87,8 +89,14 @@ def run_table(runs: Runs) -> pd.DataFrame:
         units_percent=100 * jobs["units_cut"],
         hidden_error=[_mean([error for branch in result.hidden_error.values() for error in branch])
                       for result in results],
+        temporal_gain=[_number(result.temporal_gain) for result in results],
+        flow_photometric=[_number(result.flow_photometric) for result in results],
         max_cut=[math.nan if result.gates is None else result.gates.max_cut for result in results],
     )  # fmt: skip
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _mean(values: Sequence[float]) -> float:

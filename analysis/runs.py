@@ -307,6 +307,11 @@ def frame_table(runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def time_caveats(runs: Runs) -> list[str]:
+    """Why what the runs say of time may mean little, each reason once."""
+    return list(dict.fromkeys(caveat for run in runs.finished for caveat in run.result.time_caveats))
+
+
 def _temporal_pairs(finished: Sequence[Run]) -> list[Run]:
     """The jobs whose pruned network another job fine-tuned with another tf_weight."""
     weights: dict[str | None, set[object]] = {}

@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
 
 from analysis.evidence import evidence_csv, evidence_latex, evidence_markdown, evidence_rows
-from analysis.runs import KNOBS, Run, Runs, load_runs
+from analysis.runs import KNOBS, Run, Runs, load_runs, time_caveats
 from vsrprune.cli import explained
 from vsrprune.errors import UserError
 from vsrprune.results.intervals import Interval
@@ -84,7 +84,7 @@ def build_table(runs: Runs, name: str) -> Table:
         (group, label, [_cell(cells.get(column), places[group, column].get((group, label), 0)) for column in columns])
         for (group, label), cells in groups.items()
     ]
-    return Table(name, columns, rows, _note(runs))
+    return Table(name, columns, rows, _note(runs, about_time="tf_weight" in runs.varying))
 
 
 def settings_compared(runs: Runs, name: str) -> dict[tuple[str, str], dict[str, list[Run]]]:
@@ -139,14 +139,15 @@ def _places(settings: Mapping[tuple[str, str], Sequence[Run]]) -> dict[tuple[str
     return places
 
 
-def _note(runs: Runs) -> str:
+def _note(runs: Runs, about_time: bool) -> str:
     result = runs.finished[0].result
     data = result.knobs["data"]
     seeds = len({seeds_of(run.result) for run in runs.finished})
+    caveats = [f" Note: {caveat}." for caveat in time_caveats(runs)] if about_time else []
     return (
         f"PSNR (dB) on {data['channel'].upper()} after fine-tuning, {data['name']}{result.convention}: mean over seeds"
         f" ± half the 95 % interval ({seeds} seed{'s' if seeds > 1 else ''}), and the share of MACs kept. The best of a"
-        " group is marked where its difference to the next, paired over seeds, is beyond noise."
+        " group is marked where its difference to the next, paired over seeds, is beyond noise." + "".join(caveats)
     )
 
 

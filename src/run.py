@@ -33,8 +33,8 @@ from vsrprune.results.terminal import Row, print_layers, print_results
 HELP = """\
 Structured Sparsity Learning (SSL, CVPR 2023) for video super-resolution: prune a network, measure
 and compare it.
-Stages: pretrain > score > select > sparsify > prune > finetune > evaluate. Finished ones lie in
-store_dir; the same command again computes nothing twice. Wrong values are refused before any work.
+Stages: flow > pretrain > score > select > sparsify > prune > finetune > evaluate. Finished ones lie
+in store_dir; the same command again computes nothing twice. Wrong values are refused before any work.
 
 Usage
   python src/run.py [KNOB=VALUE ...]                      one job

@@ -7,6 +7,7 @@ import json
 import math
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def make_run() -> Callable[..., Path]:
     """Write a finished job: `make_run(folder, name, **changes)` returns folder/name.
 
     Changes are knobs (`ratio=0.3`, `schedule__finetune__lr=0.1` for nested ones) or psnr (after fine-tuning, dB), macs
-    (of 8000), latency (ms; 4 for the dense network), notes, steps (of each curve), side (of the crops; 0 for none).
+    (of 8000), latency (ms; 4 for the dense network), notes, steps (of each curve), side (of the crops; 0 for none),
+    temporal_gain (dB).
     """
     return _write_run
 
@@ -56,12 +58,13 @@ def _write_run(
     notes: list[str] | None = None,
     steps: int = 20,
     side: int = 8,
+    temporal_gain: float | None = None,
     **knobs: Any,
 ) -> Path:
     job = folder / name
     job.mkdir(parents=True)
     values = _knobs(knobs)
-    _result(values, psnr, macs, notes or []).save(job)
+    replace(_result(values, psnr, macs, notes or []), temporal_gain=temporal_gain).save(job)
     _write_measured(job, latency)
     _write_curves(job, steps)
     if side:

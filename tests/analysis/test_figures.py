@@ -11,7 +11,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
-from drawn_texts import check_texts
+from drawn_texts import check_texts, texts
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -84,6 +84,23 @@ def test_quality_has_a_line_per_series_and_the_dense_network(draw: Callable[[str
     assert list(rsc.get_ydata()) == pytest.approx([30.62, 30.76, 30.90], abs=1e-3)
     assert len(axes.collections) == 4  # a band per series: there are two seeds
     assert axes.get_ylabel() == "PSNR (dB)"
+
+
+@pytest.mark.parametrize("name", ["error_over_frames", "differences"])
+@pytest.mark.parametrize(("gain", "noted"), [(0.04, True), (0.3, False)])
+def test_figures_of_time_say_where_networks_hardly_use_it(
+    name: str, gain: float, noted: bool, tmp_path: Path, make_run: MakeRun
+) -> None:
+    for weight in (0.0, 1.0):
+        make_run(tmp_path, str(weight), tf_weight=weight, temporal_gain=gain)
+    runs = load_runs([str(tmp_path)])
+    with mpl.rc_context(RC):
+        figure = FIGURES[name](runs, chosen_run(runs, ""))
+        figure.canvas.draw()
+        words = " ".join(text.get_text() for text in texts(figure))
+        assert ("Note: other frames are worth +0.04 dB" in words) == noted
+        check_texts(figure)
+        plt.close(figure)
 
 
 def test_the_heatmap_has_a_number_in_every_cell(draw: Callable[[str], Figure]) -> None:

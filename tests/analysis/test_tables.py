@@ -117,3 +117,22 @@ def test_a_table_that_the_runs_do_not_vary_is_refused(
 @pytest.mark.parametrize("name", TABLES)
 def test_every_table_names_a_knob_of_the_runs(name: str, runs: Runs) -> None:
     assert TABLES[name] == "" or TABLES[name] in runs.finished[0].knobs
+
+
+@pytest.mark.parametrize(("gain", "noted"), [(0.04, True), (0.3, False), (None, False)])
+def test_the_ablation_of_the_temporal_loss_says_where_networks_hardly_use_time(
+    gain: float | None, noted: bool, tmp_path: Path, make_run: MakeRun
+) -> None:
+    for weight in (0.0, 1.0):
+        for rsc in (True, False):
+            make_run(tmp_path, f"{weight}{rsc}", tf_weight=weight, rsc=rsc, temporal_gain=gain)
+    runs = load_runs([str(tmp_path)])
+    words = "other frames are worth +0.04 dB to the dense network"
+    for render in (markdown, latex):
+        assert (words in render(build_table(runs, "tf"))) == noted
+
+
+def test_a_table_that_says_nothing_of_time_has_no_such_note(tmp_path: Path, make_run: MakeRun) -> None:
+    for rsc in (True, False):
+        make_run(tmp_path, str(rsc), rsc=rsc, temporal_gain=0.04)
+    assert "other frames" not in markdown(build_table(load_runs([str(tmp_path)]), "rule"))

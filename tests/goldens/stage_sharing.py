@@ -5,7 +5,8 @@ the same where keys are the same.
 
 The file was made before stages got folders of their own, from the keys of that time; keys may change, sharing must not.
 One line was mended by hand: networks from scratch (`method=lite`) take the flow net of `pretrained_flow` when they are
-made, so that two files must not share the prune stage, as they did.
+made, so that two files must not share the prune stage, as they did. The file was made anew when the stage `flow` came:
+but for that stage, one line changed (`schedule.pretrain.flow_frozen_steps=3` counts now, the flow net being trained).
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ MINIMAL = {
     "schedule.frames": 3,
     "schedule.log_every": 1,
     "schedule.checkpoint_every": 2,
+    "schedule.flow.steps": 2,
     "schedule.pretrain.steps": 4,
     "schedule.sparsify.growth": 0.05,
     "schedule.sparsify.growth_interval": 1,

@@ -14,6 +14,16 @@ RATE: Limits = {"above": 0}
 
 
 @dataclass
+class FlowSchedule:
+    """The stage before the first: the flow net by itself, on how well warped neighbours show a frame."""
+
+    steps: int = knob(400, "Training steps; 0 skips the stage.", at_least=0, at_most=10**9)
+    lr: float = knob(3e-3, "The highest learning rate.", **RATE)
+    shape: str = knob("onecycle", SHAPE_HELP, choices=SHAPES)
+    tune_file: bool = knob(False, "With pretrained_flow=FILE the stage is skipped; true trains that flow net on.")
+
+
+@dataclass
 class PretrainSchedule:
     """The first stage: the dense network with its gates."""
 
@@ -21,9 +31,12 @@ class PretrainSchedule:
     lr: float = knob(3e-3, "The highest learning rate.", **RATE)
     shape: str = knob("onecycle", SHAPE_HELP, choices=SHAPES)
     flow_frozen_steps: int = knob(
-        10, "With pretrained_flow=FILE the flow net stands still for so many steps.", at_least=0, at_most=10**9
+        10,
+        "A flow net that was trained before (by stage flow, or pretrained_flow) stands still for so many steps.",
+        at_least=0,
+        at_most=10**9,
     )
-    flow_lr_share: float = knob(0.125, "The share of the learning rate that a pretrained flow net then has.", **RATE)
+    flow_lr_share: float = knob(0.03, "The share of the learning rate that it then has.", **RATE)
 
 
 @dataclass
@@ -88,6 +101,7 @@ class ScheduleConfig:
         at_least=0,
         at_most=10**9,
     )
+    flow: FlowSchedule = field(default_factory=FlowSchedule)
     pretrain: PretrainSchedule = field(default_factory=PretrainSchedule)
     align: AlignSchedule = field(default_factory=AlignSchedule)
     sparsify: SparsifySchedule = field(default_factory=SparsifySchedule)

@@ -75,7 +75,7 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
     gates = Sparsified.load(artifacts["sparsify"].folder).gates if "sparsify" in artifacts else None
     scores = Scores.load(artifacts["score"].folder).by_layer if "score" in artifacts else None
     kept = selection.plan.kept_counts
-    return Result(
+    result = Result(
         knobs=job.config.knobs(),
         rule=job.config.rule,
         scale=job.arguments.scale,
@@ -96,7 +96,10 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
         plan=selection.plan,
         stages={stage.name: stage.key for stage in job.stages},
         notes=[*reference.notes, *config_warnings(job.config), *_warnings(selection.budget, gates)],
+        temporal_gain=reference.temporal_gain,
+        flow_photometric=reference.flow_photometric,
     )
+    return replace(result, notes=[*result.notes, *result.time_caveats])
 
 
 GATE_WARNING = 0.05  # a cut unit whose gate is further from zero still carried signal

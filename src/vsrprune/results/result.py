@@ -17,7 +17,8 @@ from vsrprune.store.atomic import write_json
 RESULT, METRICS = "result.json", "metrics.jsonl"
 CROP_PLACES = "places.json"  # beside the crops: clip, frame index, top left corner and side of each, in pixels
 CROP_KINDS = ("lr", "bicubic", "input", "dense", "pruned", "truth")  # in the order in which they are shown
-FORMAT = 2
+FORMAT = 3
+LEAST_GAIN, MOST_PHOTOMETRIC = 0.1, 1.0  # dB, quotient: beyond them a network says little about time
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,10 @@ class Result:
     `hidden_error` holds, by branch and frame index, the RMS difference between pruned and dense hidden states relative
     to the dense RMS; it is empty for networks that are trained from scratch. `stages` holds the key of every stage.
 
+    `temporal_gain` is the PSNR (dB) of the dense network minus that of itself on every frame alone; None for a network
+    that reads one frame at a time. `flow_photometric` is the error between frames and neighbours warped by the dense
+    network's flows, over that of neighbours as they are; None without a flow net that frames judge.
+
     `gates` is None for one-shot methods, `scores` for methods that rank nothing, and `equivalence` for methods that
     train new weights.
     """
@@ -118,6 +123,8 @@ class Result:
     plan: PrunePlan
     stages: dict[str, str]
     notes: list[str]
+    temporal_gain: float | None = None
+    flow_photometric: float | None = None
     format: int = FORMAT
 
     @property
@@ -129,6 +136,23 @@ class Result:
     def units_cut(self) -> float:
         """Share of the units that are cut."""
         return 1 - sum(layer.kept for layer in self.layers) / sum(layer.total for layer in self.layers)
+
+    @property
+    def time_caveats(self) -> list[str]:
+        """Why what is said of time (hidden error, temporal consistency, temporal loss) may mean little here."""
+        caveats = []
+        if self.temporal_gain is not None and self.temporal_gain < LEAST_GAIN:
+            caveats.append(
+                f"other frames are worth {self.temporal_gain:+.2f} dB to the dense network, less than {LEAST_GAIN:g}:"
+                " it hardly uses time, so that errors over time and temporal losses say little here"
+            )
+        if self.flow_photometric is not None and self.flow_photometric > MOST_PHOTOMETRIC:
+            caveats.append(
+                "the dense network's flows do not follow motion: neighbours that they warp differ from the frame"
+                f" {self.flow_photometric:.2f} times as much as unwarped ones; errors over time and temporal losses say"
+                " little here"
+            )
+        return caveats
 
     @property
     def baseline_name(self) -> str:

@@ -15,6 +15,7 @@ from vsrprune.methods.table import METHODS
 from vsrprune.stages.align import recipe as align
 from vsrprune.stages.evaluate import recipe as evaluate
 from vsrprune.stages.finetune import recipe as finetune
+from vsrprune.stages.flow import recipe as flow
 from vsrprune.stages.measure import recipe as measure
 from vsrprune.stages.pretrain import recipe as pretrain
 from vsrprune.stages.prune import recipe as prune
@@ -30,6 +31,7 @@ from vsrprune.store.store import content_key
 RECIPES: Mapping[str, Recipe] = {
     module.RECIPE.name: module.RECIPE
     for module in (
+        flow,
         pretrain,
         reference,
         align,

@@ -162,8 +162,3 @@ SELECTION_IDLE: Mapping[str, Condition] = {
     "ratio": lambda question: question.config.scope == "per_layer" or question.config.target_ms > 0,
     "order": lambda question: question.config.score == "random",  # a random ranking has none
 }
-
-
-def no_flow_file(question: Question) -> bool:
-    """Whether the flow net starts from scratch: what the schedule says of a trained one is idle then."""
-    return not question.facts.flow

@@ -184,6 +184,7 @@ LEAST = {
     "schedule.frames": 1,
     "schedule.log_every": 1,
     "schedule.checkpoint_every": 1,
+    "schedule.flow.steps": 0,
     "schedule.pretrain.steps": 1,
     "schedule.sparsify.growth_interval": 1,
     "schedule.sparsify.hold_steps": 0,
@@ -715,7 +716,7 @@ def test_numbers_of_the_command_line_fit_their_fields():
             "schedule.pretrain.stesp is no knob; did you mean schedule.pretrain.",
         ),
         ({"stages": 1}, "stages is no knob; "),
-        ({"steps": 1}, "did you mean schedule.pretrain.steps or schedule.align.steps or schedule.finetune.steps?"),
+        ({"steps": 1}, "did you mean schedule.flow.steps or schedule.pretrain.steps or schedule.align.steps?"),
         (
             {"model": {"chanels": 1}},
             "model.chanels is no knob; did you mean model.channels? model=basicvsr_tiny reads channels, blocks",

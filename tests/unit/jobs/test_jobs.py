@@ -298,17 +298,20 @@ MEASUREMENTS = {
 COST = {"parameters": 9, "parameters_with_flow": 10, "macs": 8, "macs_with_flow": 9, "size": [180, 320]}
 
 
-def artifact_files(job, max_cut=0.01):
+def artifact_files(job, max_cut=0.01, temporal_gain=0.3):
     """What the stages of `job` would leave, with made-up numbers."""
     groups = {group.name: {"size": group.size, "kept": [0, 1]} for group in job.layout.groups}
     budget = {"target": "units", "dense": 10, "wanted": 5, "reached": 5, "deviation": 0.0}
     return {
+        "flow": {METRICS: {"stage": "flow", "step": 9, "loss": 0.6}},
         "pretrain": {METRICS: {"stage": "pretrain", "step": 9, "loss": 0.5}},
         "reference": {
             "reference.json": {
                 "baseline": QUALITY,
                 "dense": QUALITY,
                 "cost": COST,
+                "temporal_gain": temporal_gain,
+                "flow_photometric": 0.7,
                 "notes": ["clip a: cropped"],
                 "crops": [{"clip": "a", "frame": 1, "y": 0, "x": 4, "side": 8}],
             }
@@ -368,12 +371,13 @@ def test_collecting_writes_the_files_of_a_finished_job(store, tmp_path):
     assert {(layer.kept, layer.total) for layer in result.layers} == {(2, 16)}
     assert result.stages == keys_of(job)
     assert result.notes == ["clip a: cropped"]
+    assert (result.temporal_gain, result.flow_photometric) == (0.3, 0.7)
     measured = read_measured(folder)
     assert measured.threads == 2
     assert measured.speed_up == 2.0
     assert list(measured.stage_seconds) == [stage.stage for stage in job.stages]
     rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
-    assert [row["stage"] for row in rows] == ["pretrain", "finetune"]
+    assert [row["stage"] for row in rows] == ["flow", "pretrain", "finetune"]
     assert sorted(path.name for path in (folder / "crops").iterdir()) == [
         "evaluate.png",
         "places.json",
@@ -386,6 +390,13 @@ def test_gates_far_from_zero_at_the_cut_are_noted(store, tmp_path):
     publish(job, store, max_cut=0.3)
     notes = collect(job, store, tmp_path / "run").notes
     assert any("max |gamma| over the cut units was 0.300" in note for note in notes)
+
+
+def test_a_network_that_hardly_uses_time_is_noted(store, tmp_path):
+    job = plan_job(Config())
+    publish(job, store, temporal_gain=0.04)
+    notes = collect(job, store, tmp_path / "run").notes
+    assert any(note.startswith("other frames are worth +0.04 dB to the dense network") for note in notes)
 
 
 def test_a_one_shot_job_has_no_gates(store, tmp_path):

@@ -50,6 +50,24 @@ def test_round_trip_through_a_folder(result, tmp_path):
     assert loaded.budget.deviation == -0.2
 
 
+@pytest.mark.parametrize(
+    ("gain", "quotient", "caveats"),
+    [
+        (None, None, []),
+        (0.1, 1.0, []),
+        (0.3, None, []),
+        (0.0999, 0.5, ["other frames are worth +0.10 dB"]),
+        (-0.02, None, ["other frames are worth -0.02 dB"]),
+        (0.3, 1.01, ["the dense network's flows do not follow motion"]),
+        (0.04, 1.37, ["other frames are worth +0.04 dB", "the dense network's flows do not follow motion"]),
+    ],
+)
+def test_a_network_that_hardly_uses_time_is_said_to_be_one(result, gain, quotient, caveats):
+    found = replace(result, temporal_gain=gain, flow_photometric=quotient).time_caveats
+    assert len(found) == len(caveats)
+    assert all(caveat.startswith(start) for caveat, start in zip(found, caveats, strict=True))
+
+
 def test_what_a_method_does_not_have_is_none_after_the_round_trip_too(result, tmp_path):
     bare = replace(result, gates=None, equivalence=None, scores=None)
     bare.save(tmp_path)

@@ -7,13 +7,16 @@ import pytest
 
 from vsrprune.config.composing import with_knobs
 from vsrprune.config.job import Config
+from vsrprune.config.model import ModelConfig
 from vsrprune.methods.table import METHODS
+from vsrprune.networks.table import FAMILIES
 from vsrprune.stages.graph import NAMED, RECIPES, plan_stages
 from vsrprune.stages.recipe import Facts
 from vsrprune.store.store import content_key
 
 DATA = Facts(model={}, train="train clips", val="held-out clips")
-ALL = ["pretrain", "reference", "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure"]
+ALL = ["flow", "pretrain", "reference", "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure"]
+PRETRAINED = set(ALL) - {"flow"}
 TUNED = {"finetune", "evaluate"}
 CUT = {"prune", *TUNED}
 REGULARISED = {"sparsify", *CUT}
@@ -61,7 +64,8 @@ def test_settings_name_the_stage_before():
     keys = keys_of()
     parents = {stage: values["parents"] for stage, values in settings.items()}
     assert parents == {
-        "pretrain": {},
+        "flow": {},
+        "pretrain": {"flow": keys["flow"]},
         "reference": {"dense": keys["pretrain"]},
         "score": {"trained": keys["pretrain"]},
         "select": {"scores": keys["score"]},
@@ -79,7 +83,8 @@ def test_a_new_version_of_a_stage_changes_it_and_what_follows(monkeypatch, stage
     monkeypatch.setitem(RECIPES, stage, replace(RECIPES[stage], version=RECIPES[stage].version + 1))
     after = keys_of()
     expected = {
-        "pretrain": set(ALL),
+        "flow": set(ALL),
+        "pretrain": PRETRAINED,
         "reference": {"reference", "evaluate"},
         "score": SCORED,
         "select": SELECTED,
@@ -136,7 +141,12 @@ def test_milliseconds_replace_the_ratio() -> None:
         ({"schedule__frames": 7}, set(ALL)),
         ({"trainer__precision": "bf16-mixed"}, set(ALL)),
         ({"trainer__tf32": False}, set(ALL)),
-        ({"schedule__pretrain__steps": 7}, set(ALL)),
+        ({"schedule__flow__steps": 7}, set(ALL)),
+        ({"schedule__flow__lr": 0.5}, set(ALL)),
+        ({"schedule__flow__shape": "constant"}, set(ALL)),
+        ({"schedule__pretrain__steps": 7}, PRETRAINED),
+        ({"schedule__pretrain__flow_frozen_steps": 7}, PRETRAINED),
+        ({"schedule__pretrain__flow_lr_share": 0.5}, PRETRAINED),
         ({"schedule__sparsify__hold_steps": 7}, REGULARISED),
         ({"schedule__sparsify__gate_lr": 0.5}, REGULARISED),
         ({"schedule__finetune__lr": 0.5}, TUNED),
@@ -245,25 +255,64 @@ def test_a_ratio_is_the_same_however_it_was_computed():
 
 
 def test_a_pretrained_file_makes_pretraining_idle():
-    file = {"pretrained_hash": "abc"}
-    assert changes(**file) == set(ALL)
-    assert changes(common=file, pretrained_hash="abd") == set(ALL)
+    file, trained = {"pretrained_hash": "abc"}, keys_of()
+    read = keys_of(**file)
+    assert read.keys() == PRETRAINED
+    assert not set(read.values()) & set(trained.values())
+    assert changes(common=file, pretrained_hash="abd") == PRETRAINED
     assert changes(common=file, pretrain_seed=1) == set()
     assert changes(common=file, schedule__pretrain__steps=7) == set()
-    assert changes(common=file, model__channels=24) == set(ALL)
+    assert changes(common=file, schedule__flow__steps=7) == set()
+    assert changes(common=file, model__channels=24) == PRETRAINED
     assert changes(common=file, schedule__batch=8) == REGULARISED
     assert changes(common=file, pretrained="elsewhere.safetensors") == set()
 
 
+# The flow net
+
+
 def test_a_pretrained_flow_net_is_where_pretraining_starts():
     file = {"flow_hash": "abc"}
-    assert changes(**file) == set(ALL)
-    assert changes(common=file, flow_hash="abd") == set(ALL)
-    assert changes(common=file, schedule__pretrain__steps=7) == set(ALL)
+    assert keys_of(**file).keys() == PRETRAINED
+    assert keys_of(**file)["pretrain"] != keys_of(schedule__flow__steps=0)["pretrain"]
+    assert changes(common=file, flow_hash="abd") == PRETRAINED
+    assert changes(common=file, schedule__pretrain__steps=7) == PRETRAINED
     assert changes(common=file, pretrained_flow="elsewhere.pth") == set()
+    assert changes(common=file, schedule__flow__steps=7) == set()
     for knob in ("flow_frozen_steps", "flow_lr_share"):
-        assert changes(common=file, **{f"schedule__pretrain__{knob}": 1}) == set(ALL)
-        assert changes(**{f"schedule__pretrain__{knob}": 1}) == set()
+        assert changes(common=file, **{f"schedule__pretrain__{knob}": 1}) == PRETRAINED
+
+
+def test_a_pretrained_flow_net_is_trained_on_where_that_is_asked_for():
+    asked = {"flow_hash": "abc", "schedule__flow__tune_file": True}
+    assert list(keys_of(**asked)) == ALL
+    assert changes(common=asked, flow_hash="abd") == set(ALL)
+
+
+def test_without_the_stage_the_rates_of_a_trained_flow_net_are_idle():
+    none = {"schedule__flow__steps": 0}
+    assert keys_of(**none).keys() == PRETRAINED
+    assert changes(common=none, schedule__flow__lr=0.5) == set()
+    for knob in ("flow_frozen_steps", "flow_lr_share"):
+        assert changes(common=none, **{f"schedule__pretrain__{knob}": 1}) == set()
+
+
+def test_a_network_without_a_flow_net_skips_the_stage():
+    without = {name for name, family in FAMILIES.items() if name != "own" and not family.arguments().has_flow}
+    assert without == {"edsr", "rcan", "edvr", "rrn"}
+    for name in without:
+        config = replace(Config(), model=ModelConfig(name, name, FAMILIES[name].arguments()))
+        assert "flow" not in {stage.stage for stage in plan_stages(config, DATA)}
+
+
+@pytest.mark.parametrize("method", ["lite", "distill"])
+def test_a_network_from_scratch_starts_from_the_same_flow_net(method):
+    scratch = {"method__name": method, "tf_weight": 0.0}
+    for file in ("", "abc"):
+        stages = {stage.stage: stage for stage in stages_of(replace(DATA, pretrained=file), **scratch)}
+        assert stages["prune"].parents["flow"] == "flow"
+        assert stages["flow"].key == keys_of()["flow"]
+    assert changes(common=scratch, schedule__pretrain__flow_lr_share=0.5) >= {"pretrain", "finetune"}
 
 
 # One-shot methods
@@ -273,8 +322,8 @@ def test_a_one_shot_method_has_no_sparsify_stage():
     stages = stages_of(method__sparsify=False)
     assert [stage.stage for stage in stages] == [stage for stage in ALL if stage != "sparsify"]
     keys = {stage.stage: stage.key for stage in stages}
-    assert stages[4].stage == "prune"
-    assert stages[4].settings["parents"] == {"trained": keys["pretrain"], "selection": keys["select"]}
+    assert stages[5].stage == "prune"
+    assert stages[5].settings["parents"] == {"trained": keys["pretrain"], "selection": keys["select"]}
 
 
 def test_a_one_shot_method_shares_what_comes_before_the_cut():
@@ -289,12 +338,12 @@ def test_a_one_shot_method_shares_what_comes_before_the_cut():
 @pytest.mark.parametrize(
     ("until", "stages"),
     [
-        ("pretrain", ["pretrain"]),
-        ("score", ["pretrain", "score"]),
-        ("select", ["pretrain", "score", "select"]),
-        ("sparsify", ["pretrain", "score", "select", "sparsify"]),
-        ("prune", ["pretrain", "score", "select", "sparsify", "prune"]),
-        ("finetune", ["pretrain", "score", "select", "sparsify", "prune", "finetune"]),
+        ("pretrain", ["flow", "pretrain"]),
+        ("score", ["flow", "pretrain", "score"]),
+        ("select", ["flow", "pretrain", "score", "select"]),
+        ("sparsify", ["flow", "pretrain", "score", "select", "sparsify"]),
+        ("prune", ["flow", "pretrain", "score", "select", "sparsify", "prune"]),
+        ("finetune", ["flow", "pretrain", "score", "select", "sparsify", "prune", "finetune"]),
         ("evaluate", ALL),
     ],
 )
@@ -306,7 +355,7 @@ def test_until_cuts_the_list_and_changes_no_key(until, stages):
 
 
 def test_until_a_stage_that_the_method_does_not_have_stops_before_it():
-    assert list(keys_of(method__sparsify=False, until="sparsify")) == ["pretrain", "score", "select"]
+    assert list(keys_of(method__sparsify=False, until="sparsify")) == ["flow", "pretrain", "score", "select"]
 
 
 def test_a_sweep_shares_stages():
@@ -319,6 +368,7 @@ def test_a_sweep_shares_stages():
     ]
     counts = {stage: len({job[stage] for job in jobs}) for stage in ALL}
     assert counts == {
+        "flow": 1,
         "pretrain": 1,
         "reference": 1,
         "score": 2,
@@ -350,7 +400,7 @@ def rounds_of(**knobs):
 def test_rounds_repeat_the_stages_that_choose_and_regularise():
     stages = rounds_of(rounds=3, ratio=0.6)
     assert list(stages) == [
-        "pretrain", "reference", "score_1", "select_1", "sparsify_1", "score_2", "select_2", "sparsify_2",
+        "flow", "pretrain", "reference", "score_1", "select_1", "sparsify_1", "score_2", "select_2", "sparsify_2",
         "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure",
     ]  # fmt: skip
     names = ["select_1", "select_2", "select"]
@@ -376,7 +426,7 @@ def test_times_are_taken_once_for_all_rounds():
 
 def test_until_goes_through_the_rounds_before():
     assert list(rounds_of(rounds=2, until="select")) == [
-        "pretrain", "score_1", "select_1", "sparsify_1", "score", "select",
+        "flow", "pretrain", "score_1", "select_1", "sparsify_1", "score", "select",
     ]  # fmt: skip
 
 

@@ -145,6 +145,11 @@ class DescribedArguments(OwnArguments):
         return self.description.has_flow
 
     @property
+    def trains_flow_alone(self) -> bool:
+        """No: what `flows` hands to the flow net is the author's affair."""
+        return False
+
+    @property
     def reach(self) -> Reach:
         """What the class declares as `reach`; all frames if nothing."""
         return self.description.reach

@@ -36,6 +36,11 @@ class Traits:
         return False
 
     @property
+    def trains_flow_alone(self) -> bool:
+        """Whether that SPyNet reads neighbouring frames as they are, so that it can be trained on them by itself."""
+        return self.has_flow
+
+    @property
     def reach(self) -> Reach:
         """How many frames before and after it the output of a frame depends on; None is all of them."""
         return (None, None)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vsrprune.stages.flow.recipe import untrained_flow
 from vsrprune.stages.prune.recipe import Pruned, from_scratch
-from vsrprune.stages.recipe import TRAINING, Planned, Question, Recipe, StagePlan, newest, no_flow_file
+from vsrprune.stages.recipe import TRAINING, Planned, Question, Recipe, StagePlan, newest
 from vsrprune.stages.saved import Trained
 
 TUNED = (
@@ -47,7 +48,7 @@ RECIPE = Recipe(
     idle={
         **dict.fromkeys(TUNED, from_scratch),
         **dict.fromkeys(FROM_SCRATCH, lambda question: not from_scratch(question)),
-        **dict.fromkeys(WITH_FLOW, lambda question: not from_scratch(question) or no_flow_file(question)),
+        **dict.fromkeys(WITH_FLOW, lambda question: not from_scratch(question) or untrained_flow(question)),
     },
     steps=("schedule.finetune.steps", "schedule.steps_from_scratch"),
 )

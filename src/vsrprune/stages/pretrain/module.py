@@ -16,7 +16,7 @@ from vsrprune.stages.training.module import TrainingStage
 
 @dataclass(frozen=True)
 class TrainedFlow:
-    """How a pretrained flow net is trained: it is frozen for `frozen_steps`, then has `lr_share` of the rate."""
+    """How a flow net that was trained before trains on: frozen for `frozen_steps`, then at `lr_share` of the rate."""
 
     frozen_steps: int
     lr_share: float
@@ -38,7 +38,7 @@ class Pretrain(TrainingStage):
         return {"reconstruction": charbonnier(self.network(batch.low_NTCHW).frames_NTCHW, batch.high_NTCHW)}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """A group of its own for the flow net, if it is pretrained."""
+        """A group of its own for the flow net, if it was trained before."""
         if self._trained_flow is None:
             return super().parameter_groups()
         flow = self.network.flow_parameters()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vsrprune.stages.recipe import TRAINING, Question, Recipe, no_flow_file
+from vsrprune.stages.flow.recipe import flow_parent, untrained_flow
+from vsrprune.stages.recipe import TRAINING, Planned, Question, Recipe, StagePlan
 from vsrprune.stages.saved import Trained
 
 TRAINED = (
@@ -21,12 +22,18 @@ TRAINED = (
 
 @dataclass(frozen=True)
 class Inputs:
-    """Nothing comes before."""
+    """flow: a network whose flow net was trained by itself, if a job does that."""
+
+    flow: Trained | None = None
 
 
 def from_file(question: Question) -> bool:
     """Whether a file takes the place of pretraining."""
     return bool(question.facts.pretrained)
+
+
+def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
+    return {} if from_file(question) else flow_parent(question, planned)
 
 
 RECIPE = Recipe(
@@ -35,13 +42,13 @@ RECIPE = Recipe(
     work="vsrprune.stages.pretrain.work:make",
     inputs=Inputs,
     artifact=Trained,
-    parents=lambda question, planned: {},
+    parents=_parents,
     depends_on=("facts.model", "facts.pretrained", *TRAINED),
     idle={
         **dict.fromkeys(TRAINED, from_file),
         **dict.fromkeys(
             ("schedule.pretrain.flow_frozen_steps", "schedule.pretrain.flow_lr_share"),
-            lambda question: from_file(question) or no_flow_file(question),
+            lambda question: from_file(question) or untrained_flow(question),
         ),
     },
     steps=("schedule.pretrain.steps",),

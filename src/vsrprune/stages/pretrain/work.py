@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from vsrprune.networks.checkpoints import load_dense, load_flow
+from vsrprune.networks.checkpoints import load_dense
 from vsrprune.networks.files import save_network
-from vsrprune.networks.network import Network
 from vsrprune.stages.bench import Bench
+from vsrprune.stages.flow.work import give_flow
 from vsrprune.stages.pretrain.module import Pretrain, TrainedFlow
 from vsrprune.stages.pretrain.recipe import Inputs
 from vsrprune.stages.saved import SavedNetwork, Trained
@@ -25,19 +25,13 @@ def make(bench: Bench, inputs: Inputs) -> Trained:
     # Before the network is built: the seed of the stage is that of its initialisation too.
     torch.manual_seed(config.pretrain_seed)
     network, schedule = bench.new_network(), config.schedule.pretrain
-    give_flow(bench, network)
+    give_flow(bench, network, inputs.flow)
     module = Pretrain(network, schedule.steps, schedule.lr, schedule.shape, trained_flow(bench))
     return Trained(bench.train(module, config.pretrain_seed))
 
 
-def give_flow(bench: Bench, network: Network) -> None:
-    """Replace the flow net by that of the file that `pretrained_flow` names, if any."""
-    if bench.config.pretrained_flow:
-        load_flow(Path(bench.config.pretrained_flow).expanduser(), network, bench.note)
-
-
 def trained_flow(bench: Bench) -> TrainedFlow | None:
-    """How a flow net from a file trains on."""
+    """How a flow net trains on that was trained before; None for one that starts from scratch."""
     schedule = bench.config.schedule.pretrain
-    flow = TrainedFlow(schedule.flow_frozen_steps, schedule.flow_lr_share)
-    return flow if bench.config.pretrained_flow else None
+    was_trained = bench.config.pretrained_flow or any(plan.stage == "flow" for plan in bench.job.stages)
+    return TrainedFlow(schedule.flow_frozen_steps, schedule.flow_lr_share) if was_trained else None

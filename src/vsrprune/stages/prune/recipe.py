@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from vsrprune.results.result import Equivalence, Quality
+from vsrprune.stages.flow.recipe import flow_parent
 from vsrprune.stages.recipe import COMPARISON, Planned, Question, Recipe, StagePlan, newest
-from vsrprune.stages.saved import SavedNetwork, WithNetwork
+from vsrprune.stages.saved import SavedNetwork, Trained, WithNetwork
 from vsrprune.stages.select.recipe import Selection
 from vsrprune.store.atomic import write_json
 
@@ -19,10 +20,14 @@ FILE = "prune.json"
 
 @dataclass(frozen=True)
 class Inputs:
-    """selection: what is kept. trained: what is cut or masked; None for a network from scratch."""
+    """selection: what is kept. trained: what is cut or masked; None for a network from scratch.
+
+    flow: a network whose flow net one from scratch takes over.
+    """
 
     selection: Selection
     trained: WithNetwork | None = None
+    flow: Trained | None = None
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,10 @@ def from_scratch(question: Question) -> bool:
 
 
 def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
-    trained = {} if from_scratch(question) else {"trained": newest(planned, "sparsify", "align", "pretrain")}
-    return {"selection": newest(planned, "select"), **trained}
+    selection = {"selection": newest(planned, "select")}
+    if from_scratch(question):
+        return {**selection, **flow_parent(question, planned)}
+    return {**selection, "trained": newest(planned, "sparsify", "align", "pretrain")}
 
 
 RECIPE = Recipe(

@@ -14,7 +14,7 @@ from vsrprune.pruning.masking import mask_smallest
 from vsrprune.pruning.surgery import compact, equivalence_error
 from vsrprune.results.result import Equivalence, Quality
 from vsrprune.stages.bench import Bench
-from vsrprune.stages.pretrain.work import give_flow
+from vsrprune.stages.flow.work import give_flow
 from vsrprune.stages.prune.recipe import Inputs, Pruned
 from vsrprune.stages.saved import SavedNetwork
 
@@ -48,7 +48,7 @@ def _new(bench: Bench, inputs: Inputs) -> Smaller:
     """New weights in the plan's shape; there is nothing that they could equal."""
     torch.manual_seed(bench.config.seed)
     network = bench.new_network().with_plan(inputs.selection.plan)
-    give_flow(bench, network)
+    give_flow(bench, network, inputs.flow)
     return network, None, None
 
 

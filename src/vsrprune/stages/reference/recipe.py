@@ -38,12 +38,18 @@ class Inputs:
 class Reference:
     """The quality of the baseline (bicubic, or the input itself at scale 1) and of the dense network, and its cost.
 
+    temporal_gain: PSNR (dB) of the dense network minus that of itself on every frame alone, as a clip of one frame;
+    None for a network that reads one frame at a time. flow_photometric: the photometric error of its flows over that of
+    no motion; None where the flow net is none that can be judged so, and where no clip moves.
+
     crops: the windows that are shown of clips, whose pictures lie in the folder `crops`. notes: what was done to clips.
     """
 
     baseline: Quality
     dense: Quality
     cost: Cost
+    temporal_gain: float | None
+    flow_photometric: float | None
     crops: tuple[CropPlace, ...]
     notes: tuple[str, ...]
 
@@ -59,6 +65,8 @@ class Reference:
             Quality(**values["baseline"]),
             Quality(**values["dense"]),
             Cost.from_json(values["cost"]),
+            values["temporal_gain"],
+            values["flow_photometric"],
             tuple(CropPlace(**place) for place in values["crops"]),
             tuple(values["notes"]),
         )

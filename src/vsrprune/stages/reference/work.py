@@ -14,6 +14,7 @@ from vsrprune.stages.bench import Bench
 from vsrprune.stages.pictures import bicubic, choose_crops, inputs_shown, save_crop, save_png
 from vsrprune.stages.quality import QualityMeter, cost_of
 from vsrprune.stages.reference.recipe import CropPlace, Inputs, Reference
+from vsrprune.stages.reference.time import flow_photometric, psnr_alone
 
 
 def make(bench: Bench, inputs: Inputs) -> Reference:
@@ -27,10 +28,13 @@ def make(bench: Bench, inputs: Inputs) -> Reference:
             outputs = {"baseline": bicubic(clip, scale), "dense": bench.restored(dense, clip)}
             later(partial(bench.compare, list(meters.values()), clip, list(outputs.values()), each))
             _show(bench, clip, places, outputs)
+    quality, alone = meters["dense"].quality(), psnr_alone(bench, dense)
     return Reference(
         baseline=meters["baseline"].quality(),
-        dense=meters["dense"].quality(),
+        dense=quality,
         cost=cost_of(dense),
+        temporal_gain=None if alone is None else quality.psnr - alone,
+        flow_photometric=flow_photometric(bench, dense),
         crops=tuple(places),
         notes=tuple(bench.clips.notes),
     )

@@ -1,0 +1,1 @@
+"""The flow net by itself, before the dense network is trained."""

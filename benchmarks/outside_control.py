@@ -23,7 +23,6 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmark that this one shares its clips with
 
 from benchmarks.pixel_shuffle import clip_of, psnr
-
 from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import compare_latency
 from vsrprune.networks.basicvsr.network import BasicVSR

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.card.page import markdown
+from benchmarks.card.runner import RESULTS, Bar, Check, Section, missed, run_sections
+from benchmarks.gpu_evidence import pack
+from vsrprune.cli import preset
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments, basicvsr_layout
+
+
+def check_in(folder: Path, seconds: float = 100.0, **known: Any) -> Check:
+    return Check("cpu", folder, folder, seconds, results=dict(known))
+
+
+def test_a_section_that_fails_is_recorded_and_the_next_one_runs(tmp_path: Path) -> None:
+    def fails(check: Check, found: dict[str, Any]) -> None:
+        found["so far"] = 1
+        raise ValueError("no such kernel")
+
+    def answers(check: Check, found: dict[str, Any]) -> None:
+        found["bars"] = {"speed": Bar(1.5, at_least=2.0).as_json(), "apart": Bar(0.01, at_most=0.02).as_json()}
+
+    check = check_in(tmp_path)
+    run_sections(check, {"a": Section("?", 0, fails), "b": Section("?", 0, answers)}, ["a", "b"])
+    written = json.loads((tmp_path / RESULTS).read_text())
+    assert written["a"]["so far"] == 1
+    assert "no such kernel" in written["a"]["error"]
+    assert missed(written) == ["a (error)", "b: speed"]
+
+
+def test_only_what_is_not_yet_known_is_run_again(tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    def section(name: str) -> Section:
+        return Section("?", 0, lambda check, found: ran.append(name))
+
+    known = {"sound": {"ms": 1.0}, "failed": {"error": "x"}, "late": {"skipped": "3 s left"}}
+    run_sections(check_in(tmp_path, **known), {name: section(name) for name in (*known, "new")}, [*known, "new"])
+    assert ran == ["failed", "late", "new"]
+
+
+def test_a_section_for_which_too_little_time_is_left_says_so(tmp_path: Path) -> None:
+    check = check_in(tmp_path, seconds=5.0)
+    run_sections(check, {"long": Section("?", 60, lambda check, found: found.update(ran=True))}, ["long"])
+    assert check.results["long"]["skipped"].endswith("60 wanted")
+
+
+def test_a_command_that_takes_too_long_is_stopped_and_its_output_kept(tmp_path: Path) -> None:
+    ran = check_in(tmp_path).command("-u", "-c", "import time; print('begun'); time.sleep(60)", limit=10.0)
+    assert ran.code != 0
+    assert ran.said.startswith("begun")
+    assert "stopped after 10 s" in ran.said
+
+
+def test_the_page_has_a_row_for_every_finding() -> None:
+    page = markdown({"latency": {"rows": {"dense": {"ms": 2.0}, "half": {"ms": 1.25}}, "card": "a|b"}})
+    assert "| rows: half | ms 1.25 |" in page
+    assert "| card | a\\|b |" in page
+
+
+def test_an_archive_holds_the_newest_checkpoint_and_no_decoded_clips(tmp_path: Path) -> None:
+    folder = tmp_path / "store" / "unfinished" / "pretrain-1" / "token"
+    folder.mkdir(parents=True)
+    for name in ("step-900.ckpt", "step-900.sha256", "step-1000.ckpt", "step-1000.sha256"):
+        (folder / name).write_text(name)
+    (tmp_path / "store" / "cache").mkdir()
+    (tmp_path / "store" / "cache" / "clip.npy").write_text("frames")
+    pack(tmp_path / "store", tmp_path / "store.tar")
+    with tarfile.open(tmp_path / "store.tar") as archive:
+        assert [Path(name).name for name in archive.getnames()] == ["step-1000.ckpt", "step-1000.sha256"]
+
+
+@pytest.mark.parametrize("name", ["basicvsr", "basicvsr_slim"])
+def test_the_upsampler_has_a_fifth_to_a_quarter_of_the_macs(name: str) -> None:
+    arguments = preset(name).arguments
+    assert isinstance(arguments, BasicVSRArguments)
+    macs = {True: 0.0, False: 0.0}
+    for conv in basicvsr_layout(arguments, "rsc").convs:
+        macs["_trunk." in conv.name] += conv.scale**2 * conv.weights({})
+    assert 0.20 <= macs[False] / (macs[True] + macs[False]) <= 0.25
+
+
+@pytest.mark.slow
+def test_the_check_rehearses_whole_jobs_on_the_cpu(tmp_path: Path) -> None:
+    import subprocess
+
+    script = Path(__file__).parents[3] / "benchmarks" / "gpu_check.py"
+    command = [sys.executable, str(script), "--device", "cpu", "--out", str(tmp_path), "--seconds", "1500"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    results = json.loads((tmp_path / RESULTS).read_text())
+    assert not [name for name, found in results.items() if "error" in found], done.stdout[-3000:]
+    assert results["resume"]["32-true"]["resumed_apart"] == 0.0

@@ -108,7 +108,7 @@ def _broken(dense: Network, small: Network, low_NTCHW: Tensor, high_NTCHW: Tenso
     teacher = None
     if dense.arguments.branches:
         teacher = Teacher(copy.deepcopy(dense), 1.0, 1.0)
-        teacher.to(low_NTCHW.device)
+        teacher.to(low_NTCHW.device, torch.channels_last)
     stage = Finetune(student, teacher, train_flow=False, steps=2, lr=1e-4, shape="constant")
     with torch.autocast(low_NTCHW.device.type, half):
         loss = torch.stack(list(stage.losses(Batch(low_NTCHW, high_NTCHW)).values())).sum()

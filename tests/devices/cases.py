@@ -46,7 +46,7 @@ from vsrprune.stages.finetune.module import Finetune
 from vsrprune.stages.finetune.scratch import Scratch
 from vsrprune.stages.finetune.teacher import Teacher
 from vsrprune.stages.pretrain.module import Pretrain
-from vsrprune.stages.quality import super_resolve
+from vsrprune.stages.quality import restored
 from vsrprune.stages.sparsify.module import Sparsify
 from vsrprune.stages.training.module import Rates, TrainingStage
 from vsrprune.use.streaming import Pieces, upscaled_frames
@@ -172,7 +172,7 @@ def others(of: Subject) -> Iterator[tuple[str, Case]]:
     truth, low = ((torch.rand(4, 3, *SIDES).repeat(1, 1, s, s) * 255).byte() for s in (scale, 1))
     clip = Clip("c", truth, low)
     for mirrored in (False, True):
-        yield f"evaluate{', mirrored' * mirrored}", lambda m=mirrored: super_resolve(small, clip, DEVICE, mirrored=m)
+        yield f"evaluate{', mirrored' * mirrored}", lambda m=mirrored: restored(small, clip, DEVICE, mirrored=m)
     yield "cost", lambda: network_cost(small, (36, 64))
     frames = torch.rand(1, 2, 3, *SIDES).to(DEVICE)
     frozen = freeze(small, frames, _timer)[0]

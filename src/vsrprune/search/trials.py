@@ -15,6 +15,7 @@ from vsrprune.channels.plan import PrunePlan
 from vsrprune.data.clips import Clip
 from vsrprune.data.sampling import PatchDataset, Patches, StepSampler, patch_loader
 from vsrprune.errors import UserError
+from vsrprune.metrics.tf32 import tf32
 from vsrprune.networks.network import Network
 from vsrprune.pruning.gates import zero_cut_gates
 from vsrprune.pruning.surgery import compact
@@ -114,7 +115,8 @@ class TrialBench:
         for clip in self.score_clips:
             # Compared as the final runs are, mirrored clips and centre frames included: a search that chose by another
             # number than the one reported would prefer other plans.
-            meter.add(clip, restored(network, clip, self.device, self.compared.centre))
+            with tf32(False):  # as final runs are evaluated
+                meter.add(clip, restored(network, clip, self.device, self.compared.centre))
         return meter.quality().psnr
 
 

@@ -17,6 +17,7 @@ from vsrprune.metrics.temporal import temporal_quality, truth_motion
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.results.protocols import Comparison
+from vsrprune.stages import bench
 from vsrprune.stages.background import beside, each_on_its_thread
 from vsrprune.stages.evaluate.hidden import HiddenError
 from vsrprune.stages.quality import QualityMeter, States, hidden_states, restored
@@ -197,3 +198,17 @@ def test_pairs_side_by_side_are_pairs_one_by_one(monkeypatch):
         assert temporal_quality(output, motion, each) == temporal_quality(output, alone)
     assert all((a == b).all() for a, b in zip(motion.flows, alone.flows, strict=True))
     assert motion.warping_errors == alone.warping_errors
+
+
+@pytest.mark.parametrize(("room", "computed"), [(2**29, 1), (0, 2)])
+def test_the_truths_motion_is_found_once_where_there_is_room_for_it(monkeypatch, room, computed):
+    found = []
+    monkeypatch.setattr(bench, "MOTION_BYTES", room)
+    monkeypatch.setattr(bench, "truth_motion", lambda *given: found.append(given) or truth_motion(*given))
+    job = SimpleNamespace(config=SimpleNamespace(evaluate=SimpleNamespace(temporal_pairs=2)))
+    shared, clip = bench.Shared(job, None, print), clip_of("walk", 4)
+    first, second = shared.motion(clip, map), shared.motion(clip, map)
+    assert len(found) == computed
+    assert list(first.starts) == [0, 2]
+    assert all((a == b).all() for a, b in zip(first.flows, second.flows, strict=True))
+    assert first.nbytes == 2 * 16 * 20 * (2 * 4 + 1)  # two flows of two float32, two masks of a byte

@@ -24,7 +24,7 @@ from vsrprune.networks.basicvsr.network import BasicVSR, propagated
 from vsrprune.networks.basicvsr.spec import RGB, trunk
 from vsrprune.networks.fast.blocks import Chain, Forms, FrozenBlock, active_channels, block_shape
 from vsrprune.networks.fast.frozen import Carried, Moment
-from vsrprune.networks.fast.fused import KERNELS, PLAIN, Kernels, shuffle_order
+from vsrprune.networks.fast.fused import KERNELS, PLAIN, Kernels, reorder_filters
 from vsrprune.networks.fast.graphs import Caller, direct
 from vsrprune.networks.network import Flows
 from vsrprune.networks.parts.layers import ResidualBlock, enlarge, warp
@@ -61,7 +61,7 @@ class FrozenBasicVSR(nn.Module):
         self._convs = [*[("fusion", 1)] * self.arguments.bidirectional, *upconvs, ("conv_hr", 1)]
         if self._kernels.bare:
             for name, factor in upconvs:
-                _reorder_filters(cast(nn.Conv2d, network.get_submodule(name)), factor)
+                reorder_filters(cast(nn.Conv2d, network.get_submodule(name)), factor)
         # The first reads the states: its inputs in the order of the permuted ones.
         head = cast(nn.Conv2d, network.get_submodule(self._convs[0][0]))
         assert head.bias is not None
@@ -224,13 +224,6 @@ class _Trunk(nn.Module):
             state_NCHW[:, : self.active].clone(memory_format=torch.preserve_format)
         )
         return state_NCHW
-
-
-def _reorder_filters(conv: nn.Conv2d, factor: int) -> None:
-    """Put the filters before a pixel shuffle into `shuffle_order`."""
-    order = shuffle_order(conv.out_channels, factor)
-    conv.weight = nn.Parameter(conv.weight.detach()[order], requires_grad=False)
-    conv.bias = nn.Parameter(cast(Tensor, conv.bias).detach()[order], requires_grad=False)
 
 
 def _joined(orders: Sequence[Sequence[int]]) -> list[int]:

@@ -11,9 +11,10 @@ import functools
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 PLAIN = "plain"
@@ -64,6 +65,13 @@ def shuffle_order(filters: int, factor: int) -> list[int]:
     """
     squared = factor**2
     return [unit * squared + place for place in range(squared) for unit in range(filters // squared)]
+
+
+def reorder_filters(conv: nn.Conv2d, factor: int) -> None:
+    """Put the filters of a convolution before a pixel shuffle into `shuffle_order`."""
+    order = shuffle_order(conv.out_channels, factor)
+    conv.weight = nn.Parameter(conv.weight.detach()[order], requires_grad=False)
+    conv.bias = nn.Parameter(cast(Tensor, conv.bias).detach()[order], requires_grad=False)
 
 
 def placed(channels: Sequence[int], size: int) -> Tensor:
@@ -244,11 +252,14 @@ KERNELS = {
 def available(device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:
     """Names of the kernels, besides the plain ones, that are right on a device; none but on CUDA devices.
 
-    Each is tried once in a process. Compiled ones need a C compiler and Triton; where they fail a warning says why.
+    The last fuses the most. Each is tried once in a process. Compiled ones need Triton and a C compiler; where they
+    fail a warning says why.
     """
     if device.type != "cuda":
         return ()
-    return tuple(name for name in KERNELS if name != PLAIN and works(name, device, dtype))
+    single = tuple(name for name in ("cudnn", "compiled") if works(name, device, dtype))
+    # Where both work, the compiled ones leave nothing that cuDNN's alone would do better.
+    return ("compiled", "compiled, cudnn") if len(single) == 2 else single
 
 
 @torch.inference_mode()

@@ -1,11 +1,17 @@
 """How fast a pruned network is beside its MACs, measured in turns with the dense one.
 
     python benchmarks/latency.py [model=basicvsr] ['ratios=[0.3,0.5,0.73]'] ['sizes=[[64,64],[180,320]]'] [OVERRIDE ...]
+    python benchmarks/latency.py table=precisions ['precisions=[32,tf32,bf16,16]'] ['roundings=[1,8,16,auto]'] [...]
+    python benchmarks/latency.py dry=true [...]
 
-For every size and ratio (share of the MACs that is removed) two plans: `free`, a global ranking (round_to=1), and
-`auto`, counts chosen by the times of this device (round_to=auto). Both run in their fastest form, and so does the dense
-network: gates folded, blocks in place, memory format by timing. `gather` is the free plan run as the released code of
-the method does it, gather + convolution + index-add in every block.
+With table=precisions, the default on a GPU: whole networks in every precision, each in its fastest form there (launched
+or replayed as CUDA graphs), the dense one and plans whose counts are rounded to 1, 8, 16 or by times, with the peak of
+the memory. dry=true tries the same on a small network and small frames.
+
+With table=parts, for every size and ratio (share of the MACs that is removed) two plans: `free`, a global ranking
+(round_to=1), and `auto`, counts chosen by the times of this device (round_to=auto). Both run in their fastest form in
+float32, and so does the dense network: gates folded, blocks in place, memory format by timing. `gather` is the free
+plan run as the released code of the method does it, gather + convolution + index-add in every block.
 
 quotient: (1 / MACs kept) / speed-up; 1 means that the time falls as the MACs do.
 
@@ -18,7 +24,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -41,27 +47,35 @@ from vsrprune.cli import preset
 from vsrprune.errors import UserError
 from vsrprune.host.machine import measuring
 from vsrprune.host.progress import StageProgress
-from vsrprune.metrics.latency import fastest_milliseconds, milliseconds
-from vsrprune.metrics.memory import peak_memory
+from vsrprune.metrics.clocks import clocks
+from vsrprune.metrics.latency import Latency, compare_latency, fastest_milliseconds, milliseconds
+from vsrprune.metrics.memory import Peak, bytes_of, peak_memory
+from vsrprune.metrics.tf32 import tf32
 from vsrprune.networks.basicvsr.frozen import FrozenBasicVSR
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import RGB, BasicVSRArguments, trunk
 from vsrprune.networks.fast.blocks import Form
 from vsrprune.networks.fast.device_operations import FORMATS, time_tables
-from vsrprune.networks.fast.fastest import freeze
-from vsrprune.networks.parts.layers import warp
+from vsrprune.networks.fast.fastest import forget_graphs, freeze
+from vsrprune.networks.fast.precision import MULTIPLES, PRECISIONS
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.frontier import timed_operations
 from vsrprune.selection.timed import TimedSelection
 from vsrprune.selection.units import select
 
 DEFAULTS = {
+    "table": "precisions" if torch.cuda.is_available() else "parts",
+    "dry": False,
+    "precisions": list(PRECISIONS),
+    "roundings": [1, 8, 16, "auto"],
     "model": "basicvsr",
     "ratios": [0.3, 0.5, 0.73],
     "sizes": [[64, 64], [180, 320]],
     "repeats": 7,
     "rule": "rsc",
 }
+DRY = {"model": "basicvsr_tiny", "ratios": [0.5], "sizes": [[16, 24]], "repeats": 1, "precisions": ["32", "bf16"]}
+WIDTH = 140  # of tables that are written to a file
 PARTS = ("trunk", "upsampler", "flow", "whole")
 # Scores of the demo's trained network: deviation over mean within a layer (stream channels 0.2, middles 0.5), of the
 # layers' means 0.25, and correlation 0.3 between the blocks of a branch in how they rank the channels of its stream.
@@ -79,18 +93,25 @@ class Times:
 
 def main() -> None:
     """Measure and print."""
-    given = OmegaConf.merge(DEFAULTS, OmegaConf.from_cli(sys.argv[1:]))
+    arguments_given = OmegaConf.from_cli(sys.argv[1:])
+    given = OmegaConf.merge(DEFAULTS, DRY if arguments_given.get("dry") else {}, arguments_given)
     asked = {str(name): value for name, value in given.items() if name not in DEFAULTS}
     arguments = replace(preset(given.model).arguments, **asked)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with measuring(lambda: console.print("waits until other jobs of this machine pause")):
         for size in given.sizes:
-            compare(arguments, given.rule, tuple(size), list(given.ratios), given.repeats, device, console)
+            if given.table == "parts":
+                compare(arguments, given.rule, tuple(size), list(given.ratios), given.repeats, device, console)
+                continue
+            clip = torch.rand(1, 3, RGB, *size, device=device)
+            for precision in map(str, given.precisions):
+                wishes = Wishes(given.rule, list(given.ratios), list(given.roundings))
+                rows = precision_rows(arguments, wishes, clip, precision, given.repeats)
+                print_precision(rows, f"{size[1]}x{size[0]}, {precision}, ms per frame", console)
+                console.print(clocks(device))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    console.print(
-        f"{given.model}, {device} ({name}), {torch.get_num_threads()} threads, float32, {given.repeats} repeats"
-    )
+    console.print(f"{given.model}, {device} ({name}), {torch.get_num_threads()} threads, {given.repeats} repeats")
 
 
 def _processor() -> str:
@@ -127,6 +148,96 @@ def compare(
     print_table(layout, plans, times, memory, size, console)
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """Which plans are made: their rule, the shares of the MACs that go, and what counts are rounded to."""
+
+    rule: str
+    ratios: Sequence[float]
+    roundings: Sequence[int | str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network in one precision: its plan, the MACs that it keeps, its form, times, and memory."""
+
+    plan: str
+    kept: float
+    form: str
+    latency: Latency
+    memory: Peak | None
+
+
+def precision_rows(
+    arguments: BasicVSRArguments, wishes: Wishes, clip: Tensor, precision: str, repeats: int
+) -> list[Row]:
+    """The dense network and every plan, in turns, each in its fastest form in this precision."""
+    device, dtype, size = clip.device, PRECISIONS[precision], (clip.shape[-2], clip.shape[-1])
+    dense = BasicVSR(arguments)
+    layout = dense.channel_layout(wishes.rule)
+    whole = layout.macs_per_pixel()
+    with tf32(precision != "32"):
+        plans = {
+            "dense": PrunePlan.keep_all(wishes.rule, layout),
+            **rounded_plans(layout, wishes, size, device, precision),
+        }
+        forms = {}
+        for name, plan in plans.items():
+            network = BasicVSR(arguments).with_plan(plan).to(device).eval()
+            forms[name] = freeze(network, clip, partial(fastest_milliseconds, device=device), dtype)
+        times = compare_latency({name: form for name, (form, _) in forms.items()}, clip, repeats)
+        memory = {}
+        for name, (form, _) in forms.items():
+            forget_graphs(form)
+            memory[name] = peak_memory(partial(form, clip), device, bytes_of(form))
+    return [
+        Row(name, layout.macs_per_pixel(plan.kept_counts) / whole, forms[name][1], times[name], memory[name])
+        for name, plan in plans.items()
+    ]
+
+
+def rounded_plans(
+    layout: ChannelLayout, wishes: Wishes, size: tuple[int, int], device: torch.device, precision: str
+) -> dict[str, PrunePlan]:
+    """By name the plans that can be made."""
+    scores, plans = spread_scores(layout), {}
+    timed = None
+    if "auto" in wishes.roundings:
+        tables = tables_of(layout, size, device, PRECISIONS[precision])
+        timed = TimedSelection(layout, scores, tables, Asked(rule=wishes.rule), MULTIPLES[precision])
+    for ratio, rounding in itertools.product(wishes.ratios, wishes.roundings):
+        try:
+            if rounding == "auto" and timed is not None:
+                name = f"{ratio:g} round_to=auto" + ("" if timed.falls else ", flat times")
+                plan = timed.for_amount("macs", ratio)[0]
+            else:
+                name = f"{ratio:g} round_to={rounding}"
+                plan = select(layout, scores, Asked(wishes.rule, ratio, "macs", round_to=rounding))
+        except UserError as error:
+            print(f"{ratio:g} round_to={rounding}: {error}")
+            continue
+        plans[name] = plan
+    return plans
+
+
+def print_precision(rows: Sequence[Row], title: str, console: Console) -> None:
+    """Times, speed-ups and quotients against the dense network of the same precision."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    headings = ("plan", "MACs kept", "ms", "fastest-slowest", "without flow", "speed-up", "quotient", "MiB", "reserved")
+    for heading in (*headings, "form"):
+        table.add_column(heading, justify="left" if heading in ("plan", "form") else "right")
+    dense = rows[0].latency
+    for row in rows:
+        found, speed_up = row.latency, dense.ms / row.latency.ms
+        held, reserved = (row.memory.held, row.memory.reserved) if row.memory else (None, None)
+        table.add_row(
+            row.plan, f"{row.kept:.1%}", f"{found.ms:.3f}", f"{found.ms_fastest:.3f}-{found.ms_slowest:.3f}",
+            f"{found.ms_without_flow:.3f}", f"{speed_up:.2f}", f"{1 / row.kept / speed_up:.2f}",
+            f"{held / 2**20:.0f}" if held else "", f"{reserved / 2**20:.0f}" if reserved else "", row.form,
+        )  # fmt: skip
+    console.print(table)
+
+
 def spread_scores(layout: ChannelLayout, seed: int = 0) -> dict[str, np.ndarray]:
     """Scores of every unit, log-normal, as uneven as those of a trained network."""
     draw = np.random.default_rng(seed)
@@ -143,12 +254,14 @@ def spread_scores(layout: ChannelLayout, seed: int = 0) -> dict[str, np.ndarray]
     return scores
 
 
-def tables_of(layout: ChannelLayout, size: tuple[int, int], device: torch.device) -> dict[str, TimeTable]:
+def tables_of(
+    layout: ChannelLayout, size: tuple[int, int], device: torch.device, dtype: torch.dtype = torch.float32
+) -> dict[str, TimeTable]:
     """The times of all operations that a plan may need, by memory format."""
     operations = timed_operations(layout)
     timer = partial(fastest_milliseconds, device=device)
     with StageProgress("timing", len(operations) * len(FORMATS)) as progress:
-        return time_tables(operations, size, device, timer, progress.update)
+        return time_tables(operations, size, device, timer, progress.update, dtype)
 
 
 def frozen(arguments: BasicVSRArguments, plan: PrunePlan, clip: Tensor) -> FrozenBasicVSR:
@@ -188,11 +301,11 @@ def parts(network: FrozenBasicVSR, clip: Tensor) -> dict[str, Callable[[], objec
     flows = network.flows(clip)
     branches = network.arguments.branches
     trunks = {branch: network.get_submodule(trunk(branch)) for branch in branches}
-    states = {branch: trunks[branch](clip, flows[branch], branch == "backward")[0] for branch in branches}
+    states = {branch: network.states(branch, clip, flows[branch])[0] for branch in branches}
 
     def propagate() -> None:
         for branch in branches:
-            trunks[branch].step(frame, warp(states[branch], flows[branch][:, 0]))  # type: ignore[operator]
+            trunks[branch].step(frame, states[branch], flows[branch][:, 0])  # type: ignore[operator]
 
     def flow() -> None:
         for _ in branches:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 from vsrprune.channels.layout import ConvLayer
@@ -107,6 +108,17 @@ class TimeTable:
             times = (sum(self._milliseconds[operation] for operation in form) for form in forms(conv, widths))
             self._fastest[shape] = min(times) * conv.pixels  # time grows as the number of pixels
         return self._fastest[shape]
+
+    def falls(self, share: float) -> bool:
+        """Whether the convolution with the least work takes at most `share` of the median time of convolutions.
+
+        Only those with the kernel of the one with the most work count. Where calls take longer than arithmetic, times
+        hardly fall.
+        """
+        work = {item: item.reads * item.writes * item.kernel**2 for item in self._milliseconds if item.kind == "conv"}
+        most = max(work, key=lambda item: work[item])
+        alike = sorted((item for item in work if item.kernel == most.kernel), key=lambda item: work[item])
+        return self._milliseconds[alike[0]] <= share * median(self._milliseconds[item] for item in alike)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain values for a JSON file; `from_json` reads them back."""

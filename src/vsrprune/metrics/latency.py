@@ -32,7 +32,7 @@ class Latency:
     ms_without_flow: float
 
 
-class Watch(Protocol):
+class Stopwatch(Protocol):
     """How time is taken on a device. `patient`: calls are many and short, and the device has clocks that must rise."""
 
     patient: bool
@@ -41,20 +41,20 @@ class Watch(Protocol):
         """Milliseconds of `times` calls in a row."""
 
 
-class HostWatch:
+class HostStopwatch:
     """The host's clock around one call, which is done when it returns."""
 
     patient = False
 
     def span(self, call: Call, times: int) -> float:
-        """See `Watch`."""
+        """See `Stopwatch`."""
         started = time.perf_counter()
         for _ in range(times):
             call()
         return (time.perf_counter() - started) * 1000
 
 
-class CudaWatch:
+class CudaStopwatch:
     """Two events in the device's queue: no wait lies between the calls, and none of the host's is counted."""
 
     patient = True
@@ -63,7 +63,7 @@ class CudaWatch:
         self._device = device
 
     def span(self, call: Call, times: int) -> float:
-        """See `Watch`."""
+        """See `Stopwatch`."""
         # Work that is still queued would hide the launches of the first calls.
         torch.cuda.synchronize(self._device)
         with torch.cuda.device(self._device):
@@ -76,14 +76,14 @@ class CudaWatch:
         return float(started.elapsed_time(ended))
 
 
-def watch_of(device: torch.device) -> Watch:
+def watch_of(device: torch.device) -> Stopwatch:
     """The watch for a device."""
-    return CudaWatch(device) if device.type == "cuda" else HostWatch()
+    return CudaStopwatch(device) if device.type == "cuda" else HostStopwatch()
 
 
 @torch.inference_mode()
 def compare_latency(
-    networks: Mapping[str, Any], clip_NTCHW: Tensor, repeats: int, watch: Watch | None = None
+    networks: Mapping[str, Any], clip_NTCHW: Tensor, repeats: int, watch: Stopwatch | None = None
 ) -> dict[str, Latency]:
     """Time networks on a clip: each is called with the clip, and with the clip and what its `flows` makes of it.
 
@@ -116,7 +116,7 @@ def compare_latency(
 
 
 @torch.inference_mode()
-def fastest_milliseconds(call: Call, device: torch.device, watch: Watch | None = None) -> float:
+def fastest_milliseconds(call: Call, device: torch.device, watch: Stopwatch | None = None) -> float:
     """The fastest time of a call in a few tries, after a warm-up that does not count, in milliseconds."""
     watch = watch_of(device) if watch is None else watch
     times = _times(_warm(call, watch, WARM_MS), watch, SPAN_MS)
@@ -133,7 +133,7 @@ def milliseconds(call: Call, device: torch.device) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-def _warm(call: Call, watch: Watch, for_ms: float) -> float:
+def _warm(call: Call, watch: Stopwatch, for_ms: float) -> float:
     """Run a call, once or for some time; milliseconds of a call at the end of it."""
     spent, times = 0.0, 1
     while True:
@@ -144,12 +144,12 @@ def _warm(call: Call, watch: Watch, for_ms: float) -> float:
         times *= 2
 
 
-def _times(once_ms: float, watch: Watch, span_ms: float) -> int:
+def _times(once_ms: float, watch: Stopwatch, span_ms: float) -> int:
     """How many calls a span holds."""
     return math.ceil(span_ms / once_ms) if watch.patient and once_ms < span_ms else 1
 
 
-def _mean(call: Call, watch: Watch, times: int) -> float:
+def _mean(call: Call, watch: Stopwatch, times: int) -> float:
     return watch.span(call, times) / times
 
 

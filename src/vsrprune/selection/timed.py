@@ -7,6 +7,7 @@ score for the time it takes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from vsrprune.selection.units import Scores, select
 LATENCY_TOLERANCE = 0.10  # of the wanted milliseconds
 LATENCY_AIM = 0.05  # of the wanted milliseconds; nearer than that the search ends, since repeats differ by as much
 ATTEMPTS = 6  # plans that are built and measured; each takes seconds to minutes
+FALLEN = 0.5  # of the median time of convolutions: the narrowest, of a hundredth of the work, must not take more
 HALVINGS = 10  # of the ratio, in search of a predicted time: a thousandth is less than a channel
 
 
@@ -29,19 +31,39 @@ class TimedSelection:
     """Plans for one network and one device.
 
     tables: times of operations by memory format. asked: rule, order and min_kept; `order=min` keeps the largest scores,
-    `max` the smallest (the ablation).
+    `max` the smallest (the ablation). multiple: of what kept counts are where the times do not fall with the counts.
     """
 
-    def __init__(self, layout: ChannelLayout, scores: Scores, tables: Mapping[str, TimeTable], asked: Asked) -> None:
+    def __init__(
+        self,
+        layout: ChannelLayout,
+        scores: Scores,
+        tables: Mapping[str, TimeTable],
+        asked: Asked,
+        multiple: int = 8,
+    ) -> None:
         # The frontier adds up worths, which therefore must not be negative, in either order.
         highest = max(float(values.max()) for values in scores.values())
         self._worth = {name: values if asked.order == "min" else highest - values for name, values in scores.items()}
         self._layout, self._scores, self._tables = layout, scores, tables
+        self._multiple = multiple
         self._free = Asked(asked.rule, order=asked.order, min_kept=asked.min_kept)
 
+    @property
+    def falls(self) -> bool:
+        """Whether the times fall with the counts in some memory format: if not, they say nothing about counts."""
+        return any(table.falls(FALLEN) for table in self._tables.values())
+
     def for_amount(self, target: str, ratio: float) -> tuple[PrunePlan, Budget]:
-        """The plan without `ratio` of the MACs (target=macs) or parameters (params) that is fastest by the tables."""
-        plan, _ = min((self._plan(table, target, ratio) for table in self._tables.values()), key=lambda pair: pair[1])
+        """The plan without `ratio` of the MACs (target=macs) or parameters (params) that is fastest by the tables.
+
+        Where the times do not fall with the counts, it is the ranking's plan, its counts rounded to multiples.
+        """
+        if self.falls:
+            plans = (self._plan(table, target, ratio) for table in self._tables.values())
+            plan, _ = min(plans, key=lambda pair: pair[1])
+        else:
+            plan = self._rounded(target, ratio)
         dense, reached = amount(self._layout, {}, target), amount(self._layout, plan.kept_counts, target)
         return plan, Budget(target, dense, dense * (1 - ratio), reached)
 
@@ -73,6 +95,19 @@ class TimedSelection:
                 f" measured plans near it took {measured} ms: ask for one of these with target_ms"
             )
         return plan, Budget("latency", dense_ms, wanted_ms, reached)
+
+    def _rounded(self, target: str, ratio: float) -> PrunePlan:
+        """Counts that are multiples; of smaller numbers where those keep too much or too little."""
+        wanted, tried = (1 - ratio) * amount(self._layout, {}, target), {}
+        for multiple in itertools.takewhile(bool, (self._multiple >> halving for halving in itertools.count())):
+            if multiple > 1 and all(group.size <= multiple for group in self._layout.groups):
+                continue  # nothing could be cut
+            asked = replace(self._free, ratio=ratio, target=target, round_to=multiple)
+            plan = select(self._layout, self._scores, asked)
+            tried[multiple] = plan, abs(amount(self._layout, plan.kept_counts, target) / wanted - 1)
+            if tried[multiple][1] <= TOLERANCE:
+                break
+        return min(tried.values(), key=lambda pair: pair[1])[0]
 
     def _within(self, aim_ms: float) -> tuple[PrunePlan, float]:
         """The plan of smallest ratio that takes at most `aim_ms` by the tables, or the smallest plan; and its time."""

@@ -85,3 +85,49 @@ def test_the_fastest_of_three_calls_after_a_warm_one(clock: Clock) -> None:
 
     assert fastest_milliseconds(call, CPU) == pytest.approx(5)
     assert next(durations, None) is None
+
+
+class FakeCard:
+    """A patient watch: a call takes `slow` milliseconds until the card has worked for `rise`, and 1 ms from then on."""
+
+    patient = True
+
+    def __init__(self, slow: float = 4.0, rise: float = 15.0, call_ms: float = 1.0) -> None:
+        self.slow, self.rise, self.call_ms = slow, rise, call_ms
+        self.worked = 0.0
+        self.spans: list[int] = []
+
+    def span(self, call: Callable[[], object], times: int) -> float:
+        began = self.worked
+        for _ in range(times):
+            call()
+            self.worked += self.call_ms * (self.slow if self.worked < self.rise else 1.0)
+        self.spans.append(times)
+        return self.worked - began
+
+
+def test_on_a_card_nothing_counts_before_its_clocks_have_risen() -> None:
+    card = FakeCard()
+    assert fastest_milliseconds(lambda: None, CPU, card) == pytest.approx(1.0)
+    # 4 ms, twice 4, 4 and three times 1, which is 19, and 8 more; then 2 ms three times.
+    assert card.spans == [1, 2, 4, 8, 2, 2, 2]
+
+
+@pytest.mark.parametrize(("call_ms", "times"), [(5.0, 1), (2.0, 1), (0.5, 4), (0.011, 182)])
+def test_on_a_card_a_short_call_is_repeated_for_two_milliseconds(call_ms: float, times: int) -> None:
+    card = FakeCard(slow=1.0, rise=0.0, call_ms=call_ms)
+    assert fastest_milliseconds(lambda: None, CPU, card) == pytest.approx(call_ms)
+    assert card.spans[-3:] == [times] * 3
+
+
+def test_on_a_card_networks_take_turns_for_a_third_of_a_second() -> None:
+    log: list[Any] = []
+    card = FakeCard(slow=1.0, rise=0.0, call_ms=3.0)
+    networks = {name: FakeNetwork(name, log) for name in ("dense", "pruned")}
+    found = compare_latency(networks, CLIP, 5, card)
+    assert {row.ms for row in found.values()} == {1.5}  # of two frames
+    warm, counted = card.spans[:-20], card.spans[-20:]
+    assert counted == [20] * 20  # two networks, five repeats, with and without flow: 20 calls are 60 of 300 ms
+    assert 3.0 * sum(warm) / 2 >= 200
+    turns = [name for (name, call, _) in log if call == "flows"][-10:]
+    assert turns == ["dense", "pruned"] * 5

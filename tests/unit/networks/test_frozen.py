@@ -23,6 +23,7 @@ from vsrprune.networks.fast.blocks import (
 )
 from vsrprune.networks.fast.device_operations import FORMATS
 from vsrprune.networks.fast.fastest import Compiled, freeze
+from vsrprune.networks.fast.graphs import direct
 from vsrprune.networks.fast.precision import PRECISIONS, in_precision
 
 RULES = ("rsc", "aligned", "inner")
@@ -157,6 +158,30 @@ def test_forms_are_chosen_in_fewer_bits_too(rule: str) -> None:
     blocks = [module for module in frozen.modules() if isinstance(module, FrozenBlock)]  # type: ignore[attr-defined]
     assert {block.weight1.dtype for block in blocks} == {torch.bfloat16}
     assert {value.dtype for value in seen[: -len(FORMATS)]} == {torch.bfloat16}  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_two_and_three_frames_run_what_was_compiled_once() -> None:
+    """Of a unidirectional network: the flow net, the first step, the step, and the upsampler."""
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    frozen = FrozenBasicVSR(compact_network("rsc", bidirectional=False).float(), lambda shape: Form())
+    compiled = Compiled(frozen, torch.device("cpu"))
+    seen = []
+    for length in (2, 3, 5):
+        clip_NTCHW = torch.rand(1, length, 3, 12, 16)
+        torch.testing.assert_close(compiled(clip_NTCHW), reference(frozen, clip_NTCHW), rtol=1e-4, atol=1e-5)
+        seen.append(counters["stats"]["unique_graphs"])
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0] >= 4
+
+
+def reference(frozen: FrozenBasicVSR, clip_NTCHW: torch.Tensor) -> torch.Tensor:
+    """Without torch.compile."""
+    compiling, frozen.call = frozen.call, direct
+    output_NTCHW: torch.Tensor = frozen(clip_NTCHW)
+    frozen.call = compiling
+    return output_NTCHW
 
 
 @pytest.mark.slow

@@ -139,3 +139,52 @@ def test_a_latency_below_the_fastest_plan_names_what_is_reachable() -> None:
         UserError, match=expected + r" plans near it took 10\.\d ms: ask for one of these with target_ms"
     ):
         timed().for_latency(9.0, dense, measure)
+
+
+def launched(constant_ms: float) -> dict[str, TimeTable]:
+    """Tables of a card on which every operation takes as long as its launch, and then its arithmetic.
+
+    64 channels on 180x320 take 0.02 ms, as on a large card in sixteen bits.
+    """
+    work = {operation: table_ms(operation) for operation in timed_operations(WIDE)}
+    return {"contiguous": TimeTable({operation: constant_ms + ms for operation, ms in work.items()})}
+
+
+WIDE = basicvsr_layout(BasicVSRArguments(channels=64, blocks=30), "rsc")
+
+
+def table_ms(operation: Operation) -> float:
+    pixels = 180 * 320
+    macs = operation.reads * operation.writes * operation.kernel**2 if operation.kind == "conv" else 0
+    return pixels * (macs / 1.2e11 + (operation.reads + operation.writes) * 2 / 3e9)
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.5, 0.73])
+@pytest.mark.parametrize("constant_ms", [0.0, 0.0015, 0.03, 1.0])
+def test_what_launches_take_does_not_move_the_plan(ratio: float, constant_ms: float) -> None:
+    """1.5 us is what is left of a launch of 30 us in a graph of 20 calls; the others are whole launches."""
+    draw = np.random.default_rng(0)
+    scores = {group.name: draw.gamma(4.0, 0.25, group.size) for group in WIDE.groups}
+    selection = TimedSelection(WIDE, scores, launched(constant_ms), Asked(rule="rsc"))
+    assert selection.falls == (constant_ms < 0.03)
+    plan, budget = selection.for_amount("macs", ratio)
+    assert abs(budget.deviation) <= 0.02
+    if not selection.falls:
+        assert all(plan.kept_counts[group.name] % 8 == 0 for group in WIDE.groups)
+
+
+def test_times_fall_if_the_narrowest_convolution_takes_half_the_median_time_of_its_kernel() -> None:
+    wide, middle, narrow = (Operation("conv", width, width, 3) for width in (64, 32, 8))
+    others = {Operation("conv", 1, 1, 1): 0.01, Operation("add", 64, 64): 5.0}
+    for ms, falls in ((0.4, True), (0.5, True), (0.6, False)):
+        times = TimeTable({wide: 3.0, middle: 1.0, narrow: ms, **others})
+        assert times.falls(0.5) == falls
+
+
+def test_multiples_are_halved_where_they_could_not_keep_what_is_asked() -> None:
+    layout = basicvsr_layout(BasicVSRArguments(channels=8, blocks=2, upsampler_channels=8), "rsc")
+    scores = {group.name: DRAW.gamma(4.0, 0.25, group.size) for group in layout.groups}
+    flat = {"contiguous": TimeTable(dict.fromkeys(timed_operations(layout), 1.0))}
+    plan, budget = TimedSelection(layout, scores, flat, Asked(rule="rsc"), multiple=8).for_amount("macs", 0.4)
+    assert abs(budget.deviation) <= 0.02
+    assert plan.units_cut > 0

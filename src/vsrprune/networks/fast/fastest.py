@@ -90,6 +90,12 @@ def freeze(network: Network, clip_NTCHW: Tensor, time: Timer, dtype: torch.dtype
     return fastest_called(candidates, clip_NTCHW, time, recorder_of(clip_NTCHW.device))
 
 
+def forget_graphs(frozen: Frozen) -> None:
+    """Give the memory of its graphs back, where a form replays any: they are recorded anew when they are needed."""
+    if isinstance(frozen.call, Graphs):
+        frozen.call.forget()
+
+
 def fastest_called(
     candidates: dict[str, Frozen], clip_NTCHW: Tensor, time: Timer, record: Recorder | None
 ) -> tuple[Frozen, str]:
@@ -107,8 +113,7 @@ def fastest_called(
                 raise
             # It cannot be captured, for instance since it looks at values on the host.
         finally:
-            if isinstance(caller, Graphs):
-                caller.forget()
+            forget_graphs(frozen)
     name, how = min(times, key=lambda key: times[key])
     candidates[name].call = callers[how]
     return candidates[name], name + how

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 # `32` with the device's leave to round the factors of convolutions to 10 bits.
 PRECISIONS = {"32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
+# By precision the number of channels of which Tensor cores take blocks, the last of them filled up with zeros.
+MULTIPLES = {"32": 4, "tf32": 4, "bf16": 8, "16": 8}
+
 SomeFrozen = TypeVar("SomeFrozen")
 
 

@@ -17,9 +17,9 @@ from vsrprune.channels.plan import PrunePlan
 from vsrprune.metrics.clocks import clocks
 from vsrprune.metrics.latency import compare_latency
 from vsrprune.metrics.memory import Peak, bytes_of, peak_memory
-from vsrprune.networks.fast.fastest import Compiled
+from vsrprune.networks.fast.fastest import Compiled, forget_graphs
 from vsrprune.networks.fast.frozen import Frozen
-from vsrprune.networks.fast.graphs import Graphs
+from vsrprune.networks.fast.graphs import direct
 from vsrprune.networks.network import Flows, Network, VSROutput
 from vsrprune.results.measured import Measured, Timing
 from vsrprune.stages.bench import Bench
@@ -73,8 +73,7 @@ def _memory(
 ) -> dict[str, Peak | None]:
     """The peak of each network's call, its weights included."""
     for form in forms.values():
-        if isinstance(form.call, Graphs):
-            form.call.forget()  # a replay allocates nothing: what a network needs is seen when it is recorded
+        forget_graphs(form)  # a replay allocates nothing: what a network needs is seen when it is recorded
     return {
         name: peak_memory(partial(network, clip_NTCHW), clip_NTCHW.device, weights=bytes_of(forms[name]))
         for name, network in timed.items()
@@ -87,6 +86,7 @@ class _AsNetwork(Network):
     def __init__(self, frozen: Frozen) -> None:
         super().__init__()
         self.arguments, self._frozen = frozen.arguments, frozen
+        frozen.call = direct  # a whole clip runs once: to record it would take longer
 
     def forward(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> VSROutput:
         return VSROutput(self._frozen(frames_NTCHW, flows), {})

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.metrics.latency import compare_latency
+from vsrprune.networks.fast.precision import MULTIPLES
 from vsrprune.pruning.masking import mask_smallest
 from vsrprune.pruning.surgery import compact
 from vsrprune.selection.budget import Budget, budget
@@ -48,7 +49,14 @@ def _timed(bench: Bench, inputs: Inputs, ratio: float, target: str) -> Selection
     assert inputs.scores is not None, "a ranked plan reads scores"
     assert inputs.times is not None, "round_to=auto reads times"
     config, layout = bench.config, bench.job.layout
-    selection = TimedSelection(layout, inputs.scores.by_layer, inputs.times.tables, config.asked)
+    multiple = MULTIPLES[config.evaluate.precision]
+    selection = TimedSelection(layout, inputs.scores.by_layer, inputs.times.tables, config.asked, multiple)
+    if not selection.falls:
+        bench.note(
+            "round_to=auto: the times of convolutions hardly fall with their channels here, since frames of"
+            f" {'x'.join(map(str, config.evaluate.latency_size))} are small for this device; counts are multiples of"
+            f" {multiple} instead, where they can be"
+        )
     # Tables are enough for an amount of MACs; a wish in milliseconds is checked against measurements of whole networks.
     if target != "latency":
         return Selection(*selection.for_amount(target, ratio))

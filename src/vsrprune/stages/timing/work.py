@@ -19,6 +19,6 @@ def make(bench: Bench, inputs: Inputs) -> Times:
     height, width = evaluate.latency_size
     operations = timed_operations(bench.job.layout, bench.config.min_kept)
     timer = partial(fastest_milliseconds, device=bench.device)
-    with StageProgress("timing", len(operations) * len(FORMATS)) as progress:
+    with bench.stand.precision, StageProgress("timing", len(operations) * len(FORMATS)) as progress:
         dtype = PRECISIONS[evaluate.precision]
         return Times(time_tables(operations, (height, width), bench.device, timer, progress.update, dtype))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fused_on_cpu import use_on_cpu
 from networks_made import random_clip, random_network, randomise
 from torch import Tensor, nn
 
@@ -23,10 +24,11 @@ from vsrprune.errors import UserError
 from vsrprune.metrics.cost import network_cost
 from vsrprune.networks.basicvsr.frozen import FrozenBasicVSR
 from vsrprune.networks.checkpoints import load_dense
-from vsrprune.networks.fast.blocks import READS, WRITES, Form, FrozenBlock
+from vsrprune.networks.fast.blocks import COUNTS, READS, WRITES, Form, FrozenBlock
 from vsrprune.networks.fast.device_operations import FORMATS
 from vsrprune.networks.fast.fastest import freeze
 from vsrprune.networks.fast.frozen import Frozen, FrozenNetwork
+from vsrprune.networks.fast.fused import KERNELS, PLAIN
 from vsrprune.networks.files import load_network, save_network
 from vsrprune.networks.network import Network
 from vsrprune.networks.parts.layers import ResidualBlock
@@ -341,9 +343,9 @@ def test_networks_come_back_from_files_bit_for_bit(name: str, rule: str | None, 
 # Frozen forms
 
 
-def frozen_as(network: Network, form: Form = Form()) -> Any:  # noqa: B008  frozen dataclass
+def frozen_as(network: Network, form: Form = Form(), kernels: str = PLAIN) -> Any:  # noqa: B008  frozen dataclass
     kinds: dict[str, Callable[..., Any]] = {"basicvsr": FrozenBasicVSR, "rrn": FrozenRRN}
-    return kinds.get(family_name(network.arguments), FrozenNetwork)(network, lambda shape: form)
+    return kinds.get(family_name(network.arguments), FrozenNetwork)(network, lambda shape: form, kernels)
 
 
 def plain_blocks(network: nn.Module) -> int:
@@ -366,6 +368,25 @@ def test_every_frozen_form_is_the_same_function(name: str, rule: str) -> None:
         assert_equal(frozen(clip_NTCHW, network.flows(clip_NTCHW)), expected, 1e-11)
         with torch.no_grad():
             assert_equal(frozen.compute(clip_NTCHW), expected, 1e-11)
+
+
+@every_network
+@every_rule
+@pytest.mark.parametrize("kernels", [name for name in KERNELS if name != PLAIN])
+def test_every_fused_form_is_the_same_function(
+    name: str, rule: str, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_on_cpu(monkeypatch)
+    network = compact_network(name, rule)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    clip_NTCHW = random_clip(3, batch=2)
+    with torch.no_grad():
+        expected = network(clip_NTCHW).frames_NTCHW
+    for read, write, counts in itertools.product(READS, WRITES, COUNTS):
+        frozen = frozen_as(network, Form(read, write, kernels, counts), kernels).to(memory_format=torch.channels_last)
+        assert_equal(frozen(clip_NTCHW), expected, 1e-11)
+        assert_equal(frozen(clip_NTCHW), expected, 1e-11)  # the first call changed nothing that the second reads
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
 @every_network

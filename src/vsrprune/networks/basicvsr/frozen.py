@@ -1,11 +1,11 @@
 """A compact BasicVSR made ready for inference: the same function, in the form that runs fastest where it runs.
 
-Three things are chosen, none of them changes the result beyond rounding:
+These things are chosen, none of them changes the result beyond rounding:
 
 - The channels of a branch's stream are permuted once, so that those which no block touches come last and stay out of
   the blocks altogether; warps, fusion and the first convolution see the same state in another order.
 - Each residual block reads and writes the rest in one of several forms (`READS`, `WRITES`), in place.
-- The memory format.
+- The memory format, and the kernels of the convolutions outside of the blocks.
 
 Training and pruning never use this file: it holds no gates and gives no gradients.
 """
@@ -19,12 +19,12 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vsrprune.networks.basicvsr.network import BasicVSR, propagated
 from vsrprune.networks.basicvsr.spec import RGB, trunk
 from vsrprune.networks.fast.blocks import Chain, Forms, FrozenBlock, active_channels, block_shape
 from vsrprune.networks.fast.frozen import Carried, Moment
+from vsrprune.networks.fast.fused import KERNELS, PLAIN, Kernels, reorder_filters
 from vsrprune.networks.fast.graphs import Caller, direct
 from vsrprune.networks.network import Flows
 from vsrprune.networks.parts.layers import ResidualBlock, enlarge, warp
@@ -33,31 +33,35 @@ from vsrprune.networks.parts.layers import ResidualBlock, enlarge, warp
 class FrozenBasicVSR(nn.Module):
     """What `freeze` makes of BasicVSR; maps frames (N, T, 3, H, W) to frames (N, T, 3, scale*H, scale*W).
 
-    call: runs what is done for every frame: the flow net, the step of a branch, and `upsample`.
+    kernels: what runs the convolutions outside of the blocks, a name in `fused.KERNELS`. call: runs what is done for
+    every frame: the flow net, the step of a branch, and `upsample`.
     """
 
     call: Caller
     head_weight: Tensor
     head_bias: Tensor
 
-    def __init__(self, network: BasicVSR, forms: Forms) -> None:
+    def __init__(self, network: BasicVSR, forms: Forms, kernels: str = PLAIN) -> None:
         super().__init__()
         if network.plan is None:
             raise ValueError("only a compact network can be frozen: fold its gates by surgery first")
         # A copy, because its modules are put into another memory format while the network goes on to be used.
         network = copy.deepcopy(network).eval()
-        self.arguments, self.call = network.arguments, direct
+        self.arguments, self.call, self._kernels = network.arguments, direct, KERNELS[kernels]
         self.flow_net = network.flow_net
         orders = {}
         for branch in network.arguments.branches:
             source = network.get_submodule(trunk(branch))
-            frozen = _Trunk(source, forms)
+            frozen = _Trunk(source, forms, self._kernels)
             orders[branch] = frozen.order
             self.add_module(trunk(branch), frozen)
         self._upsampler = network
         # The convolutions up to conv_last, and the factors by which pixel shuffles follow them; 1 for none.
         upconvs = [(f"upconv{index}", factor) for index, factor in enumerate(self.arguments.upscale_factors, start=1)]
         self._convs = [*[("fusion", 1)] * self.arguments.bidirectional, *upconvs, ("conv_hr", 1)]
+        if self._kernels.bare:
+            for name, factor in upconvs:
+                reorder_filters(cast(nn.Conv2d, network.get_submodule(name)), factor)
         # The first reads the states: its inputs in the order of the permuted ones.
         head = cast(nn.Conv2d, network.get_submodule(self._convs[0][0]))
         assert head.bias is not None
@@ -140,15 +144,14 @@ class FrozenBasicVSR(nn.Module):
     def _upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
         x_NCHW = states[0] if len(states) == 1 else torch.cat(list(states), dim=1)
         for place, (name, factor) in enumerate(self._convs):
+            conv = cast(nn.Conv2d, self._upsampler.get_submodule(name))
             # The first convolution reads the states, whose channels are permuted; the others read what the network's
             # own do.
-            if place == 0:
-                x_NCHW = F.conv2d(x_NCHW, self.head_weight, self.head_bias, padding=self.head_weight.shape[-1] // 2)
-            else:
-                x_NCHW = self._upsampler.get_submodule(name)(x_NCHW)
+            weight, bias = (conv.weight, cast(Tensor, conv.bias)) if place else (self.head_weight, self.head_bias)
             if factor > 1:
-                x_NCHW = F.pixel_shuffle(x_NCHW, factor)
-            x_NCHW = F.leaky_relu_(x_NCHW, self.arguments.slope)
+                x_NCHW = self._kernels.conv_shuffle(x_NCHW, weight, bias, factor, self.arguments.slope)
+            else:
+                x_NCHW = self._kernels.conv_leaky(x_NCHW, weight, bias, self.arguments.slope)
         detail_NCHW: Tensor = self._upsampler.conv_last(x_NCHW)
         if self.arguments.scale == 1:
             return detail_NCHW + frame_NCHW
@@ -181,8 +184,9 @@ class _Trunk(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, source: nn.Module, forms: Forms) -> None:
+    def __init__(self, source: nn.Module, forms: Forms, kernels: Kernels) -> None:
         super().__init__()
+        self._kernels = kernels
         blocks = cast(list[ResidualBlock], list(cast(nn.Sequential, source.blocks)))
         self.width: int = source.width  # type: ignore[assignment]
         self.slope: float = source.slope  # type: ignore[assignment]
@@ -211,7 +215,7 @@ class _Trunk(nn.Module):
         """The state of a frame from that of the frame before, which is warped by the flow; None at the first frame."""
         warped_NCHW = state_NCHW if flow_N2HW is None else warp(state_NCHW, flow_N2HW)
         joined_NCHW = torch.cat((frame_NCHW.to(self.weight.dtype), warped_NCHW), dim=1)
-        state_NCHW = F.leaky_relu_(F.conv2d(joined_NCHW, self.weight, self.bias, padding=1), self.slope)
+        state_NCHW = self._kernels.conv_leaky(joined_NCHW, self.weight, self.bias, self.slope)
         # Where all channels are active no copy is needed, since nobody else reads this tensor.
         if self.active == self.width:
             refined: Tensor = self.blocks(state_NCHW)

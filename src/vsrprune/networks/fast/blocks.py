@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vsrprune.channels.operations import grid
-from vsrprune.networks.fast.device_operations import gather, scatter_
+from vsrprune.networks.fast.fused import KERNELS, PLAIN, available, placed
 from vsrprune.networks.fast.graphs import recorder_of, time_unlaunched
 from vsrprune.networks.parts.layers import ResidualBlock
 
 READS = ("gather", "whole")
 WRITES = ("scatter", "whole")
+COUNTS = ("kept", "eights")
+EIGHT = 8  # Tensor cores work on so many channels of sixteen bits at once; other counts are copied to multiples first
 
 Timer = Callable[[Callable[[], object]], float]  # milliseconds of a call
 Chain = tuple[Sequence[ResidualBlock], Sequence[int]]  # residual blocks in a row, and their stream's active channels
@@ -39,14 +41,18 @@ class BlockShape:
 
 @dataclass(frozen=True)
 class Form:
-    """How a block reads the stream and adds to it.
+    """How a block reads the stream, computes, and adds to it.
 
     read: `gather` copies the channels it needs; `whole` convolves all of them, with zeros in the weight for the others.
     write: `scatter` adds to the channels it changes; `whole` computes all of them, zeros for the others, and adds.
+    kernels: a name in `fused.KERNELS`. counts: `kept` as they are; `eights` with channels of zeros up to the next
+    multiple of eight, and a middle channel that is 1 everywhere: its weight is the second convolution's bias.
     """
 
     read: str = "gather"
     write: str = "scatter"
+    kernels: str = PLAIN
+    counts: str = "kept"
 
 
 Forms = Callable[[BlockShape], Form]  # which form a block of a shape takes
@@ -58,43 +64,88 @@ class FrozenBlock(nn.Module):
     weight1: Tensor
     bias1: Tensor
     weight2: Tensor
-    bias2: Tensor
+    bias2: Tensor | None
     read: Tensor | None
     written: Tensor | None
+    place: Tensor | None
 
     def __init__(self, block: ResidualBlock, position: dict[int, int], form: Form) -> None:
         super().__init__()
-        active = len(position)
-        read = _positions(block.read, position)
-        written = _positions(block.written, position)
-        conv1, conv2 = block.conv1, block.conv2
-        weight1, weight2, bias2 = conv1.weight.detach(), conv2.weight.detach(), conv2.bias.detach()  # type: ignore[union-attr]
-        # Folded into the weights once, instead of a multiplication per pixel.
-        weight2, bias2 = weight2 * block.scale, bias2 * block.scale
-        if form.read == "whole" or read == list(range(active)):
-            weight1 = _spread(weight1, read, active, dim=1)
-            read = list(range(active))
-        if form.write == "whole" or written == list(range(active)):
-            weight2, bias2 = _spread(weight2, written, active, dim=0), _spread(bias2, written, active, dim=0)
-            written = list(range(active))
-        self.register_buffer("weight1", weight1.contiguous())
-        self.register_buffer("bias1", conv1.bias.detach())  # type: ignore[union-attr]
-        self.register_buffer("weight2", weight2.contiguous())
-        self.register_buffer("bias2", bias2)
-        all_of_them = list(range(active))
-        self.register_buffer("read", None if read == all_of_them else torch.tensor(read, device=weight1.device))
-        self.register_buffer(
-            "written", None if written == all_of_them else torch.tensor(written, device=weight1.device)
-        )
+        self._form, active = form, len(position)
+        convs = _Convs.of(block)
+        read, written = _positions(block.read, position), _positions(block.written, position)
+        reads = _computed(read, active, form.read == "whole", form.counts)
+        writes = _computed(written, active, form.write == "whole", form.counts)
+        convs = convs.reading(read, reads).writing(written, writes)
+        if form.counts == "eights":
+            convs = convs.carrying_bias()
+        self.register_buffer("weight1", convs.weight1.contiguous())
+        self.register_buffer("bias1", convs.bias1)
+        self.register_buffer("weight2", convs.weight2.contiguous())
+        self.register_buffer("bias2", convs.bias2)
+        device, whole = convs.weight1.device, list(range(active))
+        self.register_buffer("read", None if reads == whole else torch.tensor(reads, device=device))
+        self.register_buffer("written", None if writes == whole else torch.tensor(writes, device=device))
+        self.register_buffer("place", None if writes == whole else placed(writes, active).to(device))
 
     def forward(self, stream_NCHW: Tensor) -> Tensor:
         """Change the active channels of a stream (N, C, H, W), in place; returns them."""
-        read_NCHW = stream_NCHW if self.read is None else gather(stream_NCHW, self.read)
-        middle_NCHW = F.relu_(F.conv2d(read_NCHW, self.weight1, self.bias1, padding=1))
-        update_NCHW = F.conv2d(middle_NCHW, self.weight2, self.bias2, padding=1)
-        if self.written is None:
-            return stream_NCHW.add_(update_NCHW)
-        return scatter_(stream_NCHW, self.written, update_NCHW)
+        kernels = KERNELS[self._form.kernels]
+        read_NCHW = stream_NCHW if self.read is None else kernels.gather(stream_NCHW, self.read)
+        middle_NCHW = kernels.conv_relu(read_NCHW, self.weight1, self.bias1)
+        update_NCHW = kernels.conv(middle_NCHW, self.weight2, self.bias2)
+        if self.written is None or self.place is None:
+            return kernels.add_(stream_NCHW, update_NCHW, self.bias2)
+        return kernels.scatter_(stream_NCHW, update_NCHW, self.bias2, self.written, self.place)
+
+
+@dataclass(frozen=True)
+class _Convs:
+    """The weights of a block; `bias2` None: there is none to add."""
+
+    weight1: Tensor
+    bias1: Tensor
+    weight2: Tensor
+    bias2: Tensor | None
+
+    @classmethod
+    def of(cls, block: ResidualBlock) -> _Convs:
+        bias1, bias2 = cast(Tensor, block.conv1.bias).detach(), cast(Tensor, block.conv2.bias).detach()
+        # The scale is folded into the weights once, instead of a multiplication per pixel.
+        return cls(block.conv1.weight.detach(), bias1, block.conv2.weight.detach() * block.scale, bias2 * block.scale)
+
+    def reading(self, some: list[int], of: list[int]) -> _Convs:
+        """The first convolution reads channels `of`, those but `some` with zeros."""
+        return replace(self, weight1=_spread(self.weight1, [of.index(channel) for channel in some], len(of), dim=1))
+
+    def writing(self, some: list[int], of: list[int]) -> _Convs:
+        """The second convolution writes channels `of`, zeros to those but `some`."""
+        assert self.bias2 is not None
+        places = [of.index(channel) for channel in some]
+        weight2, bias2 = (_spread(values, places, len(of), dim=0) for values in (self.weight2, self.bias2))
+        return replace(self, weight2=weight2, bias2=bias2)
+
+    def carrying_bias(self) -> _Convs:
+        """More middle channels, up to the next multiple of eight: the first of them is 1, the others are 0."""
+        assert self.bias2 is not None
+        middle = len(self.bias1)
+        size = (middle // EIGHT + 1) * EIGHT
+        kept = list(range(middle))
+        weight2, center = _spread(self.weight2, kept, size, dim=1), self.weight2.shape[-1] // 2
+        # relu(0 * x + 1) is 1, and the centre of the kernel never lies in the padding of zeros.
+        weight2[:, middle, center, center] = self.bias2
+        bias1 = _spread(self.bias1, kept, size, dim=0)
+        bias1[middle] = 1
+        return _Convs(_spread(self.weight1, kept, size, dim=0), bias1, weight2, None)
+
+
+def _computed(channels: list[int], active: int, whole: bool, counts: str) -> list[int]:
+    """The channels of the stream that a convolution reads or writes, where `channels` are those that it has to."""
+    if whole:
+        return list(range(active))
+    missing = -len(channels) % EIGHT if counts == "eights" else 0
+    others = [channel for channel in range(active) if channel not in set(channels)]
+    return sorted([*channels, *others[:missing]])
 
 
 def _positions(channels: Tensor | None, position: dict[int, int]) -> list[int]:
@@ -105,6 +156,8 @@ def _positions(channels: Tensor | None, position: dict[int, int]) -> list[int]:
 def _spread(values: Tensor, places: Sequence[int], size: int, dim: int) -> Tensor:
     """`values` along `dim` at `places` of a tensor of `size`, zeros elsewhere."""
     shape = list(values.shape)
+    if list(places) == list(range(size)):
+        return values
     shape[dim] = size
     return values.new_zeros(shape).index_copy_(dim, torch.tensor(list(places), device=values.device), values)
 
@@ -140,6 +193,7 @@ def fastest_forms(
     """
     forms: dict[BlockShape, Form] = {}
     record = recorder_of(frame_NCHW.device)
+    fused = available(frame_NCHW.device, frame_NCHW.dtype) if memory_format is torch.channels_last else ()
     for blocks, active in chains:
         position = {channel: place for place, channel in enumerate(active)}
         stream_NCHW = frame_NCHW.new_zeros(len(frame_NCHW), max(1, len(active)), *frame_NCHW.shape[-2:])
@@ -148,16 +202,21 @@ def fastest_forms(
             shape = block_shape(block, len(active))
             if shape not in forms:
                 tried = {}
-                for form in _possible(shape):
+                for form in possible_forms(shape, fused):
                     frozen = FrozenBlock(block, position, form).to(frame_NCHW.dtype, memory_format=memory_format)  # type: ignore[call-overload]
                     tried[form] = time_unlaunched(partial(frozen, stream_NCHW), time, record)
                 forms[shape] = min(tried, key=lambda form: tried[form])
     return forms
 
 
-def _possible(shape: BlockShape) -> list[Form]:
-    """The forms that differ for a block of this shape."""
+def possible_forms(shape: BlockShape, fused: Sequence[str]) -> list[Form]:
+    """The forms that differ for a block of this shape; fused: names of kernels that may be used besides plain ones."""
     # A block that reads every channel has nothing to gather, and both forms are one.
     reads = READS if shape.read < shape.active else READS[1:]
     writes = WRITES if shape.written < shape.active else WRITES[1:]
-    return [Form(read, write) for read, write in itertools.product(reads, writes)]
+    forms = [
+        Form(read, write, kernels) for kernels in (PLAIN, *fused) for read, write in itertools.product(reads, writes)
+    ]
+    if fused:
+        forms += [Form(read, write, fused[-1], "eights") for read, write in itertools.product(reads, writes)]
+    return forms

@@ -1,20 +1,18 @@
-"""The operations of a frozen network on tensors: what it runs, and what is timed for `round_to=auto`.
-
-Gathering and scattering channels are written for each memory format, since what is fast in one is ten times slower in
-the other.
-"""
+"""The operations of a frozen network on tensors, which are timed for `round_to=auto`."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vsrprune.channels.operations import Operation, TimeTable
+from vsrprune.networks.fast.fused import KERNELS, PLAIN, available, placed
 from vsrprune.networks.fast.graphs import recorder_of, time_unlaunched
 
 # On a CPU timing whole frames of high definition would take longer than many clips.
@@ -22,36 +20,19 @@ TIMED_PIXELS = 180 * 320
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
-def _is_channels_last(x_NCHW: Tensor) -> bool:
-    # A tensor of one channel is contiguous in both formats, and is treated as one of the plain format.
-    return x_NCHW.is_contiguous(memory_format=torch.channels_last) and not x_NCHW.is_contiguous()
-
-
-def gather(stream_NCHW: Tensor, channels: Tensor) -> Tensor:
-    """The stream's `channels`, copied, in its memory format."""
-    if _is_channels_last(stream_NCHW):
-        # Indexing the last axis of memory, where the channels of a pixel lie side by side.
-        return stream_NCHW.permute(0, 2, 3, 1)[..., channels].permute(0, 3, 1, 2)
-    return stream_NCHW.index_select(1, channels)
-
-
-def scatter_(stream_NCHW: Tensor, channels: Tensor, update_NCHW: Tensor) -> Tensor:
-    """Add `update` to the stream's `channels`, in place; returns the stream."""
-    if _is_channels_last(stream_NCHW):
-        # 32 of 64 channels at 180x320: index_add_ over dimension 1 takes 4.9 ms, over the last one, as here, 0.6.
-        stream_NCHW.permute(0, 2, 3, 1).index_add_(3, channels, update_NCHW.permute(0, 2, 3, 1))
-        return stream_NCHW
-    return stream_NCHW.index_add_(1, channels, update_NCHW)
-
-
-def operation_call(
+def operation_calls(
     operation: Operation,
     size: tuple[int, int],
     memory_format: torch.memory_format,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
-) -> Callable[[], object]:
-    """The operation on random tensors of `size` (height, width)."""
+    fused: Sequence[str] = (),
+) -> list[Callable[[], object]]:
+    """The ways to run an operation on random tensors of `size` (height, width), of which the fastest counts.
+
+    fused: names of kernels that may be used besides the plain ones. With them a convolution takes its bias and ReLU
+    along, and there is no other way to run an activation than that.
+    """
 
     def feature(channels: int) -> Tensor:
         return torch.rand(1, channels, *size, device=device, dtype=dtype).contiguous(memory_format=memory_format)
@@ -67,20 +48,23 @@ def operation_call(
         weight = torch.rand(writes, reads, kernel, kernel, device=device, dtype=dtype)
         weight = weight.contiguous(memory_format=memory_format)
         bias = torch.zeros(writes, device=device, dtype=dtype)
-        return lambda: F.conv2d(x_NCHW, weight, bias, padding=kernel // 2)
-    if operation.kind == "shuffle":
-        factor = math.isqrt(reads // writes)
-        return lambda: F.leaky_relu_(F.pixel_shuffle(x_NCHW, factor), 0.1)
+        if fused:
+            return [partial(KERNELS[name].conv_relu, x_NCHW, weight, bias) for name in fused]
+        return [lambda: F.conv2d(x_NCHW, weight, bias, padding=kernel // 2)]
     if operation.kind == "activation":
-        return lambda: F.relu_(x_NCHW)
+        return [] if fused else [lambda: F.relu_(x_NCHW)]
+    kernels = [KERNELS[name] for name in (PLAIN, *fused)]
+    if operation.kind == "shuffle":
+        factor, bias = math.isqrt(reads // writes), torch.zeros(reads, device=device, dtype=dtype)
+        return [partial(way.shuffle, x_NCHW, bias, factor, 0.1) for way in kernels]
     if operation.kind == "gather":
-        read = places(writes, reads)
-        return lambda: gather(x_NCHW, read)
+        return [partial(way.gather, x_NCHW, places(writes, reads)) for way in kernels]
     stream_NCHW = feature(writes)
     if operation.kind == "scatter":
         written = places(reads, writes)
-        return lambda: scatter_(stream_NCHW, written, x_NCHW)
-    return lambda: stream_NCHW.add_(x_NCHW)
+        bias, place = torch.zeros(reads, device=device, dtype=dtype), placed(written.tolist(), writes).to(device)
+        return [partial(way.scatter_, stream_NCHW, x_NCHW, bias, written, place) for way in kernels]
+    return [lambda: stream_NCHW.add_(x_NCHW)]
 
 
 def timed_size(size: tuple[int, int], device: torch.device) -> tuple[int, int]:
@@ -110,9 +94,12 @@ def time_tables(
     done = itertools.count(1)
     for name, memory_format in FORMATS.items():
         times = {}
+        # Compiled kernels are written for channels_last.
+        fused = available(device, dtype) if memory_format is torch.channels_last else ()
         for operation in operations:
-            call = operation_call(operation, timed, memory_format, device, dtype)
-            times[operation] = factor * time_unlaunched(call, time, record)
+            ways = operation_calls(operation, timed, memory_format, device, dtype, fused)
+            # An operation without a way of its own is part of another one.
+            times[operation] = factor * min((time_unlaunched(call, time, record) for call in ways), default=0.0)
             on_done(next(done))
         tables[name] = TimeTable(times)
     return tables

@@ -18,13 +18,14 @@ from torch import Tensor
 from vsrprune.networks.fast.blocks import Timer, fastest_forms
 from vsrprune.networks.fast.device_operations import FORMATS
 from vsrprune.networks.fast.frozen import Frozen
+from vsrprune.networks.fast.fused import PLAIN, available
 from vsrprune.networks.fast.graphs import Caller, Graphs, Recorder, copied, direct, in_plain_strides, recorder_of
 from vsrprune.networks.fast.precision import in_precision
 from vsrprune.networks.network import Flows, Network
 from vsrprune.networks.table import family_of, loaded
 
 OF_ANY_NETWORK = "fast.frozen:FrozenNetwork"
-REPLAYED = ", CUDA graphs"  # what the name of a form ends in
+FUSED, REPLAYED = ", fused", ", CUDA graphs"  # what the name of a form goes on with
 
 
 class Compiling:
@@ -68,7 +69,7 @@ class Compiled:
 
 
 def freeze(network: Network, clip_NTCHW: Tensor, time: Timer, dtype: torch.dtype | None = None) -> tuple[Frozen, str]:
-    """The fastest form of a compact network for clips like this one, and its name: the memory format, and `REPLAYED`.
+    """The fastest form of a compact network for clips like this one, and its name: format, `FUSED`, `REPLAYED`.
 
     Blocks of one shape are timed once, in every form and memory format, on frames of the clip's size. dtype: the type
     of weights and features (`in_precision`); None leaves them as they are. Call neither this nor the form under
@@ -80,8 +81,12 @@ def freeze(network: Network, clip_NTCHW: Tensor, time: Timer, dtype: torch.dtype
     candidates: dict[str, Frozen] = {}
     for name, memory_format in FORMATS.items():
         forms = fastest_forms(chains, frame_NCHW, memory_format, time)
-        frozen = kind(network, forms.__getitem__).to(memory_format=memory_format)
-        candidates[name] = frozen if dtype is None else in_precision(frozen, dtype)
+        # Compiled kernels are written for channels_last; of all that are available the last are the most fused.
+        fused = available(frame_NCHW.device, frame_NCHW.dtype)[-1:] if memory_format is torch.channels_last else ()
+        for kernels in (PLAIN, *fused):
+            frozen = kind(network, forms.__getitem__, kernels).to(memory_format=memory_format)
+            how = name if kernels == PLAIN else name + FUSED
+            candidates[how] = frozen if dtype is None else in_precision(frozen, dtype)
     return fastest_called(candidates, clip_NTCHW, time, recorder_of(clip_NTCHW.device))
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from vsrprune.networks.fast.blocks import Chain, Forms, FrozenBlock, block_shape
+from vsrprune.networks.fast.fused import KERNELS, PLAIN, Kernels, reorder_filters
 from vsrprune.networks.fast.graphs import Caller, direct
 from vsrprune.networks.narrowing import replace_module
 from vsrprune.networks.network import Flows, Network
 from vsrprune.networks.parts.layers import ResidualBlock
+from vsrprune.networks.parts.reconstruction import Upsampler
 
 
 class Moment(NamedTuple):
@@ -53,11 +56,14 @@ class Frozen(Protocol):
 
 
 class FrozenNetwork(nn.Module):
-    """A compact network whose runs of residual blocks are frozen, each block in the form that `forms` gives."""
+    """A compact network whose runs of residual blocks are frozen, each block in the form that `forms` gives.
+
+    kernels: what runs an upsampler's convolutions, a name in `fused.KERNELS`.
+    """
 
     call: Caller
 
-    def __init__(self, network: Network, forms: Forms) -> None:
+    def __init__(self, network: Network, forms: Forms, kernels: str = PLAIN) -> None:
         super().__init__()
         if network.plan is None:
             raise ValueError("only a compact network can be frozen: fold its gates by surgery first")
@@ -65,6 +71,8 @@ class FrozenNetwork(nn.Module):
         self.arguments, self.call = network.arguments, direct
         for name, blocks in _runs(self.network).items():
             replace_module(self.network, name, _Run(blocks, forms))
+        if kernels != PLAIN and isinstance(self.network, Upsampler):
+            _use_kernels(self.network, KERNELS[kernels])
 
     def flows(self, frames_NTCHW: Tensor) -> Flows:
         """As the network's."""
@@ -120,3 +128,26 @@ def _runs(network: Network) -> Mapping[str, list[ResidualBlock]]:
         # type() and not isinstance: a subclass may do more to its update than a FrozenBlock knows.
         if isinstance(module, nn.Sequential) and len(module) and all(type(block) is ResidualBlock for block in module)
     }
+
+
+def _use_kernels(network: Upsampler, kernels: Kernels) -> None:
+    """Have `network.upsampled` run by these kernels from now on."""
+    names = [f"upconv{index}" for index in range(1, len(network.arguments.upscale_factors) + 1)]
+    upconvs = [
+        (cast(nn.Conv2d, network.get_submodule(name)), factor)
+        for name, factor in zip(names, network.arguments.upscale_factors, strict=True)
+    ]
+    if kernels.bare:
+        for conv, factor in upconvs:
+            reorder_filters(conv, factor)
+    network.upsampled = partial(_upsampled, network, upconvs, kernels)  # type: ignore[method-assign]
+
+
+def _upsampled(
+    network: Upsampler, upconvs: Sequence[tuple[nn.Conv2d, int]], kernels: Kernels, features_NCHW: Tensor
+) -> Tensor:
+    x_NCHW, slope = features_NCHW, network.arguments.slope
+    for conv, factor in upconvs:
+        x_NCHW = kernels.conv_shuffle(x_NCHW, conv.weight, cast(Tensor, conv.bias), factor, slope)
+    last = network.conv_hr
+    return kernels.conv_leaky(x_NCHW, last.weight, cast(Tensor, last.bias), slope)

@@ -61,11 +61,15 @@ class Upsampler(Network):
 
     def enlarge(self, features_NCHW: Tensor, frame_NCHW: Tensor) -> Tensor:
         """The output frame (N, 3, scale*H, scale*W), from the features (N, C, H, W) and the input frame."""
+        detail_NCHW: Tensor = self.conv_last(self.upsampled(features_NCHW))
+        return detail_NCHW.add_(enlarge(frame_NCHW, self.arguments.scale))
+
+    def upsampled(self, features_NCHW: Tensor) -> Tensor:
+        """What the last convolution reads (N, C, scale*H, scale*W)."""
         x_NCHW = features_NCHW
         for index, factor in enumerate(self.arguments.upscale_factors, start=1):
             x_NCHW = self.activate(F.pixel_shuffle(self.get_submodule(f"upconv{index}")(x_NCHW), factor))
-        detail_NCHW: Tensor = self.conv_last(self.activate(self.conv_hr(x_NCHW)))
-        return detail_NCHW.add_(enlarge(frame_NCHW, self.arguments.scale))
+        return self.activate(self.conv_hr(x_NCHW))
 
     def activate(self, x: Tensor) -> Tensor:
         """Leaky ReLU, in place."""

@@ -1,0 +1,135 @@
+"""One residual block in every form, plain and fused, and the arithmetic that none can do without.
+
+    python benchmarks/fused.py [precisions=[16,tf32]] [kept=[64,32,16,8]] [size=[180,320]] [channels=64] [seconds=20]
+
+Times on a CUDA device are of graphs of several calls, as `freeze` takes them; kernels are those of one call. `kept` is
+how many channels the block reads, holds and writes. floor: 2 * MACs by the device's peak, for the devices in PEAKS.
+Without a CUDA device it runs dry: small frames, with the CPU's operations in place of a card's, and no kernels. What
+does not fit into the seconds is left out, and said.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
+from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
+from vsrprune.metrics.latency import fastest_milliseconds
+from vsrprune.metrics.tf32 import tf32
+from vsrprune.networks.fast import fused
+from vsrprune.networks.fast.blocks import BlockShape, FrozenBlock, possible_forms
+from vsrprune.networks.fast.graphs import recorder_of, time_unlaunched
+from vsrprune.networks.fast.precision import PRECISIONS
+from vsrprune.networks.parts.layers import ResidualBlock
+
+DEFAULTS = {"precisions": ["16", "tf32"], "kept": [64, 32, 16, 8], "size": [180, 320], "channels": 64, "seconds": 20}
+# Dense teraflops of Tensor cores by the vendor's data sheet.
+PEAKS = {"H100": {"16": 989.0, "bf16": 989.0, "tf32": 494.0}, "A100": {"16": 312.0, "bf16": 312.0, "tf32": 156.0}}
+
+
+def main() -> None:
+    """Measure and print."""
+    given: Any = OmegaConf.merge(DEFAULTS, OmegaConf.from_cli(sys.argv[1:]))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "dry run on a CPU"
+    size = tuple(given.size) if device.type == "cuda" else (18, 32)
+    ends = time.monotonic() + given.seconds
+    console = Console(width=100)
+    table = Table(
+        "precision", "kept", "read", "write", "kernels", "counts", "us", "launches", "floor us", box=box.SIMPLE
+    )
+    for precision in map(str, given.precisions):
+        with tf32(precision == "tf32"), warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", UserWarning)
+            started = time.monotonic()
+            names = fused.available(device, PRECISIONS[precision]) if device.type == "cuda" else on_cpu()
+            console.print(f"{precision}: fused kernels {list(names)}, tried in {time.monotonic() - started:.1f} s")
+            for kept in given.kept:
+                if time.monotonic() > ends:
+                    console.print(f"{precision}, {kept} kept: left out, {given.seconds} s are over")
+                    continue
+                for row in rows(given.channels, kept, size, precision, device, names, name):
+                    table.add_row(precision, str(kept), *row)
+                table.add_section()
+        for warning in told:
+            console.print(str(warning.message))
+    console.print(table)
+    console.print(f"{name}, torch {torch.__version__}, {given.channels} channels, {size[0]}x{size[1]}, channels_last")
+
+
+@torch.inference_mode()
+def rows(
+    channels: int, kept: int, size: tuple[int, ...], precision: str, device: torch.device, names: Sequence[str],
+    card: str,
+) -> list[list[str]]:  # fmt: skip
+    """By form its words, microseconds and kernels of a call, and the floor; the fastest first."""
+    dtype = PRECISIONS[precision]
+    stream_NCHW = torch.rand(1, channels, *size, device=device, dtype=dtype).contiguous(
+        memory_format=torch.channels_last
+    )
+    block = residual_block(channels, kept).to(device)
+    position = {channel: channel for channel in range(channels)}
+    shape = BlockShape(channels, kept, kept, kept)
+    found = []
+    for form in possible_forms(shape, names):
+        frozen = FrozenBlock(block, position, form).to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        call = partial(frozen, stream_NCHW)
+        ms = time_unlaunched(call, partial(fastest_milliseconds, device=device), recorder_of(device))
+        found.append((1000 * ms, form, launches(call, device)))
+        stream_NCHW.zero_()  # it grows with every call
+    macs = 2 * kept * kept * 9 * size[0] * size[1]
+    peak = next((peaks.get(precision) for name, peaks in PEAKS.items() if name in card), None)
+    floor = f"{2 * macs / peak / 1e6:.1f}" if peak else ""
+    return [
+        [form.read, form.write, form.kernels, form.counts, f"{us:.1f}", count, floor]
+        for us, form, count in sorted(found, key=lambda row: row[0])
+    ]
+
+
+def residual_block(channels: int, kept: int) -> ResidualBlock:
+    """A block that reads, holds and writes so many channels, spread over the stream."""
+    some = torch.linspace(0, channels - 1, kept).round().long().tolist()
+    convs = nn.Conv2d(kept, kept, 3, padding=1), nn.Conv2d(kept, kept, 3, padding=1)
+    places = some if kept < channels else None
+    return ResidualBlock(*convs, read=places, written=places).requires_grad_(False)
+
+
+def launches(call: Callable[[], Tensor], device: torch.device) -> str:
+    """How many kernels a call launches; empty on a CPU."""
+    if device.type != "cuda":
+        return ""
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        call()
+        torch.cuda.synchronize(device)
+    return str(sum(event.device_type == DeviceType.CUDA for event in seen.events() or []))
+
+
+def on_cpu() -> tuple[str, ...]:
+    """Have fused kernels run on a CPU, by its own operations, and name them."""
+
+    def conv_relu(x: Tensor, weight: Tensor, bias: Tensor, stride: Any, padding: Any, *others: object) -> Tensor:
+        return F.relu_(F.conv2d(x, weight, bias, stride, padding))
+
+    torch.cudnn_convolution_relu = conv_relu  # type: ignore[assignment]
+    fused.compiled = lambda function: function  # type: ignore[assignment]
+    return tuple(name for name in fused.KERNELS if name != fused.PLAIN)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,308 @@
+"""Convolutions of frozen networks with what follows them: by PyTorch's own operations, or in fewer kernels.
+
+On a CUDA device PyTorch adds a convolution's bias by a kernel of its own, and what follows is another: each reads and
+writes all of a feature map, which takes as long as a narrow convolution does. `KERNELS` holds the same functions in
+four ways; which is the fastest is found by timing, and only those are tried that `available` found to be right.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Same-padded convolutions of x (N, I, H, W) by a weight (O, I, k, k), and what follows them.
+
+    conv_relu: (x, weight, bias). leaky: (update, bias, slope). shuffle: (update, bias, factor, slope), a pixel shuffle
+    and a leaky ReLU. add_: (stream, update, bias). scatter_: (stream, update, bias, channels, place) adds to `channels`
+    (K,) of the stream; see `placed`. Both work in place and return the stream. gather: (stream, channels).
+
+    bare: what follows a convolution adds the bias, and what is shuffled has its filters in `shuffle_order`. Otherwise
+    the convolution adds it, and what follows does not look at the bias.
+    """
+
+    conv_relu: Callable[[Tensor, Tensor, Tensor], Tensor]
+    leaky: Callable[[Tensor, Tensor, float], Tensor]
+    shuffle: Callable[[Tensor, Tensor, int, float], Tensor]
+    add_: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    scatter_: Callable[[Tensor, Tensor, Tensor | None, Tensor, Tensor], Tensor]
+    gather: Callable[[Tensor, Tensor], Tensor]
+    bare: bool
+
+    def conv(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The convolution, for `add_` and the like to go on with."""
+        return convolved(x_NCHW, weight, None if self.bare else bias)
+
+    def conv_leaky(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
+        """A convolution and a leaky ReLU."""
+        return self.leaky(self.conv(x_NCHW, weight, bias), bias, slope)
+
+    def conv_shuffle(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor, factor: int, slope: float) -> Tensor:
+        """A convolution, a pixel shuffle and a leaky ReLU."""
+        return self.shuffle(self.conv(x_NCHW, weight, bias), bias, factor, slope)
+
+
+def convolved(x_NCHW: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A same-padded convolution."""
+    return F.conv2d(x_NCHW, weight, bias, padding=weight.shape[-1] // 2)
+
+
+def shuffle_order(filters: int, factor: int) -> list[int]:
+    """Filters of a convolution before a pixel shuffle, those of one place in the enlarged pixel side by side.
+
+    So ordered, what a shuffle moves are runs of channels instead of single ones.
+    """
+    squared = factor**2
+    return [unit * squared + place for place in range(squared) for unit in range(filters // squared)]
+
+
+def reorder_filters(conv: nn.Conv2d, factor: int) -> None:
+    """Put the filters of a convolution before a pixel shuffle into `shuffle_order`."""
+    order = shuffle_order(conv.out_channels, factor)
+    conv.weight = nn.Parameter(conv.weight.detach()[order], requires_grad=False)
+    conv.bias = nn.Parameter(cast(Tensor, conv.bias).detach()[order], requires_grad=False)
+
+
+def placed(channels: Sequence[int], size: int) -> Tensor:
+    """Where each of `size` channels stands among `channels`; -1 for those that are not."""
+    place = torch.full((size,), -1)
+    place[list(channels)] = torch.arange(len(channels))
+    return place
+
+
+# PyTorch's own. Gathering and scattering are written for each memory format, since what is fast in one is ten times
+# slower in the other.
+
+
+def _is_channels_last(x_NCHW: Tensor) -> bool:
+    # A tensor of one channel is contiguous in both formats, and is treated as one of the plain format.
+    return x_NCHW.is_contiguous(memory_format=torch.channels_last) and not x_NCHW.is_contiguous()
+
+
+def gather(stream_NCHW: Tensor, channels: Tensor) -> Tensor:
+    """The stream's `channels`, copied, in its memory format."""
+    if _is_channels_last(stream_NCHW):
+        # Indexing the last axis of memory, where the channels of a pixel lie side by side.
+        return stream_NCHW.permute(0, 2, 3, 1)[..., channels].permute(0, 3, 1, 2)
+    return stream_NCHW.index_select(1, channels)
+
+
+def scatter_(stream_NCHW: Tensor, channels: Tensor, update_NCHW: Tensor) -> Tensor:
+    """Add `update` to the stream's `channels`, in place; returns the stream."""
+    if _is_channels_last(stream_NCHW):
+        # 32 of 64 channels at 180x320: index_add_ over dimension 1 takes 4.9 ms, over the last one, as here, 0.6.
+        stream_NCHW.permute(0, 2, 3, 1).index_add_(3, channels, update_NCHW.permute(0, 2, 3, 1))
+        return stream_NCHW
+    return stream_NCHW.index_add_(1, channels, update_NCHW)
+
+
+def _conv_relu(x_NCHW: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.relu_(convolved(x_NCHW, weight, bias))
+
+
+def _leaky(update_NCHW: Tensor, bias: Tensor, slope: float) -> Tensor:
+    return F.leaky_relu_(update_NCHW, slope)
+
+
+def _shuffle(update_NCHW: Tensor, bias: Tensor, factor: int, slope: float) -> Tensor:
+    return F.leaky_relu_(F.pixel_shuffle(update_NCHW, factor), slope)
+
+
+def _add_(stream_NCHW: Tensor, update_NCHW: Tensor, bias: Tensor | None) -> Tensor:
+    return stream_NCHW.add_(update_NCHW)
+
+
+def _scatter_(stream_NCHW: Tensor, update_NCHW: Tensor, bias: Tensor | None, channels: Tensor, place: Tensor) -> Tensor:
+    return scatter_(stream_NCHW, channels, update_NCHW)
+
+
+# cuDNN's convolution with bias and ReLU
+
+
+def _cudnn_conv_relu(x_NCHW: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        return _conv_relu(x_NCHW, weight, bias)  # torch.compile does not know cuDNN's
+    pad = weight.shape[-1] // 2
+    return torch.cudnn_convolution_relu(x_NCHW, weight, bias, (1, 1), (pad, pad), (1, 1), 1)
+
+
+# Bias and what follows in one kernel, by torch.compile. The functions see pixels (P, C) whose channels lie side by
+# side, as in channels_last, so that one compiled kernel serves every size; on other tensors they are right, but slow.
+
+
+def bias_leaky(x_PC: Tensor, bias_C: Tensor, slope: float) -> Tensor:
+    """Leaky ReLU of x + bias."""
+    return F.leaky_relu(x_PC + bias_C, slope)
+
+
+def bias_shuffle(x_NHWF: Tensor, bias_F: Tensor, factor: int, slope: float) -> Tensor:
+    """Leaky ReLU of the pixel shuffle of x + bias, (N, factor*H, factor*W, C); F is factor**2 * C, pixel-major."""
+    batch, height, width, filters = x_NHWF.shape
+    split = F.leaky_relu(x_NHWF + bias_F, slope).view(batch, height, width, factor, factor, filters // factor**2)
+    return split.permute(0, 1, 3, 2, 4, 5).reshape(batch, height * factor, width * factor, filters // factor**2)
+
+
+def bias_add_(stream_PC: Tensor, update_PC: Tensor, bias_C: Tensor | None) -> Tensor:
+    """Add update + bias to the stream, in place."""
+    return stream_PC.add_(update_PC if bias_C is None else update_PC + bias_C)
+
+
+def bias_scatter_(stream_PC: Tensor, update_PK: Tensor, bias_K: Tensor | None, place_C: Tensor) -> Tensor:
+    """Add update + bias, whose channel `place` belongs to a channel of the stream, in place; -1: none does."""
+    # All of the stream is written, which lies in one piece: index_add_ writes here and there, with atomics.
+    source_C = place_C.clamp(min=0)
+    update_PC = update_PK[:, source_C]
+    if bias_K is not None:
+        update_PC = update_PC + bias_K[source_C]
+    return stream_PC.add_(torch.where(place_C >= 0, update_PC, 0))
+
+
+def gathered(stream_PC: Tensor, channels_K: Tensor) -> Tensor:
+    """The stream's channels."""
+    return stream_PC[:, channels_K]
+
+
+@functools.cache
+def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function through torch.compile, for tensors of any size."""
+    return torch.compile(function, dynamic=True)
+
+
+def _run(function: Callable[..., Tensor], *inputs: object) -> Tensor:
+    # What is being compiled as a whole takes the function as it is.
+    return (function if torch.compiler.is_compiling() else compiled(function))(*inputs)
+
+
+def _pixels(x_NCHW: Tensor) -> Tensor:
+    return x_NCHW.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def _image(x_PC: Tensor, like_NCHW: Tensor) -> Tensor:
+    batch, _, height, width = like_NCHW.shape
+    return x_PC.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _compiled_conv_relu(x_NCHW: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return _compiled_leaky(convolved(x_NCHW, weight), bias, 0.0)
+
+
+def _compiled_leaky(update_NCHW: Tensor, bias: Tensor, slope: float) -> Tensor:
+    return _image(_run(bias_leaky, _pixels(update_NCHW), bias, slope), update_NCHW)
+
+
+def _compiled_shuffle(update_NCHW: Tensor, bias: Tensor, factor: int, slope: float) -> Tensor:
+    update_NHWF = update_NCHW.permute(0, 2, 3, 1).contiguous()
+    return _run(bias_shuffle, update_NHWF, bias, factor, slope).permute(0, 3, 1, 2)
+
+
+def _compiled_add_(stream_NCHW: Tensor, update_NCHW: Tensor, bias: Tensor | None) -> Tensor:
+    return _written(_run(bias_add_, _pixels(stream_NCHW), _pixels(update_NCHW), bias), stream_NCHW)
+
+
+def _compiled_scatter_(
+    stream_NCHW: Tensor, update_NCHW: Tensor, bias: Tensor | None, channels: Tensor, place: Tensor
+) -> Tensor:
+    return _written(_run(bias_scatter_, _pixels(stream_NCHW), _pixels(update_NCHW), bias, place), stream_NCHW)
+
+
+def _compiled_gather(stream_NCHW: Tensor, channels: Tensor) -> Tensor:
+    return _image(_run(gathered, _pixels(stream_NCHW), channels), stream_NCHW)
+
+
+def _written(pixels_PC: Tensor, stream_NCHW: Tensor) -> Tensor:
+    """The stream, after its pixels were changed: a view of it in channels_last, else a copy that has to be written."""
+    if not stream_NCHW.is_contiguous(memory_format=torch.channels_last):
+        stream_NCHW.copy_(_image(pixels_PC, stream_NCHW))
+    return stream_NCHW
+
+
+_BY_TORCH = Kernels(_conv_relu, _leaky, _shuffle, _add_, _scatter_, gather, bare=False)
+_BY_COMPILER = Kernels(
+    _compiled_conv_relu,
+    _compiled_leaky,
+    _compiled_shuffle,
+    _compiled_add_,
+    _compiled_scatter_,
+    _compiled_gather,
+    bare=True,
+)
+KERNELS = {
+    PLAIN: _BY_TORCH,
+    "cudnn": replace(_BY_TORCH, conv_relu=_cudnn_conv_relu),
+    "compiled": _BY_COMPILER,
+    "compiled, cudnn": replace(_BY_COMPILER, conv_relu=_cudnn_conv_relu),
+}
+
+
+# What works where
+
+
+@functools.cache
+def available(device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:
+    """Names of the kernels, besides the plain ones, that are right on a device; none but on CUDA devices.
+
+    The last fuses the most. Each is tried once in a process. Compiled ones need Triton and a C compiler; where they
+    fail a warning says why.
+    """
+    if device.type != "cuda":
+        return ()
+    single = tuple(name for name in ("cudnn", "compiled") if works(name, device, dtype))
+    # Where both work, the compiled ones leave nothing that cuDNN's alone would do better.
+    return ("compiled", "compiled, cudnn") if len(single) == 2 else single
+
+
+@torch.inference_mode()
+def works(name: str, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether these kernels compute on a device what the plain ones do, up to the rounding of `dtype`."""
+    try:
+        plain, fused = (_example(KERNELS[which], device, dtype) for which in (PLAIN, name))
+        # TF32 rounds to 10 bits, as float16 does.
+        bound = 2e-2 if device.type == "cuda" or dtype != torch.float64 else 1e-10
+        wrong = [
+            function for function, value in plain.items() if not torch.allclose(fused[function], value, bound, bound)
+        ]
+        failed = f"{', '.join(wrong)} differs" if wrong else None
+    except Exception as error:  # whatever a compiler, a driver or a library raises: the plain kernels do the same
+        failed = next(iter(str(error).splitlines()), type(error).__name__)
+    if failed is not None:
+        warnings.warn(f"frozen networks run without {name} kernels on {device}: {failed}", stacklevel=2)
+    return failed is None
+
+
+def _example(kernels: Kernels, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """By function what it makes of the same numbers."""
+
+    def numbers(*shape: int) -> Tensor:
+        count = torch.arange(torch.Size(shape).numel(), device=device, dtype=torch.float64)
+        return (count * 0.7).sin().to(dtype).view(shape)
+
+    def features(channels: int) -> Tensor:
+        return numbers(1, channels, 12, 16).contiguous(memory_format=torch.channels_last)
+
+    x_NCHW, weight, bias = features(8), numbers(16, 8, 3, 3) / 4, numbers(16)
+    shuffled = shuffle_order(16, 2) if kernels.bare else list(range(16))
+    channels = [*range(1, 32, 2)]
+    index, place = torch.tensor(channels, device=device), placed(channels, 32).to(device)
+    update_NCHW = kernels.conv(x_NCHW, weight, bias)
+    # The next result of this size gets memory full of NaN, which must not show: PyTorch hands cuDNN the memory of the
+    # output as an addend, times zero.
+    torch.full((1, 16, 12, 16), torch.nan, device=device, dtype=dtype)
+    return {
+        "conv_relu": kernels.conv_relu(x_NCHW, weight, bias),
+        "leaky": kernels.conv_leaky(x_NCHW, weight, bias, 0.1),
+        "shuffle": kernels.conv_shuffle(x_NCHW, weight[shuffled], bias[shuffled], 2, 0.1),
+        "add_": kernels.add_(features(16), update_NCHW, bias),
+        "scatter_": kernels.scatter_(features(32), update_NCHW, bias, index, place),
+        "gather": kernels.gather(features(32), index),
+    }

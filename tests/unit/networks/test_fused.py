@@ -1,0 +1,301 @@
+"""Fused kernels are the same functions as PyTorch's own, and are forms that timing chooses among on a card alone."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from fused_on_cpu import cudnn_stand_in, use_on_cpu
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vsrprune.channels.operations import KINDS, Operation
+from vsrprune.channels.plan import PrunePlan
+from vsrprune.networks.basicvsr.network import BasicVSR
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments
+from vsrprune.networks.fast import blocks, device_operations, fastest, fused
+from vsrprune.networks.fast.blocks import (
+    COUNTS,
+    READS,
+    WRITES,
+    BlockShape,
+    Form,
+    FrozenBlock,
+    block_shape,
+    fastest_forms,
+    possible_forms,
+)
+from vsrprune.networks.fast.device_operations import FORMATS, operation_calls, time_tables
+from vsrprune.networks.fast.fused import KERNELS, PLAIN, available, placed, shuffle_order, works
+from vsrprune.networks.parts.layers import ResidualBlock
+
+CPU = torch.device("cpu")
+FUSED = [name for name in KERNELS if name != PLAIN]
+FORMS = [Form(*values) for values in itertools.product(READS, WRITES, KERNELS, COUNTS)]
+every_form = pytest.mark.parametrize("form", FORMS, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def _known_anew() -> Iterator[None]:
+    available.cache_clear()
+    yield
+    available.cache_clear()
+
+
+@pytest.fixture
+def fused_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_on_cpu(monkeypatch)
+
+
+def residual_block(
+    read: list[int] | None, written: list[int] | None, width: int = 20, middle: int = 5
+) -> ResidualBlock:
+    torch.manual_seed(0)
+    convs = (
+        nn.Conv2d(len(read) if read else width, middle, 3, padding=1),
+        nn.Conv2d(middle, len(written) if written else width, 3, padding=1),
+    )
+    return ResidualBlock(*convs, read=read, written=written, scale=0.7).double().requires_grad_(False)
+
+
+# What the kernels compute
+
+
+def test_places_of_channels() -> None:
+    assert placed([1, 3], 5).tolist() == [-1, 0, -1, 1, -1]
+    assert placed([], 2).tolist() == [-1, -1]
+
+
+def test_the_order_of_filters_before_a_shuffle() -> None:
+    # Unit u at place p of an enlarged pixel is filter 4 u + p; all units at place 0 come first.
+    assert shuffle_order(8, 2) == [0, 4, 1, 5, 2, 6, 3, 7]
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_shuffle_of_reordered_filters(factor: int) -> None:
+    filters = 5 * factor**2
+    x_NCHW, bias = torch.randn(2, filters, 3, 4), torch.randn(filters)
+    expected = F.leaky_relu(F.pixel_shuffle(x_NCHW + bias.view(-1, 1, 1), factor), 0.2)
+    order = shuffle_order(filters, factor)
+    got_NHWC = fused.bias_shuffle(x_NCHW[:, order].permute(0, 2, 3, 1), bias[order], factor, 0.2)
+    assert torch.equal(got_NHWC.permute(0, 3, 1, 2), expected)
+
+
+def test_scattering_changes_only_its_channels() -> None:
+    stream_PC = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    # Not a number in a channel must not reach those that are not written, not even times zero.
+    update_PK, bias_K = torch.tensor([[torch.nan, 10.0], [1.0, 20.0]]), torch.tensor([0.5, 1.0])
+    fused.bias_scatter_(stream_PC, update_PK, bias_K, placed([2, 1], 3))
+    expected = torch.tensor([[1.0, 13.0, torch.nan], [4.0, 26.0, 7.5]])
+    assert torch.equal(stream_PC.nan_to_num(-1.0), expected.nan_to_num(-1.0))
+
+
+@pytest.mark.parametrize("name", FUSED)
+@pytest.mark.usefixtures("fused_on_cpu")
+def test_fused_kernels_compute_what_the_plain_ones_do(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert works(name, CPU, torch.float64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_torch_compile_makes_of_them_is_the_same(dtype: torch.dtype) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert works("compiled", CPU, dtype)
+    with torch.inference_mode():
+        # Of other sizes than those that were compiled first.
+        for pixels, width, some in ((40, 16, 8), (30, 24, 24), (10, 8, 1)):
+            stream_PC, update_PK, bias_K = torch.randn(pixels, width), torch.randn(pixels, some), torch.randn(some)
+            place_C = placed(sorted(torch.randperm(width)[:some].tolist()), width)
+            expected = fused.bias_scatter_(stream_PC.clone(), update_PK, bias_K, place_C)
+            fused.compiled(fused.bias_scatter_)(stream_PC, update_PK, bias_K, place_C)
+            torch.testing.assert_close(stream_PC, expected)
+
+
+# What works where
+
+
+def test_nothing_is_tried_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "works", lambda *arguments: pytest.fail("tried"))
+    assert available(CPU, torch.float32) == ()
+
+
+@pytest.mark.usefixtures("fused_on_cpu")
+def test_kernels_that_fail_are_left_out_and_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(*inputs: object) -> Tensor:
+        raise RuntimeError("Failed to find C compiler.\nA long trace")
+
+    monkeypatch.setattr(fused, "compiled", lambda function: no_compiler)
+    monkeypatch.setattr(fused, "works", lambda name, device, dtype: works(name, CPU, dtype))  # there is no card here
+    with pytest.warns(UserWarning, match="without compiled kernels on .*: Failed to find C compiler.$") as told:
+        found = [available(torch.device("cuda"), torch.float32) for _ in range(2)]
+    assert found == [("cudnn",)] * 2
+    assert len(told) == 1
+
+
+@pytest.mark.usefixtures("fused_on_cpu")
+def test_the_last_of_the_available_kernels_fuses_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "works", lambda name, device, dtype: works(name, CPU, dtype))
+    assert available(torch.device("cuda"), torch.float32) == ("compiled", "compiled, cudnn")
+
+
+@pytest.mark.usefixtures("fused_on_cpu")
+def test_kernels_that_are_wrong_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_garbage(*inputs: object) -> Tensor:
+        return cudnn_stand_in(*inputs) * torch.nan  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", with_garbage)
+    with pytest.warns(UserWarning, match="without cudnn kernels on cpu: conv_relu differs"):
+        assert not works("cudnn", CPU, torch.float32)
+
+
+# Forms of blocks
+
+
+@pytest.mark.usefixtures("fused_on_cpu")
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("written", [None, [0, 3, 4, 17]], ids=str)
+@pytest.mark.parametrize("read", [None, [1, 2, 9]], ids=str)
+@every_form
+def test_every_form_is_the_block_in_place(
+    form: Form, read: list[int] | None, written: list[int] | None, memory_format: str
+) -> None:
+    block = residual_block(read, written)
+    weights = {name: value.clone() for name, value in block.state_dict().items()}
+    frozen = FrozenBlock(block, {channel: channel for channel in range(20)}, form)
+    frozen = frozen.to(memory_format=FORMATS[memory_format])  # type: ignore[call-overload]
+    stream_NCHW = torch.randn(2, 20, 7, 9, dtype=torch.float64).contiguous(memory_format=FORMATS[memory_format])
+    expected, before = block(stream_NCHW), stream_NCHW.clone()
+    for changed_NCHW in (frozen(stream_NCHW), stream_NCHW):
+        torch.testing.assert_close(changed_NCHW, expected, rtol=1e-12, atol=1e-12)
+    left = [channel for channel in range(20) if written is not None and channel not in written]
+    assert torch.equal(stream_NCHW[:, left], before[:, left])
+    assert all(torch.equal(value, weights[name]) for name, value in block.state_dict().items())
+
+
+@every_form
+def test_eights_are_multiples_that_hold_the_kept_counts(form: Form) -> None:
+    if form.counts == "kept":
+        return
+    frozen = FrozenBlock(residual_block([1, 2, 9], [0, 3, 4, 17]), dict(zip(range(20), range(20), strict=True)), form)
+    reads, writes = (20 if form.read == "whole" else 8), (20 if form.write == "whole" else 8)
+    assert frozen.weight1.shape == (8, reads, 3, 3)
+    assert frozen.weight2.shape == (writes, 8, 3, 3)
+    assert frozen.bias2 is None
+
+
+@pytest.mark.parametrize("middle", [7, 8])
+def test_the_bias_that_a_channel_carries_is_exact_at_the_border(middle: int) -> None:
+    block = residual_block(None, None, width=3, middle=middle)
+    for parameter in block.parameters():
+        parameter.data = parameter.mul(8).round()  # whole numbers, of which sums are exact
+    block.scale = 1.0
+    stream_NCHW = torch.randint(-4, 5, (1, 3, 4, 5)).double()
+    expected = block(stream_NCHW)
+    frozen = FrozenBlock(block, {channel: channel for channel in range(3)}, Form("whole", "whole", PLAIN, "eights"))
+    assert frozen.weight2.shape[1] == {7: 8, 8: 16}[middle]
+    assert torch.equal(frozen(stream_NCHW), expected)
+
+
+def test_active_channels_stand_in_another_order() -> None:
+    block = residual_block([1, 9], [0, 17])
+    position = {channel: place for place, channel in enumerate([0, 1, 9, 17])}
+    stream_NCHW = torch.randn(1, 20, 5, 5, dtype=torch.float64)
+    expected = block(stream_NCHW)[:, [0, 1, 9, 17]]
+    for counts in COUNTS:
+        frozen = FrozenBlock(block, position, Form(counts=counts))
+        torch.testing.assert_close(frozen(stream_NCHW[:, [0, 1, 9, 17]]), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_without_fused_kernels_the_forms_are_those_of_a_cpu() -> None:
+    shape = BlockShape(active=8, read=4, middle=4, written=4)
+    assert possible_forms(shape, ()) == [Form(read, write) for read, write in itertools.product(READS, WRITES)]
+    assert possible_forms(replace(shape, read=8, written=8), ()) == [Form("whole", "whole")]
+
+
+def test_with_fused_kernels_more_forms_are_tried() -> None:
+    shape = BlockShape(active=8, read=8, middle=4, written=8)
+    assert possible_forms(shape, ("cudnn", "compiled")) == [
+        Form("whole", "whole", PLAIN, "kept"),
+        Form("whole", "whole", "cudnn", "kept"),
+        Form("whole", "whole", "compiled", "kept"),
+        Form("whole", "whole", "compiled", "eights"),
+    ]
+
+
+@pytest.mark.usefixtures("fused_on_cpu")
+def test_a_fused_form_is_taken_where_it_is_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "available", lambda device, dtype: tuple(FUSED))
+    block = residual_block([1, 2, 9], [0, 3])
+    tried: list[Form] = []
+
+    def time(call: Callable[[], object]) -> float:
+        call()
+        tried.append(call.func._form)  # type: ignore[attr-defined]
+        return 1.0 if tried[-1] == Form("whole", "scatter", "compiled", "kept") else 2.0
+
+    chains = [([block], list(range(20)))]
+    frame_NCHW = torch.rand(1, 3, 6, 6, dtype=torch.float64)
+    shape = block_shape(block, 20)
+    forms = fastest_forms(chains, frame_NCHW, torch.channels_last, time)
+    assert forms == {shape: Form("whole", "scatter", "compiled", "kept")}
+    assert tried == possible_forms(shape, FUSED)
+    fastest_forms(chains, frame_NCHW, torch.contiguous_format, time)
+    assert tried[len(possible_forms(shape, FUSED)) :] == possible_forms(shape, ())
+
+
+@pytest.mark.usefixtures("fused_on_cpu")
+def test_a_network_is_frozen_with_fused_ends_where_those_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in (blocks, fastest):
+        monkeypatch.setattr(room, "available", lambda device, dtype: tuple(FUSED))
+    arguments = BasicVSRArguments(channels=4, blocks=1, flow_levels=1, flow_kernel=3, flow_widths=(4,))
+    layout = BasicVSR(arguments).channel_layout("rsc")
+    network = BasicVSR(arguments).with_plan(PrunePlan.keep_all("rsc", layout)).double().eval()
+    clip_NTCHW = torch.rand(1, 2, 3, 6, 6, dtype=torch.float64)
+    ended: list[bool] = []
+
+    def time(call: Callable[[], object]) -> float:
+        call()
+        frozen = call.func  # type: ignore[attr-defined]
+        if isinstance(frozen, FrozenBlock):
+            return 1.0
+        ended.append(frozen._kernels is KERNELS[FUSED[-1]])
+        return 1.0 if ended[-1] else 2.0
+
+    frozen, name = fastest.freeze(network, clip_NTCHW, time)
+    assert ended == [False, False, True]  # contiguous, channels_last, and the latter fused
+    assert name == "channels_last, fused"
+    with torch.no_grad():
+        expected = network(clip_NTCHW).frames_NTCHW
+    torch.testing.assert_close(frozen(clip_NTCHW), expected, rtol=1e-11, atol=1e-11)
+
+
+# The table of round_to=auto
+
+
+@pytest.mark.usefixtures("fused_on_cpu")
+@pytest.mark.parametrize("kind", KINDS)
+def test_ways_to_run_an_operation(kind: str) -> None:
+    operation = Operation(kind, *{"gather": (8, 3), "scatter": (3, 8), "shuffle": (32, 8)}.get(kind, (8, 8)), 3)
+
+    def ways(names: tuple[str, ...]) -> list[object]:
+        return [call() for call in operation_calls(operation, (5, 6), torch.channels_last, CPU, torch.float32, names)]
+
+    assert len(ways(())) == 1
+    assert len(ways(("cudnn", "compiled"))) == {"conv": 2, "activation": 0, "add": 1}.get(kind, 3)
+
+
+@pytest.mark.usefixtures("fused_on_cpu")
+def test_the_table_takes_the_fastest_way_and_a_fused_activation_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_operations, "available", lambda device, dtype: ("cudnn", "compiled"))
+    conv, activation = Operation("conv", 4, 4, 3), Operation("activation", 4, 4)
+    drawn = iter([3.0, 2.0, 7.0, 5.0])  # contiguous: convolution, activation; channels_last: two ways of a convolution
+    tables = time_tables([conv, activation], (4, 4), CPU, lambda call: next(drawn), lambda done: None)
+    rows = {name: {row["kind"]: row["ms"] for row in table.to_json()} for name, table in tables.items()}
+    assert rows == {"contiguous": {"conv": 3.0, "activation": 2.0}, "channels_last": {"conv": 5.0, "activation": 0.0}}

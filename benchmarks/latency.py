@@ -3,6 +3,7 @@
     python benchmarks/latency.py [model=basicvsr] ['ratios=[0.3,0.5,0.73]'] ['sizes=[[64,64],[180,320]]'] [OVERRIDE ...]
     python benchmarks/latency.py table=precisions ['precisions=[32,tf32,bf16,16]'] ['roundings=[1,8,16,auto]'] [...]
     python benchmarks/latency.py dry=true [...]
+    python benchmarks/latency.py table=precisions json=FILE [...]     # the rows as numbers too
 
 With table=precisions, the default on a GPU: whole networks in every precision, each in its fastest form there (launched
 or replayed as CUDA graphs), the dense one and plans whose counts are rounded to 1, 8, 16 or by times, with the peak of
@@ -22,6 +23,7 @@ that free selection is as uneven as in reality.
 from __future__ import annotations
 
 import itertools
+import json
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -73,6 +75,7 @@ DEFAULTS = {
     "sizes": [[64, 64], [180, 320]],
     "repeats": 7,
     "rule": "rsc",
+    "json": "",
 }
 DRY = {"model": "basicvsr_tiny", "ratios": [0.5], "sizes": [[16, 24]], "repeats": 1, "precisions": ["32", "bf16"]}
 WIDTH = 140  # of tables that are written to a file
@@ -99,6 +102,7 @@ def main() -> None:
     arguments = replace(preset(given.model).arguments, **asked)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    numbers: dict[str, Any] = {}
     with measuring(lambda: console.print("waits until other jobs of this machine pause")):
         for size in given.sizes:
             if given.table == "parts":
@@ -110,8 +114,11 @@ def main() -> None:
                 rows = precision_rows(arguments, wishes, clip, precision, given.repeats)
                 print_precision(rows, f"{size[1]}x{size[0]}, {precision}, ms per frame", console)
                 console.print(clocks(device))
+                numbers[f"{size[0]}x{size[1]} {precision}"] = as_numbers(rows)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     console.print(f"{given.model}, {device} ({name}), {torch.get_num_threads()} threads, {given.repeats} repeats")
+    if given.json:
+        Path(given.json).write_text(json.dumps(numbers))
 
 
 def _processor() -> str:
@@ -236,6 +243,23 @@ def print_precision(rows: Sequence[Row], title: str, console: Console) -> None:
             f"{held / 2**20:.0f}" if held else "", f"{reserved / 2**20:.0f}" if reserved else "", row.form,
         )  # fmt: skip
     console.print(table)
+
+
+def as_numbers(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """By plan: share of the MACs, milliseconds per frame, speed-up against the dense network, MiB, form."""
+    dense = rows[0].latency
+    return {
+        row.plan: {
+            "macs_kept": row.kept,
+            "ms": row.latency.ms,
+            "ms_without_flow": row.latency.ms_without_flow,
+            "speed_up": dense.ms / row.latency.ms,
+            "speed_up_without_flow": dense.ms_without_flow / row.latency.ms_without_flow,
+            "mib": row.memory.held / 2**20 if row.memory else None,
+            "form": row.form,
+        }
+        for row in rows
+    }
 
 
 def spread_scores(layout: ChannelLayout, seed: int = 0) -> dict[str, np.ndarray]:

@@ -102,13 +102,12 @@ class Check:
             said = process.communicate()[0] + f"\n(stopped after {limit:.0f} s)"
         return Ran(process.returncode, said, round(time.monotonic() - began, 1))
 
-    def benchmark(self, name: str, *options: str, limit: float) -> Any:
-        """What `benchmarks/NAME.py OPTIONS --json FILE` wrote. Raises RuntimeError if it failed."""
-        file = self.work / f"{name}.json"
-        ran = self.command(f"benchmarks/{name}.py", *options, "--json", str(file), limit=limit)
-        if ran.code or not file.is_file():
+    def benchmark(self, name: str, *options: str, file: str, limit: float) -> Any:
+        """What `benchmarks/NAME.py OPTIONS` wrote into `file`. Raises RuntimeError if it failed."""
+        ran = self.command(f"benchmarks/{name}.py", *options, limit=limit)
+        if ran.code or not Path(file).is_file():
             raise RuntimeError(f"benchmarks/{name}.py ended with {ran.code}:\n{ran.said[-2000:]}")
-        return json.loads(file.read_text())
+        return json.loads(Path(file).read_text())
 
 
 @dataclass(frozen=True)

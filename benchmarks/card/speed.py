@@ -2,16 +2,60 @@
 
 from __future__ import annotations
 
-from benchmarks.card.runner import Check, Found
+from typing import Any
+
+from benchmarks.card.runner import Bar, Check, Found
+
+# The plans of 27 % of the MACs must be at least so much faster than the dense network in float16.
+SPEED_UP = 2.0
+PENALTY_COST = 1.05  # a sparsify step against a plain one
+LATENCIES = (  # size, precision, shares of the MACs that go
+    ("180x320", "16", "0.5,0.73"),
+    ("180x320", "tf32", "0.73"),
+    ("720x1280", "16", "0.73"),
+)
 
 
 def latency(check: Check, found: Found) -> None:
-    """Dense against pruned."""
+    """Dense against pruned, each in its fastest form: counts in eights, and counts by the times of this card."""
+    for size, precision, ratios in LATENCIES[: 1 if check.rehearsed else None]:
+        file = str(check.work / f"latency-{size}-{precision}.json")
+        height, width = size.split("x")
+        options = (
+            f"sizes=[[{height},{width}]]",
+            f"precisions=[{precision}]",
+            f"ratios=[{ratios}]",
+            "roundings=[8,auto]",
+        )
+        if check.rehearsed:
+            options = ("dry=true", "roundings=[8,auto]")
+        found |= check.benchmark("latency", "table=precisions", *options, f"json={file}", file=file, limit=150)
+        check.save()
+    rows: dict[str, Any] = found.get("180x320 16", {})
+    bars = {
+        name: Bar(row["speed_up"], at_least=SPEED_UP).as_json()
+        for name, row in rows.items()
+        if name.startswith("0.73 round_to=auto")
+    }
+    found["bars"] = bars
 
 
 def training(check: Check, found: Found) -> None:
-    """A step of each kind."""
+    """A step of each kind, launched and replayed, at the published size."""
+    size: tuple[str, ...] = ("--patch", "16", "--frames", "3", "--batch", "1", "--rounds", "2")
+    if not check.rehearsed:
+        size = ("--model", "basicvsr", "--patch", "64", "--frames", "15", "--batch", "4", "--rounds", "3")
+    file = str(check.work / "training.json")
+    found |= check.benchmark("training", *size, "--json", file, file=file, limit=150)
+    found["bars"] = {
+        f"sparsify against plain{how}": Bar(found[f"sparsify{how}"]["ms"] / row["ms"], at_most=PENALTY_COST).as_json()
+        for how, row in ((name.removeprefix("plain"), row) for name, row in found.items() if name.startswith("plain"))
+        if f"sparsify{how}" in found
+    }
 
 
 def upscaling(check: Check, found: Found) -> None:
-    """Frames per second."""
+    """Frames per second of the command, and of its parts alone."""
+    file = str(check.work / "upscaling.json")
+    options = ("--device", check.device, "--frames", "8" if check.rehearsed else "40", "--rounds", "1")
+    found |= check.benchmark("upscaling", *options, "--json", file, file=file, limit=150)

@@ -16,7 +16,8 @@ from torch import Tensor
 TRIES = 3  # spans of which the fastest counts: what disturbs a measurement only makes it longer
 # On a CUDA device, in milliseconds. A short call is repeated until a span is long beside the resolution of events, and
 # before anything counts the device works long enough to leave its idle clocks.
-WARM_MS, SPAN_MS = 20.0, 2.0  # of an operation, or a form
+# Of an operation, or a form: a choice times hundreds of them, so that the clocks are up after the first few.
+WARM_MS, SPAN_MS = 5.0, 2.0
 WARM_NETWORK_MS, NETWORK_MS = 200.0, 300.0  # of a network that is compared; the second is the total over its repeats
 
 Call = Callable[[], object]

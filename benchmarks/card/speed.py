@@ -21,7 +21,7 @@ def latency(check: Check, found: Found) -> None:
     for size, precision, ratios in LATENCIES[: 1 if check.rehearsed else None]:
         file = str(check.work / f"latency-{size}-{precision}.json")
         height, width = size.split("x")
-        options = (
+        options: tuple[str, ...] = (
             f"sizes=[[{height},{width}]]",
             f"precisions=[{precision}]",
             f"ratios=[{ratios}]",

@@ -16,6 +16,7 @@ from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.quality import CPU, FrameQuality, frame_quality
 from vsrprune.metrics.temporal import Each, TemporalQuality, TruthMotion, temporal_quality
 from vsrprune.networks.network import FrameOutput, Network
+from vsrprune.networks.parts.folding import folded_once
 from vsrprune.results.protocols import Comparison
 from vsrprune.results.result import Cost, Quality
 
@@ -119,7 +120,8 @@ def _shown(network: Network, clip: Clip, device: torch.device, mirrored: bool) -
     """What the network makes of each frame that it is shown."""
     # Clips stay in 8 bits until here, where one of them at a time becomes float32.
     low_TCHW = torch.cat((clip.low_TCHW, clip.low_TCHW.flip(0))) if mirrored else clip.low_TCHW
-    return network.frame_by_frame(low_TCHW[None].to(device).float() / 255)
+    with folded_once(network):
+        yield from network.frame_by_frame(low_TCHW[None].to(device).float() / 255)
 
 
 def cost_of(network: Network) -> Cost:

@@ -96,8 +96,7 @@ class Bench:
 
     def rates(self, pieces: Pieces, device: torch.device, precision: str, rounds: int) -> dict[str, float]:
         """Frames per second of every part."""
-        with computing_in(precision, device):
-            frozen = fastest_for(self.network.to(device), self.footage, pieces, device)
+        frozen = fastest_for(self.network.to(device), self.footage, pieces, precision)
         frames = list(self.footage.read())
         drifting = noise(self.high, 8)
         request = UpscalingRequest(

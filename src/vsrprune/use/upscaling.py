@@ -86,8 +86,7 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
         open_writer(request.target, encoding, footage, size, say) as writer,
         computing_in(precision, device),
     ):
-        # In the precision in which they will run, forms are timed.
-        frozen = fastest_for(network.to(device), footage, request.pieces, device)
+        frozen = fastest_for(network.to(device), footage, request.pieces, precision)
         if precision != "32":
             frames_NTCHW = _first_frames(footage, request.pieces, device)
             say(_told_cost(network, frames_NTCHW, frozen(frames_NTCHW), precision))
@@ -185,10 +184,12 @@ def _tried_size(footage: Footage, pieces: Pieces) -> tuple[int, int]:
     return height, width
 
 
-def fastest_for(network: Network, footage: Footage, pieces: Pieces, device: torch.device) -> Frozen:
-    """The form that is fastest on frames of the footage's shape."""
+def fastest_for(network: Network, footage: Footage, pieces: Pieces, precision: str) -> Frozen:
+    """The form that is fastest on frames of the footage's shape, in the precision in which it will run."""
+    device = next(network.parameters()).device
     frame_NTCHW = torch.rand(1, 1, RGB, *_tried_size(footage, pieces), device=device)
-    return freeze(network, frame_NTCHW, partial(fastest_milliseconds, device=device))[0]
+    with computing_in(precision, device):
+        return freeze(network, frame_NTCHW, partial(fastest_milliseconds, device=device))[0]
 
 
 def _first_frames(footage: Footage, pieces: Pieces, device: torch.device) -> Tensor:

@@ -32,7 +32,6 @@ from vsrprune.data.video.footage import Footage, TimedFrame, look_over
 from vsrprune.data.video.writing import choose_encoding, open_writer
 from vsrprune.metrics.tf32 import tf32
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
-from vsrprune.networks.fast.precision import PRECISIONS
 from vsrprune.networks.files import save_network
 from vsrprune.networks.table import build
 from vsrprune.use.load import load_trained
@@ -104,8 +103,7 @@ class Bench:
 
     def rates(self, pieces: Pieces, device: torch.device, precision: str, rounds: int) -> dict[str, float]:
         """Frames per second of every part."""
-        with tf32(precision != "32"):
-            frozen = fastest_for(self.network.to(device), self.footage, pieces, PRECISIONS[precision])
+        frozen = fastest_for(self.network.to(device), self.footage, pieces, precision)
         frames = list(self.footage.read())
         drifting = noise(self.high, 8)
         request = UpscalingRequest(

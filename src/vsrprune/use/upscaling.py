@@ -86,8 +86,7 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
         tf32(precision != "32"),
         open_writer(request.target, encoding, footage, size, say) as writer,
     ):
-        # In the precision in which they will run, forms are timed.
-        frozen = fastest_for(network.to(device), footage, request.pieces, PRECISIONS[precision])
+        frozen = fastest_for(network.to(device), footage, request.pieces, precision)
         if precision != "32":
             frames_NTCHW = _first_frames(footage, request.pieces, device)
             say(_told_cost(network, frames_NTCHW, frozen(frames_NTCHW), precision))
@@ -175,11 +174,12 @@ def _tried_size(footage: Footage, pieces: Pieces, device: torch.device) -> tuple
     return timed_size((sides[0], sides[1]), device)
 
 
-def fastest_for(network: Network, footage: Footage, pieces: Pieces, dtype: torch.dtype) -> Frozen:
-    """The form that is fastest on frames of the footage's shape."""
+def fastest_for(network: Network, footage: Footage, pieces: Pieces, precision: str) -> Frozen:
+    """The form that is fastest on frames of the footage's shape, in the precision in which it will run."""
     device = next(network.parameters()).device
     frame_NTCHW = torch.rand(1, 1, RGB, *_tried_size(footage, pieces, device), device=device)
-    return freeze(network, frame_NTCHW, partial(fastest_milliseconds, device=device), dtype)[0]
+    with tf32(precision != "32"):
+        return freeze(network, frame_NTCHW, partial(fastest_milliseconds, device=device), PRECISIONS[precision])[0]
 
 
 def _first_frames(footage: Footage, pieces: Pieces, device: torch.device) -> Tensor:

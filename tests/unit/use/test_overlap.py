@@ -144,11 +144,13 @@ def test_what_waits_is_not_written_after_an_error() -> None:
         with write_behind(write) as hand_on:
             for item in range(WAITING):
                 hand_on(item)
-            threading.Timer(0.05, may_write.set).start()
+            timer.start()
             raise KeyboardInterrupt
 
+    timer = threading.Timer(0.05, may_write.set)
     with pytest.raises(KeyboardInterrupt):
         interrupted()
+    timer.join()
     assert written in ([], [0])
 
 

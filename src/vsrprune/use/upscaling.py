@@ -184,7 +184,8 @@ def fastest_for(network: Network, footage: Footage, pieces: Pieces, precision: s
 
 def _first_frames(footage: Footage, pieces: Pieces, device: torch.device) -> Tensor:
     """The middle of the first frames as a clip (1, T, 3, H, W)."""
-    height, width = _tried_size(footage, pieces, device)
+    # As many pixels as on a CPU: the network that is compared with is not frozen, and needs far more memory.
+    height, width = _tried_size(footage, pieces, torch.device("cpu"))
     top, left = (footage.height - height) // 2, (footage.width - width) // 2
     first = [pixels_HW3 for pixels_HW3, _ in itertools.islice(footage.read(), COMPARED)]
     clip_NTCHW = torch.stack([to_device(to_host_memory(pixels_HW3, device), device) for pixels_HW3 in first], dim=1)

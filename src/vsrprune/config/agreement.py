@@ -254,6 +254,13 @@ def check_trainer(trainer: TrainerConfig) -> None:
             "trainer.precision=16-mixed needs a CUDA device, and trainer.accelerator=cpu; use"
             " trainer.precision=bf16-mixed or 32-true, or trainer=gpu"
         )
+    for name, value, hinders in (
+        ("accelerator", trainer.accelerator, trainer.accelerator == "cpu"),
+        ("devices", trainer.devices, trainer.devices > 1),
+        ("checkpoint_frames", "true", trainer.checkpoint_frames),
+    ):
+        if trainer.graphs is True and hinders:
+            raise UserError(f"trainer.graphs=true does not go with trainer.{name}={value}; use trainer.graphs=auto")
 
 
 def _check_launcher(launcher: LauncherConfig) -> None:

@@ -162,8 +162,8 @@ def busy_ms(call: Callable[[], object]) -> float:
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
         call()
         torch.cuda.synchronize()
-    on_card = [event for event in seen.events() or () if event.device_type == torch.autograd.DeviceType.CUDA]
-    return sum(event.time_range.elapsed_us() for event in on_card) / 1000
+    on_card = [event for event in seen.events() or () if str(event.device_type).endswith("CUDA")]
+    return float(sum(event.time_range.elapsed_us() for event in on_card)) / 1000
 
 
 def _stages(arguments: BasicVSRArguments, device: torch.device) -> dict[str, TrainingStage]:

@@ -10,6 +10,7 @@ does not fit into the seconds is left out, and said.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import warnings
@@ -64,8 +65,9 @@ def main() -> None:
                 if time.monotonic() > ends:
                     console.print(f"{precision}, {kept} kept: left out, {given.seconds} s are over")
                     continue
-                for row in rows(given.channels, kept, size, precision, device, names, name):
-                    table.add_row(precision, str(kept), *row)
+                floor = floor_us(kept, size, precision, name)
+                for row in rows(given.channels, kept, size, PRECISIONS[precision], device, names):
+                    table.add_row(precision, str(kept), *row, floor)
                 table.add_section()
         for warning in told:
             console.print(str(warning.message))
@@ -75,11 +77,9 @@ def main() -> None:
 
 @torch.inference_mode()
 def rows(
-    channels: int, kept: int, size: tuple[int, ...], precision: str, device: torch.device, names: Sequence[str],
-    card: str,
-) -> list[list[str]]:  # fmt: skip
-    """By form its words, microseconds and kernels of a call, and the floor; the fastest first."""
-    dtype = PRECISIONS[precision]
+    channels: int, kept: int, size: tuple[int, ...], dtype: torch.dtype, device: torch.device, names: Sequence[str]
+) -> list[list[str]]:
+    """By form its words, and microseconds and kernels of a call; the fastest first."""
     stream_NCHW = torch.rand(1, channels, *size, device=device, dtype=dtype).contiguous(
         memory_format=torch.channels_last
     )
@@ -90,16 +90,21 @@ def rows(
     for form in possible_forms(shape, names):
         frozen = FrozenBlock(block, position, form).to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         call = partial(frozen, stream_NCHW)
-        ms = time_unlaunched(call, partial(fastest_milliseconds, device=device), recorder_of(device))
-        found.append((1000 * ms, form, launches(call, device)))
+        measure = partial(time_unlaunched, call, partial(fastest_milliseconds, device=device), recorder_of(device))
+        ms = fused.time_unless_it_fails(form.kernels, measure)
+        found.append((1000 * ms, form, launches(call, device) if ms < math.inf else ""))
         stream_NCHW.zero_()  # it grows with every call
-    macs = 2 * kept * kept * 9 * size[0] * size[1]
-    peak = next((peaks.get(precision) for name, peaks in PEAKS.items() if name in card), None)
-    floor = f"{2 * macs / peak / 1e6:.1f}" if peak else ""
     return [
-        [form.read, form.write, form.kernels, form.counts, f"{us:.1f}", count, floor]
+        [form.read, form.write, form.kernels, form.counts, f"{us:.1f}", count]
         for us, form, count in sorted(found, key=lambda row: row[0])
     ]
+
+
+def floor_us(kept: int, size: tuple[int, ...], precision: str, card: str) -> str:
+    """Microseconds of a block's arithmetic alone, where the card's peak is known."""
+    macs = 2 * kept * kept * 9 * size[0] * size[1]
+    peak = next((peaks.get(precision) for name, peaks in PEAKS.items() if name in card), None)
+    return f"{2 * macs / peak / 1e6:.1f}" if peak else ""
 
 
 def residual_block(channels: int, kept: int) -> ResidualBlock:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vsrprune.channels.operations import grid
-from vsrprune.networks.fast.fused import KERNELS, PLAIN, available, placed
+from vsrprune.networks.fast.fused import KERNELS, PLAIN, available, placed, time_unless_it_fails
 from vsrprune.networks.fast.graphs import recorder_of, time_unlaunched
 from vsrprune.networks.parts.layers import ResidualBlock
 
@@ -204,7 +204,8 @@ def fastest_forms(
                 tried = {}
                 for form in possible_forms(shape, fused):
                     frozen = FrozenBlock(block, position, form).to(frame_NCHW.dtype, memory_format=memory_format)  # type: ignore[call-overload]
-                    tried[form] = time_unlaunched(partial(frozen, stream_NCHW), time, record)
+                    measure = partial(time_unlaunched, partial(frozen, stream_NCHW), time, record)
+                    tried[form] = time_unless_it_fails(form.kernels, measure)
                 forms[shape] = min(tried, key=lambda form: tried[form])
     return forms
 

@@ -34,7 +34,6 @@ def joined(net: SPyNet, kernels: str) -> SPyNet:
     return net
 
 
-@torch.inference_mode()
 def use_fastest_flow(frozen: nn.Module, frame_NCHW: Tensor, time: Timer) -> None:
     """Give a frozen network its flow net in the form that is fastest on frames (N, 3, H, W) like this one.
 
@@ -46,10 +45,11 @@ def use_fastest_flow(frozen: nn.Module, frame_NCHW: Tensor, time: Timer) -> None
         return
     plain, record = cast(SPyNet, owners[0].flow_net), recorder_of(frame_NCHW.device)
     nets = {PLAIN: plain, **{name: joined(plain, name) for name in names}}
-    times = {
-        name: time_unless_it_fails(name, partial(time_unlaunched, partial(net, frame_NCHW, frame_NCHW), time, record))
-        for name, net in nets.items()
-    }
+    times = {}
+    with torch.inference_mode():
+        for name, net in nets.items():
+            measure = partial(time_unlaunched, partial(net, frame_NCHW, frame_NCHW), time, record)
+            times[name] = time_unless_it_fails(name, measure)
     for owner in owners:
         owner.flow_net = nets[min(times, key=lambda name: times[name])]
 

@@ -239,6 +239,20 @@ def test_with_fused_kernels_more_forms_are_tried() -> None:
     ]
 
 
+def test_forms_that_cannot_win_are_not_timed() -> None:
+    shape = BlockShape(active=64, read=16, middle=24, written=32)
+
+    def tried(shape: BlockShape, *fused: str) -> list[tuple[str, str]]:
+        return [(form.kernels, form.counts) for form in possible_forms(shape, fused)]
+
+    # Counts in eights need no filling up, and what compiled kernels gather and scatter is not timed without them.
+    assert tried(shape, "compiled") == [(PLAIN, "kept")] + 4 * [("compiled", "kept")]
+    uneven = 4 * [("compiled", "kept")] + 4 * [("compiled", "eights")]
+    assert tried(replace(shape, middle=23), "compiled") == [(PLAIN, "kept"), *uneven]
+    # cuDNN alone leaves the second bias to a kernel of its own, unless a channel carries it.
+    assert tried(shape, "cudnn") == 4 * [(PLAIN, "kept")] + 4 * [("cudnn", "kept")] + 4 * [("cudnn", "eights")]
+
+
 @pytest.mark.usefixtures("fused_on_cpu")
 def test_a_fused_form_is_taken_where_it_is_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "available", lambda device, dtype: tuple(FUSED))

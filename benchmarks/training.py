@@ -1,7 +1,7 @@
 """What the steps of the stages cost beside a plain training step, and what checkpointed frames save.
 
     python benchmarks/training.py [--model basicvsr_tiny] [--patch 24] [--frames 5] [--batch 4] [--rounds 15]
-        [--json FILE]
+        [--only pretrain sparsify ...] [--json FILE]
 
 All steps take turns on the same batch; the fastest of the rounds counts. A step is forward, backward and Adam. Plain:
 the loss of reconstruction alone, flow net frozen. The pruned network keeps half of the units.
@@ -66,6 +66,7 @@ def main() -> None:
     )
     for name, default in (("patch", 24), ("frames", 5), ("batch", 4), ("rounds", 15)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--only", nargs="+", help="names of rows, without what follows a comma; all if none are given")
     parser.add_argument("--json", type=Path, help="write the milliseconds, MiB and busy shares here too")
     given = parser.parse_args()
     arguments = preset(given.model).arguments
@@ -73,7 +74,7 @@ def main() -> None:
     low = torch.rand(given.batch, given.frames, RGB, given.patch, given.patch, device=device)
     side = given.patch * arguments.scale
     batch = Batch(low, torch.rand(given.batch, given.frames, RGB, side, side, device=device))
-    calls = steps(arguments, batch)
+    calls = {name: call for name, call in steps(arguments, batch).items() if is_wanted(name, given.only)}
     with measuring():
         times: dict[str, list[float]] = {name: [] for name in calls}
         for turn in range(given.rounds + 1):  # the first warms up
@@ -85,7 +86,8 @@ def main() -> None:
         fastest = {name: min(values) for name, values in times.items()}
         busy: dict[str, float] = {}
         if device.type == "cuda":
-            more, busy = replayed(arguments, batch, given.rounds)
+            calls.clear()
+            more, busy = replayed(arguments, batch, given.rounds, given.only)
             fastest |= more
     print_table(fastest, memory, busy)
     if given.json:
@@ -129,7 +131,14 @@ def steps(arguments: BasicVSRArguments, batch: Batch) -> dict[str, Callable[[], 
     }
 
 
-def replayed(arguments: BasicVSRArguments, batch: Batch, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+def is_wanted(row: str, only: Sequence[str] | None) -> bool:
+    """Whether a row is asked for."""
+    return not only or row.split(",")[0] in only
+
+
+def replayed(
+    arguments: BasicVSRArguments, batch: Batch, rounds: int, only: Sequence[str] | None = None
+) -> tuple[dict[str, float], dict[str, float]]:
     """Milliseconds of a step of three stages in two precisions, as usual and replayed from CUDA graphs.
 
     Also the share of them in which the card computes.
@@ -137,7 +146,8 @@ def replayed(arguments: BasicVSRArguments, batch: Batch, rounds: int) -> tuple[d
     device, times, busy = batch.low_NTCHW.device, dict[str, float](), dict[str, float]()
     for precision in ("32-true", "bf16-mixed"):
         bf16 = partial(torch.autocast, device.type, torch.bfloat16, cache_enabled=False)
-        for name, stage in _stages(arguments, device).items():
+        stages = {name: stage for name, stage in _stages(arguments, device).items() if is_wanted(name, only)}
+        for name, stage in stages.items():
             context = bf16 if precision == "bf16-mixed" else contextlib.nullcontext
             # Two, since PyTorch replaces the forward pass of the one that it captures; and copies of the batch, which
             # become the memory that every batch is copied into.
@@ -151,6 +161,7 @@ def replayed(arguments: BasicVSRArguments, batch: Batch, rounds: int) -> tuple[d
                     ms = milliseconds(call, device)
                     times[row] = min(ms, times[row]) if turn > 1 else ms  # the first warms up
             busy |= {row: busy_ms(call) / times[row] for row, call in calls.items()}
+            print({row: f"{times[row]:.1f} ms, card busy {busy[row]:.0%}" for row in calls}, flush=True)
             del calls, found, terms, usual
             stage.zero_grad()
             release()
@@ -211,18 +222,20 @@ def _step(network: Network, loss: Callable[[], torch.Tensor]) -> Callable[[], ob
 def print_table(ms: dict[str, float], memory: dict[str, int | None], busy: dict[str, float]) -> None:
     """Times, and their quotients with the bars of the project."""
     against = {
-        "plain, checkpointed frames": (ms["plain"], "plain", None),
-        "sparsify": (ms["plain"], "plain", 1.05),
-        "finetune, temporal": (ms["finetune"] + ms["teacher"], "finetune + teacher", 1.10),
-        **{f"{name}, graphed": (value, name, None) for name, value in ms.items()},
+        "plain, checkpointed frames": (("plain",), None),
+        "sparsify": (("plain",), 1.05),
+        "finetune, temporal": (("finetune", "teacher"), 1.10),
+        **{f"{name}, graphed": ((name,), None) for name in ms},
     }
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("step", "ms", "MiB", "card busy", "quotient", "of", "bar"):
         table.add_column(heading, justify="left" if heading in ("step", "of") else "right")
     for name, value in ms.items():
-        base, words, bar = against.get(name, (0.0, "", None))
+        parts, bar = against.get(name, ((), None))
+        known = bool(parts) and all(part in ms for part in parts)
+        base, words = (sum(ms[part] for part in parts), " + ".join(parts)) if known else (0.0, "")
         quotient = f"{value / base:.3f}" if base else ""
-        verdict = "" if bar is None else f"{bar:.2f} {'met' if value / base <= bar else 'MISSED'}"
+        verdict = "" if bar is None or not known else f"{bar:.2f} {'met' if value / base <= bar else 'MISSED'}"
         peak = memory.get(name)
         computing = f"{busy[name]:.0%}" if name in busy else ""
         mib = f"{peak / 2**20:.0f}" if peak is not None else ""

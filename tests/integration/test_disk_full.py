@@ -15,7 +15,7 @@ from vsrprune.host.failures import read_state
 from vsrprune.store.store import MANIFEST, Store
 
 DISK = "4m"  # a finished job takes a tenth of it
-STAGES = ("pretrain", "reference", "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure")
+STAGES = ("flow", "pretrain", "reference", "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure")
 SWEEP = ("seed=0,1", "-m")
 
 

@@ -18,6 +18,10 @@ RESULT, METRICS = "result.json", "metrics.jsonl"
 CROP_PLACES = "places.json"  # beside the crops: clip, frame index, top left corner and side of each, in pixels
 CROP_KINDS = ("lr", "bicubic", "input", "dense", "pruned", "truth")  # in the order in which they are shown
 FORMAT = 3
+BELOW_BASELINE = (
+    "The dense network's PSNR is below that of the baseline (bicubic, or the input): such a network is not trained well"
+    " enough to tell what pruning costs."
+)
 LEAST_GAIN, MOST_PHOTOMETRIC = 0.1, 1.0  # dB, quotient: beyond them a network says little about time
 
 
@@ -136,6 +140,11 @@ class Result:
     def units_cut(self) -> float:
         """Share of the units that are cut."""
         return 1 - sum(layer.kept for layer in self.layers) / sum(layer.total for layer in self.layers)
+
+    @property
+    def dense_below_baseline(self) -> bool:
+        """Whether the dense network is worse than what outputs are to improve on."""
+        return self.quality["dense"].psnr < self.quality["baseline"].psnr
 
     @property
     def time_caveats(self) -> list[str]:

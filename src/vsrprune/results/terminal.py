@@ -9,12 +9,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vsrprune.results.intervals import Interval
 from vsrprune.results.measured import Measured
-from vsrprune.results.result import Layer, Result, network_order
-from vsrprune.results.settings import by_setting, psnr_difference, psnr_over_seeds, seeds_that_vary
+from vsrprune.results.replicates import caption, compared, psnr_difference, psnr_over_networks
+from vsrprune.results.result import BELOW_BASELINE, Layer, Result, network_order
+from vsrprune.results.settings import SEEDS, by_setting
 
 JOBS_ABREAST = 6  # columns of the table of layers that fit 80 characters
+BELOW = " \N{DAGGER}"
 LAYERS_SHOWN = 32  # more than these are summed up by part and kind
 
 
@@ -61,7 +62,7 @@ def _add_references(table: Table, row: Row, rows: Sequence[Row]) -> None:
     table.add_row("", result.baseline_name, "", f"{baseline.psnr:.2f}", "", f"{baseline.ssim:.4f}")
     table.add_row(
         "",
-        f"dense {result.knobs['model']['name']}",
+        f"dense {result.knobs['model']['name']}{BELOW if result.dense_below_baseline else ''}",
         "",
         f"{dense.psnr:.2f}",
         f"{dense.psnr - baseline.psnr:+.2f}",
@@ -128,40 +129,34 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
             "Equal ratio is not equal cost: `ratio` is a share of units, and rules remove different shares of the"
             " MACs with it. Compare rules at equal MACs: target=macs."
         )
+    if any(row.result.dense_below_baseline for row in rows):
+        notes.append(f"{BELOW.strip()} {BELOW_BASELINE}")
     return notes + sorted({f"note: {note}" for row in rows for note in row.result.notes})
 
 
-def print_seeds(rows: Sequence[Row], console: Console) -> None:
-    """Where settings were run with several seeds: means with intervals, and paired differences to the first setting."""
+def print_replicates(rows: Sequence[Row], console: Console) -> None:
+    """Where settings were run with several seeds: means over dense networks, and differences to the first setting."""
     settings = list(by_setting(rows).values())
     if all(len(group) == 1 for group in settings):
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title="Over seeds", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title="Over replicates",
+                  title_justify="left")  # fmt: skip
     table.add_column("setting", overflow="fold")  # a shortened one could be any other
-    for heading in ("seeds", "PSNR", "deviation", "difference", ""):
+    for heading in ("dense\nnetworks", "plans", "runs", "PSNR", "difference", ""):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for group in settings:
-        psnr = psnr_over_seeds(group)
-        difference = psnr_difference(group, settings[0])
-        compared = (
-            ["", ""]
-            if group is settings[0] or difference is None
-            else [_plus_minus(difference, "+"), difference.verdict]
-        )
-        label = " ".join(word for word in group[0].label.split() if "seed=" not in word) or "default"
-        table.add_row(label, str(psnr.count), _plus_minus(psnr, ""), f"{psnr.deviation:.3f}", *compared)
+    numbers = [psnr_over_networks(group) for group in settings]
+    rest = compared([psnr_difference(group, settings[0]) for group in settings[1:]])
+    cells = [("", ""), *((row.text(), row.verdict) for row in rest)]
+    for group, psnr, words in zip(settings, numbers, cells, strict=True):
+        label = " ".join(word for word in group[0].label.split() if word.partition("=")[0] not in SEEDS) or "default"
+        table.add_row(label, *map(str, (psnr.networks, psnr.plans, psnr.runs)), psnr.text(), *words)
     console.print(table)
-    varied = " and ".join(seeds_that_vary(rows))
     console.print(
-        f"PSNR (dB) after fine-tuning, mean ± 95 % interval over {varied}; differences to the first setting,"
-        " paired over seeds.",
+        f"PSNR (dB) after fine-tuning; differences to the first setting. {caption(numbers)}"
+        " Verdicts hold for all rows together (Holm).",
         style="dim",
         highlight=False,
     )
-
-
-def _plus_minus(values: Interval, sign: str) -> str:
-    return f"{values.mean:{sign}.3f} ± {values.half_width:.3f}"
 
 
 def print_layers(rows: Sequence[Row], console: Console) -> None:

@@ -87,8 +87,8 @@ def pareto_front(table: pd.DataFrame, cost: str) -> pd.DataFrame:
 def difference_table(runs: Runs) -> pd.DataFrame:
     """A row per knob, value and share cut: PSNR (dB) minus that of the knob's first value, alike in everything else.
 
-    Where other knobs vary too, their jobs are averaged inside each replicate, of which `replicates` are common. Verdicts
-    are by Holm's correction over all rows. Knobs that make the MACs differ are compared at unequal cost, which `macs`
+    Where other knobs vary too, their jobs are averaged inside each replicate; `replicates` counts those in common.
+    Verdicts are by Holm's correction over all rows. Knobs that make the MACs differ are compared at unequal cost, which `macs`
     (difference of the share kept) shows.
     """
     names = replicate_names(runs.finished)
@@ -138,7 +138,7 @@ def _pairs(runs: Runs, knob: str, values: tuple[object, object], cut: str) -> li
 def _differences(
     pairs: list[tuple[list[Run], list[Run]]], names: Mapping[str, Name], measure: Callable[[HasResult], float]
 ) -> list[float]:
-    """The difference of the second jobs to the first, a mean over pairs for each replicate that a pair has in common."""
+    """The difference of the second jobs to the first by replicate, each a mean over the pairs that have it."""
     found: dict[object, list[float]] = {}
     for reference, chosen in pairs:
         before, after = (means_by_replicate(jobs, names, measure) for jobs in (reference, chosen))

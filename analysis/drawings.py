@@ -63,7 +63,7 @@ def _part_ticks(table: pd.DataFrame) -> list[tuple[float, str]]:
 
 
 def draw_quality(table: pd.DataFrame, front: pd.DataFrame, published: pd.DataFrame, cost: str, label: str) -> Figure:
-    """PSNR against a cost: a line per series with its 95 % band over dense networks, the Pareto front, published points."""
+    """PSNR against a cost: a line per series with its 95 % band over dense networks, Pareto front, published points."""
     figure, axes = plt.subplots(figsize=(COLUMN_IN, 2.5))
     names = list(dict.fromkeys(table["series"]))
     colour, mark, style = colours(names), markers(names), line_styles(names)

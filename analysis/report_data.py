@@ -122,7 +122,7 @@ def differing(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def setting_table(runs: Runs) -> pd.DataFrame:
-    """The rows of `replicate_table` with macs_percent: series stand together, each from its highest cost to its lowest."""
+    """The rows of `replicate_table` with macs_percent: series stand together, each from its highest cost down."""
     settings = replicate_table(runs)
     place = {name: number for number, name in enumerate(dict.fromkeys(settings["series"]))}
     settings = settings.assign(place=settings["series"].map(place), macs_percent=100 * settings["macs_kept"])

@@ -104,7 +104,7 @@ class Runs:
 
     @cached_property
     def varying(self) -> list[str]:
-        """The knobs in which the finished jobs differ, seeds excepted; inside a group where its name does not say it."""
+        """The knobs in which the finished jobs differ, but seeds; inside a group where its name does not say it."""
         names = dict.fromkeys(name for run in self.finished for name in run.knobs)
         others = [name for name in names if name not in (*KNOBS, *SEEDS, *NOT_SHOWN)]
         order = [*KNOBS, *sorted(others, key=lambda name: "." in name)]

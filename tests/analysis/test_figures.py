@@ -26,13 +26,13 @@ ANALYSIS = Path(figures.__file__).parent
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory, make_run: MakeRun) -> Path:
-    """rule x ratio x tf_weight x seed, and a job that failed."""
+    """rule x ratio x tf_weight x replicate, and a job that failed."""
     folder = tmp_path_factory.mktemp("sweep")
-    for rsc, ratio, tf, seed in itertools.product((True, False), (0.3, 0.5, 0.7), (0.0, 1.0), (0, 1)):
+    for rsc, ratio, tf, replicate in itertools.product((True, False), (0.3, 0.5, 0.7), (0.0, 1.0), (0, 1)):
         kept = 1 - ratio * (0.7 if rsc else 0.9)
         job = make_run(
-            folder, f"{rsc}{ratio}{tf}{seed}", rsc=rsc, ratio=ratio, tf_weight=tf, seed=seed, macs=int(8000 * kept),
-            latency=4 * kept + 0.1, psnr=30 + kept + 0.1 * tf + 0.02 * seed,
+            folder, f"{rsc}{ratio}{tf}{replicate}", rsc=rsc, ratio=ratio, tf_weight=tf, replicate=replicate, macs=int(8000 * kept),
+            latency=4 * kept + 0.1, psnr=30 + kept + 0.1 * tf + 0.02 * replicate,
         )  # fmt: skip
         gates = [
             {
@@ -82,7 +82,7 @@ def test_quality_has_a_line_per_series_and_the_dense_network(draw: Callable[[str
     rsc = axes.get_lines()[labels.index("rsc, tf_weight=1")]
     assert list(rsc.get_xdata()) == pytest.approx([0.51, 0.65, 0.79], abs=1e-3)
     assert list(rsc.get_ydata()) == pytest.approx([30.62, 30.76, 30.90], abs=1e-3)
-    assert len(axes.collections) == 4  # a band per series: there are two seeds
+    assert len(axes.collections) == 4  # a band per series: there are two replicates
     assert axes.get_ylabel() == "PSNR (dB)"
 
 

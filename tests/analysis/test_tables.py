@@ -17,11 +17,26 @@ MakeRun = Callable[..., Path]
 
 @pytest.fixture
 def runs(tmp_path: Path, make_run: MakeRun) -> Runs:
-    """rsc beats aligned beyond noise at 0.5, and within noise at 0.3; two seeds."""
-    for seed, shift in ((0, 0.0), (1, 1.0)):
+    """rsc beats aligned beyond noise at 0.5, and within noise at 0.3; two dense networks."""
+    for replicate, shift in ((0, 0.0), (1, 1.0)):
         for ratio, gains in ((0.3, (0.5, -0.4)), (0.5, (0.20, 0.21))):
-            make_run(tmp_path, f"a{ratio}{seed}", rsc=False, ratio=ratio, seed=seed, psnr=29 + shift, macs=4000)
-            make_run(tmp_path, f"r{ratio}{seed}", ratio=ratio, seed=seed, psnr=29 + shift + gains[seed], macs=6000)
+            make_run(
+                tmp_path,
+                f"a{ratio}{replicate}",
+                rsc=False,
+                ratio=ratio,
+                replicate=replicate,
+                psnr=29 + shift,
+                macs=4000,
+            )
+            make_run(
+                tmp_path,
+                f"r{ratio}{replicate}",
+                ratio=ratio,
+                replicate=replicate,
+                psnr=29 + shift + gains[replicate],
+                macs=6000,
+            )
     return load_runs([str(tmp_path)])
 
 
@@ -41,7 +56,7 @@ def test_the_best_is_marked_only_beyond_noise(runs: Runs) -> None:
     assert [cell.place for cell in rows["aligned"] if cell] == [0, 0]
 
 
-def test_one_seed_marks_nothing(tmp_path: Path, make_run: MakeRun) -> None:
+def test_one_dense_network_marks_nothing(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "a", rsc=False, psnr=20.0)
     make_run(tmp_path, "r", psnr=40.0)
     table = build_table(load_runs([str(tmp_path)]), "rule")
@@ -50,9 +65,9 @@ def test_one_seed_marks_nothing(tmp_path: Path, make_run: MakeRun) -> None:
 
 
 def test_second_place_needs_a_first(tmp_path: Path, make_run: MakeRun) -> None:
-    for seed in (0, 1):
-        for score, psnr in (("l1", 30 + 0.001 * seed), ("gate", 29 + 0.001 * seed), ("random", 28.0)):
-            make_run(tmp_path, f"{score}{seed}", score=score, seed=seed, psnr=psnr + seed)
+    for replicate in (0, 1):
+        for score, psnr in (("l1", 30 + 0.001 * replicate), ("gate", 29 + 0.001 * replicate), ("random", 28.0)):
+            make_run(tmp_path, f"{score}{replicate}", score=score, replicate=replicate, psnr=psnr + replicate)
     rows = {name: cells[0] for _, name, cells in build_table(load_runs([str(tmp_path)]), "score").rows}
     assert {name: cell.place for name, cell in rows.items() if cell} == {
         "score=l1": 1,

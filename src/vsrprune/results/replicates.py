@@ -18,9 +18,7 @@ import numpy as np
 from vsrprune.results.intervals import Interval, holm, interval, paired_difference, verdict
 from vsrprune.results.result import Result
 
-Name = tuple[
-    int, int
-]  # of a replicate: the least `replicate` and `pretrain_seed` of its dense network
+Name = tuple[int, int]  # of a replicate: the least `replicate` and `pretrain_seed` of its dense network
 
 
 class HasResult(Protocol):

@@ -88,8 +88,8 @@ def difference_table(runs: Runs) -> pd.DataFrame:
     """A row per knob, value and share cut: PSNR (dB) minus that of the knob's first value, alike in everything else.
 
     Where other knobs vary too, their jobs are averaged inside each replicate; `replicates` counts those in common.
-    Verdicts are by Holm's correction over all rows. Knobs that make the MACs differ are compared at unequal cost, which `macs`
-    (difference of the share kept) shows.
+    Verdicts are by Holm's correction over all rows. Knobs that make the MACs differ are compared at unequal cost, which
+    `macs` (difference of the share kept) shows.
     """
     names = replicate_names(runs.finished)
     cuts = list(dict.fromkeys(cut_words(run) for run in runs.finished))

@@ -28,9 +28,8 @@ HEADINGS = ("setting", "dense networks", "plans", "runs", "PSNR (dB)", "differen
             "MACs kept")  # fmt: skip
 WORDS = ("setting", "verdict")  # columns of words; others hold numbers
 NOTE = (
-    "Difference of PSNR (dB) to the row called reference, on the dense networks that both have. better or worse: where"
-    " Student's t test over dense networks says so, with p by Holm's correction over all rows of this table; ± is half"
-    " the 95 % interval of a row by itself."
+    "Difference of PSNR (dB) to the row called reference, over the replicates that both have. better or worse: by"
+    " Student's t test over dense networks, with p by Holm's correction over all rows of this table."
 )
 BELOW = " \N{DAGGER}"  # after a setting's name
 PUBLISHED_NOTE = "Published rows are others' numbers on the same clips and channel, not of runs here; source: "
@@ -59,7 +58,15 @@ class Evidence:
         """A plain word."""
         if self.published:
             return "published"
-        return "reference" if self.against is None else self.against.verdict
+        if self.against is None:
+            return "reference"
+        few = self.common < self.psnr.networks and self.common
+        return self.against.verdict + (f" ({self.common} in common)" if few else "")
+
+    @property
+    def common(self) -> int:
+        """How many replicates it has in common with the reference."""
+        return self.against.difference.count if self.against and self.against.difference else 0
 
 
 def evidence_rows(cells: Cells, runs: Runs, against: str = "") -> list[Evidence]:
@@ -168,8 +175,8 @@ def evidence_csv(rows: Sequence[Evidence]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
         ["group", "column", "setting", "dense_networks", "plans", "runs", "psnr_db", "psnr_half_width_db",
-         "order_deviation_db", "difference_db", "difference_half_width_db", "verdict", "p_holm", "units_cut",
-         "macs_kept", "dense_below_baseline", "published_source"]
+         "order_deviation_db", "common_networks", "difference_db", "difference_half_width_db", "verdict", "p_holm",
+         "units_cut", "macs_kept", "dense_below_baseline", "published_source"]
     )  # fmt: skip
     for row in rows:
         psnr, difference = row.psnr, row.against.difference if row.against else None
@@ -182,6 +189,7 @@ def evidence_csv(rows: Sequence[Evidence]) -> str:
                 _full(psnr.mean),
                 _full(psnr.over_networks.half_width),
                 _full(psnr.order_deviation),
+                row.common or "",
                 _full(difference.mean if difference else math.nan),
                 _full(difference.half_width if difference else math.nan),
                 row.verdict,

@@ -31,8 +31,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, make_run: MakeRun) -> Path:
     for rsc, ratio, tf, replicate in itertools.product((True, False), (0.3, 0.5, 0.7), (0.0, 1.0), (0, 1)):
         kept = 1 - ratio * (0.7 if rsc else 0.9)
         job = make_run(
-            folder, f"{rsc}{ratio}{tf}{replicate}", rsc=rsc, ratio=ratio, tf_weight=tf, replicate=replicate, macs=int(8000 * kept),
-            latency=4 * kept + 0.1, psnr=30 + kept + 0.1 * tf + 0.02 * replicate,
+            folder, f"{rsc}{ratio}{tf}{replicate}", rsc=rsc, ratio=ratio, tf_weight=tf, replicate=replicate,
+            macs=int(8000 * kept), latency=4 * kept + 0.1, psnr=30 + kept + 0.1 * tf + 0.02 * replicate,
         )  # fmt: skip
         gates = [
             {

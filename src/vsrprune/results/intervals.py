@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CONFIDENCE = 0.95
+LEVEL = 0.05  # of tests; intervals are of 1 - LEVEL
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def interval(values: Sequence[float]) -> Interval:
 
     deviation = float(np.std(values, ddof=1))
     error = deviation / math.sqrt(count)
-    half_width = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * error
+    half_width = float(stdtrit(count - 1, 1 - LEVEL / 2)) * error
     if error == 0:
         return Interval(count, mean, 0.0, 0.0, 1.0 if mean == 0 else 0.0)
     return Interval(count, mean, deviation, half_width, 2 * float(stdtr(count - 1, -abs(mean) / error)))
@@ -66,7 +66,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def verdict(mean: float, p_value: float) -> str:
     """A mean difference, of which more is better, in a word: better, worse, or within noise."""
     # Not `>=`: without a test p is NaN, which must come out as noise.
-    if not p_value < 1 - CONFIDENCE:
+    if not p_value < LEVEL:
         return "within noise"
     return "better" if mean > 0 else "worse"
 

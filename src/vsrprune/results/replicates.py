@@ -186,9 +186,10 @@ def _from_to(counts: Sequence[int], noun: str) -> str:
 def caption(numbers: Sequence[Replicated]) -> str:
     """What a table of such numbers must say of them: what ± is, and what stands behind it."""
     told = f"Behind each number: {behind(numbers)}."
+    spread = any(number.networks == 1 and number.runs > 1 for number in numbers)
     if max(number.networks for number in numbers) > 1:
-        return f"± is half the 95 % interval over dense networks, each the mean of its runs. {told}"
-    spread = any(number.runs > 1 for number in numbers)
+        alone = " sd: of one dense network, the spread over its data orders alone." if spread else ""
+        return f"± is half the 95 % interval over dense networks, each the mean of its runs.{alone} {told}"
     return (
         f"{told} So no interval and no verdict over dense networks"
         f"{': sd is the spread over data orders alone' if spread else ''}; replicate=0,1,2 trains more."

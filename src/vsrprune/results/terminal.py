@@ -152,8 +152,8 @@ def print_replicates(rows: Sequence[Row], console: Console) -> None:
         table.add_row(label, *map(str, (psnr.networks, psnr.plans, psnr.runs)), psnr.text(), *words)
     console.print(table)
     console.print(
-        f"PSNR (dB) after fine-tuning; differences to the first setting. {caption(numbers)}"
-        " Verdicts hold for all rows together (Holm).",
+        f"PSNR (dB) after fine-tuning; differences to the first setting, verdicts by Holm's correction over the rows."
+        f" {caption(numbers)}",
         style="dim",
         highlight=False,
     )

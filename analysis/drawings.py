@@ -19,6 +19,7 @@ from analysis.style import COLUMN_IN, GREY, PAGE_IN, PARTS, colours, line_styles
 LABELLED_LAYERS = 60  # more rows than these are named by part and kind alone
 LEGEND_ENTRIES = 12
 NOTE_COLUMN, NOTE_PAGE = 75, 150  # letters of a line of a note
+NAME_COLUMN = 36  # of a line that names what is compared
 
 
 def draw_ratio_heatmap(table: pd.DataFrame) -> Figure:
@@ -123,31 +124,43 @@ def draw_differences(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
 
     notes: sentences that a reader should know, above the bars.
     """
-    figure, axes = plt.subplots(figsize=(COLUMN_IN, 0.7 + 0.34 * len(table)))
+    names = _compared_names(table)
+    lines = max(name.count("\n") for name in names) + 1
+    figure, axes = plt.subplots(figsize=(COLUMN_IN, 0.7 + 0.14 * max(2.4, lines) * len(table)))
     # barh counts from below, and people read from above.
     places = np.arange(len(table))[::-1]
     beyond = {"better": "#009E73", "worse": "#D55E00"}
     axes.barh(
-        places, table["difference"], xerr=table["half_width"].fillna(0), height=0.55,
+        places, table["difference"], xerr=table["half_width"], height=0.55,
         color=[beyond.get(verdict, "0.75") for verdict in table["verdict"]], ecolor="black", capsize=2,
         error_kw={"linewidth": 0.8},
     )  # fmt: skip
     axes.axvline(0, color="black", linewidth=0.6)
-    several = table["cut"].nunique() > 1
-    names = [f"{row.knob}: {row.value}{f' ({row.cut})' if several else ''}" for row in table.itertuples()]
-    against = [f"against {reference}" for reference in table["reference"]]
-    axes.set_yticks(places, ["\n".join(lines) for lines in zip(names, against, strict=True)])
+    axes.set_yticks(places, names)
     low, high = axes.get_xlim()
     # The words beside the bars need room.
     axes.set_xlim(low, high + 0.45 * (high - low))
     for place, (_, row) in zip(places, table.iterrows(), strict=True):
-        count = f", {row['replicates']} dense networks" if row["replicates"] > 1 else ""
+        count = f", {row['replicates']} networks" if row["replicates"] > 1 else ""
         text = f"{row['verdict']}{count}\nMACs kept {row['macs']:+.1%}"
         axes.text(high + 0.03 * (high - low), place, text, va="center", fontsize=5.5)
-    axes.set_xlabel("difference of PSNR (dB), 95 % interval over dense networks")
+    axes.set_xlabel("difference of PSNR (dB), 95 % interval")
     axes.tick_params(axis="y", length=0)
     _note_above(figure, notes, NOTE_COLUMN)
     return figure
+
+
+def _compared_names(table: pd.DataFrame) -> list[str]:
+    """What each row of a table of differences compares, in short lines; the share cut where rows differ in it."""
+    several = table["cut"].nunique() > 1
+    return [
+        "\n".join(
+            line
+            for text in (f"{row.knob}: {row.value}", f"against {row.reference}", row.cut if several else "")
+            for line in textwrap.wrap(text, NAME_COLUMN)
+        )
+        for row in table.itertuples()
+    ]
 
 
 def _note_above(figure: Figure, notes: Sequence[str], width: int) -> None:

@@ -110,13 +110,14 @@ def test_the_heatmap_has_a_number_in_every_cell(draw: Callable[[str], Figure]) -
     assert [label.get_text() for label in axes.get_yticklabels()] == ["backward.conv1", "forward.conv1", "fusion"]
 
 
-def test_differences_have_a_bar_per_value(draw: Callable[[str], Figure]) -> None:
+def test_differences_have_a_bar_per_value_and_share_cut(draw: Callable[[str], Figure]) -> None:
     axes = draw("differences").axes[0]
+    cuts = [f"{share} % of the units cut" for share in (30, 50, 70)]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "rule: rsc\nagainst aligned",
-        "tf_weight: 1\nagainst 0",
+        *(f"rule: rsc\nagainst aligned\n{cut}" for cut in cuts),
+        *(f"tf_weight: 1\nagainst 0\n{cut}" for cut in cuts),
     ]
-    assert [round(bar.get_width(), 3) for bar in axes.patches] == [0.1, 0.1]
+    assert [round(bar.get_width(), 3) for bar in axes.patches] == [0.06, 0.1, 0.14, 0.1, 0.1, 0.1]
 
 
 def test_crops_show_each_network_with_its_psnr(draw: Callable[[str], Figure]) -> None:
@@ -185,3 +186,9 @@ def test_latencies_of_two_machines_are_not_drawn_together(
     (job / "measured.json").write_text(json.dumps({**measured, "threads": 64}))
     main([str(tmp_path), "--out", str(tmp_path / "out"), "--only", "psnr_latency"])
     assert "latencies of different machines" in capsys.readouterr().err
+
+
+def test_methods_of_one_rule_have_colours_of_their_own() -> None:
+    chosen = colours(["ssl, rsc, global", "srp, rsc, local", "l1, aligned, local"])
+    assert len(set(chosen.values())) == 3
+    assert chosen["l1, aligned, local"] == colours(["l1"])["l1"]

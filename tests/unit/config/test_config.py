@@ -42,6 +42,7 @@ DEFAULTS = {
     "min_kept": 1,
     "round_to": 1,
     "rounds": 1,
+    "replicate": 0,
     "seed": 0,
     "pretrain_seed": 0,
     "until": "evaluate",
@@ -171,6 +172,7 @@ def test_fp16_is_refused_on_a_cpu_and_left_to_the_job_where_it_finds_out():
 
 LEAST = {
     "min_kept": 1,
+    "replicate": 0,
     "seed": 0,
     "pretrain_seed": 0,
     "data.max_frames": 0,

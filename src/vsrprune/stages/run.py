@@ -19,7 +19,7 @@ from vsrprune.stages.bench import Bench, Shared, finish
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.job import Job
 from vsrprune.stages.recipe import StagePlan
-from vsrprune.stages.training.hardware import check_precision
+from vsrprune.stages.training.hardware import check_graphs, check_precision
 from vsrprune.store.store import Store
 
 BUSY_PERCENT = 5  # of a card that all jobs of this user have left
@@ -30,6 +30,7 @@ def run_stages(job: Job, store: Store, tracker: Tracker, state: JobState, say: C
     shared = Shared(job, _Reporter(tracker, state), say)
     check_precision(job.config.trainer.precision, shared.device.type)
     check_cuda(shared.device, job.config.trainer.devices)
+    check_graphs(job.config.trainer.graphs, shared.device.type)
     folders: dict[str, Path] = {}
     for plan in job.stages:
         state.stage(plan.name)

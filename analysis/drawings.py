@@ -156,10 +156,14 @@ def _compared_names(table: pd.DataFrame) -> list[str]:
     return [
         "\n".join(
             line
-            for text in (f"{row.knob}: {row.value}", f"against {row.reference}", row.cut if several else "")
+            for text in (
+                f"{row['knob']}: {row['value']}",
+                f"against {row['reference']}",
+                str(row["cut"]) if several else "",
+            )
             for line in textwrap.wrap(text, NAME_COLUMN)
         )
-        for row in table.itertuples()
+        for _, row in table.iterrows()
     ]
 
 

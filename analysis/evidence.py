@@ -69,11 +69,11 @@ class Evidence:
         return self.against.difference.count if self.against and self.against.difference else 0
 
 
-def evidence_rows(cells: Cells, runs: Runs, against: str = "") -> list[Evidence]:
+def evidence_rows(cells: Cells, runs: Runs, against: str = "", split: str = "val") -> list[Evidence]:
     """A row per group, ratio and setting, then the published ones.
 
     against: name of the setting that others are compared with; the first of each group without one, or where the
-    group does not have it. Raises UserError where no group does.
+    group does not have it. Raises UserError where no group does. split: see `psnr_over_networks`.
     """
     names = list(dict.fromkeys(name for _, name in cells))
     if against and against not in names:
@@ -87,21 +87,20 @@ def evidence_rows(cells: Cells, runs: Runs, against: str = "") -> list[Evidence]
             reference = against if against in jobs else next(iter(jobs))
             for name, chosen in jobs.items():
                 places.append((group, column, name, chosen, name == reference))
-                differences.append(None if name == reference else psnr_difference(chosen, jobs[reference]))
+                differences.append(None if name == reference else psnr_difference(chosen, jobs[reference], split))
     judged = compared(differences)
     rows = [
-        _row(group, column, name, jobs, None if itself else words)
+        _row((group, column, name), jobs, None if itself else words, split)
         for (group, column, name, jobs, itself), words in zip(places, judged, strict=True)
     ]
-    return rows + _published_rows(runs)
+    # Published numbers are of the held-out clips of published sets.
+    return rows + (_published_rows(runs) if split == "val" else [])
 
 
-def _row(group: str, column: str, name: str, jobs: Sequence[Run], against: Compared | None) -> Evidence:
+def _row(place: tuple[str, str, str], jobs: Sequence[Run], against: Compared | None, split: str) -> Evidence:
     return Evidence(
-        group,
-        column,
-        name,
-        psnr_over_networks(jobs),
+        *place,
+        psnr_over_networks(jobs, split),
         against,
         sum(run.result.units_cut for run in jobs) / len(jobs),
         sum(run.result.macs_kept for run in jobs) / len(jobs),

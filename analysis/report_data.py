@@ -43,6 +43,7 @@ MEASURES = (
     Measure("psnr_before_cut", "PSNR sparsified", "dB", 2, "high"),
     Measure("psnr_after_cut", "PSNR cut", "dB", 2, "high"),
     Measure("psnr", "PSNR tuned", "dB", 2, "high"),
+    Measure("psnr_test", "PSNR tuned, test clips", "dB", 2, "high"),
     Measure("gain", "gain over {baseline}", "dB", 2, "high"),
     Measure("ssim", "SSIM", "", 4, "high"),
     Measure("parameters_k", "parameters", "k", 1, "low"),
@@ -271,7 +272,8 @@ def columns(runs: Runs) -> list[RunColumn]:
     """What the table of runs shows: the knobs that vary, the replicate, seeds that vary, and the measures."""
     seeds = [name for name in SEEDS if name == "replicate" or len({run.knobs[name] for run in runs.finished}) > 1]
     knobs = [*runs.varying, *seeds]
-    measures = [RunColumn(name, measure_label(measure(name), runs), measure(name)) for name in TABLE_MEASURES]
+    names = [*TABLE_MEASURES, *(["psnr_test"] if any(run.result.test for run in runs.finished) else [])]
+    measures = [RunColumn(name, measure_label(measure(name), runs), measure(name)) for name in names]
     return [*(RunColumn(name, name) for name in knobs), *measures]
 
 

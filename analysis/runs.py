@@ -258,6 +258,7 @@ def _job_row(runs: Runs, run: Run) -> dict[str, Any]:
         **run.knobs,
         **{f"psnr_{name}": quality.psnr for name, quality in result.quality.items()},
         "psnr": final_psnr(run),
+        "psnr_test": result.test["finetuned"].psnr if result.test else math.nan,
         "ssim": result.quality["finetuned"].ssim,
         "parameters": result.cost["pruned"].parameters,
         "macs": result.cost["pruned"].macs,

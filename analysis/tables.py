@@ -46,6 +46,7 @@ TABLES = {
     "direction": "model",
     "main": "",
 }
+CLIPS = {"val": "held-out clips", "test": "test clips, by which no choice was made,"}
 MARKS = {1: ("**", "**", r"\textbf{", "}"), 2: ("<u>", "</u>", r"\underline{", "}")}
 
 
@@ -72,16 +73,19 @@ class Table:
     note: str
 
 
-def build_table(runs: Runs, name: str) -> Table:
-    """The table of that name. Raises UserError where the runs do not vary what it compares."""
+def build_table(runs: Runs, name: str, split: str = "val") -> Table:
+    """The table of that name, on the held-out clips (split=val) or on the test clips (split=test).
+
+    Raises UserError where the runs do not vary what it compares, or have no test clips.
+    """
     groups = settings_compared(runs, name)
     columns = sorted({cut_words(run) for run in runs.finished})
-    places = _places(groups)
+    places = _places(groups, split)
     rows = [
-        (group, label, [_cell(cells.get(column), places.get((group, label, column), 0)) for column in columns])
+        (group, label, [_cell(cells.get(column), places.get((group, label, column), 0), split) for column in columns])
         for (group, label), cells in groups.items()
     ]
-    note = _note(runs, [cell for _, _, cells in rows for cell in cells if cell], "tf_weight" in runs.varying)
+    note = _note(runs, [cell for _, _, cells in rows for cell in cells if cell], split)
     return Table(name, columns, rows, note)
 
 
@@ -111,23 +115,31 @@ def _listed(runs: Runs) -> str:
     return ", ".join(runs.axes) or "nothing but seeds"
 
 
-def _cell(jobs: Sequence[Run] | None, place: int) -> Cell | None:
+def _cell(jobs: Sequence[Run] | None, place: int, split: str) -> Cell | None:
     if not jobs:
         return None
     below = any(run.result.dense_below_baseline for run in jobs)
-    return Cell(psnr_over_networks(jobs), sum(run.result.macs_kept for run in jobs) / len(jobs), place, below)
+    return Cell(psnr_over_networks(jobs, split), sum(run.result.macs_kept for run in jobs) / len(jobs), place, below)
 
 
-def _places(groups: Cells) -> dict[tuple[str, str, str], int]:
+def _places(groups: Cells, split: str) -> dict[tuple[str, str, str], int]:
     """By group, name and column: 1 for the best setting if it beats the next, 2 for the second if it beats the third.
 
     The best against the next is a test of the best against all (Gutmann and Maymin, 1987); Holm's correction is over
     all such tests of the table.
     """
     tested = [
-        (group, column, place, better, psnr_difference(groups[group, better][column], groups[group, worse][column]))
+        (
+            group,
+            column,
+            place,
+            better,
+            psnr_difference(groups[group, better][column], groups[group, worse][column], split),
+        )
         for group, column in dict.fromkeys((group, column) for (group, _), cells in groups.items() for column in cells)
-        for place, (better, worse) in enumerate(pairwise(_ranked(groups, group, column)[: len(MARKS) + 1]), start=1)
+        for place, (better, worse) in enumerate(
+            pairwise(_ranked(groups, group, column, split)[: len(MARKS) + 1]), start=1
+        )
     ]
     places: dict[tuple[str, str, str], int] = {}
     marked = set()
@@ -139,20 +151,20 @@ def _places(groups: Cells) -> dict[tuple[str, str, str], int]:
     return places
 
 
-def _ranked(groups: Cells, group: str, column: str) -> list[str]:
+def _ranked(groups: Cells, group: str, column: str, split: str) -> list[str]:
     """The names of a group's settings that have this column, the best first."""
     means = {
-        name: psnr_over_networks(cells[column]).mean
+        name: psnr_over_networks(cells[column], split).mean
         for (other, name), cells in groups.items()
         if other == group and column in cells
     }
     return sorted(means, key=lambda name: -means[name])
 
 
-def _note(runs: Runs, cells: Sequence[Cell], about_time: bool) -> str:
+def _note(runs: Runs, cells: Sequence[Cell], split: str) -> str:
     result = runs.finished[0].result
     data = result.knobs["data"]
-    more = [f" Note: {caveat}." for caveat in time_caveats(runs)] if about_time else []
+    more = [f" Note: {caveat}." for caveat in time_caveats(runs)] if "tf_weight" in runs.varying else []
     if any(cell.below_baseline for cell in cells):
         more.append(f" {BELOW.strip()} {BELOW_BASELINE}")
     numbers = [cell.psnr for cell in cells]
@@ -161,8 +173,9 @@ def _note(runs: Runs, cells: Sequence[Cell], about_time: bool) -> str:
         " dense networks, Holm's correction over the table)."
     )
     return (
-        f"PSNR (dB) on {data['channel'].upper()} after fine-tuning, {data['name']}{result.convention}, and the share of"
-        f" MACs kept. {caption(numbers)}{marks if max(psnr.networks for psnr in numbers) > 1 else ''}" + "".join(more)
+        f"PSNR (dB) on {data['channel'].upper()} after fine-tuning, on the {CLIPS[split]} of {data['name']}"
+        f"{result.convention}, and the share of MACs kept."
+        f" {caption(numbers)}{marks if max(psnr.networks for psnr in numbers) > 1 else ''}" + "".join(more)
     )
 
 
@@ -263,6 +276,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", help="folders below which run.py wrote its jobs")
     parser.add_argument("--table", required=True, choices=TABLES, help="what is compared")
     parser.add_argument("--against", default="", metavar="SETTING", help="the reference, by its name in the table")
+    parser.add_argument(
+        "--split", default="val", choices=CLIPS, help="the held-out clips, or the test clips (data.test)"
+    )
     parser.add_argument("--out", help="folder to write TABLE.md, TABLE.csv and TABLE.tex into")
     given = parser.parse_args(arguments)
     with explained():
@@ -272,8 +288,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _print_tables(given: argparse.Namespace) -> None:
     runs = load_runs(given.runs)
-    table = build_table(runs, given.table)
-    rows = evidence_rows(settings_compared(runs, given.table), runs, given.against)
+    table = build_table(runs, given.table, given.split)
+    rows = evidence_rows(settings_compared(runs, given.table), runs, given.against, given.split)
     print(markdown(table))
     print(evidence_markdown(rows))
     if given.out:

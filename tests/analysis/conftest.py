@@ -44,7 +44,7 @@ def make_run() -> Callable[..., Path]:
 
     Changes are knobs (`ratio=0.3`, `schedule__finetune__lr=0.1` for nested ones) or psnr (after fine-tuning, dB), macs
     (of 8000), latency (ms; 4 for the dense network), notes, steps (of each curve), side (of the crops; 0 for none),
-    temporal_gain or dense (dB).
+    temporal_gain, dense or test (dB, on test clips; none by default).
     """
     return _write_run
 
@@ -61,12 +61,14 @@ def _write_run(
     side: int = 8,
     temporal_gain: float | None = None,
     dense: float = 31.0,
+    test: float | None = None,
     **knobs: Any,
 ) -> Path:
     job = folder / name
     job.mkdir(parents=True)
     values = _knobs(knobs)
-    replace(_result(values, psnr, macs, notes or [], dense), temporal_gain=temporal_gain).save(job)
+    tested = {} if test is None else {"baseline": _quality(27.0), "dense": _quality(dense), "finetuned": _quality(test)}
+    replace(_result(values, psnr, macs, notes or [], dense), temporal_gain=temporal_gain, test=tested).save(job)
     _write_measured(job, latency)
     _write_curves(job, steps)
     if side:

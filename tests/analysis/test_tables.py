@@ -151,3 +151,22 @@ def test_a_table_that_says_nothing_of_time_has_no_such_note(tmp_path: Path, make
     for rsc in (True, False):
         make_run(tmp_path, str(rsc), rsc=rsc, temporal_gain=0.04)
     assert "other frames" not in markdown(build_table(load_runs([str(tmp_path)]), "rule"))
+
+
+def test_the_test_clips_have_a_table_of_their_own_that_says_so(tmp_path: Path, make_run: MakeRun) -> None:
+    for rsc, psnr in ((True, 30.0), (False, 29.0)):
+        make_run(tmp_path, str(rsc), rsc=rsc, psnr=psnr, test=psnr - 1)
+    runs = load_runs([str(tmp_path)])
+    held_out, tested = (markdown(build_table(runs, "rule", split)) for split in ("val", "test"))
+    assert "| rsc | 30.000 | 50.0% |" in held_out
+    assert "on the held-out clips of demo" in held_out
+    assert "| rsc | 29.000 | 50.0% |" in tested
+    assert "on the test clips, by which no choice was made, of demo" in tested
+
+
+def test_runs_without_test_clips_have_no_such_table(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main([str(tmp_path), "--table", "rule", "--split", "test"])
+    assert "these runs have no test clips; run them with data.test=[CLIP,...]" in capsys.readouterr().err

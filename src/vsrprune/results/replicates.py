@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from vsrprune.errors import UserError
 from vsrprune.results.intervals import Interval, holm, interval, paired_difference, verdict
 from vsrprune.results.result import Result
 
@@ -67,6 +68,17 @@ class Replicated:
 def final_psnr(job: HasResult) -> float:
     """PSNR of the fine-tuned network in dB, mean over clips."""
     return job.result.quality["finetuned"].psnr
+
+
+def test_psnr(job: HasResult) -> float:
+    """The same on the test clips. Raises UserError for a job without any."""
+    if not job.result.test:
+        raise UserError("these runs have no test clips; run them with data.test=[CLIP,...], or show data.val")
+    return job.result.test["finetuned"].psnr
+
+
+# What numbers are of: the clips that choices are made by, or those that are kept for the end.
+SPLITS: Mapping[str, Callable[[HasResult], float]] = {"val": final_psnr, "test": test_psnr}
 
 
 def dense_network(job: HasResult) -> str:
@@ -126,17 +138,17 @@ def over_networks(values: Sequence[Sequence[float]], plans: int = 1) -> Replicat
     )
 
 
-def psnr_over_networks(jobs: Iterable[HasResult]) -> Replicated:
-    """PSNR (dB) of one setting's jobs."""
+def psnr_over_networks(jobs: Iterable[HasResult], split: str = "val") -> Replicated:
+    """PSNR (dB) of one setting's jobs; split: one of SPLITS."""
     groups = by_network(jobs)
     plans = {json.dumps(run.result.plan.to_json(), sort_keys=True) for runs in groups.values() for run in runs}
-    return over_networks([[final_psnr(run) for run in runs] for runs in groups.values()], len(plans))
+    return over_networks([[SPLITS[split](run) for run in runs] for runs in groups.values()], len(plans))
 
 
-def psnr_difference(jobs: Sequence[HasResult], reference: Sequence[HasResult]) -> Interval | None:
+def psnr_difference(jobs: Sequence[HasResult], reference: Sequence[HasResult], split: str = "val") -> Interval | None:
     """PSNR (dB) of one setting's jobs minus that of another's, over the replicates that both have; None without one."""
     names = replicate_names([*jobs, *reference])
-    return paired_difference(means_by_replicate(jobs, names), means_by_replicate(reference, names))
+    return paired_difference(*(means_by_replicate(side, names, SPLITS[split]) for side in (jobs, reference)))
 
 
 @dataclass(frozen=True)

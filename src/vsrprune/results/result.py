@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,9 @@ class Result:
     that reads one frame at a time. `flow_photometric` is the error between frames and neighbours warped by the dense
     network's flows, over that of neighbours as they are; None without a flow net that frames judge.
 
+    `test` holds the quality of `baseline`, `dense` and `finetuned` on the clips of data.test, by which no choice is
+    made; it is empty without such clips.
+
     `gates` is None for one-shot methods, `scores` for methods that rank nothing, and `equivalence` for methods that
     train new weights.
     """
@@ -129,6 +132,7 @@ class Result:
     notes: list[str]
     temporal_gain: float | None = None
     flow_photometric: float | None = None
+    test: dict[str, Quality] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -204,6 +208,7 @@ class Result:
             **{
                 **data,
                 "quality": {name: Quality(**quality) for name, quality in data["quality"].items()},
+                "test": {name: Quality(**quality) for name, quality in data.get("test", {}).items()},
                 "cost": {name: Cost.from_json(cost) for name, cost in data["cost"].items()},
                 "layers": [Layer(**layer) for layer in data["layers"]],
                 "budget": Budget.from_json(data["budget"]),

@@ -39,7 +39,19 @@ def _results_table(rows: Sequence[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("")
     table.add_column("job")
-    for heading in ("PSNR\ncut", "PSNR\ntuned", "gain", "SSIM", "params", "MACs", "MACs\nkept", "ms", "speed\nup"):
+    last = ["PSNR\ntest"] if any(row.result.test for row in rows) else []
+    for heading in (
+        "PSNR\ncut",
+        "PSNR\ntuned",
+        "gain",
+        "SSIM",
+        "params",
+        "MACs",
+        "MACs\nkept",
+        "ms",
+        "speed\nup",
+        *last,
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     seen: set[str] = set()
     for number, row in enumerate(rows, start=1):
@@ -59,7 +71,10 @@ def _add_references(table: Table, row: Row, rows: Sequence[Row]) -> None:
     # Every job timed the dense network anew, in turns with its own: the median stands for all.
     dense_ms = sorted(other.measured.dense_ms for other in same)[len(same) // 2]
     baseline, dense, cost = result.quality["baseline"], result.quality["dense"], result.cost["dense"]
-    table.add_row("", result.baseline_name, "", f"{baseline.psnr:.2f}", "", f"{baseline.ssim:.4f}")
+    table.add_row(
+        "", result.baseline_name, "", f"{baseline.psnr:.2f}", "", f"{baseline.ssim:.4f}", *[""] * 5,
+        *_on_test_clips(result, "baseline"),
+    )  # fmt: skip
     table.add_row(
         "",
         f"dense {result.knobs['model']['name']}{BELOW if result.dense_below_baseline else ''}",
@@ -72,6 +87,7 @@ def _add_references(table: Table, row: Row, rows: Sequence[Row]) -> None:
         "100%",
         _ms(dense_ms),
         "1.00",
+        *_on_test_clips(result, "dense"),
         end_section=True,
     )
 
@@ -91,7 +107,13 @@ def _add_job(table: Table, number: int, row: Row) -> None:
         f"{result.macs_kept:.1%}",
         _ms(row.measured.pruned_ms),
         f"{row.measured.speed_up:.2f}",
+        *_on_test_clips(result, "finetuned"),
     )
+
+
+def _on_test_clips(result: Result, name: str) -> list[str]:
+    """PSNR on the test clips as the last cell of a row; no cell without such clips."""
+    return [f"{result.test[name].psnr:.2f}"] if result.test else []
 
 
 def _short(number: float) -> str:
@@ -129,6 +151,10 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
             "Equal ratio is not equal cost: `ratio` is a share of units, and rules remove different shares of the"
             " MACs with it. Compare rules at equal MACs: target=macs."
         )
+    tested = next((row.result for row in rows if row.result.test), None)
+    if tested:
+        count = len(tested.test["finetuned"].clips)
+        notes.append(f"`test`: PSNR on {count} test clips (data.test), by which no choice was made.")
     if any(row.result.dense_below_baseline for row in rows):
         notes.append(f"{BELOW.strip()} {BELOW_BASELINE}")
     return notes + sorted({f"note: {note}" for row in rows for note in row.result.notes})

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from analysis.runs import Runs, load_runs
 from analysis.tables import FORMATS, TABLES, build_table, comma_separated, latex, main, markdown
+from vsrprune.results.terminal import Row, print_replicates
 
 MakeRun = Callable[..., Path]
 
@@ -170,3 +173,30 @@ def test_runs_without_test_clips_have_no_such_table(
     with pytest.raises(SystemExit, match=r"^2$"):
         main([str(tmp_path), "--table", "rule", "--split", "test"])
     assert "these runs have no test clips; run them with data.test=[CLIP,...]" in capsys.readouterr().err
+
+
+def printed(folder: Path) -> list[str]:
+    console = Console(width=100, record=True, file=io.StringIO())
+    rows = [Row(" ".join(run.name.split(",")), run.result, run.measured) for run in load_runs([str(folder)]).finished]
+    print_replicates(rows, console)
+    return [" ".join(line.split()) for line in console.export_text().splitlines()]
+
+
+def test_a_sweep_prints_means_over_dense_networks(tmp_path: Path, make_run: MakeRun) -> None:
+    for replicate, seed in itertools.product((0, 1), (0, 1)):
+        for scope, gain in (("global", 0.0), ("local", 0.5 + 0.002 * replicate)):
+            name = f"scope={scope},data.demo_seed=3,replicate={replicate},seed={seed}"
+            make_run(tmp_path, name, scope=scope, replicate=replicate, seed=seed, psnr=30 + replicate + gain)
+    lines = printed(tmp_path)
+    assert "scope=global data.demo_seed=3 2, 1, 4 30.500 ± 6.353" in lines
+    assert "scope=local data.demo_seed=3 2, 1, 4 31.001 ± 6.366 +0.501 ± 0.013 better" in lines
+    assert "Behind each number: 2 dense networks, 1 plan and 4 runs." in " ".join(lines)
+
+
+def test_a_sweep_over_data_orders_prints_that_there_is_one_dense_network(tmp_path: Path, make_run: MakeRun) -> None:
+    for seed in (0, 1, 2):
+        for scope, gain in (("global", 0.0), ("local", 0.5)):
+            make_run(tmp_path, f"scope={scope},seed={seed}", scope=scope, seed=seed, psnr=30 + gain + 0.1 * seed)
+    lines = printed(tmp_path)
+    assert "scope=local 1, 1, 3 30.600 (sd 0.100) +0.500 one dense network" in lines
+    assert "no interval and no verdict over dense networks" in " ".join(lines)

@@ -168,14 +168,14 @@ def print_replicates(rows: Sequence[Row], console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title="Over replicates",
                   title_justify="left")  # fmt: skip
     table.add_column("setting", overflow="fold")  # a shortened one could be any other
-    for heading in ("dense\nnetworks", "plans", "runs", "PSNR", "difference", ""):
+    for heading in ("networks,\nplans,\nruns", "PSNR", "difference", ""):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     numbers = [psnr_over_networks(group) for group in settings]
     rest = compared([psnr_difference(group, settings[0]) for group in settings[1:]])
     cells = [("", ""), *((row.text(), row.verdict) for row in rest)]
     for group, psnr, words in zip(settings, numbers, cells, strict=True):
         label = " ".join(word for word in group[0].label.split() if word.partition("=")[0] not in SEEDS) or "default"
-        table.add_row(label, *map(str, (psnr.networks, psnr.plans, psnr.runs)), psnr.text(), *words)
+        table.add_row(label, f"{psnr.networks}, {psnr.plans}, {psnr.runs}", psnr.text(), *words)
     console.print(table)
     console.print(
         f"PSNR (dB) after fine-tuning; differences to the first setting, verdicts by Holm's correction over the rows."

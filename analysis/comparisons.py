@@ -1,16 +1,27 @@
-"""Settings compared: means over seeds with intervals, paired differences of an ablation, the Pareto front."""
+"""Settings compared: means over replicates with intervals, differences of an ablation, the Pareto front."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Mapping
 from importlib.resources import files
+from itertools import product
 
 import pandas as pd
 
-from analysis.runs import KNOBS, Run, Runs, job_table
-from vsrprune.results.intervals import Interval, paired_difference
+from analysis.runs import CUT_BY, KNOBS, LEADERS, Run, Runs, cut_words, job_table
+from vsrprune.results.intervals import interval
 from vsrprune.results.protocols import BLUR
-from vsrprune.results.settings import SEEDS, by_setting, psnr_over_seeds
+from vsrprune.results.replicates import (
+    HasResult,
+    Name,
+    behind,
+    compared,
+    final_psnr,
+    means_by_replicate,
+    psnr_over_networks,
+    replicate_names,
+)
+from vsrprune.results.settings import by_setting
 
 PUBLISHED_SCALE = 4
 # Column of published.csv that a held-out set, channel and kind of low-resolution frames can be compared with.
@@ -26,8 +37,10 @@ MEANS = ("psnr_after_cut", "psnr_dense", "psnr_baseline", "ssim", "parameters", 
          "latency_ms", "latency_ms_dense", "speed_up")  # fmt: skip
 
 
-def seed_table(runs: Runs) -> pd.DataFrame:
-    """A row per setting, its seeds together: means, and half the 95 % interval of PSNR (NaN for one seed).
+def replicate_table(runs: Runs) -> pd.DataFrame:
+    """A row per setting, its replicates together: means, and half the 95 % interval of PSNR (NaN for one network).
+
+    networks, plans and runs: how many different ones stand behind the row.
 
     jobs: the places of the setting's jobs among the finished ones, which are the rows of `job_table`.
     """
@@ -35,15 +48,18 @@ def seed_table(runs: Runs) -> pd.DataFrame:
     rows = []
     for setting, places in by_setting_places(runs).items():
         jobs = table.iloc[places]
-        psnr = psnr_over_seeds([runs.finished[place] for place in places])
+        psnr = psnr_over_networks([runs.finished[place] for place in places])
         first = jobs.iloc[0]
         rows.append(
             {
                 **{name: first[name] for name in ("label", "series", "baseline", *KNOBS)},
                 "setting": setting,
-                "seeds": psnr.count,
+                "networks": psnr.networks,
+                "plans": psnr.plans,
+                "runs": psnr.runs,
                 "psnr": psnr.mean,
-                "half_width": psnr.half_width,
+                "half_width": psnr.over_networks.half_width,
+                "behind": behind([psnr]),
                 **{name: float(jobs[name].mean()) for name in MEANS},
                 "jobs": places,
             }
@@ -69,52 +85,79 @@ def pareto_front(table: pd.DataFrame, cost: str) -> pd.DataFrame:
 
 
 def difference_table(runs: Runs) -> pd.DataFrame:
-    """A row per knob and value: PSNR (dB) minus that of the knob's first value, over jobs alike in everything else.
+    """A row per knob, value and share cut: PSNR (dB) minus that of the knob's first value, alike in everything else.
 
-    Pairs are seeds and the other knobs; knobs that make the MACs differ are compared at unequal cost, which `macs`
-    (difference of the share kept) shows.
+    Where other knobs vary too, their jobs are averaged inside each replicate; `replicates` counts those in common.
+    Verdicts are by Holm's correction over all rows. Knobs that make the MACs differ are compared at unequal cost, which
+    `macs` (difference of the share kept) shows.
     """
-    jobs = job_table(runs)
-    rows = []
-    incomparable = ("ratio", "target", "model", "data", "schedule")
+    names = replicate_names(runs.finished)
+    cuts = list(dict.fromkeys(cut_words(run) for run in runs.finished))
+    rows, differences = [], []
     # Tasks and their options have inputs of their own, on which a difference says nothing.
-    for knob in (name for name in runs.varying if name not in incomparable and name.split(".")[0] != "task"):
-        values = list(dict.fromkeys(jobs[knob]))
-        others = [name for name in (*runs.varying, *SEEDS) if name != knob]
-        reference = _by(jobs[jobs[knob] == values[0]], others)
-        for value in values[1:]:
-            chosen = _by(jobs[jobs[knob] == value], others)
-            psnr = paired_difference(_column(chosen, "psnr"), _column(reference, "psnr"))
-            macs = paired_difference(_column(chosen, "macs_kept"), _column(reference, "macs_kept"))
-            if psnr is not None and macs is not None:
-                rows.append(_difference_row(knob, values[0], value, psnr, macs))
-    return pd.DataFrame(rows)
+    incomparable = (*CUT_BY, "model", "data", "schedule")
+    for knob in (name for name in runs.axes if name not in incomparable and name.split(".")[0] != "task"):
+        values = list(dict.fromkeys(run.knobs[knob] for run in runs.finished if knob in run.knobs))
+        for value, cut in product(values[1:], cuts):
+            pairs = _pairs(runs, knob, (values[0], value), cut)
+            psnr = _differences(pairs, names, final_psnr)
+            if psnr:
+                macs = _differences(pairs, names, lambda run: run.result.macs_kept)
+                first = pairs[0]
+                rows.append(
+                    {
+                        "knob": knob,
+                        "reference": _value_text(runs, first[0][0], knob),
+                        "value": _value_text(runs, first[1][0], knob),
+                        "cut": cut,
+                        "replicates": len(psnr),
+                        "macs": sum(macs) / len(macs),
+                    }
+                )
+                differences.append(interval(psnr))
+    judged = compared(differences)
+    return pd.DataFrame(
+        [
+            {**row, "difference": psnr.mean, "half_width": psnr.half_width, "verdict": words.verdict}
+            for row, psnr, words in zip(rows, differences, judged, strict=True)
+        ]
+    )
 
 
-def _difference_row(knob: str, reference: object, value: object, psnr: Interval, macs: Interval) -> dict[str, object]:
-    return {
-        "knob": knob,
-        "reference": _text(reference),
-        "value": _text(value),
-        "pairs": psnr.count,
-        "difference": psnr.mean,
-        "half_width": psnr.half_width,
-        "verdict": psnr.verdict if psnr.count > 1 else "one pair",
-        "macs": macs.mean,
-    }
+def _pairs(runs: Runs, knob: str, values: tuple[object, object], cut: str) -> list[tuple[list[Run], list[Run]]]:
+    """Jobs of the first and of the second value that are alike in every other knob, seeds excepted."""
+    others = [name for name in runs.varying if name != knob and name not in (*CUT_BY, *_along(runs, knob))]
+    found: dict[tuple[str, ...], dict[object, list[Run]]] = {}
+    for run in runs.finished:
+        if cut_words(run) == cut and knob in run.knobs:
+            rest = tuple(str(run.knobs.get(name)) for name in others)
+            found.setdefault(rest, {}).setdefault(run.knobs[knob], []).append(run)
+    return [(jobs[values[0]], jobs[values[1]]) for jobs in found.values() if jobs.keys() >= set(values)]
 
 
-def _text(value: object) -> str:
+def _differences(
+    pairs: list[tuple[list[Run], list[Run]]], names: Mapping[str, Name], measure: Callable[[HasResult], float]
+) -> list[float]:
+    """The difference of the second jobs to the first by replicate, each a mean over the pairs that have it."""
+    found: dict[object, list[float]] = {}
+    for reference, chosen in pairs:
+        before, after = (means_by_replicate(jobs, names, measure) for jobs in (reference, chosen))
+        for name in before.keys() & after.keys():
+            found.setdefault(name, []).append(after[name] - before[name])
+    return [sum(values) / len(values) for values in found.values()]
+
+
+def _along(runs: Runs, knob: str) -> list[str]:
+    """The knobs that differ along with this one, and are no reason to compare nothing."""
+    return runs.following if knob in LEADERS else []
+
+
+def _value_text(runs: Runs, run: Run, knob: str) -> str:
+    """A knob's value, with what differs along with it."""
+    if _along(runs, knob):
+        return runs.label(run, without=[name for name in runs.varying if name not in (knob, *_along(runs, knob))])
+    value = run.knobs[knob]
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _by(jobs: pd.DataFrame, names: list[str]) -> dict[str, pd.Series]:
-    # Knobs may be lists, which are no keys of a dict.
-    return {json.dumps([str(row[name]) for name in names]): row for _, row in jobs.iterrows()}
-
-
-def _column(rows: dict[str, pd.Series], name: str) -> dict[object, float]:
-    return {key: float(row[name]) for key, row in rows.items()}
 
 
 def published_table(runs: Runs) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from analysis.style import COLUMN_IN, GREY, PAGE_IN, PARTS, colours, line_styles
 LABELLED_LAYERS = 60  # more rows than these are named by part and kind alone
 LEGEND_ENTRIES = 12
 NOTE_COLUMN, NOTE_PAGE = 75, 150  # letters of a line of a note
+NAME_COLUMN = 36  # of a line that names what is compared
 
 
 def draw_ratio_heatmap(table: pd.DataFrame) -> Figure:
@@ -63,7 +64,7 @@ def _part_ticks(table: pd.DataFrame) -> list[tuple[float, str]]:
 
 
 def draw_quality(table: pd.DataFrame, front: pd.DataFrame, published: pd.DataFrame, cost: str, label: str) -> Figure:
-    """PSNR against a cost: a line per series with its 95 % band over seeds, the Pareto front, published points."""
+    """PSNR against a cost: a line per series with its 95 % band over dense networks, Pareto front, published points."""
     figure, axes = plt.subplots(figsize=(COLUMN_IN, 2.5))
     names = list(dict.fromkeys(table["series"]))
     colour, mark, style = colours(names), markers(names), line_styles(names)
@@ -75,7 +76,7 @@ def draw_quality(table: pd.DataFrame, front: pd.DataFrame, published: pd.DataFra
         axes.plot(
             line[cost], line["psnr"], color=colour[series], marker=mark[series], linestyle=style[series], label=series
         )
-        # A setting of one seed has no interval.
+        # A setting of one dense network has no interval.
         band = line.dropna(subset=["half_width"])
         axes.fill_between(
             band[cost], band["psnr"] - band["half_width"], band["psnr"] + band["half_width"],
@@ -103,7 +104,7 @@ def draw_quality(table: pd.DataFrame, front: pd.DataFrame, published: pd.DataFra
 
 
 def _dense_networks(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The series of each dense network with its rows; no name where all series share one (or its seeds)."""
+    """The series of each dense network with its rows; no name where all series share one (or its replicates)."""
     if table["model"].nunique() == 1:
         return [("", table)]
     return [(str(name), rows) for name, rows in table.groupby("series", sort=False)]
@@ -119,31 +120,51 @@ def legend_below(figure: Figure, axes: Axes) -> None:
 
 
 def draw_differences(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
-    """Ablations: a bar per knob and value, PSNR minus that of the reference value, with 95 % intervals.
+    """Ablations: a bar per knob, value and share cut, PSNR minus that of the reference value, with 95 % intervals.
 
     notes: sentences that a reader should know, above the bars.
     """
-    figure, axes = plt.subplots(figsize=(COLUMN_IN, 0.7 + 0.34 * len(table)))
+    names = _compared_names(table)
+    lines = max(name.count("\n") for name in names) + 1
+    figure, axes = plt.subplots(figsize=(COLUMN_IN, 0.7 + 0.14 * max(2.4, lines) * len(table)))
     # barh counts from below, and people read from above.
     places = np.arange(len(table))[::-1]
     beyond = {"better": "#009E73", "worse": "#D55E00"}
     axes.barh(
-        places, table["difference"], xerr=table["half_width"].fillna(0), height=0.55,
+        places, table["difference"], xerr=table["half_width"], height=0.55,
         color=[beyond.get(verdict, "0.75") for verdict in table["verdict"]], ecolor="black", capsize=2,
         error_kw={"linewidth": 0.8},
     )  # fmt: skip
     axes.axvline(0, color="black", linewidth=0.6)
-    axes.set_yticks(places, [f"{row.knob}: {row.value}\nagainst {row.reference}" for row in table.itertuples()])
+    axes.set_yticks(places, names)
     low, high = axes.get_xlim()
     # The words beside the bars need room.
     axes.set_xlim(low, high + 0.45 * (high - low))
     for place, (_, row) in zip(places, table.iterrows(), strict=True):
-        text = f"{row['verdict']}, {row['pairs']} pair{'s' if row['pairs'] > 1 else ''}\nMACs kept {row['macs']:+.1%}"
+        count = f", {row['replicates']} networks" if row["replicates"] > 1 else ""
+        text = f"{row['verdict']}{count}\nMACs kept {row['macs']:+.1%}"
         axes.text(high + 0.03 * (high - low), place, text, va="center", fontsize=5.5)
     axes.set_xlabel("difference of PSNR (dB), 95 % interval")
     axes.tick_params(axis="y", length=0)
     _note_above(figure, notes, NOTE_COLUMN)
     return figure
+
+
+def _compared_names(table: pd.DataFrame) -> list[str]:
+    """What each row of a table of differences compares, in short lines; the share cut where rows differ in it."""
+    several = table["cut"].nunique() > 1
+    return [
+        "\n".join(
+            line
+            for text in (
+                f"{row['knob']}: {row['value']}",
+                f"against {row['reference']}",
+                str(row["cut"]) if several else "",
+            )
+            for line in textwrap.wrap(text, NAME_COLUMN)
+        )
+        for _, row in table.iterrows()
+    ]
 
 
 def _note_above(figure: Figure, notes: Sequence[str], width: int) -> None:

@@ -1,4 +1,4 @@
-"""Settings against a reference: differences, how many clips agree, and a plain word; published rows beside them."""
+"""Settings against a reference: differences over replicates and a plain word; published rows beside them."""
 
 from __future__ import annotations
 
@@ -11,37 +11,46 @@ from dataclasses import dataclass
 from analysis.comparisons import published_table
 from analysis.runs import Run, Runs
 from vsrprune.errors import UserError
-from vsrprune.results.intervals import Interval, PairedTest, interval, paired_test
-from vsrprune.results.settings import psnr_difference, psnr_over_seeds, seeds_of
+from vsrprune.results.replicates import (
+    Compared,
+    Replicated,
+    caption,
+    compared,
+    over_networks,
+    psnr_difference,
+    psnr_over_networks,
+)
+from vsrprune.results.result import BELOW_BASELINE
 
 Cells = Mapping[tuple[str, str], Mapping[str, Sequence[Run]]]  # group and name of a setting, column, jobs of its seeds
 
-HEADINGS = ("setting", "seeds", "PSNR (dB)", "difference", "verdict", "clips better", "p", "units cut", "MACs kept")
+HEADINGS = ("setting", "dense networks", "plans", "runs", "PSNR (dB)", "difference", "verdict", "p (Holm)", "units cut",
+            "MACs kept")  # fmt: skip
+WORDS = ("setting", "verdict")  # columns of words; others hold numbers
 NOTE = (
-    "Difference of PSNR (dB) to the row called reference, paired over seeds, ± half the 95 % interval; better or worse"
-    " where the interval leaves zero out. Clips better: of all pairs of a clip and a seed; p: two-sided Wilcoxon"
-    " signed-rank test over them. Clips of one seed share a network, so p speaks of these networks, the interval of"
-    " networks trained anew."
+    "Difference of PSNR (dB) to the row called reference, over the replicates that both have. better or worse: by"
+    " Student's t test over dense networks, with p by Holm's correction over all rows of this table."
 )
+BELOW = " \N{DAGGER}"  # after a setting's name
 PUBLISHED_NOTE = "Published rows are others' numbers on the same clips and channel, not of runs here; source: "
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A setting at one ratio. difference and clips: against the reference; None where no seed or clip is common.
+    """A setting at one ratio. against: its difference to the reference, None for the reference itself.
 
-    published: the source of numbers that no run here gave; such a row has no seeds.
+    published: the source of numbers that no run here gave; such a row has nothing behind it. below_baseline: whether
+    its dense network is worse than what outputs are to improve on.
     """
 
     group: str
     column: str
     name: str
-    psnr: Interval
-    difference: Interval | None
-    clips: PairedTest | None
+    psnr: Replicated
+    against: Compared | None
     units_cut: float
     macs_kept: float
-    is_reference: bool = False
+    below_baseline: bool = False
     published: str = ""
 
     @property
@@ -49,78 +58,77 @@ class Evidence:
         """A plain word."""
         if self.published:
             return "published"
-        if self.is_reference:
+        if self.against is None:
             return "reference"
-        if self.difference is None:
-            return "no common seed"
-        return "one seed" if self.difference.count == 1 else self.difference.verdict
+        few = self.common < self.psnr.networks and self.common
+        return self.against.verdict + (f" ({self.common} in common)" if few else "")
+
+    @property
+    def common(self) -> int:
+        """How many replicates it has in common with the reference."""
+        return self.against.difference.count if self.against and self.against.difference else 0
 
 
-def evidence_rows(cells: Cells, runs: Runs, against: str = "") -> list[Evidence]:
+def evidence_rows(cells: Cells, runs: Runs, against: str = "", split: str = "val") -> list[Evidence]:
     """A row per group, ratio and setting, then the published ones.
 
     against: name of the setting that others are compared with; the first of each group without one, or where the
-    group does not have it. Raises UserError where no group does.
+    group does not have it. Raises UserError where no group does. split: see `psnr_over_networks`.
     """
     names = list(dict.fromkeys(name for _, name in cells))
     if against and against not in names:
         raise UserError(f"--against must name a setting of the table: {'; '.join(names)}; got {against!r}")
-    rows = []
+    places, differences = [], []
     for group in dict.fromkeys(group for group, _ in cells):
         settings = {name: columns for (other, name), columns in cells.items() if other == group}
         for column in sorted({column for columns in settings.values() for column in columns}):
             jobs = {name: columns[column] for name, columns in settings.items() if column in columns}
             # A group may lack the setting that --against names; its own first one stands in.
-            reference = jobs.get(against) or next(iter(jobs.values()))
-            rows += [_row(group, column, name, chosen, reference) for name, chosen in jobs.items()]
-    return rows + _published_rows(runs)
+            reference = against if against in jobs else next(iter(jobs))
+            for name, chosen in jobs.items():
+                places.append((group, column, name, chosen, name == reference))
+                differences.append(None if name == reference else psnr_difference(chosen, jobs[reference], split))
+    judged = compared(differences)
+    rows = [
+        _row((group, column, name), jobs, None if itself else words, split)
+        for (group, column, name, jobs, itself), words in zip(places, judged, strict=True)
+    ]
+    # Published numbers are of the held-out clips of published sets.
+    return rows + (_published_rows(runs) if split == "val" else [])
 
 
-def _row(group: str, column: str, name: str, jobs: Sequence[Run], reference: Sequence[Run]) -> Evidence:
-    itself = jobs is reference
+def _row(place: tuple[str, str, str], jobs: Sequence[Run], against: Compared | None, split: str) -> Evidence:
     return Evidence(
-        group,
-        column,
-        name,
-        psnr_over_seeds(jobs),
-        None if itself else psnr_difference(jobs, reference),
-        None if itself else paired_test(_by_clip(jobs), _by_clip(reference)),
+        *place,
+        psnr_over_networks(jobs, split),
+        against,
         sum(run.result.units_cut for run in jobs) / len(jobs),
         sum(run.result.macs_kept for run in jobs) / len(jobs),
-        is_reference=itself,
+        below_baseline=any(run.result.dense_below_baseline for run in jobs),
     )
-
-
-def _by_clip(jobs: Sequence[Run]) -> dict[object, float]:
-    return {
-        (clip, seeds_of(run.result)): values["psnr"]
-        for run in jobs
-        for clip, values in run.result.quality["finetuned"].clips.items()
-    }
 
 
 def _published_rows(runs: Runs) -> list[Evidence]:
     table = published_table(runs)
     columns = (table[name] for name in ("method", "psnr", "macs_kept", "source"))
     return [
-        Evidence("published", "", method, interval([psnr]), None, None, math.nan, macs_kept, published=source)
+        Evidence("published", "", method, over_networks([[psnr]]), None, math.nan, macs_kept, published=source)
         for method, psnr, macs_kept, source in zip(*columns, strict=True)
     ]
 
 
 def _texts(row: Evidence, plus_minus: str) -> list[str]:
     """The row's cells, without marks of any format."""
-    psnr, difference, clips = row.psnr, row.difference, row.clips
+    psnr, against = row.psnr, row.against
     if row.published:
-        return [row.name, "", f"{psnr.mean:.2f}", "", row.verdict, "", "", "", _share(row.macs_kept)]
+        return [row.name, "", "", "", f"{psnr.mean:.2f}", "", row.verdict, "", "", _share(row.macs_kept)]
     return [
-        row.name,
-        str(psnr.count),
-        f"{psnr.mean:.3f}" + _spread(psnr, plus_minus),
-        "" if difference is None else f"{difference.mean:+.3f}" + _spread(difference, plus_minus),
+        row.name + (BELOW if row.below_baseline else ""),
+        *map(str, (psnr.networks, psnr.plans, psnr.runs)),
+        psnr.text(plus_minus),
+        "" if against is None else against.text(plus_minus),
         row.verdict,
-        "" if clips is None else f"{clips.better} of {clips.pairs}",
-        "" if clips is None else f"{clips.p_value:.3f}",
+        "" if against is None or math.isnan(against.p_value) else f"{against.p_value:.3f}",
         _share(row.units_cut),
         _share(row.macs_kept),
     ]
@@ -130,17 +138,15 @@ def _share(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.1%}"
 
 
-def _spread(values: Interval, plus_minus: str) -> str:
-    return "" if math.isnan(values.half_width) else f" {plus_minus} {values.half_width:.3f}"
-
-
 def _title(row: Evidence) -> str:
     return ", ".join(text for text in (row.group, row.column) if text)
 
 
 def _notes(rows: Sequence[Evidence]) -> list[str]:
     sources = dict.fromkeys(row.published for row in rows if row.published)
-    return [NOTE, *([PUBLISHED_NOTE + "; ".join(sources) + "."] if sources else [])]
+    notes = [f"{NOTE} {caption([row.psnr for row in rows if not row.published])}"]
+    notes += [f"{BELOW.strip()} {BELOW_BASELINE}"] if any(row.below_baseline for row in rows) else []
+    return notes + ([PUBLISHED_NOTE + "; ".join(sources) + "."] if sources else [])
 
 
 def _by_title(rows: Sequence[Evidence]) -> dict[str, list[Evidence]]:
@@ -152,7 +158,10 @@ def _by_title(rows: Sequence[Evidence]) -> dict[str, list[Evidence]]:
 
 def evidence_markdown(rows: Sequence[Evidence]) -> str:
     """GitHub's tables; a group and ratio is a row of its own."""
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|---|---:|---:|---:|---|" + "---:|" * (len(HEADINGS) - 5)]
+    lines = [
+        "| " + " | ".join(HEADINGS) + " |",
+        "|" + "|".join("---" if name in WORDS else "---:" for name in HEADINGS) + "|",
+    ]
     for title, of_title in _by_title(rows).items():
         lines.append(f"| *{title}* |" + " |" * (len(HEADINGS) - 1))
         lines += ["| " + " | ".join(_texts(row, "±")) + " |" for row in of_title]
@@ -164,28 +173,29 @@ def evidence_csv(rows: Sequence[Evidence]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
-        ["group", "column", "setting", "seeds", "psnr_db", "psnr_half_width_db", "difference_db",
-         "difference_half_width_db", "verdict", "clip_pairs", "clip_pairs_better", "p", "units_cut", "macs_kept",
-         "published_source"]
+        ["group", "column", "setting", "dense_networks", "plans", "runs", "psnr_db", "psnr_half_width_db",
+         "order_deviation_db", "common_networks", "difference_db", "difference_half_width_db", "verdict", "p_holm",
+         "units_cut", "macs_kept", "dense_below_baseline", "published_source"]
     )  # fmt: skip
     for row in rows:
-        difference, clips = row.difference, row.clips
+        psnr, difference = row.psnr, row.against.difference if row.against else None
         writer.writerow(
             [
                 row.group,
                 row.column,
                 row.name,
-                "" if row.published else row.psnr.count,
-                _full(row.psnr.mean),
-                _full(row.psnr.half_width),
+                *(["", "", ""] if row.published else [psnr.networks, psnr.plans, psnr.runs]),
+                _full(psnr.mean),
+                _full(psnr.over_networks.half_width),
+                _full(psnr.order_deviation),
+                row.common or "",
                 _full(difference.mean if difference else math.nan),
                 _full(difference.half_width if difference else math.nan),
                 row.verdict,
-                clips.pairs if clips else "",
-                clips.better if clips else "",
-                _full(clips.p_value if clips else math.nan),
+                _full(row.against.p_value if row.against else math.nan),
                 _full(row.units_cut),
                 _full(row.macs_kept),
+                str(row.below_baseline).lower(),
                 row.published,
             ]
         )
@@ -199,7 +209,7 @@ def _full(value: float) -> str:
 def evidence_latex(rows: Sequence[Evidence], escaped: Callable[[str], str]) -> str:
     """A booktabs tabular with its notes in comments."""
     lines = [f"% {escaped(note)}" for note in _notes(rows)]
-    lines += [rf"\begin{{tabular}}{{lrrrl{'r' * (len(HEADINGS) - 5)}}}", r"\toprule"]
+    lines += [rf"\begin{{tabular}}{{{''.join('l' if name in WORDS else 'r' for name in HEADINGS)}}}", r"\toprule"]
     lines += [" & ".join(map(escaped, HEADINGS)) + r" \\", r"\midrule"]
     for title, of_title in _by_title(rows).items():
         lines.append(rf"\multicolumn{{{len(HEADINGS)}}}{{l}}{{\emph{{{escaped(title)}}}}} \\")

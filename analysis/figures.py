@@ -26,12 +26,13 @@ from matplotlib.figure import Figure
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
 
 from analysis import drawings
-from analysis.comparisons import difference_table, pareto_front, published_table, seed_table
-from analysis.runs import Run, Runs, frame_table, gate_table, load_runs, ratio_table, score_table, time_caveats
+from analysis.comparisons import difference_table, pareto_front, published_table, replicate_table
+from analysis.runs import CUT_BY, Run, Runs, frame_table, gate_table, load_runs, ratio_table, score_table, time_caveats
 from analysis.style import RC
 from vsrprune.cli import explained
 from vsrprune.errors import UserError
 from vsrprune.results.result import CROP_PLACES
+from vsrprune.results.settings import SEEDS
 
 CROP_SETTINGS = 4  # pruned networks beside each other in the figure of crops
 
@@ -47,7 +48,7 @@ def ratio_heatmap(runs: Runs, run: Run) -> Figure:
 
 def psnr_macs(runs: Runs, run: Run) -> Figure:
     """PSNR against the share of MACs kept."""
-    table = seed_table(runs)
+    table = replicate_table(runs)
     front = pareto_front(table, "macs_kept")
     label = "share of the dense MACs (flow net excluded)"
     return drawings.draw_quality(table, front, published_table(runs).dropna(subset="macs_kept"), "macs_kept", label)
@@ -61,7 +62,7 @@ def psnr_latency(runs: Runs, run: Run) -> Figure:
         raise NothingToDrawError(
             f"latencies of different machines or frame sizes do not compare: {'; '.join(sorted(machines))}"
         )
-    table = seed_table(runs)
+    table = replicate_table(runs)
     height, width = measured[0].frame_size
     label = f"ms per {width}x{height} frame, measured with flow net"
     return drawings.draw_quality(table, pareto_front(table, "latency_ms"), published_table(runs), "latency_ms", label)
@@ -71,7 +72,9 @@ def differences(runs: Runs, run: Run) -> Figure:
     """Paired differences of every knob that varies."""
     table = difference_table(runs)
     if table.empty:
-        raise NothingToDrawError("no knob but the ratio varies among jobs that are alike otherwise")
+        raise NothingToDrawError(
+            "no knob but the ratio varies among jobs that are alike otherwise, with a replicate in common"
+        )
     return drawings.draw_differences(table, time_caveats(runs) if "tf_weight" in set(table["knob"]) else ())
 
 
@@ -97,10 +100,10 @@ def gate_trajectories(runs: Runs, run: Run) -> Figure:
 
 
 def qualitative(runs: Runs, run: Run) -> Figure:
-    """Crops of `run` and of the jobs that share its dense network, ratio and seed."""
+    """Crops of `run` and of the jobs that share its dense network, ratio and seeds."""
 
     def shared(item: Run) -> tuple[object, ...]:
-        return (item.result.stages["reference"], *(item.knobs[knob] for knob in ("target", "ratio", "seed")))
+        return (item.result.stages["reference"], *(item.knobs[knob] for knob in (*CUT_BY, *SEEDS)))
 
     settings = {runs.label(item): item for item in (run, *runs.finished) if shared(item) == shared(run)}
     spread = np.linspace(0, len(settings) - 1, min(CROP_SETTINGS, len(settings))).round().astype(int)

@@ -143,8 +143,8 @@ def _cell_value(run: Run, row: pd.Series, column: RunColumn) -> Any:
 
 def _setting_data(row: pd.Series) -> dict[str, Any]:
     return {
-        **{name: row[name] for name in ("label", "series", "jobs")},
-        **{name: number(row[name]) for name in ("seeds", "psnr", "half_width", "macs_percent", "latency_ms")},
+        **{name: row[name] for name in ("label", "series", "jobs", "behind")},
+        **{name: number(row[name]) for name in ("networks", "psnr", "half_width", "macs_percent", "latency_ms")},
     }
 
 

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons import seed_table
+from analysis.comparisons import replicate_table
 from analysis.runs import Run, Runs, job_table
+from vsrprune.results.replicates import psnr_difference
 from vsrprune.results.result import CROP_KINDS, CROP_PLACES, network_order
-from vsrprune.results.settings import flatten, psnr_by_seeds, psnr_difference
+from vsrprune.results.settings import SEEDS, flatten
 
 POINTS = 300  # of one training curve
 MEASURED_LATER = ("latency_ms", "stage_seconds")  # results in measured.json; the rest of it describes the machine
@@ -42,6 +43,7 @@ MEASURES = (
     Measure("psnr_before_cut", "PSNR sparsified", "dB", 2, "high"),
     Measure("psnr_after_cut", "PSNR cut", "dB", 2, "high"),
     Measure("psnr", "PSNR tuned", "dB", 2, "high"),
+    Measure("psnr_test", "PSNR tuned, test clips", "dB", 2, "high"),
     Measure("gain", "gain over {baseline}", "dB", 2, "high"),
     Measure("ssim", "SSIM", "", 4, "high"),
     Measure("parameters_k", "parameters", "k", 1, "low"),
@@ -121,8 +123,8 @@ def differing(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def setting_table(runs: Runs) -> pd.DataFrame:
-    """The rows of `seed_table` with macs_percent: series stand together, each from its highest cost to its lowest."""
-    settings = seed_table(runs)
+    """The rows of `replicate_table` with macs_percent: series stand together, each from its highest cost down."""
+    settings = replicate_table(runs)
     place = {name: number for number, name in enumerate(dict.fromkeys(settings["series"]))}
     settings = settings.assign(place=settings["series"].map(place), macs_percent=100 * settings["macs_kept"])
     order = ["place", "macs_percent"]
@@ -141,19 +143,18 @@ def reference_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def pair_table(runs: Runs, settings: pd.DataFrame) -> pd.DataFrame:
-    """A row per two settings with two seeds or more in common: PSNR of the second minus the first, paired over seeds.
+    """A row per two settings with two replicates or more in common: PSNR of the second minus the first, over them.
 
     `first` and `second` are places of rows in `settings`; `difference` and `half_width` are in dB.
     """
     jobs = [[runs.finished[place] for place in places] for places in settings["jobs"]]
     rows = []
     for first, second in combinations(range(len(jobs)), 2):
-        # One common seed gives a difference without an interval.
-        if len(psnr_by_seeds(jobs[first]).keys() & psnr_by_seeds(jobs[second]).keys()) >= 2:
-            psnr = psnr_difference(jobs[second], jobs[first])
-            assert psnr is not None
+        psnr = psnr_difference(jobs[second], jobs[first])
+        # One common replicate gives a difference without an interval.
+        if psnr is not None and psnr.count >= 2:
             rows.append((first, second, psnr.count, psnr.mean, psnr.half_width))
-    return pd.DataFrame(rows, columns=["first", "second", "seeds", "difference", "half_width"])
+    return pd.DataFrame(rows, columns=["first", "second", "replicates", "difference", "half_width"])
 
 
 def layer_table(runs: Runs, settings: pd.DataFrame) -> pd.DataFrame:
@@ -268,10 +269,11 @@ def make_tables(runs: Runs) -> Tables:
 
 
 def columns(runs: Runs) -> list[RunColumn]:
-    """What the table of runs shows: the knobs that vary, the seeds, and the measures."""
-    pretrain = ["pretrain_seed"] if len({run.knobs["pretrain_seed"] for run in runs.finished}) > 1 else []
-    knobs = [*runs.varying, "seed", *pretrain]
-    measures = [RunColumn(name, measure_label(measure(name), runs), measure(name)) for name in TABLE_MEASURES]
+    """What the table of runs shows: the knobs that vary, the replicate, seeds that vary, and the measures."""
+    seeds = [name for name in SEEDS if name == "replicate" or len({run.knobs[name] for run in runs.finished}) > 1]
+    knobs = [*runs.varying, *seeds]
+    names = [*TABLE_MEASURES, *(["psnr_test"] if any(run.result.test for run in runs.finished) else [])]
+    measures = [RunColumn(name, measure_label(measure(name), runs), measure(name)) for name in names]
     return [*(RunColumn(name, name) for name in knobs), *measures]
 
 

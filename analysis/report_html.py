@@ -94,14 +94,15 @@ def setting_rows(settings: pd.DataFrame) -> str:
     for _, row in settings.iterrows():
         half = f" ± {row['half_width']:.2f}" if math.isfinite(row["half_width"]) else ""
         rows.append(
-            f'<tr><th scope="row">{text(row["label"])}</th><td class="num">{row["seeds"]}</td>'
+            f'<tr><th scope="row">{text(row["label"])}</th><td>{text(row["behind"])}</td>'
             f'<td class="num">{format_number(row["psnr"], quality)}{half}</td>'
             f'<td class="num">{format_number(row["macs_percent"], measure("macs_percent"))}</td>'
             f'<td class="num">{format_number(row["latency_ms"], latency)}</td></tr>'
         )
-    units = ("runs", "PSNR tuned (dB)", "MACs kept (%)", "latency (ms per frame)")
+    units = ("PSNR tuned (dB)", "MACs kept (%)", "latency (ms per frame)")
     heading = "".join(f'<th scope="col" class="num">{unit}</th>' for unit in units)
-    return f'<thead><tr><th scope="col">setting</th>{heading}</tr></thead>\n<tbody>{"".join(rows)}</tbody>'
+    words = '<th scope="col">setting</th><th scope="col">behind it</th>'
+    return f"<thead><tr>{words}{heading}</tr></thead>\n<tbody>{''.join(rows)}</tbody>"
 
 
 def common_rows(configurations: Sequence[Mapping[str, str]]) -> str:

@@ -16,20 +16,20 @@ import pandas as pd
 from vsrprune.errors import UserError
 from vsrprune.host.failures import CARD, STATE, FailureCard
 from vsrprune.results.measured import Measured
+from vsrprune.results.replicates import final_psnr
 from vsrprune.results.result import METRICS, RESULT, Result, network_order
-from vsrprune.results.settings import SEEDS, final_psnr, flatten, setting_of
+from vsrprune.results.settings import SEEDS, flatten, setting_of
 
 # Knobs that tell settings apart in figures and tables, in the order in which labels name them.
 KNOBS = ("model", "data", "task", "schedule", "method", "rule", "scope", "score", "order", "tf_weight", "target",
          "round_to", "min_kept", "rounds", "parts", "ratios", "ratio")  # fmt: skip
 
 GROUPS = ("model", "data", "task", "schedule", "method")  # of knobs, set by a file; a label says the file's name
-# Knobs that the files of groups set: a label shows them where they differ among jobs with the same files.
-IMPLIED_BY = {
-    **dict.fromkeys(("rule", "scope", "score"), ("method",)),
-    "tf_weight": ("method", "model"),
-    "model.upscale_factors": ("model", "task"),
-}
+LEADERS = ("method", "model")  # groups whose files set flat knobs too
+CUT_BY = ("target", "ratio")  # how much is cut, which no file of a group sets
+# Values inside a group are told by its file's name, and these by another's too.
+TOLD_BY = {"model.upscale_factors": ("model", "task")}
+NOT_SHOWN = ("rsc", "residual", "until")  # `rule` stands for the first two, and a job without a result is not shown
 ALL_PARTS = "all parts"
 REASONS_SHOWN = 3  # of jobs that were left out, where none is left to show
 
@@ -56,16 +56,17 @@ class Run:
 
     @cached_property
     def knobs(self) -> dict[str, Any]:
-        """The knobs by the names of KNOBS, and the seeds; groups by their files, values inside them as GROUP.NAME.
+        """The knobs by the names of KNOBS, then others; groups by their files, values inside them as GROUP.NAME.
 
         `parts` are written as one word. Given `ratios` are told apart by a few digits; the text is empty without them.
         """
         values = self.result.knobs
         inside = {name: value for name, value in flatten(values).items() if "." in name}
         flat = {name: values[name] for name in (*KNOBS, *SEEDS) if name not in (*GROUPS, "rule")}
+        others = {name: value for name, value in values.items() if not isinstance(value, dict)}
         return {
             # pandas groups by knobs, and lists are not hashable.
-            **{name: str(value) if isinstance(value, list) else value for name, value in inside.items()},
+            **{name: str(value) if isinstance(value, list) else value for name, value in {**inside, **others}.items()},
             **flat,
             **{name: values[name]["name"] for name in GROUPS},
             "rule": self.result.rule,
@@ -103,14 +104,31 @@ class Runs:
 
     @cached_property
     def varying(self) -> list[str]:
-        """The knobs in which the finished jobs differ, seeds excepted.
+        """The knobs in which the finished jobs differ, but seeds; inside a group where its name does not say it."""
+        names = dict.fromkeys(name for run in self.finished for name in run.knobs)
+        others = [name for name in names if name not in (*KNOBS, *SEEDS, *NOT_SHOWN)]
+        order = [*KNOBS, *sorted(others, key=lambda name: "." in name)]
+        return [knob for knob in order if self._differ_within(self._told_by(knob), knob)]
 
-        Those inside a group only among jobs whose group has the same name, and those that a method or network implies
-        only among jobs of one: its name says them.
+    def _told_by(self, knob: str) -> Sequence[str]:
+        return TOLD_BY.get(knob, (knob.split(".")[0],)) if "." in knob else ()
+
+    @cached_property
+    def axes(self) -> list[str]:
+        """Those of `varying` that are compared by themselves; the others differ along with the method or the network.
+
+        A method comes with a rule or a scope of its own, say: labels name these, and no table sets them apart from it.
         """
-        inside = dict.fromkeys(name for run in self.finished for name in run.knobs if "." in name)
-        implied = {**{name: (name.split(".")[0],) for name in inside}, **IMPLIED_BY}
-        return [knob for knob in (*KNOBS, *inside) if self._differ_within(implied.get(knob, ()), knob)]
+        return [
+            knob
+            for knob in self.varying
+            if "." in knob or knob in (*GROUPS, *CUT_BY) or self._differ_within(LEADERS, knob)
+        ]
+
+    @cached_property
+    def following(self) -> list[str]:
+        """Those of `varying` that differ along with the method or the network alone."""
+        return [knob for knob in self.varying if knob not in self.axes]
 
     def _differ_within(self, groups: Sequence[str], knob: str) -> bool:
         """Whether jobs that agree in these groups differ in a knob."""
@@ -126,6 +144,12 @@ class Runs:
         """What tells a job's setting from the others', in few words."""
         words = [_word(knob, run.knobs[knob]) for knob in self.varying if knob not in without and knob in run.knobs]
         return ", ".join(words) or str(run.knobs["rule"])
+
+
+def cut_words(run: Run) -> str:
+    """How much of the network a job cuts."""
+    target = {"macs": "MACs"}.get(run.knobs["target"], run.knobs["target"])
+    return f"{100 * run.knobs['ratio']:g} % of the {target} cut"
 
 
 def _digits(ratios: object) -> str:
@@ -146,6 +170,7 @@ def load_runs(folders: Sequence[str]) -> Runs:
             raise UserError(f"there is no folder {root}; give folders that run.py wrote, such as runs/")
     finished: list[Run] = []
     left_out: list[LeftOut] = []
+    found: dict[tuple[str, ...], str] = {}
     for name, folder in _named(_job_folders(folders)).items():
         try:
             if not (folder / RESULT).is_file():
@@ -153,7 +178,11 @@ def load_runs(folders: Sequence[str]) -> Runs:
                 continue
             run = Run(name, folder, Result.load(folder), Measured.load(folder))
             _place(run)  # raises KeyError where a knob is missing
-            finished.append(run)
+            same = found.setdefault(_identity(run), name)
+            if same == name:
+                finished.append(run)
+            else:
+                left_out.append(LeftOut(name, folder, f"the same run as {same}, counted once"))
         # One torn file must not hide the results of the other jobs.
         except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             left_out.append(LeftOut(name, folder, f"cannot be read: {error!s}".replace("\n", " ")))
@@ -166,6 +195,11 @@ def load_runs(folders: Sequence[str]) -> Runs:
             f"{''.join(reasons[:REASONS_SHOWN])}{more}"
         )
     return Runs(finished, left_out)
+
+
+def _identity(run: Run) -> tuple[str, ...]:
+    """The same for the same run found twice: its setting and the keys of all its stages, whatever its seeds are."""
+    return (run.setting, json.dumps(run.result.stages, sort_keys=True))
 
 
 def _place(run: Run) -> list[tuple[int, float, str]]:
@@ -218,12 +252,13 @@ def _job_row(runs: Runs, run: Run) -> dict[str, Any]:
     return {
         "job": run.name,
         "label": runs.label(run),
-        "series": runs.label(run, without=("ratio", "target")),
+        "series": runs.label(run, without=CUT_BY),
         "setting": run.setting,
         "baseline": result.baseline_name,
         **run.knobs,
         **{f"psnr_{name}": quality.psnr for name, quality in result.quality.items()},
         "psnr": final_psnr(run),
+        "psnr_test": result.test["finetuned"].psnr if result.test else math.nan,
         "ssim": result.quality["finetuned"].ssim,
         "parameters": result.cost["pruned"].parameters,
         "macs": result.cost["pruned"].macs,

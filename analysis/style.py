@@ -19,6 +19,7 @@ COLOURS = {
     "lite": "#E69F00",
     "distill": "#56B4E9",
 }
+RULES = ("rsc", "aligned", "inner")
 # Parts of a network and weights of the temporal loss have colours of their own, so that none looks like a rule.
 PARTS = ("#56B4E9", "#CC79A7", "#E69F00", "#009E73", "#999999", "#0072B2", "#D55E00", "#F0E442")
 SPARE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
@@ -47,7 +48,10 @@ RC: dict[Any, Any] = {  # matplotlib names its keys one by one in its types
 
 def colours(names: Sequence[str]) -> dict[str, str]:
     """A colour per series: that of the method or rule which its name holds, or one that none has."""
-    known = {name: next((COLOURS[word] for word in _words(name) if word in COLOURS), None) for name in names}
+    # Where methods are told apart, a rule that several have says nothing.
+    methods = any(word in COLOURS and word not in RULES for name in names for word in _words(name))
+    telling = {word: colour for word, colour in COLOURS.items() if not (methods and word in RULES)}
+    known = {name: next((telling[word] for word in _words(name) if word in telling), None) for name in names}
     # A colour that a method or rule has here is not given to another series of the same figure.
     spare = [colour for colour in SPARE if colour not in known.values()]
     others = iter(spare)

@@ -3,10 +3,10 @@
     python analysis/tables.py RUNS [RUNS ...] --table rule|scope|order|score|tf|method|main|... [--out tables]
 
 Rows are the settings that the table compares, grouped by what else varies; columns are the ratios. PSNR is the mean
-over seeds ± half its 95 % interval. The best of a column is bold and the second underlined only where a difference
-paired over seeds is beyond noise. A second table sets every setting against one of its group, the first or the one
-that --against names: the difference, the pairs of clip and seed in which it is better, a plain word; and published
-rows where the clips are theirs. The same runs give the same bytes.
+over replicates (distinct dense networks, the runs of one averaged first) ± half its 95 % interval. The best of a column
+is bold and the second underlined only where the difference to the next is beyond noise. A second table sets every
+setting against one of its group, the first or the one that --against names: the difference, a plain word by Holm's
+correction over the table; and published rows where the clips are theirs. The same runs give the same bytes.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import csv
 import io
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
 
-from analysis.evidence import evidence_csv, evidence_latex, evidence_markdown, evidence_rows
-from analysis.runs import KNOBS, Run, Runs, load_runs, time_caveats
+from analysis.evidence import BELOW, Cells, evidence_csv, evidence_latex, evidence_markdown, evidence_rows
+from analysis.runs import CUT_BY, LEADERS, Run, Runs, cut_words, load_runs, time_caveats
 from vsrprune.cli import explained
 from vsrprune.errors import UserError
-from vsrprune.results.intervals import Interval
-from vsrprune.results.settings import psnr_difference, psnr_over_seeds, seeds_of
+from vsrprune.results.replicates import Replicated, caption, compared, psnr_difference, psnr_over_networks
+from vsrprune.results.result import BELOW_BASELINE
 
 # What each table compares: the knob of its rows. `main` compares whole settings.
 TABLES = {
@@ -46,17 +46,21 @@ TABLES = {
     "direction": "model",
     "main": "",
 }
-COLUMN = ("target", "ratio")
+CLIPS = {"val": "held-out clips", "test": "test clips, by which no choice was made,"}
 MARKS = {1: ("**", "**", r"\textbf{", "}"), 2: ("<u>", "</u>", r"\underline{", "}")}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One setting at one ratio: PSNR (dB) over seeds, the share of MACs kept, and its place (1, 2; 0 for none)."""
+    """One setting at one ratio: PSNR (dB) over replicates, the share of MACs kept, and its place (1, 2; 0 for none).
 
-    psnr: Interval
+    below_baseline: whether its dense network is worse than what outputs are to improve on.
+    """
+
+    psnr: Replicated
     macs_kept: float
     place: int
+    below_baseline: bool
 
 
 @dataclass(frozen=True)
@@ -69,22 +73,20 @@ class Table:
     note: str
 
 
-def build_table(runs: Runs, name: str) -> Table:
-    """The table of that name. Raises UserError where the runs do not vary what it compares."""
+def build_table(runs: Runs, name: str, split: str = "val") -> Table:
+    """The table of that name, on the held-out clips (split=val) or on the test clips (split=test).
+
+    Raises UserError where the runs do not vary what it compares, or have no test clips.
+    """
     groups = settings_compared(runs, name)
-    columns = sorted({_column(run) for run in runs.finished})
-    places = {
-        (group, column): _places(
-            {row: cells[column] for row, cells in groups.items() if row[0] == group and column in cells}
-        )
-        for group in dict.fromkeys(row[0] for row in groups)
-        for column in columns
-    }
+    columns = sorted({cut_words(run) for run in runs.finished})
+    places = _places(groups, split)
     rows = [
-        (group, label, [_cell(cells.get(column), places[group, column].get((group, label), 0)) for column in columns])
+        (group, label, [_cell(cells.get(column), places.get((group, label, column), 0), split) for column in columns])
         for (group, label), cells in groups.items()
     ]
-    return Table(name, columns, rows, _note(runs, about_time="tf_weight" in runs.varying))
+    note = _note(runs, [cell for _, _, cells in rows for cell in cells if cell], split)
+    return Table(name, columns, rows, note)
 
 
 def settings_compared(runs: Runs, name: str) -> dict[tuple[str, str], dict[str, list[Run]]]:
@@ -93,69 +95,92 @@ def settings_compared(runs: Runs, name: str) -> dict[tuple[str, str], dict[str, 
     Raises UserError where the runs do not vary what the table compares.
     """
     knob = TABLES[name]
-    if knob and knob not in runs.varying:
-        raise UserError(f"--table {name} compares {knob}, but all these runs have the same; they vary {_listed(runs)}")
+    if knob and knob not in runs.axes:
+        same = "it differs along with the method or the network alone" if knob in runs.following else (
+            "all these runs have the same"
+        )  # fmt: skip
+        raise UserError(f"--table {name} compares {knob}, but {same}; they vary {_listed(runs)}")
+    # What differs along with the method is named beside it, and does not part the rows that are compared.
+    named = [knob, *(runs.following if knob in LEADERS else ())] if knob else runs.varying
+    rest = [other for other in runs.varying if other not in (*named, *CUT_BY)]
     groups: dict[tuple[str, str], dict[str, list[Run]]] = {}
     for run in runs.finished:
-        row = (_group(runs, run, knob), _row_name(runs, run, knob))
-        groups.setdefault(row, {}).setdefault(_column(run), []).append(run)
+        group = runs.label(run, without=[other for other in runs.varying if other not in rest]) if rest else ""
+        setting = runs.label(run, without=[*rest, *CUT_BY])
+        groups.setdefault((group, setting), {}).setdefault(cut_words(run), []).append(run)
     return groups
 
 
 def _listed(runs: Runs) -> str:
-    return ", ".join(runs.varying) or "nothing but seeds"
+    return ", ".join(runs.axes) or "nothing but seeds"
 
 
-def _column(run: Run) -> str:
-    target = {"macs": "MACs"}.get(run.knobs["target"], run.knobs["target"])
-    return f"{100 * run.knobs['ratio']:g} % of the {target} cut"
-
-
-def _group(runs: Runs, run: Run, knob: str) -> str:
-    return runs.label(run, without=(knob, *COLUMN)) if knob and set(runs.varying) - {knob, *COLUMN} else ""
-
-
-def _row_name(runs: Runs, run: Run, knob: str) -> str:
-    without = [name for name in KNOBS if name != knob] if knob else COLUMN
-    return runs.label(run, without=without)
-
-
-def _cell(jobs: Sequence[Run] | None, place: int) -> Cell | None:
+def _cell(jobs: Sequence[Run] | None, place: int, split: str) -> Cell | None:
     if not jobs:
         return None
-    return Cell(psnr_over_seeds(jobs), sum(run.result.macs_kept for run in jobs) / len(jobs), place)
+    below = any(run.result.dense_below_baseline for run in jobs)
+    return Cell(psnr_over_networks(jobs, split), sum(run.result.macs_kept for run in jobs) / len(jobs), place, below)
 
 
-def _places(settings: Mapping[tuple[str, str], Sequence[Run]]) -> dict[tuple[str, str], int]:
-    """1 for the best setting if it beats the next beyond noise, 2 for the second if it beats the third so."""
-    order = sorted(settings, key=lambda row: -psnr_over_seeds(settings[row]).mean)
-    places = {}
-    for place, (better, worse) in enumerate(pairwise(order), start=1):
-        difference = psnr_difference(settings[better], settings[worse])
+def _places(groups: Cells, split: str) -> dict[tuple[str, str, str], int]:
+    """By group, name and column: 1 for the best setting if it beats the next, 2 for the second if it beats the third.
+
+    The best against the next is a test of the best against all (Gutmann and Maymin, 1987); Holm's correction is over
+    all such tests of the table.
+    """
+    tested = [
+        (
+            group,
+            column,
+            place,
+            better,
+            psnr_difference(groups[group, better][column], groups[group, worse][column], split),
+        )
+        for group, column in dict.fromkeys((group, column) for (group, _), cells in groups.items() for column in cells)
+        for place, (better, worse) in enumerate(
+            pairwise(_ranked(groups, group, column, split)[: len(MARKS) + 1]), start=1
+        )
+    ]
+    places: dict[tuple[str, str, str], int] = {}
+    marked = set()
+    for (group, column, place, better, _), found in zip(tested, compared([test[-1] for test in tested]), strict=True):
         # Without a clear first there is no second either.
-        if place > len(MARKS) or difference is None or difference.verdict != "better":
-            break
-        places[better] = place
+        if found.verdict == "better" and (place == 1 or (group, column, place - 1) in marked):
+            places[group, better, column] = place
+            marked.add((group, column, place))
     return places
 
 
-def _note(runs: Runs, about_time: bool) -> str:
+def _ranked(groups: Cells, group: str, column: str, split: str) -> list[str]:
+    """The names of a group's settings that have this column, the best first."""
+    means = {
+        name: psnr_over_networks(cells[column], split).mean
+        for (other, name), cells in groups.items()
+        if other == group and column in cells
+    }
+    return sorted(means, key=lambda name: -means[name])
+
+
+def _note(runs: Runs, cells: Sequence[Cell], split: str) -> str:
     result = runs.finished[0].result
     data = result.knobs["data"]
-    seeds = len({seeds_of(run.result) for run in runs.finished})
-    caveats = [f" Note: {caveat}." for caveat in time_caveats(runs)] if about_time else []
+    more = [f" Note: {caveat}." for caveat in time_caveats(runs)] if "tf_weight" in runs.varying else []
+    if any(cell.below_baseline for cell in cells):
+        more.append(f" {BELOW.strip()} {BELOW_BASELINE}")
+    numbers = [cell.psnr for cell in cells]
+    marks = (
+        " The best of a group and column is marked where its difference to the next is beyond noise (Student's t over"
+        " dense networks, Holm's correction over the table)."
+    )
     return (
-        f"PSNR (dB) on {data['channel'].upper()} after fine-tuning, {data['name']}{result.convention}: mean over seeds"
-        f" ± half the 95 % interval ({seeds} seed{'s' if seeds > 1 else ''}), and the share of MACs kept. The best of a"
-        " group is marked where its difference to the next, paired over seeds, is beyond noise." + "".join(caveats)
+        f"PSNR (dB) on {data['channel'].upper()} after fine-tuning, on the {CLIPS[split]} of {data['name']}"
+        f"{result.convention}, and the share of MACs kept."
+        f" {caption(numbers)}{marks if max(psnr.networks for psnr in numbers) > 1 else ''}" + "".join(more)
     )
 
 
 def _number(cell: Cell | None, plus_minus: str) -> str:
-    if cell is None:
-        return ""
-    spread = "" if math.isnan(cell.psnr.half_width) else f" {plus_minus} {cell.psnr.half_width:.3f}"
-    return f"{cell.psnr.mean:.3f}{spread}"
+    return "" if cell is None else cell.psnr.text(plus_minus) + (BELOW if cell.below_baseline else "")
 
 
 def _marked(cell: Cell | None, text: str, latex: bool) -> str:
@@ -196,14 +221,18 @@ def comma_separated(table: Table) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
-        ["group", "setting", "column", "seeds", "psnr_db", "half_width_db", "deviation_db", "macs_kept", "place"]
-    )
+        ["group", "setting", "column", "dense_networks", "plans", "runs", "psnr_db", "half_width_db", "deviation_db",
+         "order_deviation_db", "macs_kept", "place", "dense_below_baseline"]
+    )  # fmt: skip
     for group, name, cells in table.rows:
         for column, cell in zip(table.columns, cells, strict=True):
             if cell:
-                psnr = cell.psnr
-                numbers = [f"{value:.6f}" for value in (psnr.mean, psnr.half_width, psnr.deviation, cell.macs_kept)]
-                writer.writerow([group, name, column, psnr.count, *numbers, cell.place or ""])
+                psnr, spread = cell.psnr, cell.psnr.over_networks
+                numbers = (psnr.mean, spread.half_width, spread.deviation, psnr.order_deviation, cell.macs_kept)
+                texts = ["" if math.isnan(value) else f"{value:.6f}" for value in numbers]
+                counts = [psnr.networks, psnr.plans, psnr.runs]
+                below = str(cell.below_baseline).lower()
+                writer.writerow([group, name, column, *counts, *texts, cell.place or "", below])
     return out.getvalue()
 
 
@@ -231,7 +260,11 @@ def latex(table: Table) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(rf"\{letter}" if letter in "_%&#$" else letter for letter in text).replace("±", r"$\pm$")
+    return (
+        "".join(rf"\{letter}" if letter in "_%&#$" else letter for letter in text)
+        .replace("±", r"$\pm$")
+        .replace("\N{DAGGER}", r"$\dagger$")
+    )
 
 
 FORMATS = {"md": markdown, "csv": comma_separated, "tex": latex}
@@ -243,6 +276,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", help="folders below which run.py wrote its jobs")
     parser.add_argument("--table", required=True, choices=TABLES, help="what is compared")
     parser.add_argument("--against", default="", metavar="SETTING", help="the reference, by its name in the table")
+    parser.add_argument(
+        "--split", default="val", choices=CLIPS, help="the held-out clips, or the test clips (data.test)"
+    )
     parser.add_argument("--out", help="folder to write TABLE.md, TABLE.csv and TABLE.tex into")
     given = parser.parse_args(arguments)
     with explained():
@@ -252,8 +288,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _print_tables(given: argparse.Namespace) -> None:
     runs = load_runs(given.runs)
-    table = build_table(runs, given.table)
-    rows = evidence_rows(settings_compared(runs, given.table), runs, given.against)
+    table = build_table(runs, given.table, given.split)
+    rows = evidence_rows(settings_compared(runs, given.table), runs, given.against, given.split)
     print(markdown(table))
     print(evidence_markdown(rows))
     if given.out:

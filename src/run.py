@@ -114,7 +114,7 @@ def examine(config: Config, console: Console) -> int:
         skip_errors=data.on_error == "skip",
         degradations=degradations,
     )
-    return check_data(found.train, found.val, settings, found.notes, console)
+    return check_data(found.train, [*found.val, *found.test], settings, found.notes, console)
 
 
 if __name__ == "__main__":

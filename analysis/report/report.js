@@ -196,18 +196,18 @@
       + `${shared.length} of ${count(stages.length, "stage")} are shared`
       + (parting ? `, and the two part at ${parting}.` : "."),
     ];
-    if (a.setting === b.setting) lines.push("They differ by their seeds alone: the difference of their results is the noise of training.");
+    if (a.setting === b.setting) lines.push("They differ by their replicate or seeds alone: the difference of their results is the noise of training.");
     else lines.push(...pairLine(a.setting, b.setting));
     return lines.map((line) => node("p", {}, line));
   }
 
   function pairLine(first, second) {
     const found = data.pairs.find(([one, two]) => one === Math.min(first, second) && two === Math.max(first, second));
-    if (!found) return ["Their settings have fewer than two seeds in common, so nothing tells this difference from noise."];
-    const [, , seeds, mean, half] = found;
+    if (!found) return ["Their settings have fewer than two dense networks in common, so nothing tells this difference from noise."];
+    const [, , replicates, mean, half] = found;
     const signed = first < second ? mean : -mean;
     const judged = Math.abs(mean) > half ? (signed > 0 ? "B is better" : "B is worse") : "within noise";
-    return [`PSNR of B’s setting minus A’s, paired over ${seeds} seeds: ${difference(0, signed, 3)} ± ${formatted(half, 3)} dB (95 % interval): ${judged}.`];
+    return [`PSNR of B’s setting minus A’s, over ${replicates} dense networks: ${difference(0, signed, 3)} ± ${formatted(half, 3)} dB (95 % interval): ${judged}. That is of this pair alone: of twenty pairs without any difference, one looks like one.`];
   }
 
   function sideHeadings(first, kind, ...more) {
@@ -305,7 +305,7 @@
     const shown = jobs.slice(0, 6).map((run) => `${lines(run.job)}: ${formatted(run.values.psnr, 2)}`);
     return [
       `<b>${lines(setting.label)}</b>`,
-      `PSNR ${formatted(setting.psnr, 2)}${half} dB (${count(setting.seeds, "run")})`,
+      `PSNR ${formatted(setting.psnr, 2)}${half} dB (${setting.behind})`,
       `MACs kept ${formatted(setting.macs_percent, 1)} %, ${formatted(setting.latency_ms, 2)} ms per frame`,
       ...shown,
       ...(jobs.length > shown.length ? [`and ${jobs.length - shown.length} more`] : []),
@@ -494,7 +494,7 @@
     const [cut, kept, total] = cell;
     return [
       layer.layer, label, `part ${layer.part}, kind ${layer.kind}`,
-      `kept ${keptUnits(kept)} of ${total}${kept.length > 1 ? " (by seed)" : ""}, cut ${formatted(100 * cut, 1)} %`,
+      `kept ${keptUnits(kept)} of ${total}${kept.length > 1 ? " (by run)" : ""}, cut ${formatted(100 * cut, 1)} %`,
     ];
   }
 

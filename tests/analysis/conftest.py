@@ -27,7 +27,8 @@ SHARED_STAGES = ("pretrain", "reference", "score")
 OWN_STAGES = ("select", "sparsify", "prune", "finetune", "evaluate", "measure")
 KNOBS: dict[str, Any] = {
     "rsc": True, "residual": "aligned", "ratio": 0.5, "target": "units", "scope": "global", "ratios": None,
-    "score": "l1", "order": "min", "tf_weight": 1.0, "min_kept": 1, "round_to": 1, "seed": 0, "pretrain_seed": 0,
+    "score": "l1", "order": "min", "tf_weight": 1.0, "min_kept": 1, "round_to": 1, "replicate": 0, "seed": 0,
+    "pretrain_seed": 0,
     "model": {"name": "tiny", "channels": 16, "upscale_factors": [2, 2]},
     "task": {"name": "sr"}, "rounds": 1, "parts": [],
     "data": {"name": "demo", "channel": "y", "degradation": "bicubic", "low": "bi", "crop": 0},
@@ -43,7 +44,7 @@ def make_run() -> Callable[..., Path]:
 
     Changes are knobs (`ratio=0.3`, `schedule__finetune__lr=0.1` for nested ones) or psnr (after fine-tuning, dB), macs
     (of 8000), latency (ms; 4 for the dense network), notes, steps (of each curve), side (of the crops; 0 for none),
-    temporal_gain (dB).
+    temporal_gain, dense or test (dB, on test clips; none by default).
     """
     return _write_run
 
@@ -59,12 +60,15 @@ def _write_run(
     steps: int = 20,
     side: int = 8,
     temporal_gain: float | None = None,
+    dense: float = 31.0,
+    test: float | None = None,
     **knobs: Any,
 ) -> Path:
     job = folder / name
     job.mkdir(parents=True)
     values = _knobs(knobs)
-    replace(_result(values, psnr, macs, notes or []), temporal_gain=temporal_gain).save(job)
+    tested = {} if test is None else {"baseline": _quality(27.0), "dense": _quality(dense), "finetuned": _quality(test)}
+    replace(_result(values, psnr, macs, notes or [], dense), temporal_gain=temporal_gain, test=tested).save(job)
     _write_measured(job, latency)
     _write_curves(job, steps)
     if side:
@@ -83,10 +87,12 @@ def _knobs(changes: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _result(knobs: dict[str, Any], psnr: float, macs: int, notes: list[str]) -> Result:
-    values = {"baseline": 28.0, "dense": 31.0, "before_cut": 30.5, "after_cut": psnr - 2, "finetuned": psnr}
+def _result(knobs: dict[str, Any], psnr: float, macs: int, notes: list[str], dense: float) -> Result:
+    values = {"baseline": 28.0, "dense": dense, "before_cut": 30.5, "after_cut": psnr - 2, "finetuned": psnr}
     kept = {name: round(total * (1 - knobs["ratio"])) for name, total in UNITS.items()}
-    own = f"{zlib.crc32(json.dumps(knobs, sort_keys=True).encode()):016x}"
+    # A replicate has a dense network of its own, which all settings of the same network and data share.
+    shared = _key([knobs[name] for name in ("replicate", "pretrain_seed", "model", "data", "task")])
+    own = _key(knobs)
     return Result(
         knobs=knobs,
         rule="rsc" if knobs["rsc"] else knobs["residual"],
@@ -100,9 +106,13 @@ def _result(knobs: dict[str, Any], psnr: float, macs: int, notes: list[str]) -> 
         hidden_error={"backward": [0.1, 0.2], "forward": [0.3, 0.4]},
         scores={name: [unit / total for unit in range(total)] for name, total in UNITS.items()},
         plan=PrunePlan("rsc", UNITS, {name: tuple(range(kept[name])) for name in UNITS}),
-        stages={**dict.fromkeys(SHARED_STAGES, "0123456789abcdef"), **dict.fromkeys(OWN_STAGES, own)},
+        stages={**dict.fromkeys(SHARED_STAGES, shared), **dict.fromkeys(OWN_STAGES, own)},
         notes=notes,
     )
+
+
+def _key(values: object) -> str:
+    return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode()):016x}"
 
 
 def _quality(psnr: float) -> Quality:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,34 +25,84 @@ def rows_of(folder: Path, table: str, against: str = "") -> dict[str, Evidence]:
     return {row.name: row for row in evidence_rows(settings_compared(runs, table), runs, against)}
 
 
-def test_words_follow_the_seeds_and_clips_are_counted(tmp_path: Path, make_run: MakeRun) -> None:
-    for seed in (0, 1, 2):
-        make_run(tmp_path, f"l1{seed}", seed=seed, psnr=30 + seed)
-        make_run(tmp_path, f"gate{seed}", score="gate", seed=seed, psnr=29.5 + seed + 0.01 * seed)
-        make_run(tmp_path, f"random{seed}", score="random", seed=seed, psnr=30 + seed + (0.1, -0.1, 0.05)[seed])
+def test_words_follow_the_dense_networks(tmp_path: Path, make_run: MakeRun) -> None:
+    for replicate in (0, 1, 2):
+        make_run(tmp_path, f"l1{replicate}", replicate=replicate, psnr=30 + replicate)
+        make_run(
+            tmp_path, f"gate{replicate}", score="gate", replicate=replicate, psnr=29.5 + replicate + 0.01 * replicate
+        )
+        make_run(
+            tmp_path,
+            f"random{replicate}",
+            score="random",
+            replicate=replicate,
+            psnr=30 + replicate + (0.1, -0.1, 0.05)[replicate],
+        )
     rows = rows_of(tmp_path, "score")
     assert [row.verdict for row in rows.values()] == ["reference", "worse", "within noise"]
     gate, random = rows["score=gate"], rows["score=random"]
-    assert gate.difference is not None
-    assert gate.difference.mean == pytest.approx(-0.49)
-    assert gate.clips is not None
-    assert (gate.clips.pairs, gate.clips.better, gate.clips.p_value) == (3, 0, 0.25)
-    assert random.clips is not None
-    assert (random.clips.better, random.units_cut, random.macs_kept) == (2, 0.5, 0.5)
+    assert gate.against is not None
+    assert gate.against.difference is not None
+    assert gate.against.difference.mean == pytest.approx(-0.49)
+    # Differences -0.50, -0.49, -0.48: t = -0.49 / (0.01 / sqrt 3) = -84.870, p = 1 - |t| / sqrt(t^2 + 2) at two degrees
+    # of freedom; Holm doubles the smaller of two.
+    assert gate.against.p_value == pytest.approx(2 * (1 - 84.870489 / math.sqrt(84.870489**2 + 2)), rel=1e-5)
+    assert (gate.psnr.networks, gate.psnr.plans, gate.psnr.runs) == (3, 1, 3)
+    assert (random.units_cut, random.macs_kept) == (0.5, 0.5)
 
 
-def test_pairs_are_of_a_clip_and_a_seed(tmp_path: Path, make_run: MakeRun) -> None:
-    for name, scope, clips in (("a", "global", (30.0, 20.0)), ("b", "local", (31.0, 19.5))):
-        path = make_run(tmp_path, name, scope=scope) / RESULT
+def test_one_dense_network_with_three_data_seeds_says_so(tmp_path: Path, make_run: MakeRun) -> None:
+    """The spread of data orders by hand: 30.0, 30.1 and 30.2 deviate by 0.1."""
+    for seed in (0, 1, 2):
+        make_run(tmp_path, f"global{seed}", seed=seed, psnr=30.0 + 0.1 * seed)
+        make_run(tmp_path, f"local{seed}", scope="local", seed=seed, psnr=31.0 + 0.1 * seed)
+    rows = rows_of(tmp_path, "scope")
+    local = rows["local"]
+    assert (local.psnr.networks, local.psnr.runs, local.verdict) == (1, 3, "one dense network")
+    assert local.against is not None
+    assert math.isnan(local.against.p_value)
+    text = evidence_markdown(list(rows.values()))
+    assert "| local | 1 | 1 | 3 | 31.100 (sd 0.100) | +1.000 | one dense network |  | 50.0% | 50.0% |" in text
+    assert "Behind each number: one dense network, 1 plan and 3 runs." in text
+    assert "no interval and no verdict over dense networks: sd is the spread over data orders alone" in text
+
+
+def test_clips_of_a_network_are_no_evidence_of_their_own(tmp_path: Path, make_run: MakeRun) -> None:
+    """Eight clips that all gain do not make one dense network more than one."""
+    for name, scope, gain in (("a", "global", 0.0), ("b", "local", 0.5)):
+        path = make_run(tmp_path, name, scope=scope, psnr=30 + gain) / RESULT
         values = json.loads(path.read_text())
-        values["quality"]["finetuned"]["clips"] = {
-            clip: {"psnr": psnr, "ssim": 0.8} for clip, psnr in zip(("walk", "city"), clips, strict=True)
-        }
+        clips = {f"clip{number}": {"psnr": 30 + gain, "ssim": 0.8} for number in range(8)}
+        values["quality"]["finetuned"]["clips"] = clips
         path.write_text(json.dumps(values))
-    local = rows_of(tmp_path, "scope")["local"]
-    assert local.verdict == "one seed"
-    assert local.clips is not None
-    assert (local.clips.pairs, local.clips.better) == (2, 1)
+    assert rows_of(tmp_path, "scope")["local"].verdict == "one dense network"
+
+
+def test_verdicts_hold_for_all_rows_of_a_table_together(tmp_path: Path, make_run: MakeRun) -> None:
+    """Differences of 0.1 with a deviation of 0.03 have p = 0.0286 alone, and 0.0572 and more beside another row."""
+    shifts = (-0.03, 0.0, 0.03)
+    for replicate, shift in enumerate(shifts):
+        make_run(tmp_path, f"a{replicate}", replicate=replicate, psnr=30.0)
+        make_run(tmp_path, f"b{replicate}", replicate=replicate, scope="local", psnr=30.1 + shift)
+    alone = rows_of(tmp_path, "scope")["local"]
+    for replicate, shift in enumerate(shifts):
+        make_run(tmp_path, f"c{replicate}", replicate=replicate, scope="per_layer", psnr=30.1 - shift)
+    together = rows_of(tmp_path, "scope")["local"]
+    t = 0.1 / (0.03 / math.sqrt(3))
+    p_value = 1 - t / math.sqrt(t**2 + 2)
+    assert alone.against is not None
+    assert together.against is not None
+    assert (alone.verdict, alone.against.p_value) == ("better", pytest.approx(p_value))
+    assert (together.verdict, together.against.p_value) == ("within noise", pytest.approx(2 * p_value))
+
+
+def test_a_dense_network_below_the_baseline_is_marked(tmp_path: Path, make_run: MakeRun) -> None:
+    for scope, dense in (("global", 27.9), ("local", 31.0)):
+        make_run(tmp_path, scope, scope=scope, dense=dense)
+    text = evidence_markdown(list(rows_of(tmp_path, "scope").values()))
+    assert "| global \N{DAGGER} | 1 |" in text
+    assert "| local | 1 |" in text
+    assert "\N{DAGGER} The dense network's PSNR is below that of the baseline" in text
 
 
 def test_the_reference_is_named_or_the_first(tmp_path: Path, make_run: MakeRun) -> None:
@@ -60,16 +111,17 @@ def test_the_reference_is_named_or_the_first(tmp_path: Path, make_run: MakeRun) 
     assert rows_of(tmp_path, "score")["score=l1"].verdict == "reference"
     against = rows_of(tmp_path, "score", "score=gate")
     assert against["score=gate"].verdict == "reference"
-    assert against["score=l1"].difference is not None
-    assert against["score=l1"].difference.mean == 1.0
+    words = against["score=l1"].against
+    assert words is not None
+    assert words.text() == "+1.000"
     with pytest.raises(UserError, match=r"--against must name a setting of the table: score=l1; score=gate; got 'l1'"):
         rows_of(tmp_path, "score", "l1")
 
 
-def test_settings_without_a_common_seed_are_not_compared(tmp_path: Path, make_run: MakeRun) -> None:
-    make_run(tmp_path, "l1", seed=0)
-    make_run(tmp_path, "gate", score="gate", seed=1)
-    assert rows_of(tmp_path, "score")["score=gate"].verdict == "no common seed"
+def test_settings_without_a_common_replicate_are_not_compared(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "l1", replicate=0)
+    make_run(tmp_path, "gate", score="gate", replicate=1)
+    assert rows_of(tmp_path, "score")["score=gate"].verdict == "no replicate in common"
 
 
 def test_published_rows_say_that_they_are(tmp_path: Path, make_run: MakeRun) -> None:
@@ -78,18 +130,18 @@ def test_published_rows_say_that_they_are(tmp_path: Path, make_run: MakeRun) -> 
     rows = rows_of(tmp_path, "score")
     assert (rows["SSL-bi"].verdict, rows["SSL-bi"].psnr.mean) == ("published", 27.15)
     text = evidence_markdown(list(rows.values()))
-    assert "| SSL-bi |  | 27.15 |  | published |  |  |  | 27.3% |" in text
-    assert "| EDVR-M |  | 27.10 |  | published |  |  |  |  |" in text
+    assert "| SSL-bi |  |  |  | 27.15 |  | published |  |  | 27.3% |" in text
+    assert "| EDVR-M |  |  |  | 27.10 |  | published |  |  |  |" in text
     assert "QBasicVSR (NeurIPS 2025) table 1" in text
 
 
 def test_all_formats_hold_the_same_rows(tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
-    for seed in (0, 1):
-        make_run(tmp_path / "runs", f"a{seed}", seed=seed, psnr=30 + seed)
-        make_run(tmp_path / "runs", f"b{seed}", seed=seed, psnr=30.5 + seed, tf_weight=0.0)
+    for replicate in (0, 1):
+        make_run(tmp_path / "runs", f"a{replicate}", replicate=replicate, psnr=30 + replicate)
+        make_run(tmp_path / "runs", f"b{replicate}", replicate=replicate, psnr=30.5 + replicate, tf_weight=0.0)
     out = tmp_path / "tables"
     assert main([str(tmp_path / "runs"), "--table", "tf", "--out", str(out)]) == 0
-    assert "of 2 |" in capsys.readouterr().out
+    assert "| reference |" in capsys.readouterr().out
     rows = list(rows_of(tmp_path / "runs", "tf").values())
     assert (out / "tf_evidence.md").read_text() == evidence_markdown(rows)
     assert (out / "tf_evidence.tex").read_text() == evidence_latex(rows, _escaped)

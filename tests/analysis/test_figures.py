@@ -26,13 +26,13 @@ ANALYSIS = Path(figures.__file__).parent
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory, make_run: MakeRun) -> Path:
-    """rule x ratio x tf_weight x seed, and a job that failed."""
+    """rule x ratio x tf_weight x replicate, and a job that failed."""
     folder = tmp_path_factory.mktemp("sweep")
-    for rsc, ratio, tf, seed in itertools.product((True, False), (0.3, 0.5, 0.7), (0.0, 1.0), (0, 1)):
+    for rsc, ratio, tf, replicate in itertools.product((True, False), (0.3, 0.5, 0.7), (0.0, 1.0), (0, 1)):
         kept = 1 - ratio * (0.7 if rsc else 0.9)
         job = make_run(
-            folder, f"{rsc}{ratio}{tf}{seed}", rsc=rsc, ratio=ratio, tf_weight=tf, seed=seed, macs=int(8000 * kept),
-            latency=4 * kept + 0.1, psnr=30 + kept + 0.1 * tf + 0.02 * seed,
+            folder, f"{rsc}{ratio}{tf}{replicate}", rsc=rsc, ratio=ratio, tf_weight=tf, replicate=replicate,
+            macs=int(8000 * kept), latency=4 * kept + 0.1, psnr=30 + kept + 0.1 * tf + 0.02 * replicate,
         )  # fmt: skip
         gates = [
             {
@@ -82,7 +82,7 @@ def test_quality_has_a_line_per_series_and_the_dense_network(draw: Callable[[str
     rsc = axes.get_lines()[labels.index("rsc, tf_weight=1")]
     assert list(rsc.get_xdata()) == pytest.approx([0.51, 0.65, 0.79], abs=1e-3)
     assert list(rsc.get_ydata()) == pytest.approx([30.62, 30.76, 30.90], abs=1e-3)
-    assert len(axes.collections) == 4  # a band per series: there are two seeds
+    assert len(axes.collections) == 4  # a band per series: there are two replicates
     assert axes.get_ylabel() == "PSNR (dB)"
 
 
@@ -110,13 +110,14 @@ def test_the_heatmap_has_a_number_in_every_cell(draw: Callable[[str], Figure]) -
     assert [label.get_text() for label in axes.get_yticklabels()] == ["backward.conv1", "forward.conv1", "fusion"]
 
 
-def test_differences_have_a_bar_per_value(draw: Callable[[str], Figure]) -> None:
+def test_differences_have_a_bar_per_value_and_share_cut(draw: Callable[[str], Figure]) -> None:
     axes = draw("differences").axes[0]
+    cuts = [f"{share} % of the units cut" for share in (30, 50, 70)]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "rule: rsc\nagainst aligned",
-        "tf_weight: 1\nagainst 0",
+        *(f"rule: rsc\nagainst aligned\n{cut}" for cut in cuts),
+        *(f"tf_weight: 1\nagainst 0\n{cut}" for cut in cuts),
     ]
-    assert [round(bar.get_width(), 3) for bar in axes.patches] == [0.1, 0.1]
+    assert [round(bar.get_width(), 3) for bar in axes.patches] == [0.06, 0.1, 0.14, 0.1, 0.1, 0.1]
 
 
 def test_crops_show_each_network_with_its_psnr(draw: Callable[[str], Figure]) -> None:
@@ -185,3 +186,9 @@ def test_latencies_of_two_machines_are_not_drawn_together(
     (job / "measured.json").write_text(json.dumps({**measured, "threads": 64}))
     main([str(tmp_path), "--out", str(tmp_path / "out"), "--only", "psnr_latency"])
     assert "latencies of different machines" in capsys.readouterr().err
+
+
+def test_methods_of_one_rule_have_colours_of_their_own() -> None:
+    chosen = colours(["ssl, rsc, global", "srp, rsc, local", "l1, aligned, local"])
+    assert len(set(chosen.values())) == 3
+    assert chosen["l1, aligned, local"] == colours(["l1"])["l1"]

@@ -41,15 +41,15 @@ HOSTILE_TEXT = "</script><script>hacked()</script>{{data}}"
 
 @pytest.fixture
 def sweep(make_run, tmp_path):
-    """Two rules, two ratios, two seeds: rsc is 1 dB better, and half the MACs go at ratio 0.5."""
-    for rsc, ratio, seed in product((True, False), (0.25, 0.5), (0, 1)):
+    """Two rules, two ratios, two replicates: rsc is 1 dB better, and half the MACs go at ratio 0.5."""
+    for rsc, ratio, replicate in product((True, False), (0.25, 0.5), (0, 1)):
         make_run(
             tmp_path / "sweep",
-            f"rsc={str(rsc).lower()},ratio={ratio},seed={seed}",
+            f"rsc={str(rsc).lower()},ratio={ratio},replicate={replicate}",
             rsc=rsc,
             ratio=ratio,
-            seed=seed,
-            psnr=29.0 + rsc + 0.1 * seed - ratio,
+            replicate=replicate,
+            psnr=29.0 + rsc + 0.1 * replicate - ratio,
             macs=int(8000 * (1 - ratio)),
             latency=4 - 4 * ratio,
         )
@@ -77,7 +77,7 @@ def test_differing_names_include_those_that_only_some_rows_have():
 
 def test_run_table_adds_the_measures(sweep):
     table = run_table(sweep)
-    row = table[table["job"] == "rsc=true,ratio=0.5,seed=1"].iloc[0]
+    row = table[table["job"] == "rsc=true,ratio=0.5,replicate=1"].iloc[0]
     assert row["gain"] == pytest.approx(29.6 - 28)
     assert row["macs_percent"] == 50
     assert row["units_percent"] == 50
@@ -86,13 +86,13 @@ def test_run_table_adds_the_measures(sweep):
     assert row["speed_up"] == 2
 
 
-def test_settings_are_means_over_seeds_with_intervals(sweep):
+def test_settings_are_means_over_replicates_with_intervals(sweep):
     settings = setting_table(sweep)
     assert list(settings["series"]) == ["aligned", "aligned", "rsc", "rsc"]
     assert list(settings["macs_percent"]) == [75, 50, 75, 50]
     row = settings.iloc[3]
     assert row["psnr"] == pytest.approx(29.55)
-    assert row["seeds"] == 2
+    assert row["networks"] == 2
     assert row["half_width"] == pytest.approx(12.706 * 0.05, rel=1e-4)  # Student's t with one degree of freedom
 
 
@@ -102,18 +102,18 @@ def test_settings_that_differ_by_other_knobs_stay_apart(make_run, tmp_path):
     runs = load_runs([str(tmp_path)])
     settings = setting_table(runs)
     assert list(settings["label"]) == ["schedule.finetune.lr=0.1", "schedule.finetune.lr=0.2"]
-    assert list(settings["seeds"]) == [1, 1]
+    assert list(settings["networks"]) == [1, 1]
     assert "schedule.finetune.lr" in [column.name for column in make_tables(runs).columns]
 
 
-def test_pairs_share_their_seeds(sweep):
+def test_pairs_share_their_replicates(sweep):
     pairs = pair_table(sweep, setting_table(sweep)).set_index(["first", "second"])
     assert pairs.loc[(1, 3), "difference"] == pytest.approx(1)  # rsc minus aligned, at the same ratio
     assert pairs.loc[(1, 3), "half_width"] == pytest.approx(0, abs=1e-9)
-    assert set(pairs["seeds"]) == {2}
+    assert set(pairs["replicates"]) == {2}
 
 
-def test_a_pair_with_one_seed_in_common_is_none(make_run, tmp_path):
+def test_a_pair_with_one_replicate_in_common_is_none(make_run, tmp_path):
     make_run(tmp_path, "a", ratio=0.3)
     make_run(tmp_path, "b", ratio=0.5)
     runs = load_runs([str(tmp_path)])
@@ -273,7 +273,7 @@ def test_common_configuration_is_told_apart_from_what_varies(sweep):
     data = page_data(make_tables(sweep), places=2)
     assert data["common"]["score"] == "l1"
     assert "ratio" not in data["common"]
-    assert set(data["runs"][0]["config"]) == {"rsc", "rule", "ratio", "seed"}
+    assert set(data["runs"][0]["config"]) == {"rsc", "rule", "ratio", "replicate"}
 
 
 def test_the_same_runs_give_the_same_bytes(sweep, tmp_path):

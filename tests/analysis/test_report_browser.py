@@ -26,7 +26,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-HOSTILE = "<img src=x onerror=window.hacked=1>,rsc=true,ratio=0.5,seed=2"
+HOSTILE = "<img src=x onerror=window.hacked=1>,rsc=true,ratio=0.5,replicate=2"
 HOSTILE_TEXT = "</script><script>window.hacked=1</script>"
 ROWS = "#run-table tbody tr:visible"
 
@@ -35,13 +35,17 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-
 
 @pytest.fixture(scope="module")
 def report_file(make_run, tmp_path_factory):
-    """Two rules, two ratios and two seeds, one run with a hostile name, one that failed."""
+    """Two rules, two ratios and two replicates, one run with a hostile name, one that failed."""
     folder = tmp_path_factory.mktemp("sweep")
-    for rsc, ratio, seed in product((True, False), (0.3, 0.5), (0, 1)):
-        name = f"rsc={str(rsc).lower()},ratio={ratio},seed={seed}"
-        changes = {"psnr": 30 + rsc - ratio + 0.1 * seed, "macs": int(8000 * (1 - ratio)), "latency": 4 - 2 * ratio}
-        make_run(folder, name, rsc=rsc, ratio=ratio, seed=seed, side=32, **changes)
-    make_run(folder, HOSTILE, ratio=0.5, seed=2, psnr=30.7, notes=[HOSTILE_TEXT])
+    for rsc, ratio, replicate in product((True, False), (0.3, 0.5), (0, 1)):
+        name = f"rsc={str(rsc).lower()},ratio={ratio},replicate={replicate}"
+        changes = {
+            "psnr": 30 + rsc - ratio + 0.1 * replicate,
+            "macs": int(8000 * (1 - ratio)),
+            "latency": 4 - 2 * ratio,
+        }
+        make_run(folder, name, rsc=rsc, ratio=ratio, replicate=replicate, side=32, **changes)
+    make_run(folder, HOSTILE, ratio=0.5, replicate=2, psnr=30.7, notes=[HOSTILE_TEXT])
     FailureCard("finetune", 3, HOSTILE_TEXT, "less", "python src/run.py seed=9", HOSTILE_TEXT).save(folder / "seed=9")
     path = tmp_path_factory.mktemp("out") / "report.html"
     path.write_text(report_page([str(folder)]), "utf-8")
@@ -103,7 +107,7 @@ def hover(page, target):
 
 
 def test_the_filter_takes_knobs_values_and_parts_of_names(page):
-    counts = {"": 9, "rsc": 5, "aligned": 4, "ratio=0.5": 5, "rsc ratio=0.50": 3, "seed=1 ratio=0.3": 2,
+    counts = {"": 9, "rsc": 5, "aligned": 4, "ratio=0.5": 5, "rsc ratio=0.50": 3, "replicate=1 ratio=0.3": 2,
               "schedule.finetune.lr=0.001": 9, "rsc=false": 4, "img": 1, "rsc aligned": 0}  # fmt: skip
     for words, count in counts.items():
         page.locator("#filter").fill(words)
@@ -116,18 +120,18 @@ def test_headings_sort_by_click_and_by_enter(page):
     heading = page.locator('th[data-column="psnr"]')
     heading.get_by_role("button").click()
     assert heading.get_attribute("aria-sort") == "descending"
-    assert jobs(page)[0] == "rsc=true,ratio=0.3,seed=1"
+    assert jobs(page)[0] == "rsc=true,ratio=0.3,replicate=1"
     heading.get_by_role("button").press("Enter")
     assert heading.get_attribute("aria-sort") == "ascending"
-    assert jobs(page)[0] == "rsc=false,ratio=0.5,seed=0"
+    assert jobs(page)[0] == "rsc=false,ratio=0.5,replicate=0"
     other = page.locator('th[data-column="job"]')
     other.get_by_role("button").press("Enter")
     assert (heading.get_attribute("aria-sort"), other.get_attribute("aria-sort")) == ("none", "ascending")
 
 
 def test_two_runs_are_compared(page):
-    pick(page, "A", "rsc=true,ratio=0.3,seed=0")
-    pick(page, "B", "rsc=true,ratio=0.5,seed=0")
+    pick(page, "A", "rsc=true,ratio=0.3,replicate=0")
+    pick(page, "B", "rsc=true,ratio=0.5,replicate=0")
     expect(page.locator("#verdict")).to_contain_text("1 configuration value differs; 3 of 9 stages are shared")
     expect(page.locator("#verdict")).to_contain_text("the two part at select")
     expect(page.locator("#verdict")).to_contain_text("\N{MINUS SIGN}0.200 ± 0.000 dB (95 % interval): B is worse")
@@ -136,8 +140,8 @@ def test_two_runs_are_compared(page):
     assert row.locator("td").all_inner_texts() == ["30.70", "30.50", "\N{MINUS SIGN}0.20"]
     page.locator("#swap").click()
     assert row.locator("td").all_inner_texts() == ["30.50", "30.70", "+0.20"]
-    page.locator("#run-a").select_option(label="rsc=true,ratio=0.3,seed=1")
-    expect(page.locator("#verdict")).to_contain_text("They differ by their seeds alone")
+    page.locator("#run-a").select_option(label="rsc=true,ratio=0.3,replicate=1")
+    expect(page.locator("#verdict")).to_contain_text("They differ by their replicate or seeds alone")
 
 
 def test_notes_and_failures_are_text(page):
@@ -155,8 +159,8 @@ def test_a_point_tells_its_jobs_and_values(page):
     hover(page, point)
     label = page.locator("#quality-plot .hoverlayer .hovertext")
     expect(label).to_contain_text("aligned, ratio=0.3")
-    expect(label).to_contain_text("29.75 ± 0.64 dB (2 runs)")
-    expect(label).to_contain_text("rsc=false,ratio=0.3,seed=1: 29.80")
+    expect(label).to_contain_text("29.75 ± 0.64 dB (2 dense networks, 1 plan and 2 runs)")
+    expect(label).to_contain_text("rsc=false,ratio=0.3,replicate=1: 29.80")
     title = page.locator("#quality-plot .xtitle")
     expect(title).to_contain_text("MACs kept")
     page.get_by_role("radio", name="latency").check()

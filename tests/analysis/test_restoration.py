@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.comparisons import difference_table, published_table, seed_table
+from analysis.comparisons import difference_table, published_table, replicate_table
 from analysis.drawings import draw_quality
 from analysis.figures import FIGURES, chosen_run
 from analysis.report import report_page
@@ -35,7 +35,7 @@ def test_no_label_says_bicubic(restoring: Runs, tmp_path: Path) -> None:
     labels = [measure_label(item, restoring) for item in MEASURES]
     assert "PSNR input" in labels
     assert "gain over input" in labels
-    table = seed_table(restoring)
+    table = replicate_table(restoring)
     (axes,) = draw_quality(table, table, table.iloc[:0], "macs_kept", "MACs").axes
     assert [line.get_label() for line in axes.get_lines()][-1] == "input"
     assert list(crop_table(restoring.finished[0], most=1)["kind"]) == ["input", "dense", "pruned", "truth"]
@@ -66,7 +66,7 @@ def test_results_from_before_there_were_tasks_are_of_super_resolution(tmp_path: 
     make_run(tmp_path, "new", seed=1, task={"name": "sr"})
     runs = load_runs([str(tmp_path)])
     assert runs.varying == []
-    assert list(seed_table(runs)["seeds"]) == [2]
+    assert list(replicate_table(runs)["runs"]) == [2]
 
 
 @pytest.mark.parametrize(("factors", "shown"), [([2, 2], True), ([4], True), ([2], False), ([], False)])

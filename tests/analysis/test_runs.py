@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.comparisons import difference_table, pareto_front, published_table, seed_table
+from analysis.comparisons import difference_table, pareto_front, published_table, replicate_table
 from analysis.runs import frame_table, gate_table, job_table, load_runs, ratio_table, score_table
 from vsrprune.errors import UserError
 from vsrprune.host.failures import FailureCard
@@ -41,15 +41,15 @@ def test_labels_name_only_what_varies(tmp_path: Path, make_run: MakeRun) -> None
 
 
 def test_equal_names_in_two_sweeps_are_told_apart(tmp_path: Path, make_run: MakeRun) -> None:
-    for sweep in ("one", "two"):
-        make_run(tmp_path / sweep, "job")
+    for ratio, sweep in ((0.3, "one"), (0.5, "two")):
+        make_run(tmp_path / sweep, "job", ratio=ratio)
     assert [run.name for run in load_runs([str(tmp_path)]).finished] == ["one/job", "two/job"]
 
 
 def test_equal_sweeps_in_two_folders_are_told_apart(tmp_path: Path, make_run: MakeRun) -> None:
-    for folder in ("one", "two"):
-        make_run(tmp_path / folder / "sweep", "job")
-    make_run(tmp_path, "alone")
+    for ratio, folder in ((0.3, "one"), (0.5, "two")):
+        make_run(tmp_path / folder / "sweep", "job", ratio=ratio)
+    make_run(tmp_path, "alone", ratio=0.7)
     names = [run.name for run in load_runs([str(tmp_path)]).finished]
     assert sorted(names) == ["alone", "one/sweep/job", "two/sweep/job"]
 
@@ -113,14 +113,14 @@ def test_no_result_at_all_is_an_error_that_says_why(tmp_path: Path) -> None:
         load_runs([str(tmp_path)])
 
 
-def test_seeds_of_a_setting_become_mean_and_interval(tmp_path: Path, make_run: MakeRun) -> None:
-    for seed, psnr in enumerate((30.0, 30.2, 30.4)):
-        make_run(tmp_path, f"s{seed}", psnr=psnr, seed=seed)
+def test_replicates_of_a_setting_become_mean_and_interval(tmp_path: Path, make_run: MakeRun) -> None:
+    for replicate, psnr in enumerate((30.0, 30.2, 30.4)):
+        make_run(tmp_path, f"s{replicate}", psnr=psnr, replicate=replicate)
     make_run(tmp_path, "alone", psnr=29.0, ratio=0.7, macs=2000)
-    table = seed_table(load_runs([str(tmp_path)])).set_index("label")
+    table = replicate_table(load_runs([str(tmp_path)])).set_index("label")
     assert table.loc["ratio=0.5", "psnr"] == pytest.approx(30.2)
     assert table.loc["ratio=0.5", "half_width"] == pytest.approx(T_975[2] * 0.2 / 3**0.5)
-    assert table.loc["ratio=0.5", "seeds"] == 3
+    assert table.loc["ratio=0.5", "networks"] == 3
     assert table["half_width"].isna()["ratio=0.7"]
     assert table.loc["ratio=0.7", "macs_kept"] == 0.25
 
@@ -129,31 +129,55 @@ def test_the_pareto_front_has_what_no_other_beats(tmp_path: Path, make_run: Make
     points = {"a": (2000, 29.0), "b": (3000, 28.0), "c": (4000, 30.0), "d": (4000, 29.5), "e": (5000, 30.0)}
     for number, (name, (macs, psnr)) in enumerate(points.items()):
         make_run(tmp_path, name, macs=macs, psnr=psnr, min_kept=number + 1)
-    front = pareto_front(seed_table(load_runs([str(tmp_path)])), "macs_kept")
+    front = pareto_front(replicate_table(load_runs([str(tmp_path)])), "macs_kept")
     assert list(front["psnr"]) == [29.0, 30.0]
     assert list(front["macs_kept"]) == [0.25, 0.5]
 
 
-def test_differences_are_paired_over_seeds_and_other_knobs(tmp_path: Path, make_run: MakeRun) -> None:
-    for seed in (0, 1):
+def test_differences_are_over_replicates_for_every_share_cut(tmp_path: Path, make_run: MakeRun) -> None:
+    for replicate in (0, 1):
         for ratio in (0.3, 0.5):
-            base = 30 - ratio + seed  # seeds differ by 1 dB: only pairing sees the small difference
-            make_run(tmp_path, f"r{seed}{ratio}", psnr=base + 0.10 + 0.01 * seed, ratio=ratio, seed=seed, macs=5000)
-            make_run(tmp_path, f"a{seed}{ratio}", psnr=base, ratio=ratio, seed=seed, rsc=False, macs=4000)
-    make_run(tmp_path, "unpaired", psnr=99.0, ratio=0.7, seed=0)
+            base = 30 - ratio + replicate  # replicates differ by 1 dB: only pairing sees the small difference
+            make_run(
+                tmp_path,
+                f"r{replicate}{ratio}",
+                psnr=base + 0.10 + 0.01 * replicate,
+                ratio=ratio,
+                replicate=replicate,
+                macs=5000,
+            )
+            make_run(
+                tmp_path, f"a{replicate}{ratio}", psnr=base, ratio=ratio, replicate=replicate, rsc=False, macs=4000
+            )
+    make_run(tmp_path, "unpaired", psnr=99.0, ratio=0.7)
     table = difference_table(load_runs([str(tmp_path)]))
-    (row,) = table.to_dict("records")
-    assert (row["knob"], row["value"], row["reference"], row["pairs"]) == ("rule", "rsc", "aligned", 4)
-    assert row["difference"] == pytest.approx(0.105)
-    assert row["verdict"] == "better"
-    assert row["macs"] == pytest.approx(0.125)
+    assert list(table["cut"]) == ["30 % of the units cut", "50 % of the units cut"]
+    for row in table.to_dict("records"):
+        assert (row["knob"], row["value"], row["reference"], row["replicates"]) == ("rule", "rsc", "aligned", 2)
+        assert row["difference"] == pytest.approx(0.105)
+        # 0.10 and 0.11: t = 0.105 / 0.005 = 21, p = 0.0303 alone, and 0.0606 by Holm for the two rows.
+        assert row["verdict"] == "within noise"
+        assert row["macs"] == pytest.approx(0.125)
 
 
-def test_one_pair_has_no_verdict(tmp_path: Path, make_run: MakeRun) -> None:
+def test_other_knobs_are_averaged_inside_a_replicate(tmp_path: Path, make_run: MakeRun) -> None:
+    """By hand: replicate 0 gains (0.1 + 0.3) / 2, replicate 1 gains (0.2 + 0.4) / 2."""
+    gains = {(0, 0.0): 0.1, (0, 1.0): 0.3, (1, 0.0): 0.2, (1, 1.0): 0.4}
+    for (replicate, weight), gain in gains.items():
+        for rsc in (True, False):
+            name = f"{replicate}{weight}{rsc}"
+            make_run(tmp_path, name, replicate=replicate, tf_weight=weight, rsc=rsc, psnr=30 + gain * rsc)
+    rows = difference_table(load_runs([str(tmp_path)])).set_index("knob")
+    assert rows.loc["rule", "replicates"] == 2
+    assert rows.loc["rule", "difference"] == pytest.approx(0.25)
+    assert rows.loc["rule", "half_width"] == pytest.approx(T_975[1] * 0.05)
+
+
+def test_one_dense_network_has_no_verdict(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "global")
     make_run(tmp_path, "local", scope="local", psnr=29.0)
     (row,) = difference_table(load_runs([str(tmp_path)])).to_dict("records")
-    assert (row["verdict"], row["pairs"]) == ("one pair", 1)
+    assert (row["verdict"], row["replicates"]) == ("one dense network", 1)
 
 
 def test_ratios_are_shares_cut_in_network_order(tmp_path: Path, make_run: MakeRun) -> None:
@@ -261,16 +285,16 @@ def test_published_points_are_of_the_same_kind_of_frames(tmp_path: Path, make_ru
     assert published_table(load_runs([str(tmp_path / "udm10")])).empty  # published of blurred frames alone
 
 
-def test_what_a_method_implies_is_said_by_its_name(tmp_path: Path, make_run: MakeRun) -> None:
+def test_what_differs_along_with_a_method_is_named_and_parts_nothing(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "ssl")
     make_run(tmp_path, "l1", method__name="l1", rsc=False, tf_weight=0.0, psnr=29.0)
     runs = load_runs([str(tmp_path)])
-    assert runs.varying == ["method"]
-    assert [runs.label(run) for run in runs.finished] == ["ssl", "l1"]
+    assert (runs.axes, runs.following) == (["method"], ["rule", "tf_weight"])
+    assert [runs.label(run) for run in runs.finished] == ["ssl, rsc, tf_weight=1", "l1, aligned, tf_weight=0"]
     (row,) = difference_table(runs).to_dict("records")
-    assert (row["knob"], row["value"], row["difference"]) == ("method", "l1", -1.0)
+    assert (row["knob"], row["value"], row["difference"]) == ("method", "l1, aligned, tf_weight=0", -1.0)
     make_run(tmp_path, "ssl_aligned", rsc=False)
-    assert load_runs([str(tmp_path)]).varying == ["method", "rule"]
+    assert load_runs([str(tmp_path)]).axes == ["method", "rule"]
 
 
 def test_a_knob_that_only_some_jobs_have_tells_them_apart_and_is_named_where_it_is(
@@ -307,7 +331,35 @@ def test_labels_show_what_differs_among_jobs_of_the_same_method(
     make_run(tmp_path, "changed", **{**l1, **knob})
     runs = load_runs([str(tmp_path)])
     assert len({runs.label(run) for run in runs.finished}) == 3
-    assert len(runs.varying) == 2
+    assert len(runs.axes) == 2
+
+
+def test_a_knob_that_no_table_knows_tells_jobs_apart(tmp_path: Path, make_run: MakeRun) -> None:
+    """Such as two dense networks from files: they had one label, and one row, before."""
+    for name in ("one", "two"):
+        make_run(tmp_path, name, pretrained=f"{name}.pth")
+    runs = load_runs([str(tmp_path)])
+    assert [runs.label(run) for run in runs.finished] == ["pretrained=one.pth", "pretrained=two.pth"]
+
+
+def test_the_same_run_found_twice_counts_once(tmp_path: Path, make_run: MakeRun) -> None:
+    for folder in ("today", "yesterday"):
+        make_run(tmp_path / folder, "job", psnr=30.0)
+    # A network from a file: two seeds of a dense network that nothing trains.
+    for seed in (0, 1):
+        path = make_run(tmp_path, f"file{seed}", ratio=0.7, pretrain_seed=seed) / RESULT
+        values = json.loads(path.read_text())
+        values["stages"] = dict.fromkeys(values["stages"], "the same")
+        path.write_text(json.dumps(values))
+    runs = load_runs([str(tmp_path)])
+    assert [run.name for run in runs.finished] == ["today/job", "file0"]
+    assert {item.name: item.reason for item in runs.left_out} == {
+        "yesterday/job": "the same run as today/job, counted once",
+        "file1": "the same run as file0, counted once",
+    }
+    table = replicate_table(runs)
+    assert list(table["runs"]) == [1, 1]
+    assert table["half_width"].isna().all()
 
 
 def test_a_method_without_scores_has_no_rows_of_them(tmp_path: Path, make_run: MakeRun) -> None:

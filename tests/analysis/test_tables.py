@@ -4,24 +4,42 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from analysis.runs import Runs, load_runs
 from analysis.tables import FORMATS, TABLES, build_table, comma_separated, latex, main, markdown
+from vsrprune.results.terminal import Row, print_replicates
 
 MakeRun = Callable[..., Path]
 
 
 @pytest.fixture
 def runs(tmp_path: Path, make_run: MakeRun) -> Runs:
-    """rsc beats aligned beyond noise at 0.5, and within noise at 0.3; two seeds."""
-    for seed, shift in ((0, 0.0), (1, 1.0)):
+    """rsc beats aligned beyond noise at 0.5, and within noise at 0.3; two dense networks."""
+    for replicate, shift in ((0, 0.0), (1, 1.0)):
         for ratio, gains in ((0.3, (0.5, -0.4)), (0.5, (0.20, 0.21))):
-            make_run(tmp_path, f"a{ratio}{seed}", rsc=False, ratio=ratio, seed=seed, psnr=29 + shift, macs=4000)
-            make_run(tmp_path, f"r{ratio}{seed}", ratio=ratio, seed=seed, psnr=29 + shift + gains[seed], macs=6000)
+            make_run(
+                tmp_path,
+                f"a{ratio}{replicate}",
+                rsc=False,
+                ratio=ratio,
+                replicate=replicate,
+                psnr=29 + shift,
+                macs=4000,
+            )
+            make_run(
+                tmp_path,
+                f"r{ratio}{replicate}",
+                ratio=ratio,
+                replicate=replicate,
+                psnr=29 + shift + gains[replicate],
+                macs=6000,
+            )
     return load_runs([str(tmp_path)])
 
 
@@ -41,7 +59,7 @@ def test_the_best_is_marked_only_beyond_noise(runs: Runs) -> None:
     assert [cell.place for cell in rows["aligned"] if cell] == [0, 0]
 
 
-def test_one_seed_marks_nothing(tmp_path: Path, make_run: MakeRun) -> None:
+def test_one_dense_network_marks_nothing(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "a", rsc=False, psnr=20.0)
     make_run(tmp_path, "r", psnr=40.0)
     table = build_table(load_runs([str(tmp_path)]), "rule")
@@ -50,9 +68,9 @@ def test_one_seed_marks_nothing(tmp_path: Path, make_run: MakeRun) -> None:
 
 
 def test_second_place_needs_a_first(tmp_path: Path, make_run: MakeRun) -> None:
-    for seed in (0, 1):
-        for score, psnr in (("l1", 30 + 0.001 * seed), ("gate", 29 + 0.001 * seed), ("random", 28.0)):
-            make_run(tmp_path, f"{score}{seed}", score=score, seed=seed, psnr=psnr + seed)
+    for replicate in (0, 1):
+        for score, psnr in (("l1", 30 + 0.001 * replicate), ("gate", 29 + 0.001 * replicate), ("random", 28.0)):
+            make_run(tmp_path, f"{score}{replicate}", score=score, replicate=replicate, psnr=psnr + replicate)
     rows = {name: cells[0] for _, name, cells in build_table(load_runs([str(tmp_path)]), "score").rows}
     assert {name: cell.place for name, cell in rows.items() if cell} == {
         "score=l1": 1,
@@ -136,3 +154,49 @@ def test_a_table_that_says_nothing_of_time_has_no_such_note(tmp_path: Path, make
     for rsc in (True, False):
         make_run(tmp_path, str(rsc), rsc=rsc, temporal_gain=0.04)
     assert "other frames" not in markdown(build_table(load_runs([str(tmp_path)]), "rule"))
+
+
+def test_the_test_clips_have_a_table_of_their_own_that_says_so(tmp_path: Path, make_run: MakeRun) -> None:
+    for rsc, psnr in ((True, 30.0), (False, 29.0)):
+        make_run(tmp_path, str(rsc), rsc=rsc, psnr=psnr, test=psnr - 1)
+    runs = load_runs([str(tmp_path)])
+    held_out, tested = (markdown(build_table(runs, "rule", split)) for split in ("val", "test"))
+    assert "| rsc | 30.000 | 50.0% |" in held_out
+    assert "on the held-out clips of demo" in held_out
+    assert "| rsc | 29.000 | 50.0% |" in tested
+    assert "on the test clips, by which no choice was made, of demo" in tested
+
+
+def test_runs_without_test_clips_have_no_such_table(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main([str(tmp_path), "--table", "rule", "--split", "test"])
+    assert "these runs have no test clips; run them with data.test=[CLIP,...]" in capsys.readouterr().err
+
+
+def printed(folder: Path) -> list[str]:
+    console = Console(width=100, record=True, file=io.StringIO())
+    rows = [Row(" ".join(run.name.split(",")), run.result, run.measured) for run in load_runs([str(folder)]).finished]
+    print_replicates(rows, console)
+    return [" ".join(line.split()) for line in console.export_text().splitlines()]
+
+
+def test_a_sweep_prints_means_over_dense_networks(tmp_path: Path, make_run: MakeRun) -> None:
+    for replicate, seed in itertools.product((0, 1), (0, 1)):
+        for scope, gain in (("global", 0.0), ("local", 0.5 + 0.002 * replicate)):
+            name = f"scope={scope},data.demo_seed=3,replicate={replicate},seed={seed}"
+            make_run(tmp_path, name, scope=scope, replicate=replicate, seed=seed, psnr=30 + replicate + gain)
+    lines = printed(tmp_path)
+    assert "scope=global data.demo_seed=3 2, 1, 4 30.500 ± 6.353" in lines
+    assert "scope=local data.demo_seed=3 2, 1, 4 31.001 ± 6.366 +0.501 ± 0.013 better" in lines
+    assert "Behind each number: 2 dense networks, 1 plan and 4 runs." in " ".join(lines)
+
+
+def test_a_sweep_over_data_orders_prints_that_there_is_one_dense_network(tmp_path: Path, make_run: MakeRun) -> None:
+    for seed in (0, 1, 2):
+        for scope, gain in (("global", 0.0), ("local", 0.5)):
+            make_run(tmp_path, f"scope={scope},seed={seed}", scope=scope, seed=seed, psnr=30 + gain + 0.1 * seed)
+    lines = printed(tmp_path)
+    assert "scope=local 1, 1, 3 30.600 (sd 0.100) +0.500 one dense network" in lines
+    assert "no interval and no verdict over dense networks" in " ".join(lines)

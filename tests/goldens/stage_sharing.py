@@ -7,6 +7,7 @@ The file was made before stages got folders of their own, from the keys of that 
 One line was mended by hand: networks from scratch (`method=lite`) take the flow net of `pretrained_flow` when they are
 made, so that two files must not share the prune stage, as they did. The file was made anew when the stage `flow` came:
 but for that stage, one line changed (`schedule.pretrain.flow_frozen_steps=3` counts now, the flow net being trained).
+The lines with `replicate` were added at the end when that knob came; no other line changed.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def test_a_dense_network_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_own_videos_and_frames(tmp_path: Path) -> None:
-    """Real files: an mp4 to train on, PNG frames of an odd size held out."""
+    """Real files: an mp4 to train on, PNG frames of an odd size held out, and the same frames as a test clip."""
     clips = tmp_path / "clips"
     video = demo_clips(4, 1, 1, 1, 5).train[0].high_TCHW.permute(0, 2, 3, 1).numpy()
     clips.mkdir()
@@ -170,8 +171,13 @@ def test_own_videos_and_frames(tmp_path: Path) -> None:
     (clips / "still").mkdir()
     for index, pixels in enumerate(video):
         Image.fromarray(pixels[:101, :78]).save(clips / "still" / f"{index}.png")
-    result = run(tmp_path, data__name="folder", data__path=str(clips), data__val=["still"])
+    shutil.copytree(clips / "still", clips / "aside")
+    result = run(tmp_path, data__name="folder", data__path=str(clips), data__val=["still"], data__test=["aside"])
     assert set(result.quality["finetuned"].clips) == {"still"}
+    assert set(result.test) == {"baseline", "dense", "finetuned"}
+    for name, quality in result.test.items():
+        assert set(quality.clips) == {"aside"}
+        assert (quality.psnr, quality.ssim) == (result.quality[name].psnr, result.quality[name].ssim)
     assert any("cropped from 78x101 to 76x100" in note for note in result.notes)
     assert any("schedule=demo with data=folder" in note for note in result.notes)
 

@@ -51,7 +51,7 @@ from vsrprune.jobs.housekeeping import readable_time
 from vsrprune.jobs.planning import missing_stages, plan_job
 from vsrprune.jobs.runner import needs_no_process, open_store
 from vsrprune.results.result import RESULT, Result
-from vsrprune.results.terminal import Row, print_layers, print_results, print_seeds
+from vsrprune.results.terminal import Row, print_layers, print_replicates, print_results
 from vsrprune.stages.job import Job
 from vsrprune.store.atomic import explain_os_error
 from vsrprune.store.store import Store
@@ -336,7 +336,7 @@ def _summary(outcomes: Mapping[str, str], root: Path, console: Console) -> None:
     ]
     if rows:
         print_results(rows, console)
-        print_seeds(rows, console)
+        print_replicates(rows, console)
         print_layers(rows, console)
     for name, outcome in outcomes.items():
         card = FailureCard.load(root / name) if outcome == FAILED else None

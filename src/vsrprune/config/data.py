@@ -15,7 +15,7 @@ DATA_READERS = {
     **dict.fromkeys(
         ("path", "train", "val", "max_frames", "mirror", "cache", "cache_dir"), ("folder", *PUBLISHED_SETS)
     ),
-    **dict.fromkeys(("halve", "scene_cut"), ("folder",)),
+    **dict.fromkeys(("halve", "scene_cut", "test"), ("folder",)),
     **dict.fromkeys(("train_set", "train_path"), PUBLISHED_SETS),
 }
 
@@ -38,6 +38,11 @@ class DataConfig:
     train_path: str = knob("", "The folder of data.train_set.")
     train: list[str] = knob([], "The names of the clips to train on; none: all that are not held out.")
     val: list[str] = knob([], "The names of the held-out clips; none: the set's own, or a share of a folder's.")
+    test: list[str] = knob(
+        [],
+        "The names of a folder's test clips, which no stage trains on and no choice is made by: their quality stands"
+        " beside that of the held-out clips. Published sets keep their protocol.",
+    )
     val_share: float = knob(0.2, "The share of a folder's clips that is held out.", above=0, below=1)
     split_seed: int = knob(0, "The seed that draws the held-out clips of a folder.", at_least=0, at_most=2**63 - 1)
     max_frames: int = knob(0, "Only the first so many frames of every clip are read; 0: all.", at_least=0)

@@ -16,7 +16,7 @@ from vsrprune.knobs import KNOB, Leaf, allowed, hints, leaves
 
 WIDTH = 100
 # The flat knobs that the short page leaves to the page of `knobs`.
-PAPER = ("rsc", "residual", "ratio", "target", "scope", "score", "order", "tf_weight", "seed")
+PAPER = ("rsc", "residual", "ratio", "target", "scope", "score", "order", "tf_weight", "replicate")
 MARKDOWN = "markdown"  # asks for all of it as docs/knobs.md has it
 FLAT = "knobs"  # what the help calls the knobs outside groups
 

@@ -27,7 +27,9 @@ from vsrprune.results.protocols import Comparison, comparison
 from vsrprune.selection.asked import ORDERS, SCOPES, TARGETS, Asked
 
 RSC = RULES[0]
-SEED: Limits = {"at_least": 0, "at_most": 2**63 - 1}
+LARGEST_SEED = 2**63 - 1
+SEED: Limits = {"at_least": 0, "at_most": LARGEST_SEED}
+REPLICATE_STEP = 1_000_000  # more than anybody counts seeds up to: swept together, no two pairs are the same job
 # What differs between machines or names places: no part of what a result depends on.
 NO_KNOBS_OF_RESULTS = ("store_dir", "runs_dir", "dry_run", "doctor", "launcher", "tracking", "store")
 # Sets two knobs at once on the command line; `configured` takes it out again.
@@ -112,6 +114,13 @@ class Config:
         at_least=1,
         at_most=100,
     )
+    replicate: int = knob(
+        0,
+        "Every replicate has a dense network, a plan and an order of the data of its own: what intervals and tests are"
+        " over. It shifts seed and pretrain_seed.",
+        at_least=0,
+        at_most=10**6,
+    )
     seed: int = knob(0, "The seed of sparsify, finetune and the order of the data.", **SEED)
     pretrain_seed: int = knob(0, "The seed of the dense network.", **SEED)
     until: str = knob(
@@ -147,6 +156,16 @@ class Config:
     def rule(self) -> str:
         """The residual rule: rsc, or what `residual` names without it."""
         return RSC if self.rsc else self.residual
+
+    @property
+    def dense_seed(self) -> int:
+        """The seed that the dense network is trained with: that of `pretrain_seed` and `replicate` together."""
+        return _shifted(self.pretrain_seed, self.replicate)
+
+    @property
+    def pruning_seed(self) -> int:
+        """The seed of all that follows the dense network: that of `seed` and `replicate` together."""
+        return _shifted(self.seed, self.replicate)
 
     @property
     def parts_cut(self) -> list[str] | None:
@@ -195,6 +214,11 @@ class Config:
         for name in ("cache", "cache_dir"):
             del values["data"][name]
         return values
+
+
+def _shifted(seed: int, replicate: int) -> int:
+    """Replicate 0 is the seed itself; what is beyond the largest seed counts on from 0."""
+    return (seed + REPLICATE_STEP * replicate) % (LARGEST_SEED + 1)
 
 
 def completed(config: Config, parts: Sequence[str]) -> Config:

@@ -54,11 +54,12 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Training and held-out clips, and what was done to the data that a reader of the results should know."""
+    """Training, held-out and test clips, and what was done to the data that a reader of the results should know."""
 
     train: Sequence[Clip]
     val: Sequence[Clip]
     notes: Sequence[str] = ()
+    test: Sequence[Clip] = ()
 
 
 def make_clip(name: str, frames_TCHW: Tensor, scale: int, degradation: str = "bicubic") -> tuple[Clip, str | None]:

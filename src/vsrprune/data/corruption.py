@@ -131,4 +131,5 @@ def corrupted(clips: ClipSet, task: str, options: Mapping[str, float]) -> ClipSe
     if task not in CORRUPTIONS:
         return clips
     corruption = CORRUPTIONS[task](**options)
-    return ClipSet(CorruptedClips(clips.train, corruption), CorruptedClips(clips.val, corruption), clips.notes)
+    train, val, test = (CorruptedClips(part, corruption) for part in (clips.train, clips.val, clips.test))
+    return ClipSet(train, val, clips.notes, test)

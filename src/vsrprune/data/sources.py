@@ -127,6 +127,26 @@ def split_clips(
     return [by_name[name] for name in trained], [by_name[name] for name in held_out]
 
 
+def set_aside(
+    clips: Sequence[ClipSource], test: Sequence[str], others: Sequence[str]
+) -> tuple[list[ClipSource], list[ClipSource]]:
+    """The clips of the names in `test`, and the rest.
+
+    others: names that are trained on or held out. Raises UserError for an unknown name, and for one that is in both.
+    """
+    by_name = {clip.name: clip for clip in clips}
+    for name in test:
+        if name not in by_name:
+            raise UserError(f"data.test names the unknown clip {name!r}; there are: {', '.join(by_name)}")
+        if name in others:
+            raise UserError(
+                f"data.test names {name}, which is in data.train or data.val too; a test clip is neither trained on nor"
+                " chosen by"
+            )
+    aside = list(dict.fromkeys(test))
+    return [by_name[name] for name in aside], [clip for clip in clips if clip.name not in aside]
+
+
 def check_crop(what: str, size: tuple[int, int], crop: int) -> None:
     """Raise UserError if less than SSIM's window is left of frames of `size` after cropping their border."""
     if min(size) - 2 * crop < SMALLEST_SIDE:

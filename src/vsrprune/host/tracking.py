@@ -170,6 +170,7 @@ def summary_of(result: Result, measured: Measured | None) -> dict[str, float]:
     }
     values = {
         **{f"psnr/{name}": quality.psnr for name, quality in named.items()},
+        **{f"psnr_test/{name}": quality.psnr for name, quality in result.test.items()},
         **{f"ssim/{name}": quality.ssim for name, quality in named.items()},
         **temporal,
         "psnr/lost": result.quality["dense"].psnr - result.quality["finetuned"].psnr,

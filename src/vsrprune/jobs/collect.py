@@ -98,6 +98,7 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
         notes=[*reference.notes, *config_warnings(job.config), *_warnings(selection.budget, gates)],
         temporal_gain=reference.temporal_gain,
         flow_photometric=reference.flow_photometric,
+        test={**reference.test, "finetuned": evaluation.test} if evaluation.test else {},
     )
     return replace(result, notes=[*result.notes, *result.time_caveats])
 

@@ -18,7 +18,15 @@ from vsrprune.config.task import SUPER_RESOLUTION
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
 from vsrprune.data.sets.layout import FoundClips
 from vsrprune.data.sets.table import find_set, narrowed
-from vsrprune.data.sources import check_crop, clips_identity, find_clips, photos_identity, sizes_identity, split_clips
+from vsrprune.data.sources import (
+    check_crop,
+    clips_identity,
+    find_clips,
+    photos_identity,
+    set_aside,
+    sizes_identity,
+    split_clips,
+)
 from vsrprune.errors import UserError
 from vsrprune.jobs.devices import on_this_machine
 from vsrprune.methods.table import METHODS
@@ -56,6 +64,7 @@ def plan_job(config: Config) -> Job:
         model=identity_of(arguments),
         train=clips.train,
         val=clips.val,
+        test=clips.test,
         pretrained=_file_hash(config.pretrained),
         flow=_file_hash(config.pretrained_flow),
         device=place.device,
@@ -65,10 +74,11 @@ def plan_job(config: Config) -> Job:
 
 @dataclass(frozen=True)
 class DataIdentity:
-    """Hashes of the training and the held-out clips."""
+    """Hashes of the training, the held-out and the test clips; empty without test clips."""
 
     train: str
     val: str
+    test: str = ""
 
 
 def _data(config: Config, scale: int) -> tuple[FoundClips | None, DataIdentity]:
@@ -95,6 +105,7 @@ def _data(config: Config, scale: int) -> tuple[FoundClips | None, DataIdentity]:
         # Only training sequences are mirrored: held-out clips are the same with and without.
         content_key({**read, "mirror": data.mirror, "files": train}),
         content_key({**read, "files": val}),
+        content_key({**read, "files": clips_identity(sources.test, cache)}) if sources.test else "",
     )
 
 
@@ -118,8 +129,9 @@ def find_sources(config: Config, scale: int) -> FoundClips:
     """Clips on disk; training clips of another set never share a name's files with the held-out ones."""
     data = config.data
     if data.name == "folder":
-        train, val = split_clips(find_clips(data.path), data.train, data.val, data.val_share, data.split_seed)
-        return FoundClips(train, val)
+        test, rest = set_aside(find_clips(data.path), data.test, [*data.train, *data.val])
+        train, val = split_clips(rest, data.train, data.val, data.val_share, data.split_seed)
+        return FoundClips(train, val, test=tuple(test))
     found = find_set(data.name, "data.path", data.path, data.low, scale)
     val = narrowed("data.val", found.val, data.val)
     # A dense network that is read, and nothing after it that trains: no set to train on is needed.

@@ -84,7 +84,7 @@ def _tracker(config: Config, folder: Path, say: Callable[[str], None]) -> Abstra
         job_type=config.method.name,
         project=config.tracking.project,
         entity=config.tracking.entity,
-        tags=(config.method.name, config.rule, config.model.name, config.data.name),
+        tags=(config.method.name, config.rule, config.model.name, config.data.name, f"replicate {config.replicate}"),
     )
     return tracked(
         config.tracking.mode,

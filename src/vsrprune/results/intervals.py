@@ -1,4 +1,4 @@
-"""Means over seeds with their uncertainty, and differences paired over clips and seeds."""
+"""Intervals and tests over independent values, and Holm's correction of several tests."""
 
 from __future__ import annotations
 
@@ -8,69 +8,70 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CONFIDENCE = 0.95
+LEVEL = 0.05  # of tests; intervals are of 1 - LEVEL
 
 
 @dataclass(frozen=True)
 class Interval:
     """Mean of `count` values, their standard deviation, and half the width of the 95 % interval of the mean.
 
-    The interval is Student's t; with one value both spreads are NaN.
+    p_value: of Student's two-sided test of a mean of zero, on which the interval rests too. With one value both
+    spreads and p are NaN.
     """
 
     count: int
     mean: float
     deviation: float
     half_width: float
+    p_value: float
 
     @property
     def verdict(self) -> str:
-        """For a difference where more is better: better, worse, or within noise."""
-        # Not `<=`: with one value the width is NaN, which must come out as noise.
-        if not abs(self.mean) > self.half_width:
-            return "within noise"
-        return "better" if self.mean > 0 else "worse"
+        """In a word what a difference is where it is the only one; of several, see `holm`."""
+        return verdict(self.mean, self.p_value)
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """The mean of independent values and its 95 % interval."""
+    """The mean of independent values, its 95 % interval, and the test of a mean of zero."""
     count = len(values)
     mean = float(np.mean(values))
     if count < 2:
-        return Interval(count, mean, math.nan, math.nan)
-    # Imported here: one seed needs no interval, and every job that reads results would pay for scipy.
-    from scipy.stats import t
+        return Interval(count, mean, math.nan, math.nan, math.nan)
+    # Imported here: one value needs no interval, and every job that reads results would pay for scipy.
+    from scipy.special import stdtr, stdtrit
 
     deviation = float(np.std(values, ddof=1))
-    return Interval(
-        count, mean, deviation, float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * deviation / math.sqrt(count)
-    )
+    error = deviation / math.sqrt(count)
+    half_width = float(stdtrit(count - 1, 1 - LEVEL / 2)) * error
+    if error == 0:
+        return Interval(count, mean, 0.0, 0.0, 1.0 if mean == 0 else 0.0)
+    return Interval(count, mean, deviation, half_width, 2 * float(stdtr(count - 1, -abs(mean) / error)))
 
 
-@dataclass(frozen=True)
-class PairedTest:
-    """In how many of so many pairs a value is the larger one, and the p of the two-sided signed-rank test."""
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's p-values (1979), in the order given: of all that are below a, none is false but in a share of a.
 
-    pairs: int
-    better: int
-    p_value: float
-
-
-def paired_test(values: Mapping[object, float], reference: Mapping[object, float]) -> PairedTest | None:
-    """Wilcoxon's signed-rank test of value - reference over the pairs that both have; None if they share none.
-
-    It assumes only that the differences are distributed symmetrically about zero; p is 1 where all are zero.
+    NaN stands for no test: it stays NaN and does not count.
     """
-    differences = [values[key] - reference[key] for key in values if key in reference]
-    if not differences:
-        return None
-    from scipy.stats import wilcoxon
+    order = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
+    adjusted = [math.nan] * len(p_values)
+    highest = 0.0
+    for number, (p, place) in enumerate(order):
+        # The smallest counts for all, the next for those that are left, and none may fall below one before it.
+        highest = max(highest, min(1.0, (len(order) - number) * p))
+        adjusted[place] = highest
+    return adjusted
 
-    p_value = float(wilcoxon(differences).pvalue) if any(differences) else 1.0
-    return PairedTest(len(differences), sum(difference > 0 for difference in differences), p_value)
+
+def verdict(mean: float, p_value: float) -> str:
+    """A mean difference, of which more is better, in a word: better, worse, or within noise."""
+    # Not `>=`: without a test p is NaN, which must come out as noise.
+    if not p_value < LEVEL:
+        return "within noise"
+    return "better" if mean > 0 else "worse"
 
 
 def paired_difference(values: Mapping[object, float], reference: Mapping[object, float]) -> Interval | None:
-    """Interval of value - reference over the pairs (such as clip and seed) that both have; None if they share none."""
+    """Interval of value - reference over the keys (such as dense networks) that both have; None if they share none."""
     shared = [key for key in values if key in reference]
     return interval([values[key] - reference[key] for key in shared]) if shared else None

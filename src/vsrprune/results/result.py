@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,10 @@ RESULT, METRICS = "result.json", "metrics.jsonl"
 CROP_PLACES = "places.json"  # beside the crops: clip, frame index, top left corner and side of each, in pixels
 CROP_KINDS = ("lr", "bicubic", "input", "dense", "pruned", "truth")  # in the order in which they are shown
 FORMAT = 3
+BELOW_BASELINE = (
+    "The dense network's PSNR is below that of the baseline (bicubic, or the input): such a network is not trained well"
+    " enough to tell what pruning costs."
+)
 LEAST_GAIN, MOST_PHOTOMETRIC = 0.1, 1.0  # dB, quotient: beyond them a network says little about time
 
 
@@ -105,6 +109,9 @@ class Result:
     that reads one frame at a time. `flow_photometric` is the error between frames and neighbours warped by the dense
     network's flows, over that of neighbours as they are; None without a flow net that frames judge.
 
+    `test` holds the quality of `baseline`, `dense` and `finetuned` on the clips of data.test, by which no choice is
+    made; it is empty without such clips.
+
     `gates` is None for one-shot methods, `scores` for methods that rank nothing, and `equivalence` for methods that
     train new weights.
     """
@@ -125,6 +132,7 @@ class Result:
     notes: list[str]
     temporal_gain: float | None = None
     flow_photometric: float | None = None
+    test: dict[str, Quality] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -136,6 +144,11 @@ class Result:
     def units_cut(self) -> float:
         """Share of the units that are cut."""
         return 1 - sum(layer.kept for layer in self.layers) / sum(layer.total for layer in self.layers)
+
+    @property
+    def dense_below_baseline(self) -> bool:
+        """Whether the dense network is worse than what outputs are to improve on."""
+        return self.quality["dense"].psnr < self.quality["baseline"].psnr
 
     @property
     def time_caveats(self) -> list[str]:
@@ -195,6 +208,7 @@ class Result:
             **{
                 **data,
                 "quality": {name: Quality(**quality) for name, quality in data["quality"].items()},
+                "test": {name: Quality(**quality) for name, quality in data.get("test", {}).items()},
                 "cost": {name: Cost.from_json(cost) for name, cost in data["cost"].items()},
                 "layers": [Layer(**layer) for layer in data["layers"]],
                 "budget": Budget.from_json(data["budget"]),

@@ -9,12 +9,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vsrprune.results.intervals import Interval
 from vsrprune.results.measured import Measured
-from vsrprune.results.result import Layer, Result, network_order
-from vsrprune.results.settings import by_setting, psnr_difference, psnr_over_seeds, seeds_that_vary
+from vsrprune.results.replicates import caption, compared, psnr_difference, psnr_over_networks
+from vsrprune.results.result import BELOW_BASELINE, Layer, Result, network_order
+from vsrprune.results.settings import SEEDS, by_setting
 
 JOBS_ABREAST = 6  # columns of the table of layers that fit 80 characters
+BELOW = " \N{DAGGER}"
 LAYERS_SHOWN = 32  # more than these are summed up by part and kind
 
 
@@ -38,7 +39,19 @@ def _results_table(rows: Sequence[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("")
     table.add_column("job")
-    for heading in ("PSNR\ncut", "PSNR\ntuned", "gain", "SSIM", "params", "MACs", "MACs\nkept", "ms", "speed\nup"):
+    last = ["PSNR\ntest"] if any(row.result.test for row in rows) else []
+    for heading in (
+        "PSNR\ncut",
+        "PSNR\ntuned",
+        "gain",
+        "SSIM",
+        "params",
+        "MACs",
+        "MACs\nkept",
+        "ms",
+        "speed\nup",
+        *last,
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     seen: set[str] = set()
     for number, row in enumerate(rows, start=1):
@@ -58,10 +71,13 @@ def _add_references(table: Table, row: Row, rows: Sequence[Row]) -> None:
     # Every job timed the dense network anew, in turns with its own: the median stands for all.
     dense_ms = sorted(other.measured.dense_ms for other in same)[len(same) // 2]
     baseline, dense, cost = result.quality["baseline"], result.quality["dense"], result.cost["dense"]
-    table.add_row("", result.baseline_name, "", f"{baseline.psnr:.2f}", "", f"{baseline.ssim:.4f}")
+    table.add_row(
+        "", result.baseline_name, "", f"{baseline.psnr:.2f}", "", f"{baseline.ssim:.4f}", *[""] * 5,
+        *_on_test_clips(result, "baseline"),
+    )  # fmt: skip
     table.add_row(
         "",
-        f"dense {result.knobs['model']['name']}",
+        f"dense {result.knobs['model']['name']}{BELOW if result.dense_below_baseline else ''}",
         "",
         f"{dense.psnr:.2f}",
         f"{dense.psnr - baseline.psnr:+.2f}",
@@ -71,6 +87,7 @@ def _add_references(table: Table, row: Row, rows: Sequence[Row]) -> None:
         "100%",
         _ms(dense_ms),
         "1.00",
+        *_on_test_clips(result, "dense"),
         end_section=True,
     )
 
@@ -90,7 +107,13 @@ def _add_job(table: Table, number: int, row: Row) -> None:
         f"{result.macs_kept:.1%}",
         _ms(row.measured.pruned_ms),
         f"{row.measured.speed_up:.2f}",
+        *_on_test_clips(result, "finetuned"),
     )
+
+
+def _on_test_clips(result: Result, name: str) -> list[str]:
+    """PSNR on the test clips as the last cell of a row; no cell without such clips."""
+    return [f"{result.test[name].psnr:.2f}"] if result.test else []
 
 
 def _short(number: float) -> str:
@@ -128,40 +151,38 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
             "Equal ratio is not equal cost: `ratio` is a share of units, and rules remove different shares of the"
             " MACs with it. Compare rules at equal MACs: target=macs."
         )
+    tested = next((row.result for row in rows if row.result.test), None)
+    if tested:
+        count = len(tested.test["finetuned"].clips)
+        notes.append(f"`test`: PSNR on {count} test clips (data.test), by which no choice was made.")
+    if any(row.result.dense_below_baseline for row in rows):
+        notes.append(f"{BELOW.strip()} {BELOW_BASELINE}")
     return notes + sorted({f"note: {note}" for row in rows for note in row.result.notes})
 
 
-def print_seeds(rows: Sequence[Row], console: Console) -> None:
-    """Where settings were run with several seeds: means with intervals, and paired differences to the first setting."""
+def print_replicates(rows: Sequence[Row], console: Console) -> None:
+    """Where settings were run with several seeds: means over dense networks, and differences to the first setting."""
     settings = list(by_setting(rows).values())
     if all(len(group) == 1 for group in settings):
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title="Over seeds", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title="Over replicates",
+                  title_justify="left")  # fmt: skip
     table.add_column("setting", overflow="fold")  # a shortened one could be any other
-    for heading in ("seeds", "PSNR", "deviation", "difference", ""):
+    for heading in ("networks,\nplans,\nruns", "PSNR", "difference", ""):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for group in settings:
-        psnr = psnr_over_seeds(group)
-        difference = psnr_difference(group, settings[0])
-        compared = (
-            ["", ""]
-            if group is settings[0] or difference is None
-            else [_plus_minus(difference, "+"), difference.verdict]
-        )
-        label = " ".join(word for word in group[0].label.split() if "seed=" not in word) or "default"
-        table.add_row(label, str(psnr.count), _plus_minus(psnr, ""), f"{psnr.deviation:.3f}", *compared)
+    numbers = [psnr_over_networks(group) for group in settings]
+    rest = compared([psnr_difference(group, settings[0]) for group in settings[1:]])
+    cells = [("", ""), *((row.text(), row.verdict) for row in rest)]
+    for group, psnr, words in zip(settings, numbers, cells, strict=True):
+        label = " ".join(word for word in group[0].label.split() if word.partition("=")[0] not in SEEDS) or "default"
+        table.add_row(label, f"{psnr.networks}, {psnr.plans}, {psnr.runs}", psnr.text(), *words)
     console.print(table)
-    varied = " and ".join(seeds_that_vary(rows))
     console.print(
-        f"PSNR (dB) after fine-tuning, mean ± 95 % interval over {varied}; differences to the first setting,"
-        " paired over seeds.",
+        f"PSNR (dB) after fine-tuning; differences to the first setting, verdicts by Holm's correction over the rows."
+        f" {caption(numbers)}",
         style="dim",
         highlight=False,
     )
-
-
-def _plus_minus(values: Interval, sign: str) -> str:
-    return f"{values.mean:{sign}.3f} ± {values.half_width:.3f}"
 
 
 def print_layers(rows: Sequence[Row], console: Console) -> None:

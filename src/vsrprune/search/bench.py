@@ -80,7 +80,7 @@ class SearchBench:
             batch=schedule.batch,
             patch=schedule.patch,
             frames=schedule.frames,
-            seed=self.config.seed,
+            seed=self.config.pruning_seed,
             lr=schedule.finetune.lr,
             tf_weight=self.config.tf_weight,
             train_flow=schedule.finetune.train_flow,

@@ -66,7 +66,7 @@ def _finals_table(found: Mapping[str, Any]) -> Table:
 
 
 def _verdicts(found: Mapping[str, Any]) -> list[str]:
-    """Winner against each reference, paired over the fresh seeds."""
+    """Winner against each reference, paired over the fresh seeds: all of them go on from one dense network."""
     runs = _by_name(found["finals"])
     if "winner" not in runs:
         return []
@@ -78,7 +78,7 @@ def _verdicts(found: Mapping[str, Any]) -> list[str]:
             continue
         noise = "with one seed; more search.final_seeds tell it from noise"
         if difference.count > 1:
-            noise = f"± {difference.half_width:.2f}, {difference.verdict}"
+            noise = f"± {difference.half_width:.2f}, {difference.verdict} over data orders of one dense network"
         lines.append(f"winner - {name}: {difference.mean:+.2f} dB {noise}")
     return lines
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from vsrprune.data.corruption import corrupted
 from vsrprune.data.demo import demo_clips
 from vsrprune.data.reading import Reading, read_clips
 from vsrprune.data.sets.layout import FoundClips
-from vsrprune.data.sources import check_crop
+from vsrprune.data.sources import ClipSource, check_crop
 from vsrprune.errors import UserError
 from vsrprune.stages.job import Job
 
@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 
 
 def job_clips(job: Job, say: Say) -> ClipSet:
-    """A job's training and held-out clips, checked; `say` is told what was done to them."""
+    """A job's training, held-out and test clips, checked; `say` is told what was done to them."""
     data, schedule, scale = job.config.data, job.config.schedule, job.arguments.scale
     if job.sources is None:
         clips = demo_clips(
@@ -36,7 +36,7 @@ def job_clips(job: Job, say: Say) -> ClipSet:
     clips = corrupted(clips, job.config.task.name, job.config.task.options)
     # Checked now, since training would meet a short clip at once and a held-out one too small for the crop hours later.
     check_clips(clips.train, schedule.frames, schedule.patch)
-    for clip in clips.val:
+    for clip in (*clips.val, *clips.test):
         height, width = clip.high_TCHW.shape[-2:]
         check_crop(f"the held-out clip {clip.name}", (height, width), job.config.comparison.crop)
     for note in clips.notes:
@@ -57,10 +57,17 @@ def _clips_on_disk(job: Job, sources: FoundClips, say: Say) -> ClipSet:
     )
     if data.cache:
         folder = Path(data.cache_dir or Path(job.config.store_dir) / "cache").expanduser()
-        clips = cached_clips(sources.train, sources.val, how, folder, say)
+        clips, tests = (cached_clips(*sides, how, folder, say) for sides in _sides(sources))
     else:
-        clips = read_clips(sources.train, sources.val, how)
-    for side, wanted, read in (("train", sources.train, clips.train), ("val", sources.val, clips.val)):
+        clips, tests = (read_clips(*sides, how) for sides in _sides(sources))
+    clips = replace(clips, test=tests.val, notes=(*clips.notes, *tests.notes))
+    for side in ("train", "val", "test"):
+        wanted, read = getattr(sources, side), getattr(clips, side)
         if wanted and not read:
             raise UserError(f"data: no clip is left of the {len(wanted)} in data.{side}: {'; '.join(clips.notes)}")
     return replace(clips, notes=(*sources.notes, *clips.notes))
+
+
+def _sides(sources: FoundClips) -> tuple[tuple[Sequence[ClipSource], Sequence[ClipSource]], ...]:
+    """What is read together: training and held-out clips, then the test clips, which are read as held-out ones are."""
+    return ((sources.train, sources.val), ((), sources.test))

@@ -30,7 +30,8 @@ class StageArtifact(Protocol):
 class Facts:
     """What results depend on beside knobs.
 
-    `model` tells the network from others. `train` and `val` are hashes of the training and the held-out clips,
+    `model` tells the network from others. `train`, `val` and `test` are hashes of the training, the held-out and the
+    test clips, of which there may be none,
     `pretrained` is the hash of the file that takes the place of pretraining, and `flow` that of the flow net's file.
     `host` names this machine and `device` what of it computes (a GPU's model, or `cpu`), on which times depend.
     """
@@ -40,6 +41,7 @@ class Facts:
     val: str
     pretrained: str = ""
     flow: str = ""
+    test: str = ""
     host: str = field(default_factory=platform.node)
     device: str = CPU
 

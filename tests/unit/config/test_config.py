@@ -42,6 +42,7 @@ DEFAULTS = {
     "min_kept": 1,
     "round_to": 1,
     "rounds": 1,
+    "replicate": 0,
     "seed": 0,
     "pretrain_seed": 0,
     "until": "evaluate",
@@ -192,6 +193,7 @@ def test_graphs_are_true_false_or_auto():
 
 LEAST = {
     "min_kept": 1,
+    "replicate": 0,
     "seed": 0,
     "pretrain_seed": 0,
     "data.max_frames": 0,

@@ -10,7 +10,15 @@ import pytest
 from PIL import Image
 
 from vsrprune.data import sources
-from vsrprune.data.sources import ClipSource, clips_identity, demo_photo, find_clips, photos_identity, split_clips
+from vsrprune.data.sources import (
+    ClipSource,
+    clips_identity,
+    demo_photo,
+    find_clips,
+    photos_identity,
+    set_aside,
+    split_clips,
+)
 from vsrprune.errors import UserError
 
 
@@ -300,3 +308,23 @@ def test_photos_identity_depends_on_content_and_order():
     assert photos_identity(["chelsea", "rocket"]) == photos_identity(["chelsea", "rocket"])
     identities = {photos_identity(names) for names in (["chelsea"], ["rocket"], ["chelsea", "rocket"])}
     assert len(identities) == 3
+
+
+# set_aside
+
+
+def test_test_clips_are_set_aside_before_the_others_are_split():
+    test, rest = set_aside(clips_named("a", "b", "c", "d"), ["c", "a", "c"], ["b"])
+    assert (names_of(test), names_of(rest)) == (["c", "a"], ["b", "d"])
+    assert set_aside(clips_named("a"), [], []) == ([], clips_named("a"))
+
+
+@pytest.mark.parametrize(("test", "message"), [
+    (["x"], "data.test names the unknown clip 'x'; there are: a, b"),
+    (["b"], "data.test names b, which is in data.train or data.val too; a test clip is neither trained on nor chosen"
+     " by"),
+])  # fmt: skip
+def test_test_clips_that_are_unknown_or_chosen_by_are_refused(test, message):
+    with pytest.raises(UserError) as caught:
+        set_aside(clips_named("a", "b"), test, ["b"])
+    assert str(caught.value) == message

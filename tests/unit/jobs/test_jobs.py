@@ -189,6 +189,23 @@ def test_the_held_out_clips_do_not_change_what_is_trained(tmp_path):
     assert one["reference"] != two["reference"]
 
 
+def test_test_clips_change_what_is_compared_and_nothing_before(tmp_path):
+    write_clips(tmp_path / "clips", "fly", "run", "walk")
+    sides = {"data__train": ["fly"], "data__val": ["run"]}
+    without, with_test = (
+        folder_job(tmp_path / "clips", tmp_path / "store", **sides, **more) for more in ({}, {"data__test": ["walk"]})
+    )
+    assert [clip.name for clip in with_test.sources.test] == ["walk"]
+    before, after = keys_of(without), keys_of(with_test)
+    assert {stage for stage in before if before[stage] != after[stage]} == {"reference", "evaluate"}
+    rest = folder_job(tmp_path / "clips", tmp_path / "store", data__val=["run"], data__test=["walk"])
+    assert [clip.name for clip in rest.sources.train] == ["fly"]
+
+
+def test_test_clips_are_those_of_folders(tmp_path):
+    assert refusal(data__test=["walk"]).startswith("data.test=['walk'] is given, but data=demo does not read it")
+
+
 @pytest.mark.parametrize("knobs", [
     {"data__max_frames": 7}, {"data__halve": True}, {"model__upscale_factors": [2]}, {"data__degradation": "bd_duf"},
 ])  # fmt: skip
@@ -312,6 +329,7 @@ def artifact_files(job, max_cut=0.01, temporal_gain=0.3):
                 "cost": COST,
                 "temporal_gain": temporal_gain,
                 "flow_photometric": 0.7,
+                "test": {},
                 "notes": ["clip a: cropped"],
                 "crops": [{"clip": "a", "frame": 1, "y": 0, "x": 4, "side": 8}],
             }
@@ -322,7 +340,12 @@ def artifact_files(job, max_cut=0.01, temporal_gain=0.3):
         "prune": {"prune.json": {"before_cut": QUALITY, "after_cut": QUALITY, "equivalence": EQUIVALENCE}},
         "finetune": {METRICS: {"stage": "finetune", "step": 9, "loss": 0.25}},
         "evaluate": {
-            "evaluation.json": {"finetuned": {**QUALITY, "psnr": 31.5}, "hidden_error": {}, "cost": {**COST, "macs": 2}}
+            "evaluation.json": {
+                "finetuned": {**QUALITY, "psnr": 31.5},
+                "hidden_error": {},
+                "cost": {**COST, "macs": 2},
+                "test": None,
+            }
         },
         "measure": {"measured.json": MEASUREMENTS},
     }

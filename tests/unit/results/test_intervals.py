@@ -1,4 +1,4 @@
-"""Intervals by hand and by simulation."""
+"""Intervals, tests and Holm's correction, by hand and by simulation."""
 
 from __future__ import annotations
 
@@ -6,20 +6,43 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
-from vsrprune.results.intervals import Interval, PairedTest, interval, paired_difference, paired_test
+from vsrprune.results.intervals import Interval, holm, interval, paired_difference, verdict
 
 
 def test_by_hand() -> None:
-    """Of 1, 2, 3: deviation 1, t(0.975, 2) = 4.302653, half width 4.302653 / sqrt 3."""
-    assert interval([1, 2, 3]) == Interval(3, 2.0, 1.0, pytest.approx(4.302653 / math.sqrt(3), rel=1e-6))
+    """Of 1, 2, 3: deviation 1, t(0.975, 2) = 4.302653, half width 4.302653 / sqrt 3.
+
+    t = 2 sqrt 3; with two degrees of freedom p = 1 - t / sqrt(t^2 + 2) = 1 - sqrt(12 / 14).
+    """
+    half_width = pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    assert interval([1, 2, 3]) == Interval(3, 2.0, 1.0, half_width, pytest.approx(1 - math.sqrt(12 / 14)))
 
 
-def test_one_value_has_no_interval() -> None:
+def test_one_value_has_no_interval_and_no_test() -> None:
     single = interval([31.5])
     assert single.mean == 31.5
     assert math.isnan(single.half_width)
+    assert math.isnan(single.p_value)
     assert single.verdict == "within noise"
+
+
+def test_values_that_do_not_vary_leave_no_doubt() -> None:
+    assert interval([0.5, 0.5]).p_value == 0.0
+    assert interval([0.0, 0.0]).p_value == 1.0
+    assert interval([0.0, 0.0]).verdict == "within noise"
+
+
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=8, unique=True))
+def test_the_test_is_scipy_s_and_agrees_with_the_interval(values: list[float]) -> None:
+    found = interval(values)
+    if found.deviation > 1e-6:
+        assert found.p_value == pytest.approx(float(ttest_1samp(values, 0).pvalue), abs=1e-9)
+        if abs(found.p_value - 0.05) > 1e-6:
+            assert (abs(found.mean) > found.half_width) == (found.p_value < 0.05)
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
@@ -30,8 +53,8 @@ def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
 
 
 def test_pairs_take_out_what_the_pairs_share() -> None:
-    """Clips differ by many dB; the difference of two settings does not."""
-    reference: dict[object, float] = {("easy", 0): 40.0, ("hard", 0): 25.0, ("easy", 1): 40.5, ("hard", 1): 25.2}
+    """Dense networks differ by more than two settings do."""
+    reference: dict[object, float] = {0: 40.0, 1: 25.0, 2: 40.5, 3: 25.2}
     better = {key: value + 0.1 + 0.01 * index for index, (key, value) in enumerate(reference.items())}
     difference = paired_difference(better, reference)
     assert difference is not None
@@ -42,17 +65,30 @@ def test_pairs_take_out_what_the_pairs_share() -> None:
     assert paired_difference({"a": 1.0, "b": 0.0, "c": 0.5}, {"a": 0.5, "b": 0.5, "c": 0.5}).verdict == "within noise"  # type: ignore[union-attr]
 
 
-def test_the_signed_rank_test_by_hand() -> None:
-    """All six differences of one sign: 2 of the 2^6 = 64 signings are as extreme."""
-    reference: dict[object, float] = dict.fromkeys(range(6), 30.0)
-    better = {key: 30.1 + 0.01 * number for number, key in enumerate(reference)}
-    assert paired_test(better, reference) == PairedTest(6, 6, pytest.approx(2 / 64))
-    assert paired_test(reference, better) == PairedTest(6, 0, pytest.approx(2 / 64))
-    assert paired_test(reference, reference) == PairedTest(6, 0, 1.0)
-    assert paired_test(reference, {}) is None
+def test_holm_by_hand() -> None:
+    """Of four: 0.01 times 4, 0.02 times 3, 0.03 times 2, and 0.035 times 1, which may not fall below the one before."""
+    assert holm([0.03, 0.01, 0.035, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
 
 
-def test_pairs_that_only_one_has_are_left_out_of_the_test() -> None:
-    """Differences +1, +2, -3: rank sums 3 and 3, which no signing is less extreme than."""
-    values: dict[object, float] = {"a": 1.0, "b": 2.0, "c": -3.0, "d": 99.0}
-    assert paired_test(values, {"a": 0.0, "b": 0.0, "c": 0.0}) == PairedTest(3, 2, 1.0)
+def test_rows_without_a_test_do_not_count() -> None:
+    first, second, third = holm([0.02, math.nan, 0.04])
+    assert (first, third) == (0.04, 0.04)
+    assert math.isnan(second)
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_lies_between_no_correction_and_bonferroni_s_and_keeps_the_order(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    for p, corrected in zip(p_values, adjusted, strict=True):
+        assert p <= corrected <= min(1.0, p * len(p_values))
+    pairs = sorted(zip(p_values, adjusted, strict=True))
+    assert [corrected for _, corrected in pairs] == sorted(adjusted)
+
+
+def test_words_follow_the_corrected_p() -> None:
+    assert verdict(0.1, 0.049) == "better"
+    assert verdict(-0.1, 0.049) == "worse"
+    assert verdict(0.1, 0.05) == "within noise"
+    assert verdict(0.1, math.nan) == "within noise"

@@ -68,6 +68,12 @@ def test_a_network_that_hardly_uses_time_is_said_to_be_one(result, gain, quotien
     assert all(caveat.startswith(start) for caveat, start in zip(found, caveats, strict=True))
 
 
+def test_the_quality_on_test_clips_survives_the_round_trip(result, tmp_path):
+    tested = replace(result, test={name: quality(29.0) for name in ("baseline", "dense", "finetuned")})
+    tested.save(tmp_path)
+    assert Result.load(tmp_path) == tested
+
+
 def test_what_a_method_does_not_have_is_none_after_the_round_trip_too(result, tmp_path):
     bare = replace(result, gates=None, equivalence=None, scores=None)
     bare.save(tmp_path)

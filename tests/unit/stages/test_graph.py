@@ -2,6 +2,7 @@
 
 import importlib
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -133,6 +134,7 @@ def test_milliseconds_replace_the_ratio() -> None:
         ({"tf_weight": 0.0}, TUNED),
         ({"tf_weight": 0.5}, TUNED),
         ({"pretrain_seed": 1}, set(ALL)),
+        ({"replicate": 1}, set(ALL)),
         ({"model__channels": 24}, set(ALL)),
         ({"model__slope": 0.0}, set(ALL)),
         ({"model__bidirectional": False}, set(ALL)),
@@ -234,6 +236,35 @@ def test_the_seed_is_idle_until_something_is_drawn():
     assert changes(seed=1) == REGULARISED
     assert changes(common={"score": "random"}, seed=1) == SCORED
     assert changes(common={"method__sparsify": False}, seed=1) == TUNED
+
+
+def test_a_replicate_is_its_seeds_and_nothing_else():
+    """Keys hold the seeds that are trained with: a replicate is the job of these seeds, and the first that of none."""
+    config = configured(replicate=2, seed=5, pretrain_seed=7)
+    assert keys_of(replicate=2, seed=5, pretrain_seed=7) == keys_of(
+        seed=config.pruning_seed, pretrain_seed=config.dense_seed
+    )
+    assert (config.dense_seed, config.pruning_seed) == (2_000_007, 2_000_005)
+    assert configured(seed=2**63 - 1, replicate=1).pruning_seed == 999_999
+    assert keys_of(replicate=0) == keys_of()
+    file = {"pretrained_hash": "some weights"}
+    assert changes(common=file, replicate=1) == REGULARISED
+
+
+def test_replicates_and_seeds_swept_together_are_jobs_of_their_own():
+    seeds = [configured(replicate=one, seed=two, pretrain_seed=two) for one in range(4) for two in range(4)]
+    for name in ("dense_seed", "pruning_seed"):
+        assert len({getattr(config, name) for config in seeds}) == 16
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_no_stage_reads_a_seed_past_the_replicate(name):
+    assert {"seed", "pretrain_seed", "replicate"}.isdisjoint(RECIPES[name].depends_on)
+    module = importlib.import_module(RECIPES[name].work.partition(":")[0])
+    folder = Path(module.__file__).parent
+    for path in folder.glob("*.py"):
+        assert "config.seed" not in path.read_text()
+        assert "config.pretrain_seed" not in path.read_text()
 
 
 def test_given_ratios_make_the_ratio_idle():

@@ -15,11 +15,15 @@ from vsrprune.errors import UserError
 
 @dataclass(frozen=True)
 class FoundClips:
-    """The clips of a data set to train on and those held out (either may be none), and notes for readers of results."""
+    """The clips of a data set to train on and those held out (either may be none), and notes for readers of results.
+
+    test: clips that are reported beside those held out, and that no choice is made by.
+    """
 
     train: list[ClipSource]
     val: list[ClipSource]
     notes: tuple[str, ...] = ()
+    test: tuple[ClipSource, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ RECIPE = Recipe(
         "schedule.align.lr",
         "schedule.align.gate_lr",
         "schedule.align.weight",
-        "seed",
+        "pruning_seed",
     ),
     idle=SELECTION_IDLE,
     runs=lambda question: question.method.aligned_first,

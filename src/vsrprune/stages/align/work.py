@@ -27,5 +27,5 @@ def make(bench: Bench, inputs: Inputs) -> Aligned:
         rates=Rates(schedule.lr, schedule.gate_lr),
         weight=schedule.weight,
     )
-    saved = bench.train(module, bench.config.seed)
+    saved = bench.train(module, bench.config.pruning_seed)
     return Aligned(saved, module.monitors())

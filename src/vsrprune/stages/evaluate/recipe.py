@@ -30,12 +30,14 @@ class Inputs:
 class Evaluation:
     """hidden_error: by branch and frame index, RMS difference of hidden states over the dense RMS.
 
-    It is empty for networks from scratch and for those without hidden states.
+    It is empty for networks from scratch and for those without hidden states. test: the quality on the test clips; None
+    without such clips.
     """
 
     finetuned: Quality
     hidden_error: dict[str, list[float]]
     cost: Cost
+    test: Quality | None
 
     def save(self, folder: Path) -> None:
         """Write evaluation.json."""
@@ -45,12 +47,13 @@ class Evaluation:
     def load(cls, folder: Path) -> Self:
         """What `save` wrote."""
         values: Mapping[str, Any] = json.loads((folder / FILE).read_text())
-        return cls(Quality(**values["finetuned"]), values["hidden_error"], Cost.from_json(values["cost"]))
+        test = values["test"] and Quality(**values["test"])
+        return cls(Quality(**values["finetuned"]), values["hidden_error"], Cost.from_json(values["cost"]), test)
 
 
 RECIPE = Recipe(
     name="evaluate",
-    version=3,
+    version=4,
     work="vsrprune.stages.evaluate.work:make",
     inputs=Inputs,
     artifact=Evaluation,

@@ -21,7 +21,7 @@ def make(bench: Bench, inputs: Inputs) -> Evaluation:
     dense = inputs.dense.network.load().to(bench.device).eval()
     error = HiddenError(pruned, bench.device)
     with each_on_its_thread() as each, beside(bench.device) as later:
-        meter = QualityMeter(bench.config.comparison, bench.device, each)
+        meter, test = (QualityMeter(bench.config.comparison, bench.device, each) for _ in range(2))
         for clip in bench.clips.val:
             see: See = nothing_seen
             if bench.method.start != "scratch":  # states of networks that share no weights are not alike
@@ -31,7 +31,10 @@ def make(bench: Bench, inputs: Inputs) -> Evaluation:
             later(partial(bench.compare, [meter], clip, [frames_TCHW], each))
             for place in (place for place in inputs.reference.crops if place.clip == clip.name):
                 save_crop(frames_TCHW, place, bench.folder / "crops" / f"{place.clip}_pruned.png")
-    return Evaluation(meter.quality(), error.per_frame(), _cost(bench, pruned.cpu()))
+        for clip in bench.clips.test:
+            later(partial(bench.compare, [test], clip, [bench.restored(pruned, clip)], each))
+    tested = test.quality() if bench.clips.test else None
+    return Evaluation(meter.quality(), error.per_frame(), _cost(bench, pruned.cpu()), tested)
 
 
 def _cost(bench: Bench, network: Network) -> Cost:

@@ -44,7 +44,7 @@ RECIPE = Recipe(
     inputs=Inputs,
     artifact=Trained,
     parents=_parents,
-    depends_on=(*TRAINING, *TUNED, *FROM_SCRATCH, *WITH_FLOW, "tf_weight", "method.output_weight", "seed"),
+    depends_on=(*TRAINING, *TUNED, *FROM_SCRATCH, *WITH_FLOW, "tf_weight", "method.output_weight", "pruning_seed"),
     idle={
         **dict.fromkeys(TUNED, from_scratch),
         **dict.fromkeys(FROM_SCRATCH, lambda question: not from_scratch(question)),

@@ -22,12 +22,12 @@ def make(bench: Bench, inputs: Inputs) -> Trained:
     if inputs.dense is not None:
         teacher = Teacher(inputs.dense.network.load(), config.tf_weight, config.method.output_weight)
     build = _scratch if bench.method.start == "scratch" else _finetune
-    return Trained(bench.train(build(bench, network, teacher), config.seed))
+    return Trained(bench.train(build(bench, network, teacher), config.pruning_seed))
 
 
 def _scratch(bench: Bench, network: Network, teacher: Teacher | None) -> TrainingStage:
     config = bench.config
-    torch.manual_seed(config.seed)  # the adaptors draw their weights when the module is made
+    torch.manual_seed(config.pruning_seed)  # the adaptors draw their weights when the module is made
     return Scratch(
         network,
         teacher,

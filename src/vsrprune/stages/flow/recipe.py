@@ -52,7 +52,7 @@ RECIPE = Recipe(
         "schedule.flow.lr",
         "schedule.flow.shape",
         "facts.flow",
-        "pretrain_seed",
+        "dense_seed",
     ),
     runs=trains_flow,
     steps=("schedule.flow.steps",),

@@ -16,7 +16,7 @@ from vsrprune.stages.saved import Trained
 
 def make(bench: Bench, inputs: Inputs) -> Trained:
     """A network of which only the flow net is trained."""
-    seed, schedule = bench.config.pretrain_seed, bench.config.schedule.flow
+    seed, schedule = bench.config.dense_seed, bench.config.schedule.flow
     torch.manual_seed(seed)
     network = bench.new_network()
     give_flow(bench, network)

@@ -16,7 +16,7 @@ TRAINED = (
     "schedule.pretrain.flow_frozen_steps",
     "schedule.pretrain.flow_lr_share",
     "facts.flow",
-    "pretrain_seed",
+    "dense_seed",
 )
 
 

@@ -23,11 +23,11 @@ def make(bench: Bench, inputs: Inputs) -> Trained:
         save_network(network, bench.folder)
         return Trained(SavedNetwork(bench.folder))
     # Before the network is built: the seed of the stage is that of its initialisation too.
-    torch.manual_seed(config.pretrain_seed)
+    torch.manual_seed(config.dense_seed)
     network, schedule = bench.new_network(), config.schedule.pretrain
     give_flow(bench, network, inputs.flow)
     module = Pretrain(network, schedule.steps, schedule.lr, schedule.shape, trained_flow(bench))
-    return Trained(bench.train(module, config.pretrain_seed))
+    return Trained(bench.train(module, config.dense_seed))
 
 
 def trained_flow(bench: Bench) -> TrainedFlow | None:

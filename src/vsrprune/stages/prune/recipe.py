@@ -76,7 +76,7 @@ RECIPE = Recipe(
     inputs=Inputs,
     artifact=Pruned,
     parents=_parents,
-    depends_on=("method.start", *COMPARISON, "seed", "facts.flow"),
+    depends_on=("method.start", *COMPARISON, "pruning_seed", "facts.flow"),
     # Only a network from scratch draws new weights, and reads the file of the flow net once more.
-    idle=dict.fromkeys(("seed", "facts.flow"), lambda question: not from_scratch(question)),
+    idle=dict.fromkeys(("pruning_seed", "facts.flow"), lambda question: not from_scratch(question)),
 )

@@ -46,7 +46,7 @@ def _cut(bench: Bench, inputs: Inputs) -> Smaller:
 
 def _new(bench: Bench, inputs: Inputs) -> Smaller:
     """New weights in the plan's shape; there is nothing that they could equal."""
-    torch.manual_seed(bench.config.seed)
+    torch.manual_seed(bench.config.pruning_seed)
     network = bench.new_network().with_plan(inputs.selection.plan)
     give_flow(bench, network, inputs.flow)
     return network, None, None

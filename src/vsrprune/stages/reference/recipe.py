@@ -42,6 +42,8 @@ class Reference:
     None for a network that reads one frame at a time. flow_photometric: the photometric error of its flows over that of
     no motion; None where the flow net is none that can be judged so, and where no clip moves.
 
+    test: the quality of `baseline` and `dense` on the test clips; empty without such clips.
+
     crops: the windows that are shown of clips, whose pictures lie in the folder `crops`. notes: what was done to clips.
     """
 
@@ -52,6 +54,7 @@ class Reference:
     flow_photometric: float | None
     crops: tuple[CropPlace, ...]
     notes: tuple[str, ...]
+    test: dict[str, Quality]
 
     def save(self, folder: Path) -> None:
         """Write reference.json."""
@@ -69,16 +72,20 @@ class Reference:
             values["flow_photometric"],
             tuple(CropPlace(**place) for place in values["crops"]),
             tuple(values["notes"]),
+            {name: Quality(**quality) for name, quality in values["test"].items()},
         )
 
 
 RECIPE = Recipe(
     name="reference",
-    version=3,
+    version=4,
     work="vsrprune.stages.reference.work:make",
     inputs=Inputs,
     artifact=Reference,
     parents=lambda question, planned: {"dense": newest(planned, "pretrain")},
-    depends_on=(*COMPARISON, "evaluate.crops", "evaluate.temporal", "evaluate.temporal_pairs"),
-    idle={"evaluate.temporal_pairs": lambda question: not question.config.evaluate.temporal},
+    depends_on=(*COMPARISON, "evaluate.crops", "evaluate.temporal", "evaluate.temporal_pairs", "facts.test"),
+    idle={
+        "evaluate.temporal_pairs": lambda question: not question.config.evaluate.temporal,
+        "facts.test": lambda question: not question.facts.test,
+    },
 )

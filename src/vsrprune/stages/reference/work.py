@@ -23,11 +23,17 @@ def make(bench: Bench, inputs: Inputs) -> Reference:
     scale = bench.job.arguments.scale
     places = choose_crops(bench.clips.val, scale, bench.config.evaluate.crops)
     with each_on_its_thread() as each, beside(bench.device) as later:
-        meters = {name: QualityMeter(bench.config.comparison, bench.device, each) for name in ("baseline", "dense")}
+        meters, test = (
+            {name: QualityMeter(bench.config.comparison, bench.device, each) for name in ("baseline", "dense")}
+            for _ in range(2)
+        )
         for clip in bench.clips.val:
             outputs = {"baseline": bicubic(clip, scale), "dense": bench.restored(dense, clip)}
             later(partial(bench.compare, list(meters.values()), clip, list(outputs.values()), each))
             _show(bench, clip, places, outputs)
+        for clip in bench.clips.test:
+            outputs = {"baseline": bicubic(clip, scale), "dense": bench.restored(dense, clip)}
+            later(partial(bench.compare, list(test.values()), clip, list(outputs.values()), each))
     quality, alone = meters["dense"].quality(), psnr_alone(bench, dense)
     return Reference(
         baseline=meters["baseline"].quality(),
@@ -37,6 +43,7 @@ def make(bench: Bench, inputs: Inputs) -> Reference:
         flow_photometric=flow_photometric(bench, dense),
         crops=tuple(places),
         notes=tuple(bench.clips.notes),
+        test={name: meter.quality() for name, meter in test.items()} if bench.clips.test else {},
     )
 
 

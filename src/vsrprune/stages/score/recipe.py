@@ -31,9 +31,9 @@ RECIPE = Recipe(
     inputs=Inputs,
     artifact=Scores,
     parents=_parents,
-    depends_on=("rule", "score", "seed"),
+    depends_on=("rule", "score", "pruning_seed"),
     # A score is computed from weights, except the random one.
-    idle={"seed": lambda question: question.config.score != "random"},
+    idle={"pruning_seed": lambda question: question.config.score != "random"},
     runs=lambda question: question.method.plan == "ranked",
     in_rounds=True,
 )

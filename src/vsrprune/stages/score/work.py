@@ -14,4 +14,4 @@ def make(bench: Bench, inputs: Inputs) -> Scores:
     network = inputs.trained.network.load()
     if inputs.selection is not None:  # units that the round before cut: they score nothing, and stay cut
         zero_cut_gates(network, inputs.selection.plan)
-    return Scores(score_units(network, bench.job.layout, bench.config.score, bench.config.seed))
+    return Scores(score_units(network, bench.job.layout, bench.config.score, bench.config.pruning_seed))

@@ -61,7 +61,7 @@ RECIPE = Recipe(
         "schedule.sparsify.gate_lr",
         "method.penalty",
         "method.normalised",
-        "seed",
+        "pruning_seed",
     ),
     runs=lambda question: question.config.method.sparsify,
     in_rounds=True,

@@ -24,5 +24,5 @@ def make(bench: Bench, inputs: Inputs) -> Sparsified:
         rates=Rates(schedule.lr, schedule.gate_lr),
         growth=Growth(schedule.growth, schedule.growth_interval, schedule.maximum),
     )
-    saved = bench.train(module, bench.config.seed)
+    saved = bench.train(module, bench.config.pruning_seed)
     return Sparsified(saved, Gates(**cut_summary(target(module.network, plan).magnitudes(module.network))))

@@ -7,6 +7,8 @@ The file was made before stages got folders of their own, from the keys of that 
 One line was mended by hand: networks from scratch (`method=lite`) take the flow net of `pretrained_flow` when they are
 made, so that two files must not share the prune stage, as they did. The file was made anew when the stage `flow` came:
 but for that stage, one line changed (`schedule.pretrain.flow_frozen_steps=3` counts now, the flow net being trained).
+It was made anew again when `method=l1` and `method=random` became local: they no longer share the selections of
+`rsc=false` and `score=random`. The last lines, of scores and of methods as presets, came then.
 """
 
 from __future__ import annotations

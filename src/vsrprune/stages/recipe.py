@@ -155,8 +155,8 @@ TRAINING = ("facts.train", "schedule.batch", "schedule.patch", "schedule.frames"
 COMPARISON = ("facts.val", "comparison.channel", "comparison.crop", "comparison.centre")
 # Times depend on the machine: the one part of keys that differs between machines.
 PLACE = ("facts.host", "facts.device", "trainer.threads", "evaluate.latency_size", "evaluate.precision")
-COUNTED = ("rule", "scope", "min_kept", "round_to", "ratios", "target", "target_ms", "ratio", "parts_cut")
-SELECTION = (*COUNTED, "order", "normalise", "rank")
+COUNTED = ("rule", "min_kept", "round_to", "ratios", "target", "target_ms", "ratio", "parts_cut")
+SELECTION = (*COUNTED, "scope", "order", "normalise", "rank")
 
 
 def _ranks_no_layers_together(question: Question) -> bool:

@@ -45,7 +45,8 @@ RECIPE = Recipe(
     inputs=Inputs,
     artifact=Aligned,
     parents=lambda question, planned: {"dense": newest(planned, "pretrain")},
-    # The layers agree on as many channels as a selection of the same share of every layer keeps of each.
+    # The layers agree on as many channels as a selection of the same share of every layer keeps of each, or on those
+    # that `ratios` name.
     depends_on=(
         *TRAINING,
         *COUNTED,
@@ -56,7 +57,7 @@ RECIPE = Recipe(
         "schedule.align.weight",
         "seed",
     ),
-    idle=SELECTION_IDLE,
+    idle={name: SELECTION_IDLE[name] for name in COUNTED if name in SELECTION_IDLE},
     runs=lambda question: question.config.method.align and question.method.plan == "ranked",
     steps=("schedule.align.steps",),
 )

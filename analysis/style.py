@@ -18,6 +18,7 @@ COLOURS = {
     "random": "#999999",
     "lite": "#E69F00",
     "distill": "#56B4E9",
+    "best": "#000000",
 }
 # Parts of a network and weights of the temporal loss have colours of their own, so that none looks like a rule.
 PARTS = ("#56B4E9", "#CC79A7", "#E69F00", "#009E73", "#999999", "#0072B2", "#D55E00", "#F0E442")

@@ -152,7 +152,7 @@ def steps(of: Subject, make: Callable[[], TrainingStage]) -> Waits:
     for _ in range(2):
         COUNTED.clear()
         optimizer.zero_grad()
-        torch.stack(list(stage.losses(of.batch).values())).sum().backward()
+        torch.stack([*stage.penalties().values(), *stage.losses(of.batch).values()]).sum().backward()
         optimizer.step()
     counted = {COPIES: COUNTED[COPIES], READS: COUNTED[READS]}
     COUNTED.clear()

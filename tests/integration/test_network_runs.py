@@ -227,6 +227,23 @@ def test_a_flow_net_of_a_file_goes_into_basicvsr_pp(tmp_path: Path) -> None:
         assert torch.equal(stored.flow_net.state_dict()[key], value)
 
 
+@pytest.mark.parametrize(("more", "stage"), [((), "pretrain"), (("method=lite",), "prune")])
+def test_new_weights_start_from_the_flow_net_that_was_trained_by_itself(
+    more: tuple[str, ...], stage: str, tmp_path: Path
+) -> None:
+    frozen = ("schedule.pretrain.flow_frozen_steps=100", "schedule.flow.lr=0.1", f"until={stage}")
+    job = plan_job(config_of(tmp_path, "basicvsr_pp_tiny", *more, *frozen))
+    run_job(job, tmp_path / "runs" / "flow", say=lambda text: None)
+    flow_nets = [load_network(tmp_path / "store" / name / job.stage(name).key).flow_net for name in ("flow", stage)]
+    assert flow_nets[0] is not None
+    assert flow_nets[1] is not None
+    for key, value in flow_nets[0].state_dict().items():
+        assert torch.equal(flow_nets[1].state_dict()[key], value)
+    assert any(
+        value.any() for key, value in flow_nets[0].state_dict().items() if "levels.0.2" in key or "levels.0.4" in key
+    )
+
+
 def test_published_weights_take_the_place_of_pretraining(tmp_path: Path) -> None:
     """RRN's, by the names of its authors."""
     planned = plan_job(config_of(tmp_path, "rrn_tiny"))

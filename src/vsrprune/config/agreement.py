@@ -1,7 +1,7 @@
 """Rules between knobs: values that are each allowed, and contradict each other. Every check raises or returns.
 
-`check` needs nothing but the configuration. `check_network` and `check_scale` are called when planning has described
-the network.
+`validate` needs nothing but the configuration. `check_trainer` is called again when planning knows the devices, and
+`check_network` and `check_scale` when it has described the network.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def validate(config: Config) -> None:
     _check_scope(config)
     _check_data(config)
     _check_lengths(config)
-    _check_trainer(config.trainer)
+    check_trainer(config.trainer)
     _check_launcher(config.launcher)
     _check_weights(config)
 
@@ -268,13 +268,20 @@ def _check_weights_file(name: str, file: str) -> None:
         raise UserError(f"{name} must be a file of weights ({', '.join(WEIGHT_SUFFIXES)}); got {file!r}: {lack}")
 
 
-def _check_trainer(trainer: TrainerConfig) -> None:
-    # What accelerator=auto finds is known to the job alone, which asks again.
+def check_trainer(trainer: TrainerConfig) -> None:
+    """Raise UserError for a precision that the accelerator does not have; asked again when `auto` is settled."""
     if trainer.accelerator == "cpu" and trainer.precision == "16-mixed":
         raise UserError(
             "trainer.precision=16-mixed needs a CUDA device, and trainer.accelerator=cpu; use"
             " trainer.precision=bf16-mixed or 32-true, or trainer=gpu"
         )
+    for name, value, hinders in (
+        ("accelerator", trainer.accelerator, trainer.accelerator == "cpu"),
+        ("devices", trainer.devices, trainer.devices > 1),
+        ("checkpoint_frames", "true", trainer.checkpoint_frames),
+    ):
+        if trainer.graphs is True and hinders:
+            raise UserError(f"trainer.graphs=true does not go with trainer.{name}={value}; use trainer.graphs=auto")
 
 
 def _check_launcher(launcher: LauncherConfig) -> None:

@@ -57,6 +57,14 @@ class TrainerConfig:
         " 32 bits without TF32.",
         choices=("auto", "channels_last", "contiguous"),
     )
+    graphs: bool | str = knob(
+        "auto",
+        "On a card, a training step is captured as CUDA graphs and replayed, so that it waits for no launches. auto: on"
+        " one device, in 32-true and bf16-mixed, without checkpoint_frames. A step that cannot be captured is run as"
+        " usual, and a note says so.",
+        choices=("auto",),
+        spelled="auto, true or false",
+    )
     threads: int = knob(0, "CPU threads of PyTorch; 0: PyTorch chooses.", **THREADS)
     workers: int = knob(0, "Processes that load data, beside each device's own.", at_least=0, at_most=256)
     checkpoint_frames: bool = knob(

@@ -18,7 +18,8 @@ MEASURED = "measured.json"
 class Timing:
     """Milliseconds per frame of one network: median, fastest and slowest repeat, and the median without the flow net.
 
-    `memory_format` is the one in which its frozen form was the fastest, and says so if that replays CUDA graphs.
+    `memory_format` is the one in which its frozen form was the fastest, and says so if its upsampler's
+    kernels are fused and if it replays CUDA graphs.
     """
 
     ms: float

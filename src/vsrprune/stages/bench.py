@@ -174,7 +174,7 @@ class Bench:
             Sampling(schedule.batch, schedule.patch, schedule.frames, seed, self.config.data.mirror),
             Session(
                 workdir=self.work,
-                hardware=Hardware(self.device.type, trainer.devices, trainer.workers, arithmetic_of(trainer)),
+                hardware=hardware_of(trainer, self.device),
                 log_every=schedule.log_every,
                 checkpoint_every=schedule.checkpoint_every,
                 on_row=partial(self.shared.witness.row, name),
@@ -209,15 +209,16 @@ class Bench:
             meter.add(clip, output_TCHW, motion)
 
 
-def arithmetic_of(trainer: TrainerConfig) -> Arithmetic:
-    """How the job's trainings compute."""
-    return Arithmetic(
+def hardware_of(trainer: TrainerConfig, device: torch.device) -> Hardware:
+    """On what the job's trainings run, and how they compute there."""
+    arithmetic = Arithmetic(
         precision=trainer.precision,
         tf32=trainer.tf32,
         benchmark=trainer.benchmark,
         deterministic=trainer.deterministic,
         memory_format=trainer.memory_format,
     )
+    return Hardware(device.type, trainer.devices, trainer.workers, arithmetic, trainer.graphs)
 
 
 class Stand:

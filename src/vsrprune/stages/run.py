@@ -21,7 +21,7 @@ from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.job import Job
 from vsrprune.stages.recipe import StagePlan
 from vsrprune.stages.score.trial import try_own_score
-from vsrprune.stages.training.hardware import check_precision
+from vsrprune.stages.training.hardware import check_graphs, check_precision
 from vsrprune.store.store import Store
 
 BUSY_PERCENT = 5  # of a card that all jobs of this user have left
@@ -32,6 +32,7 @@ def run_stages(job: Job, store: Store, tracker: Tracker, state: JobState, say: C
     shared = Shared(job, _Reporter(tracker, state), say)
     check_precision(job.config.trainer.precision, shared.device.type)
     check_cuda(shared.device, job.config.trainer.devices)
+    check_graphs(job.config.trainer.graphs, shared.device.type)
     unscored = any(plan.stage == "score" and not store.exists(plan.stage, plan.key) for plan in job.stages)
     if unscored and is_own(job.config.score):
         try_own_score(job, shared.device)

@@ -199,6 +199,27 @@ def test_fp16_is_refused_on_a_cpu_and_left_to_the_job_where_it_finds_out():
     validate(changed({"trainer.accelerator": "cpu", "trainer.precision": "bf16-mixed"}))
 
 
+@pytest.mark.parametrize(
+    ("hindered", "words"),
+    [
+        ({"trainer.accelerator": "cpu"}, "trainer.accelerator=cpu"),
+        ({"trainer.devices": 2, "schedule.batch": 4}, "trainer.devices=2"),
+        ({"trainer.checkpoint_frames": True}, "trainer.checkpoint_frames=true"),
+    ],
+)
+def test_graphs_are_refused_where_they_cannot_be_and_left_out_by_themselves(hindered, words):
+    config = {"trainer.accelerator": "gpu", **hindered}
+    message = f"trainer.graphs=true does not go with {words}; use trainer.graphs=auto"
+    assert refusal(changed({**config, "trainer.graphs": True})) == message
+    for graphs in ("auto", False):
+        validate(changed({**config, "trainer.graphs": graphs}))
+
+
+def test_graphs_are_true_false_or_auto():
+    validate(changed({"trainer.accelerator": "auto", "trainer.graphs": True}))
+    assert refusal(changed({"trainer.graphs": "on"})) == "trainer.graphs must be auto, true or false; got 'on'"
+
+
 LEAST = {
     "min_kept": 1,
     "seed": 0,

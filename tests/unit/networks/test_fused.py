@@ -17,7 +17,7 @@ from vsrprune.channels.operations import KINDS, Operation
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
-from vsrprune.networks.fast import blocks, device_operations, fastest, fused
+from vsrprune.networks.fast import blocks, device_operations, fastest, flow, fused
 from vsrprune.networks.fast.blocks import (
     COUNTS,
     READS,
@@ -31,6 +31,7 @@ from vsrprune.networks.fast.blocks import (
 )
 from vsrprune.networks.fast.device_operations import FORMATS, operation_calls, time_tables
 from vsrprune.networks.fast.fused import KERNELS, PLAIN, available, placed, shuffle_order, works
+from vsrprune.networks.parts.flow import SPyNet
 from vsrprune.networks.parts.layers import ResidualBlock
 
 CPU = torch.device("cpu")
@@ -60,6 +61,15 @@ def residual_block(
         nn.Conv2d(middle, len(written) if written else width, 3, padding=1),
     )
     return ResidualBlock(*convs, read=read, written=written, scale=0.7).double().requires_grad_(False)
+
+
+def flow_net() -> SPyNet:
+    """Two levels of three convolutions, random ones, with noise for flows."""
+    torch.manual_seed(0)
+    net = SPyNet(levels=2, kernel=3, widths=(4, 5)).double().eval()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return net
 
 
 # What the kernels compute
@@ -229,6 +239,20 @@ def test_with_fused_kernels_more_forms_are_tried() -> None:
     ]
 
 
+def test_forms_that_cannot_win_are_not_timed() -> None:
+    shape = BlockShape(active=64, read=16, middle=24, written=32)
+
+    def tried(shape: BlockShape, *fused: str) -> list[tuple[str, str]]:
+        return [(form.kernels, form.counts) for form in possible_forms(shape, fused)]
+
+    # Counts in eights need no filling up, and what compiled kernels gather and scatter is not timed without them.
+    assert tried(shape, "compiled") == [(PLAIN, "kept")] + 4 * [("compiled", "kept")]
+    uneven = 4 * [("compiled", "kept")] + 4 * [("compiled", "eights")]
+    assert tried(replace(shape, middle=23), "compiled") == [(PLAIN, "kept"), *uneven]
+    # cuDNN alone leaves the second bias to a kernel of its own, unless a channel carries it.
+    assert tried(shape, "cudnn") == 4 * [(PLAIN, "kept")] + 4 * [("cudnn", "kept")] + 4 * [("cudnn", "eights")]
+
+
 @pytest.mark.usefixtures("fused_on_cpu")
 def test_a_fused_form_is_taken_where_it_is_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "available", lambda device, dtype: tuple(FUSED))
@@ -276,6 +300,48 @@ def test_a_network_is_frozen_with_fused_ends_where_those_are_faster(monkeypatch:
     torch.testing.assert_close(frozen(clip_NTCHW), expected, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.usefixtures("fused_on_cpu")
+def test_a_form_that_cannot_run_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_engine(*inputs: object) -> Tensor:
+        raise RuntimeError("GET was unable to find an engine to execute this computation")
+
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", no_engine)
+    monkeypatch.setattr(blocks, "available", lambda device, dtype: ("cudnn",))
+    block, frame_NCHW = residual_block(None, None), torch.rand(1, 3, 6, 6, dtype=torch.float64)
+    forms = fastest_forms([([block], list(range(20)))], frame_NCHW, torch.channels_last, lambda call: (call(), 1.0)[1])  # type: ignore[func-returns-value]
+    assert forms[block_shape(block, 20)] == Form("whole", "whole", PLAIN, "kept")
+
+
+# Flow nets
+
+
+@pytest.mark.usefixtures("fused_on_cpu")
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_flow_net_with_joined_convolutions_is_the_same(name: str) -> None:
+    net = flow_net()
+    names = list(net.state_dict())
+    first_NCHW, second_NCHW = torch.rand(2, 2, 3, 12, 20, dtype=torch.float64)
+    with torch.no_grad():
+        expected = net(first_NCHW, second_NCHW)
+        got = flow.joined(net, name)(first_NCHW, second_NCHW)
+    torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)
+    assert sum(isinstance(module, flow.ConvReLU) for module in flow.joined(net, name).modules()) == 4
+    assert list(net.state_dict()) == names
+
+
+@pytest.mark.parametrize("fastest_one", range(3))
+@pytest.mark.usefixtures("fused_on_cpu")
+def test_the_fastest_flow_net_is_used_by_all_who_hold_it(fastest_one: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "available", lambda device, dtype: ("compiled", "compiled, cudnn"))
+    holder, inner = nn.Module(), nn.Module()
+    holder.inner, holder.flow_net = inner, flow_net()
+    inner.flow_net = plain = holder.flow_net
+    times = iter([1.0 if place == fastest_one else 2.0 for place in range(3)])
+    flow.use_fastest_flow(holder, torch.rand(1, 3, 12, 20, dtype=torch.float64), lambda call: (call(), next(times))[1])  # type: ignore[func-returns-value]
+    assert holder.flow_net is inner.flow_net
+    assert (holder.flow_net is plain) == (fastest_one == 0)
+
+
 # The table of round_to=auto
 
 
@@ -285,17 +351,18 @@ def test_ways_to_run_an_operation(kind: str) -> None:
     operation = Operation(kind, *{"gather": (8, 3), "scatter": (3, 8), "shuffle": (32, 8)}.get(kind, (8, 8)), 3)
 
     def ways(names: tuple[str, ...]) -> list[object]:
-        return [call() for call in operation_calls(operation, (5, 6), torch.channels_last, CPU, torch.float32, names)]
+        calls = operation_calls(operation, (5, 6), torch.channels_last, CPU, torch.float32, names)
+        return [call() for call in calls.values()]
 
     assert len(ways(())) == 1
-    assert len(ways(("cudnn", "compiled"))) == {"conv": 2, "activation": 0, "add": 1}.get(kind, 3)
+    assert len(ways(("cudnn", "compiled"))) == {"activation": 0, "add": 1}.get(kind, 3)
 
 
 @pytest.mark.usefixtures("fused_on_cpu")
 def test_the_table_takes_the_fastest_way_and_a_fused_activation_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_operations, "available", lambda device, dtype: ("cudnn", "compiled"))
     conv, activation = Operation("conv", 4, 4, 3), Operation("activation", 4, 4)
-    drawn = iter([3.0, 2.0, 7.0, 5.0])  # contiguous: convolution, activation; channels_last: two ways of a convolution
+    drawn = iter([3.0, 2.0, 7.0, 5.0, 6.0])  # contiguous: convolution, activation; channels_last: a convolution's ways
     tables = time_tables([conv, activation], (4, 4), CPU, lambda call: next(drawn), lambda done: None)
     rows = {name: {row["kind"]: row["ms"] for row in table.to_json()} for name, table in tables.items()}
     assert rows == {"contiguous": {"conv": 3.0, "activation": 2.0}, "channels_last": {"conv": 5.0, "activation": 0.0}}

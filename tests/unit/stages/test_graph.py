@@ -311,7 +311,7 @@ def test_a_network_from_scratch_starts_from_the_same_flow_net(method):
     scratch = {"method__name": method, "tf_weight": 0.0}
     for file in ("", "abc"):
         stages = {stage.stage: stage for stage in stages_of(replace(DATA, pretrained=file), **scratch)}
-        assert stages["prune"].parents["flow"] == "flow"
+        assert stages["prune"].parents == {"selection": "select", "flow": "flow"}
         assert stages["flow"].key == keys_of()["flow"]
     assert changes(common=scratch, schedule__pretrain__flow_lr_share=0.5) >= {"pretrain", "finetune"}
 

@@ -12,7 +12,7 @@ import torch
 from vsrprune.config.machine import TrainerConfig
 from vsrprune.errors import UserError
 from vsrprune.knobs import leaves
-from vsrprune.stages.bench import arithmetic_of
+from vsrprune.stages.bench import hardware_of
 from vsrprune.stages.training.hardware import (
     FORMATS,
     NAMED_FORMATS,
@@ -98,7 +98,7 @@ def test_by_itself_the_format_is_that_of_its_row(device: str, arithmetic: dict[s
 
 
 def test_knobs_and_arithmetic_have_the_same_defaults_and_choices() -> None:
-    assert arithmetic_of(TrainerConfig()) == Arithmetic()
+    assert hardware_of(TrainerConfig(), torch.device("cpu")) == Hardware()
     (knob,) = (leaf.knob for leaf in leaves(TrainerConfig) if leaf.name == "memory_format")
     assert knob.choices == ("auto", *NAMED_FORMATS)
 

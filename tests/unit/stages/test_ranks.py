@@ -48,7 +48,7 @@ def plan(rule: str) -> PrunePlan:
 
 def sparsify() -> TrainingStage:
     rates, growth = Rates(1e-3, 1e-2), Growth(1e-2, 1, 1.0)
-    return Sparsify(dense(), plan("rsc"), TARGETS["gates"], steps=STEPS, rates=rates, growth=growth)
+    return Sparsify(dense(), TARGETS["gates"](dense(), plan("rsc")), steps=STEPS, rates=rates, growth=growth)
 
 
 def finetune(train_flow: bool) -> TrainingStage:

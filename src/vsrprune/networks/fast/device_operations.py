@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsrprune.channels.operations import Operation, TimeTable
-from vsrprune.networks.fast.fused import KERNELS, PLAIN, available, placed
+from vsrprune.networks.fast.fused import KERNELS, PLAIN, available, placed, time_unless_it_fails
 from vsrprune.networks.fast.graphs import recorder_of, time_unlaunched
 
 # On a CPU timing whole frames of high definition would take longer than many clips.
@@ -27,11 +27,11 @@ def operation_calls(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
     fused: Sequence[str] = (),
-) -> list[Callable[[], object]]:
-    """The ways to run an operation on random tensors of `size` (height, width), of which the fastest counts.
+) -> dict[str, Callable[[], object]]:
+    """By name of the kernels the ways to run an operation on random tensors of `size` (height, width).
 
-    fused: names of kernels that may be used besides the plain ones. With them a convolution takes its bias and ReLU
-    along, and there is no other way to run an activation than that.
+    The fastest counts. fused: names of kernels that may be used besides the plain ones. With them a convolution takes
+    its bias and ReLU along, and there is no other way to run an activation than that.
     """
 
     def feature(channels: int) -> Tensor:
@@ -41,6 +41,7 @@ def operation_calls(
         # Spread over the stream, as the kept channels of a plan are.
         return torch.linspace(0, of - 1, some, device=device).round().long()
 
+    kernels = {name: KERNELS[name] for name in (PLAIN, *fused)}
     reads, writes = operation.reads, operation.writes
     x_NCHW = feature(reads)
     if operation.kind == "conv":
@@ -49,22 +50,21 @@ def operation_calls(
         weight = weight.contiguous(memory_format=memory_format)
         bias = torch.zeros(writes, device=device, dtype=dtype)
         if fused:
-            return [partial(KERNELS[name].conv_relu, x_NCHW, weight, bias) for name in fused]
-        return [lambda: F.conv2d(x_NCHW, weight, bias, padding=kernel // 2)]
+            return {name: partial(way.conv_relu, x_NCHW, weight, bias) for name, way in kernels.items()}
+        return {PLAIN: lambda: F.conv2d(x_NCHW, weight, bias, padding=kernel // 2)}
     if operation.kind == "activation":
-        return [] if fused else [lambda: F.relu_(x_NCHW)]
-    kernels = [KERNELS[name] for name in (PLAIN, *fused)]
+        return {} if fused else {PLAIN: lambda: F.relu_(x_NCHW)}
     if operation.kind == "shuffle":
         factor, bias = math.isqrt(reads // writes), torch.zeros(reads, device=device, dtype=dtype)
-        return [partial(way.shuffle, x_NCHW, bias, factor, 0.1) for way in kernels]
+        return {name: partial(way.shuffle, x_NCHW, bias, factor, 0.1) for name, way in kernels.items()}
     if operation.kind == "gather":
-        return [partial(way.gather, x_NCHW, places(writes, reads)) for way in kernels]
+        return {name: partial(way.gather, x_NCHW, places(writes, reads)) for name, way in kernels.items()}
     stream_NCHW = feature(writes)
     if operation.kind == "scatter":
         written = places(reads, writes)
         bias, place = torch.zeros(reads, device=device, dtype=dtype), placed(written.tolist(), writes).to(device)
-        return [partial(way.scatter_, stream_NCHW, x_NCHW, bias, written, place) for way in kernels]
-    return [lambda: stream_NCHW.add_(x_NCHW)]
+        return {name: partial(way.scatter_, stream_NCHW, x_NCHW, bias, written, place) for name, way in kernels.items()}
+    return {PLAIN: lambda: stream_NCHW.add_(x_NCHW)}
 
 
 def timed_size(size: tuple[int, int], device: torch.device) -> tuple[int, int]:
@@ -98,8 +98,11 @@ def time_tables(
         fused = available(device, dtype) if memory_format is torch.channels_last else ()
         for operation in operations:
             ways = operation_calls(operation, timed, memory_format, device, dtype, fused)
+            tried = [
+                time_unless_it_fails(name, partial(time_unlaunched, call, time, record)) for name, call in ways.items()
+            ]
             # An operation without a way of its own is part of another one.
-            times[operation] = factor * min((time_unlaunched(call, time, record) for call in ways), default=0.0)
+            times[operation] = factor * min(tried, default=0.0)
             on_done(next(done))
         tables[name] = TimeTable(times)
     return tables

@@ -10,13 +10,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsrprune.networks.fast.blocks import Timer, fastest_forms
 from vsrprune.networks.fast.device_operations import FORMATS
+from vsrprune.networks.fast.flow import use_fastest_flow
 from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.networks.fast.fused import PLAIN, available
 from vsrprune.networks.fast.graphs import Caller, Graphs, Recorder, copied, direct, in_plain_strides, recorder_of
@@ -87,7 +88,9 @@ def freeze(network: Network, clip_NTCHW: Tensor, time: Timer, dtype: torch.dtype
             frozen = kind(network, forms.__getitem__, kernels).to(memory_format=memory_format)
             how = name if kernels == PLAIN else name + FUSED
             candidates[how] = frozen if dtype is None else in_precision(frozen, dtype)
-    return fastest_called(candidates, clip_NTCHW, time, recorder_of(clip_NTCHW.device))
+    frozen, how = fastest_called(candidates, clip_NTCHW, time, recorder_of(clip_NTCHW.device))
+    use_fastest_flow(cast(nn.Module, frozen), clip_NTCHW[:, 0], time)
+    return frozen, how
 
 
 def forget_graphs(frozen: Frozen) -> None:

@@ -61,7 +61,7 @@ class SPyNet(nn.Module):
         return pyramid[::-1]
 
 
-def clip_flows(flow_net: SPyNet, frames_NTCHW: Tensor, directions: Sequence[str]) -> dict[str, Tensor]:
+def clip_flows(flow_net: nn.Module, frames_NTCHW: Tensor, directions: Sequence[str]) -> dict[str, Tensor]:
     """Flows (N, T-1, 2, H, W) by direction: `backward` from frame t to t+1 at place t, `forward` from t+1 to t.
 
     That is from each frame to the neighbour that was seen before it, whose features are warped to it.

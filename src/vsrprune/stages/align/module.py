@@ -47,11 +47,15 @@ class Align(TrainingStage):
         return gates_apart(self.network, self._gate_lr)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """L_rec and the alignment of every residual stream."""
-        losses = {"reconstruction": charbonnier(self.network(batch.low_NTCHW).frames_NTCHW, batch.high_NTCHW)}
-        for name, gates_LC in shared_gates(self.network, self._layout):
-            losses[f"alignment/{name}"] = self._weight * alignment_loss(gates_LC, self._kept[name])
-        return losses
+        """L_rec."""
+        return {"reconstruction": charbonnier(self.network(batch.low_NTCHW).frames_NTCHW, batch.high_NTCHW)}
+
+    def penalties(self) -> dict[str, Tensor]:
+        """The alignment of every residual stream."""
+        return {
+            f"alignment/{name}": self._weight * alignment_loss(gates_LC, self._kept[name])
+            for name, gates_LC in shared_gates(self.network, self._layout)
+        }
 
     def monitors(self) -> dict[str, float]:
         """How far the layers agree already."""

@@ -27,9 +27,10 @@ class Finetune(TrainingStage):
         self._train_flow, self._teacher = train_flow, teacher
 
     def on_fit_start(self) -> None:
-        """Bring the teacher to the student's device."""
+        """Bring the teacher to the student's device, before a step is captured."""
         if self._teacher:
             self._teacher.to(self.device, self.teacher_format)
+        super().on_fit_start()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L_rec and what the teacher adds."""

@@ -46,9 +46,10 @@ class Scratch(Pretrain):
         return [*super().parameter_groups(), *([{"params": list(self.adaptors.parameters())}] if self.adaptors else [])]
 
     def on_fit_start(self) -> None:
-        """Bring the teacher to the student's device."""
+        """Bring the teacher to the student's device, before a step is captured."""
         if self._teacher:
             self._teacher.to(self.device, self.teacher_format)
+        super().on_fit_start()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L_rec and what the teacher adds."""

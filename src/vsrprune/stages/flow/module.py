@@ -6,7 +6,6 @@ from torch import Tensor
 
 from vsrprune.data.sampling import Batch
 from vsrprune.networks.network import Network
-from vsrprune.networks.parts.flow import SPyNet
 from vsrprune.stages.flow.photometric import photometric_error
 from vsrprune.stages.training.module import TrainingStage
 
@@ -24,6 +23,5 @@ class FlowTraining(TrainingStage):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The photometric error of both directions."""
-        flow_net = self.network.flow_net
-        assert isinstance(flow_net, SPyNet), "a network without one has no such stage"
-        return {"photometric": photometric_error(flow_net, batch.low_NTCHW)}
+        assert self.network.flow_net is not None, "a network without one has no such stage"
+        return {"photometric": photometric_error(self.network.flow_net, batch.low_NTCHW)}

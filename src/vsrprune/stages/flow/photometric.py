@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vsrprune.networks.parts.flow import SPyNet, clip_flows
+from vsrprune.networks.parts.flow import clip_flows
 from vsrprune.networks.parts.layers import warp
 from vsrprune.pruning.losses import charbonnier
 
@@ -13,7 +13,7 @@ from vsrprune.pruning.losses import charbonnier
 BOTH_WAYS = ("backward", "forward")
 
 
-def photometric_error(flow_net: SPyNet, frames_NTCHW: Tensor) -> Tensor:
+def photometric_error(flow_net: nn.Module, frames_NTCHW: Tensor) -> Tensor:
     """Charbonnier distance between frames (RGB in [0, 1]) and their neighbours, warped by the flows to them.
 
     What a flow fetches from outside of a frame is the border of the frame. Needs two frames or more.
@@ -28,7 +28,7 @@ def photometric_error(flow_net: SPyNet, frames_NTCHW: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def photometric_errors(flow_net: SPyNet, low_TCHW: Tensor, device: torch.device) -> tuple[float, float]:
+def photometric_errors(flow_net: nn.Module, low_TCHW: Tensor, device: torch.device) -> tuple[float, float]:
     """Errors of a uint8 clip, warped and not, mean over its pairs of frames; zeros for a clip of a single frame."""
     pairs = range(low_TCHW.shape[0] - 1)
     warped, still = 0.0, 0.0

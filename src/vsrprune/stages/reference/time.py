@@ -6,7 +6,6 @@ import torch
 
 from vsrprune.data.clips import Clip
 from vsrprune.networks.network import Network
-from vsrprune.networks.parts.flow import SPyNet
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.flow.photometric import photometric_errors
 from vsrprune.stages.quality import QualityMeter, restored
@@ -35,9 +34,9 @@ def flow_photometric(bench: Bench, network: Network) -> float | None:
 
     None where the flow net is none that frames judge, and where nothing moves.
     """
-    if not network.arguments.trains_flow_alone:
+    flow_net = network.flow_net
+    if flow_net is None or not network.arguments.trains_flow_alone:
         return None
-    assert isinstance(network.flow_net, SPyNet)
-    errors = [photometric_errors(network.flow_net, clip.low_TCHW, bench.device) for clip in bench.clips.val]
+    errors = [photometric_errors(flow_net, clip.low_TCHW, bench.device) for clip in bench.clips.val]
     warped, still = (sum(values) for values in zip(*errors, strict=True))
     return warped / still if still > STILL * len(errors) else None

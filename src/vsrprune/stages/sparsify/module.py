@@ -43,11 +43,12 @@ class Sparsify(TrainingStage):
         return gates_apart(self.network, self._gate_lr)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """L_rec and the penalty."""
-        return {
-            "reconstruction": charbonnier(self.network(batch.low_NTCHW).frames_NTCHW, batch.high_NTCHW),
-            "penalty": self._cut.penalty(self.network, self.penalty_weight),
-        }
+        """L_rec."""
+        return {"reconstruction": charbonnier(self.network(batch.low_NTCHW).frames_NTCHW, batch.high_NTCHW)}
+
+    def penalties(self) -> dict[str, Tensor]:
+        """The penalty, at this step's lambda."""
+        return {"penalty": self._cut.penalty(self.network, self.penalty_weight)}
 
     def monitors(self) -> dict[str, float]:
         """Lambda, the largest and the mean magnitude of the cut units, and the mean by layer."""

@@ -18,7 +18,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Callback
 
 from vsrprune.data.clips import Clip
-from vsrprune.data.sampling import PREFETCH, PatchDataset, StepSampler, patch_loader
+from vsrprune.data.sampling import PREFETCH, Batch, PatchDataset, Patches, StepSampler, patch_loader
 from vsrprune.errors import TrainingDivergedError, UserError
 from vsrprune.host.progress import StageProgress
 from vsrprune.stages.training.callbacks import (
@@ -32,6 +32,7 @@ from vsrprune.stages.training.callbacks import (
     is_finite,
 )
 from vsrprune.stages.training.checkpoints import Checkpoints
+from vsrprune.stages.training.graphs import uses_graphs
 from vsrprune.stages.training.hardware import Hardware, computing, memory_format, precision_plugin
 from vsrprune.stages.training.module import TrainingStage
 from vsrprune.stages.training.ranks import ranks
@@ -145,6 +146,12 @@ class _Task:
         drawn, scale = self.sampling, self.module.network.arguments.scale
         return PatchDataset(self.clips, drawn.frames, drawn.patch, scale, drawn.seed, drawn.mirror)
 
+    def example(self) -> Batch:
+        """The first batch, on the CPU."""
+        batches = patch_loader(self.dataset(), StepSampler(1, self.sampling.batch), workers=0)
+        patches: Patches = next(iter(batches))
+        return patches.floats()
+
 
 def _follow(task: _Task) -> None:
     """Train as a rank that is not the first, on a copy: a module that was sent to a process shares its memory."""
@@ -177,8 +184,12 @@ def _train(task: _Task, rows: Rows | None, callbacks: Sequence[Callback]) -> Non
         default_root_dir=task.workdir,
     )
     loader = patch_loader(task.dataset(), sampler, hardware.workers, pinned=hardware.device == "cuda")
+    module.to_capture = task.example if uses_graphs(hardware, module.network) else None
     with computing(hardware), stops.listening():
-        trainer.fit(module, loader, ckpt_path=task.checkpoint, weights_only=True)
+        try:
+            trainer.fit(module, loader, ckpt_path=task.checkpoint, weights_only=True)
+        finally:
+            module.release_graphs()
 
 
 def _quiet() -> None:
@@ -193,3 +204,5 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*Detected call of `lr_scheduler.step\\(\\)` before `optimizer.step.*")
     warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
     warnings.filterwarnings("ignore", message="GPU available but not used.*")  # it advises what is no knob here
+    # Steps replayed from CUDA graphs: PyTorch keeps the nodes of the captured pass, which are its capture stream's.
+    warnings.filterwarnings("ignore", message=".*AccumulateGrad node's stream does not match.*")

@@ -39,12 +39,13 @@ class Arithmetic:
 
 @dataclass(frozen=True)
 class Hardware:
-    """On what to train. device: cpu or cuda. count: devices, a process for each. workers: see TrainerConfig."""
+    """On what to train. device: cpu or cuda. count: devices, a process for each. Others: see TrainerConfig."""
 
     device: str = "cpu"
     count: int = 1
     workers: int = 0
     arithmetic: Arithmetic = Arithmetic()
+    graphs: bool | str = "auto"
 
 
 def check_precision(precision: str, device: str) -> None:
@@ -59,6 +60,12 @@ def check_precision(precision: str, device: str) -> None:
             "trainer.precision=bf16-mixed needs a card of NVIDIA's Ampere generation or a later one, and this is"
             f" {torch.cuda.get_device_name()}; use trainer.precision=16-mixed or 32-true"
         )
+
+
+def check_graphs(graphs: bool | str, device: str) -> None:
+    """Raise UserError where trainer.graphs=true asks a CPU for CUDA graphs."""
+    if graphs is True and device == "cpu":
+        raise UserError("trainer.graphs=true needs a CUDA device, and this job computes on the CPU; use auto or false")
 
 
 def precision_plugin(arithmetic: Arithmetic, device: str) -> Precision:

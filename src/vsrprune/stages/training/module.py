@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from vsrprune.data.sampling import Batch, Patches
 from vsrprune.errors import TrainingDivergedError
 from vsrprune.networks.network import Network
+from vsrprune.stages.training.graphs import BatchTerms, Captured, captured, release
 from vsrprune.stages.training.watch import LossWatch, steps_between_reads
 
 BETAS = (0.9, 0.99)  # one-cycle swings the first between 0.85 and 0.95, PyTorch's default
@@ -42,12 +44,16 @@ class Logged:
 class TrainingStage(pl.LightningModule):
     """A stage that trains `network` with Adam for `steps` steps.
 
-    Subclasses return their losses by name. The sum of the losses is minimised; `monitors` are only logged.
+    Subclasses return their losses by name, in two parts: what depends on the batch may be replayed from CUDA graphs,
+    what depends on the weights and the step alone is computed at every step. The sum of both is minimised; `monitors`
+    are only logged.
     """
 
     stage: ClassVar[str]
-    log_every: int = 1  # `fit` sets it, and the next
+    # `fit` sets them. to_capture: makes a batch of the shapes whose steps are to be replayed.
+    log_every: int = 1
     teacher_format: torch.memory_format = torch.preserve_format
+    to_capture: Callable[[], Batch] | None = None
 
     def __init__(self, network: Network, steps: int, lr: float, shape: str) -> None:
         super().__init__()
@@ -56,10 +62,19 @@ class TrainingStage(pl.LightningModule):
         self._watch = LossWatch(torch.device("cpu"))
         self._names: tuple[str, ...] = ()  # of the terms of the loss
         self._logged: Logged | None = None
+        self._captured: Captured | None = None
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms of the loss."""
+        """The terms of the loss that depend on the batch.
+
+        They may depend on nothing that changes from step to step besides it and the weights, and neither read from the
+        device nor copy to it: a replay repeats the operations on the device, and runs no Python.
+        """
         raise NotImplementedError
+
+    def penalties(self) -> dict[str, Tensor]:
+        """The terms of the loss that do not depend on the batch."""
+        return {}
 
     def monitors(self) -> dict[str, float]:
         """Further values to log, computed only at the steps that are logged."""
@@ -73,9 +88,30 @@ class TrainingStage(pl.LightningModule):
         """Lightning's hook: patches travel as uint8 and become floats on the device."""
         return batch.floats()
 
+    def on_fit_start(self) -> None:
+        """Lightning's hook, between the network's way to its device and the first batch; captures what is to be.
+
+        Later, the thread that pins batches would call CUDA during the capture, which ends both.
+        """
+        if self.to_capture is None:
+            return
+        context = self.trainer.precision_plugin.forward_context
+        example = Batch(*(part.to(self.device) for part in self.to_capture()))
+        self._captured = captured(BatchTerms(self, self.losses, context), example)
+
+    def release_graphs(self) -> None:
+        """Drop what was captured, and give its memory back."""
+        if self._captured is not None:
+            self._captured = None
+            release()
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Lightning's hook. Raises TrainingDivergedError for a loss that is not finite, on a card some steps later."""
-        losses, step = self.losses(batch), self.global_step
+        # Penalties first: autograd then adds their gradients last, as it does where those of the batch come from a
+        # graph in one piece, and the sums agree to the bit.
+        penalties, step = self.penalties(), self.global_step
+        replay = self._captured if self._captured is not None and self._captured.fits(batch) else self
+        losses = replay.losses(batch) | penalties
         self._names, terms = tuple(losses), torch.stack(list(losses.values()))
         self._watch.see(step, terms)
         is_logged = (step + 1) % self.log_every == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-TRAINING = ("pretrain", "align", "score", "sparsify", "finetune")
+TRAINING = ("flow", "pretrain", "align", "score", "sparsify", "finetune")
 QUALITY = ("reference", "prune", "evaluate")
 TIMES = ("timing", "measure")
 FEWER_JOBS = "fewer launcher.jobs at a time"

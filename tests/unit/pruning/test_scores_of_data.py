@@ -156,6 +156,17 @@ def test_scores_of_gradients_do_not_see_how_a_layer_splits_its_scale(
         assert after[name] == pytest.approx(values, rel=1e-7, abs=1e-15), name
 
 
+@pytest.mark.parametrize("score", OF_BATCHES)
+def test_frames_that_are_computed_again_score_the_same(score: str, random_network, random_clip) -> None:
+    network = random_network()
+    layout, batches = network.channel_layout("rsc"), batches_of(random_clip(3), 4)
+    kept = score_units(network, layout, score, batches=batches)
+    network.checkpoint_frames = True
+    again = score_units(network, layout, score, batches=batches)
+    for name, values in kept.items():
+        assert again[name] == pytest.approx(values, rel=1e-9), name
+
+
 def test_a_unit_whose_gates_are_zero_scores_nothing(random_network, random_clip) -> None:
     """So that what a round cut stays cut."""
     network = random_network()

@@ -22,8 +22,7 @@ def taylor_scores(network: PrunableNetwork, layout: ChannelLayout, batches: Iter
     """Mean over the batches of |sum over the unit's gates of gamma dL/dgamma|, L the reconstruction loss of a batch.
 
     To first order, the change of L when these gates go to zero together (Molchanov et al., CVPR 2019). Theirs is the
-    mean of the squares; the mean of the magnitudes orders units a little more like the measured rise of the loss
-    (docs/decisions/pruning.md).
+    mean of the squares; ranked by the mean of the magnitudes, a network kept more (docs/decisions/pruning.md).
     """
     return accumulated(
         layout,

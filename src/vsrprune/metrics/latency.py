@@ -8,16 +8,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 TRIES = 3  # spans of which the fastest counts: what disturbs a measurement only makes it longer
 # On a CUDA device, in milliseconds. A short call is repeated until a span is long beside the resolution of events, and
-# before anything counts the device works long enough to leave its idle clocks.
-# Of an operation, or a form: a choice times hundreds of them, so that the clocks are up after the first few.
-WARM_MS, SPAN_MS = 5.0, 2.0
+# before anything counts the device works long enough to leave its idle clocks. A choice of forms times hundreds of
+# calls one after the other: between them the clocks stay up.
+WARM_MS, WARM_AGAIN_MS, SPAN_MS = 20.0, 2.0, 2.0  # of an operation, or a form
+RESTS_AFTER_MS = 50.0  # without work, when the clocks may fall
 WARM_NETWORK_MS, NETWORK_MS = 200.0, 300.0  # of a network that is compared; the second is the total over its repeats
 
 Call = Callable[[], object]
@@ -34,9 +35,16 @@ class Latency:
 
 
 class Stopwatch(Protocol):
-    """How time is taken on a device. `patient`: calls are many and short, and the device has clocks that must rise."""
+    """How time is taken on a device.
+
+    patient: calls are many and short, and the device has clocks that must rise. rested: it has not been timed just now.
+    """
 
     patient: bool
+
+    @property
+    def rested(self) -> bool:
+        """See above."""
 
     def span(self, call: Call, times: int) -> float:
         """Milliseconds of `times` calls in a row."""
@@ -46,6 +54,7 @@ class HostStopwatch:
     """The host's clock around one call, which is done when it returns."""
 
     patient = False
+    rested = True
 
     def span(self, call: Call, times: int) -> float:
         """See `Stopwatch`."""
@@ -59,9 +68,15 @@ class CudaStopwatch:
     """Two events in the device's queue: no wait lies between the calls, and none of the host's is counted."""
 
     patient = True
+    _worked: ClassVar[dict[torch.device, float]] = {}  # by device when its last span ended, of every watch
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+
+    @property
+    def rested(self) -> bool:
+        """See `Stopwatch`."""
+        return (time.monotonic() - self._worked.get(self._device, -math.inf)) * 1000 > RESTS_AFTER_MS
 
     def span(self, call: Call, times: int) -> float:
         """See `Stopwatch`."""
@@ -74,6 +89,7 @@ class CudaStopwatch:
                 call()
             ended.record()
         ended.synchronize()
+        self._worked[self._device] = time.monotonic()
         return float(started.elapsed_time(ended))
 
 
@@ -120,7 +136,7 @@ def compare_latency(
 def fastest_milliseconds(call: Call, device: torch.device, watch: Stopwatch | None = None) -> float:
     """The fastest time of a call in a few tries, after a warm-up that does not count, in milliseconds."""
     watch = watch_of(device) if watch is None else watch
-    times = _times(_warm(call, watch, WARM_MS), watch, SPAN_MS)
+    times = _times(_warm(call, watch, WARM_MS if watch.rested else WARM_AGAIN_MS), watch, SPAN_MS)
     return min(_mean(call, watch, times) for _ in range(TRIES))
 
 

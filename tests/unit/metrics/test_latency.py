@@ -97,6 +97,10 @@ class FakeCard:
         self.worked = 0.0
         self.spans: list[int] = []
 
+    @property
+    def rested(self) -> bool:
+        return not self.spans
+
     def span(self, call: Callable[[], object], times: int) -> float:
         began = self.worked
         for _ in range(times):
@@ -111,6 +115,9 @@ def test_on_a_card_nothing_counts_before_its_clocks_have_risen() -> None:
     assert fastest_milliseconds(lambda: None, CPU, card) == pytest.approx(1.0)
     # 4 ms, twice 4, 4 and three times 1, which is 19, and 8 more; then 2 ms three times.
     assert card.spans == [1, 2, 4, 8, 2, 2, 2]
+    # Timed again at once, it needs no such warm-up: 1 and 2 ms, and then again 2 ms three times.
+    assert fastest_milliseconds(lambda: None, CPU, card) == pytest.approx(1.0)
+    assert card.spans[7:] == [1, 2, 2, 2, 2]
 
 
 @pytest.mark.parametrize(("call_ms", "times"), [(5.0, 1), (2.0, 1), (0.5, 4), (0.011, 182)])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from fused_on_cpu import cudnn_stand_in, use_on_cpu
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 from vsrprune.channels.operations import KINDS, Operation
@@ -366,3 +367,17 @@ def test_the_table_takes_the_fastest_way_and_a_fused_activation_for_nothing(monk
     tables = time_tables([conv, activation], (4, 4), CPU, lambda call: next(drawn), lambda done: None)
     rows = {name: {row["kind"]: row["ms"] for row in table.to_json()} for name, table in tables.items()}
     assert rows == {"contiguous": {"conv": 3.0, "activation": 2.0}, "channels_last": {"conv": 5.0, "activation": 0.0}}
+
+
+@pytest.mark.slow
+def test_widths_of_parameters_do_not_compile_anew() -> None:
+    torch._dynamo.reset()
+    kernels = KERNELS["compiled"]
+    counters["stats"].clear()
+    with torch.inference_mode():
+        for width in (8, 12, 20, 28, 36, 44, 52, 60, 64):  # more than torch.compile would compile for
+            x_NCHW = torch.randn(1, width, 6, 7).contiguous(memory_format=torch.channels_last)
+            bias = nn.Parameter(torch.randn(width), requires_grad=False)
+            expected = F.leaky_relu(x_NCHW + bias[:, None, None], 0.1)
+            torch.testing.assert_close(kernels.leaky(x_NCHW.clone(), bias, 0.1), expected)
+    assert counters["stats"]["unique_graphs"] <= 2

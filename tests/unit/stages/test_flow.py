@@ -54,7 +54,7 @@ def trained(
     torch.manual_seed(0)
     module = FlowTraining(BasicVSR(ARGUMENTS), steps, 1e-2, "onecycle")
     workdir.mkdir(exist_ok=True)
-    session = Session(workdir, log_every=1, checkpoint_every=2, hardware=Hardware(devices=devices), on_row=on_row)
+    session = Session(workdir, log_every=1, checkpoint_every=2, hardware=Hardware(count=devices), on_row=on_row)
     fit(module, clips, Sampling(batch=2, patch=patch, frames=3, seed=0), session)
     network = module.network
     assert isinstance(network, BasicVSR)

@@ -21,6 +21,7 @@ from vsrprune.pruning.surgery import compact
 from vsrprune.stages.finetune.module import Finetune
 from vsrprune.stages.finetune.scratch import Scratch
 from vsrprune.stages.finetune.teacher import Teacher
+from vsrprune.stages.flow.module import FlowTraining
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.pretrain.module import Pretrain, TrainedFlow
 from vsrprune.stages.sparsify.module import Sparsify
@@ -68,6 +69,7 @@ MODULES: dict[str, Callable[[], TrainingStage]] = {
     "pretrain": lambda: Pretrain(dense(), STEPS, 1e-3, "onecycle"),
     "pretrain, with a flow net from a file": lambda: Pretrain(dense(), STEPS, 1e-3, "onecycle", TrainedFlow(2, 0.5)),
     "sparsify": sparsify,
+    "flow": lambda: FlowTraining(dense(), STEPS, 1e-3, "cosine"),
 }
 QUICK, *SLOW = MODULES
 

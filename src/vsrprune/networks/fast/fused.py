@@ -182,7 +182,10 @@ def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def _run(function: Callable[..., Tensor], *inputs: object) -> Tensor:
     # What is being compiled as a whole takes the function as it is.
-    return (function if torch.compiler.is_compiling() else compiled(function))(*inputs)
+    if torch.compiler.is_compiling():
+        return function(*inputs)
+    # torch.compile takes the sizes of parameters for constants: it would compile for every width, and soon give up.
+    return compiled(function)(*(x.detach() if isinstance(x, nn.Parameter) else x for x in inputs))
 
 
 def _pixels(x_NCHW: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from vsrprune.host.causes import less_memory
 from vsrprune.host.failures import FailureCard
 
 SEEDS = "seed=0,1"
-STAGES = ("pretrain", "reference", "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure")
+STAGES = ("flow", "pretrain", "reference", "score", "select", "sparsify", "prune", "finetune", "evaluate", "measure")
 IN_FAST_SET = ("select",)  # one that the two jobs share
 
 # Python runs this module at its start. It lets the stage that fault.json beside it names fail, and logs the stages

@@ -39,8 +39,10 @@ def table_of(text: str) -> str:
 def test_six_jobs_share_one_pretraining(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, done = sweep
     assert len(job_folders(folder)) == 6
-    stages = {stage: len(list((folder / "store" / stage).iterdir())) for stage in ("pretrain", "reference", "score")}
-    assert stages == {"pretrain": 1, "reference": 1, "score": 2}
+    stages = {
+        stage: len(list((folder / "store" / stage).iterdir())) for stage in ("flow", "pretrain", "reference", "score")
+    }
+    assert stages == {"flow": 1, "pretrain": 1, "reference": 1, "score": 2}
     assert len(list((folder / "store" / "finetune").iterdir())) == 6
     assert len(re.findall(r"^  pretrain +done in", done.stdout, re.MULTILINE)) == 1
     assert "job 6/6: rsc=false,ratio=0.7" in done.stdout
@@ -90,7 +92,7 @@ def test_metrics_hold_the_curves_of_every_training_stage(sweep: tuple[Path, subp
     folder, _ = sweep
     rows = [json.loads(line) for line in (job_folders(folder)[0] / "metrics.jsonl").read_text().splitlines()]
     steps = {stage: [row["step"] for row in rows if row["stage"] == stage] for stage in {row["stage"] for row in rows}}
-    assert steps == {"pretrain": [0, 1, 2, 3], "sparsify": [0, 1, 2, 3], "finetune": [0, 1, 2, 3]}
+    assert steps == {"flow": [0, 1], "pretrain": [0, 1, 2, 3], "sparsify": [0, 1, 2, 3], "finetune": [0, 1, 2, 3]}
     sparsify = [row for row in rows if row["stage"] == "sparsify"]
     assert [row["lambda"] for row in sparsify] == [0.0, 0.05, 0.1, 0.1]
     assert any(name.startswith("gate/") for name in sparsify[0])

@@ -400,6 +400,7 @@ def test_a_lease_of_another_host_is_taken_over_at_its_end_and_not_before(tmp_pat
 
 NETWORK = (MANIFEST, "network.json", "network.safetensors")
 FILES = {
+    "flow": (*NETWORK, "metrics.jsonl"),
     "pretrain": (*NETWORK, "metrics.jsonl"),
     "reference": (
         MANIFEST,

@@ -20,7 +20,8 @@ from analysis.watched_jobs import DONE, RUNNING, WAITING, JobRow, Watch
 from vsrprune.results.result import Result
 
 RATIOS = ("0.3", "0.5")
-STEPS = {"pretrain": 4, "sparsify": 4, "finetune": 4}  # of the minimal schedule, every one logged
+STEPS = {"flow": 2, "pretrain": 4, "sparsify": 4, "finetune": 4}  # of the minimal schedule, every one logged
+LOSSES = {**dict.fromkeys(STEPS, "reconstruction"), "flow": "photometric"}
 
 
 @dataclass
@@ -148,8 +149,9 @@ def test_every_run_has_the_curves_of_every_stage_against_that_stages_steps(jobs:
         rows = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
         for stage, steps in STEPS.items():
             assert sorted(job.steps(stage)) == list(range(steps))
-            written = {row["step"]: row["loss_reconstruction"] for row in rows if row["stage"] == stage}
-            loss = f"{stage}/loss_reconstruction"
+            name = f"loss_{LOSSES[stage]}"
+            written = {row["step"]: row[name] for row in rows if row["stage"] == stage}
+            loss = f"{stage}/{name}"
             assert {row[f"{stage}/step"]: row[loss] for row in job.history if loss in row} == written
             assert {"glob_name": f"{stage}/*", "step_metric": f"{stage}/step"}.items() <= next(
                 metric.items() for metric in job.metrics if metric.get("glob_name") == f"{stage}/*"

@@ -298,6 +298,10 @@ def test_without_the_stage_the_rates_of_a_trained_flow_net_are_idle():
         assert changes(common=none, **{f"schedule__pretrain__{knob}": 1}) == set()
 
 
+def test_clips_of_one_frame_teach_no_motion():
+    assert "flow" not in keys_of(schedule__frames=1)
+
+
 def test_a_network_without_a_flow_net_skips_the_stage():
     without = {name for name, family in FAMILIES.items() if name != "own" and not family.arguments().has_flow}
     assert without == {"edsr", "rcan", "edvr", "rrn"}

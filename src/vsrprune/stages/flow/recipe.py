@@ -16,10 +16,13 @@ class Inputs:
 def trains_flow(question: Question) -> bool:
     """Whether a job trains its flow net by itself first.
 
-    It does where new weights are trained, unless the flow net comes from a file that is good as it is.
+    It does where new weights are trained, unless the flow net comes from a file that is good as it is. Clips of one
+    frame show no motion.
     """
     config, facts = question.config, question.facts
     schedule = config.schedule.flow
+    if config.schedule.frames == 1:
+        return False
     new_weights = not facts.pretrained or question.method.start == "scratch"
     untrained = not facts.flow or schedule.tune_file
     return bool(config.model.arguments.trains_flow_alone and schedule.steps and new_weights and untrained)

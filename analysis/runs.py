@@ -21,8 +21,8 @@ from vsrprune.results.result import METRICS, RESULT, Result, network_order
 from vsrprune.results.settings import SEEDS, flatten, setting_of
 
 # Knobs that tell settings apart in figures and tables, in the order in which labels name them.
-KNOBS = ("model", "data", "task", "schedule", "method", "rule", "scope", "score", "order", "tf_weight", "target",
-         "round_to", "min_kept", "rounds", "parts", "ratios", "ratio")  # fmt: skip
+KNOBS = ("model", "data", "task", "schedule", "method", "rule", "scope", "score", "normalise", "rank", "order",
+         "tf_weight", "target", "round_to", "min_kept", "rounds", "parts", "ratios", "ratio")  # fmt: skip
 
 GROUPS = ("model", "data", "task", "schedule", "method")  # of knobs, set by a file; a label says the file's name
 LEADERS = ("method", "model")  # groups whose files set flat knobs too
@@ -36,9 +36,11 @@ REASONS_SHOWN = 3  # of jobs that were left out, where none is left to show
 # The order of values in figures and tables; the first is an ablation's reference. Others follow in ascending order.
 VALUES = {
     "rule": ("aligned", "inner", "rsc"),
-    "scope": ("global", "local", "per_layer"),
-    "score": ("l1", "l1_first", "gate", "random"),
-    "method": ("ssl", "ssl_distill", "assl", "srp", "l1", "random", "lite", "distill", "unstructured"),
+    "scope": ("global", "local", "kind", "part", "per_layer"),
+    "score": ("l1", "l1_first", "l2", "gate", "fpgm", "lamp", "taylor", "fisher", "activation", "random"),
+    "normalise": ("none", "layer", "kind", "lamp"),
+    "rank": ("score", "per_mac", "per_param"),
+    "method": ("ssl", "ssl_distill", "best", "assl", "srp", "l1", "random", "lite", "distill", "unstructured"),
     "parts": (ALL_PARTS,),
     "task": ("sr", "denoise", "deblur"),
     "order": ("min", "max"),

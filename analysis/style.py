@@ -18,6 +18,7 @@ COLOURS = {
     "random": "#999999",
     "lite": "#E69F00",
     "distill": "#56B4E9",
+    "best": "#000000",
 }
 RULES = ("rsc", "aligned", "inner")
 # Parts of a network and weights of the temporal loss have colours of their own, so that none looks like a rule.

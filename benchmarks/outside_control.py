@@ -28,7 +28,7 @@ from vsrprune.metrics.latency import compare_latency
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import RGB, trunk
 from vsrprune.networks.parts.layers import warp
-from vsrprune.pruning.scoring import score_units
+from vsrprune.pruning.scores.table import score_units
 from vsrprune.pruning.surgery import compact
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select

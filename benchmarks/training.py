@@ -41,7 +41,7 @@ from vsrprune.networks.basicvsr.spec import RGB, BasicVSRArguments
 from vsrprune.networks.network import Network
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.pruning.penalty import CutGates, Growth
-from vsrprune.pruning.scoring import score_units
+from vsrprune.pruning.scores.table import score_units
 from vsrprune.pruning.surgery import compact
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select

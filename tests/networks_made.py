@@ -52,6 +52,25 @@ def randomise(module: nn.Module, seed: int = 0, signed: bool = False) -> None:
                 parameter.copy_(noise / max(parameter[0].numel(), 4) ** 0.5)
 
 
+def split_otherwise(network: nn.Module) -> None:
+    """Multiply every gate by a factor, and divide the weights and the bias that it scales by the same."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for module in network.modules():
+            for side in ("gate", "input_gate"):
+                gate = getattr(module, side, None)
+                if gate is None:
+                    continue
+                factor = torch.rand(gate.shape, generator=generator, dtype=gate.dtype) * 3 + 0.1
+                gate.mul_(factor)
+                if side == "gate":
+                    filters = factor.repeat_interleave(module.filters_per_unit)
+                    module.weight.div_(filters.view(-1, 1, 1, 1))
+                    module.bias.div_(filters)
+                else:
+                    module.weight.div_(factor.view(1, -1, 1, 1))
+
+
 def random_network(arguments: Any, seed: int = 0, signed: bool = False, dtype: torch.dtype = torch.float64) -> Network:
     """The network of some arguments, randomised."""
     network = build(arguments).to(dtype)

@@ -19,7 +19,7 @@ from vsrprune.networks.fast.fastest import freeze
 from vsrprune.networks.network import Network
 from vsrprune.networks.table import build
 from vsrprune.pruning.losses import charbonnier
-from vsrprune.pruning.scoring import score_units
+from vsrprune.pruning.scores.table import score_units
 from vsrprune.pruning.surgery import compact, equivalence_error
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select

@@ -30,7 +30,7 @@ KNOBS: dict[str, Any] = {
     "score": "l1", "order": "min", "tf_weight": 1.0, "min_kept": 1, "round_to": 1, "replicate": 0, "seed": 0,
     "pretrain_seed": 0,
     "model": {"name": "tiny", "channels": 16, "upscale_factors": [2, 2]},
-    "task": {"name": "sr"}, "rounds": 1, "parts": [],
+    "task": {"name": "sr"}, "rounds": 1, "parts": [], "normalise": "none", "rank": "score",
     "data": {"name": "demo", "channel": "y", "degradation": "bicubic", "low": "bi", "crop": 0},
     "evaluate": {"protocol": "full"},
     "schedule": {"name": "demo", "sparsify": {"hold_steps": 40}, "finetune": {"steps": 30, "lr": 0.001}},

@@ -37,7 +37,7 @@ from vsrprune.pruning.gates import zero_cut_gates
 from vsrprune.pruning.masking import mask_smallest
 from vsrprune.pruning.penalty import TARGETS, Growth
 from vsrprune.pruning.reparametrisation import hold_zeros, normalise_filters
-from vsrprune.pruning.scoring import SCORES, score_units
+from vsrprune.pruning.scores.table import SCORES, score_units
 from vsrprune.pruning.surgery import compact
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
@@ -165,7 +165,7 @@ def others(of: Subject) -> Iterator[tuple[str, Case]]:
     dense, small = of.new().to(DEVICE), of.small().to(DEVICE).eval()
     scale, rule = dense.arguments.scale, of.plan.rule
     scored = [score for score in SCORES if score != "gate"]  # refuses untrained gates
-    yield "scores", lambda: [score_units(dense, of.layout, score, 0) for score in scored]
+    yield "scores", lambda: [score_units(dense, of.layout, score, 0, [of.batch]) for score in scored]
     yield "surgery", lambda: compact(dense, of.plan)
     yield "gates at zero", lambda: zero_cut_gates(of.new().to(DEVICE), of.plan)
     yield "values equal the CPU's", lambda: _equal(of, small)

@@ -15,7 +15,7 @@ from vsrprune.metrics.cost import network_cost
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.files import load_network, save_network
-from vsrprune.pruning.scoring import score_units
+from vsrprune.pruning.scores.table import score_units
 from vsrprune.pruning.surgery import compact, equivalence_error
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, minimal_config, run_py
@@ -26,6 +27,7 @@ from vsrprune.stages.finetune.module import Finetune
 from vsrprune.stages.finetune.scratch import Scratch
 from vsrprune.stages.graph import plan_stages
 from vsrprune.stages.recipe import Facts
+from vsrprune.stages.select.recipe import Selection
 from vsrprune.stages.sparsify.module import Sparsify
 
 DATA = Facts({}, "train clips", "held-out clips")
@@ -40,7 +42,7 @@ def chosen(name: str) -> Config:
 def method_config(folder: Path, name: str, **changes: Any) -> Config:
     """The minimal schedule with the knobs that the method's file sets."""
     config, given = minimal_config(folder), chosen(name)
-    for knob in ("rsc", "residual", "scope", "score", "target", "tf_weight", "method"):
+    for knob in ("rsc", "residual", "scope", "score", "rank", "target", "tf_weight", "method"):
         setattr(config, knob, getattr(given, knob))
     config = with_knobs(config, {"model.channels": 8, "model.upsampler_channels": 8})
     config.schedule.align.steps = 4
@@ -63,6 +65,7 @@ def test_methods_share_what_they_have_in_common() -> None:
     assert len({stages["reference"] for stages in keys.values()}) == 1
     assert len({stages["finetune"] for stages in keys.values()}) == len(METHODS)
     assert keys["lite"]["prune"] == keys["distill"]["prune"]
+    assert keys["best"]["score"] not in (keys["ssl"]["score"], keys["random"]["score"])
     assert keys["ssl"]["prune"] == keys["ssl_distill"]["prune"]
     assert [name for name, stages in keys.items() if "align" in stages] == ["assl"]
     assert [name for name, stages in keys.items() if "score" not in stages] == ["lite", "distill", "unstructured"]
@@ -72,7 +75,7 @@ def test_methods_share_what_they_have_in_common() -> None:
 def test_a_method_without_a_stage_stops_before_it(until: str) -> None:
     config = chosen("lite")
     config.until = until
-    expected = {"score": ["pretrain"], "sparsify": ["pretrain", "select"]}[until]
+    expected = {"score": ["flow", "pretrain"], "sparsify": ["flow", "pretrain", "select"]}[until]
     assert [stage.stage for stage in plan_stages(config, DATA)] == expected
 
 
@@ -103,6 +106,42 @@ def test_a_method_runs_to_a_result(name: str, shared: Path) -> None:
     else:
         assert result.units_cut > 0
         assert result.cost["pruned"].parameters_with_flow == sum(p.numel() for p in finetuned.parameters())
+
+
+# A method is a preset of free axes: other values of them are other experiments, and run too.
+COMBINED: list[tuple[str, dict[str, Any]]] = [
+    ("assl", {"rsc": True}),
+    ("srp", {"scope": "global"}),
+    pytest.param("srp", {"rsc": True, "scope": "kind", "score": "fpgm"}, marks=pytest.mark.slow),
+    pytest.param("assl", {"scope": "global", "score": "taylor", "rank": "per_mac"}, marks=pytest.mark.slow),
+    pytest.param("assl", {"residual": "inner", "scope": "part", "normalise": "kind"}, marks=pytest.mark.slow),
+    pytest.param("ssl", {"score": "fisher", "rank": "per_param", "target": "params"}, marks=pytest.mark.slow),
+    pytest.param("ssl", {"score": "activation", "normalise": "layer"}, marks=pytest.mark.slow),
+    pytest.param("best", {"round_to": "auto"}, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), COMBINED, ids=str)
+def test_axes_of_methods_combine(name: str, changes: dict[str, Any], shared: Path) -> None:
+    job = plan_job(method_config(shared, name, ratio=0.3, **changes))
+    result = run_job(job, shared / "runs" / f"{name}-combined{len(changes)}", say=lambda text: None)
+    assert result is not None
+    noted = any("nearest reachable plan differs" in note for note in result.notes)
+    assert abs(result.budget.deviation) <= 0.02 or noted
+    assert result.units_cut > 0
+    assert result.equivalence is not None
+    assert result.equivalence.float64 <= 1e-10
+    assert np.isfinite(result.quality["finetuned"].psnr)
+
+
+@pytest.mark.slow
+def test_rounds_of_a_score_that_zeros_do_not_bring_to_nothing_take_nothing_back(shared: Path) -> None:
+    """A filter of zeros is far from its neighbours, so that fpgm by itself would keep it."""
+    job = plan_job(method_config(shared, "ssl", rounds=2, ratio=0.6, score="fpgm"))
+    result = run_job(job, shared / "runs" / "rounds-fpgm", say=lambda text: None)
+    assert result is not None
+    first = Selection.load(open_store(job, print).find("select", result.stages["select_1"]).folder).plan
+    assert all(set(first.cut(group)) <= set(result.plan.cut(group)) for group in first.kept)
 
 
 RESUMED = {"assl": ("sparsify", Sparsify), "unstructured": ("finetune", Finetune), "distill": ("finetune", Scratch)}
@@ -137,10 +176,8 @@ def test_a_method_s_own_training_resumes_to_the_same_bits(
 
 
 REFUSED = [
-    ("assl", {"rsc": True}, r"rule=rsc does not go with method=assl, which needs rule=aligned"),
-    ("assl", {"scope": "global"}, r"scope=global does not go with method=assl, which needs scope=local"),
-    ("srp", {"score": "gate"}, r"score=gate does not go with method=srp, which needs score=l1_first or l1"),
-    ("random", {"score": "l1"}, r"score=l1 does not go with method=random"),
+    ("lite", {"rsc": True}, r"rule=rsc does not go with method=lite, which needs rule=aligned"),
+    ("assl", {"round_to": "auto", "scope": "global", "target": "latency"}, r"method\.align=true has to know"),
     ("lite", {"target": "units"}, r"target=units does not go with method=lite, which needs target=macs or params"),
     ("lite", {"round_to": 8}, r"round_to=8 does not go with method=lite"),
     ("unstructured", {"tf_weight": 1.0}, r"method=unstructured is fine-tuned without a teacher; use tf_weight=0"),
@@ -161,7 +198,15 @@ def test_other_contradictions_are_refused(tmp_path: Path) -> None:
         plan_job(config)
     config = method_config(tmp_path, "assl")
     config.trainer.devices = 2
-    with pytest.raises(UserError, match=r"method=assl trains on one device; got trainer\.devices=2"):
+    with pytest.raises(UserError, match=r"method\.normalised=true trains on one device; got trainer\.devices=2"):
+        plan_job(config)
+    config = method_config(tmp_path, "assl")
+    config.method.penalty = "filters"
+    with pytest.raises(UserError, match=r"method\.normalised=true holds the norm.* use method\.penalty=gates"):
+        plan_job(config)
+    config = method_config(tmp_path, "distill")
+    config.method.align = True
+    with pytest.raises(UserError, match=r"method\.align=true does not go with method=distill"):
         plan_job(config)
     config = method_config(tmp_path, "ssl")
     config.method.output_weight = -1.0

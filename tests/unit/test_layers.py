@@ -103,6 +103,7 @@ WITHOUT_TORCH = (
     "stages.job",
     "stages.saved",
     "score.scores",
+    "score.own",
     "networks.table",
 )
 

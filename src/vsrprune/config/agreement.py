@@ -19,6 +19,7 @@ from vsrprune.errors import UserError
 from vsrprune.knobs import check_knobs
 from vsrprune.methods.table import METHODS
 from vsrprune.results.protocols import BLUR, OWN, comparison
+from vsrprune.selection.scores import NAMES, OF_BATCHES, is_own
 
 BLUR_SCALE = 4  # the only one that published numbers with blur have
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -33,6 +34,7 @@ def validate(config: Config) -> None:
     _check_task(config)
     _check_target(config)
     _check_method(config)
+    _check_score(config)
     _check_rounds(config)
     # Called for what it refuses; its result is not needed here.
     comparison(config.evaluate.protocol, config.data.channel, config.data.crop)
@@ -120,15 +122,34 @@ def _check_method(config: Config) -> None:
                 f"{knob}={value} does not go with method={method.name}, which needs {knob}="
                 f"{' or '.join(map(str, allowed))}; take {knob} out of the command, or choose another method"
             )
-    if method.start != "cut" and config.method.sparsify:
+    for knob in ("sparsify", "align"):
+        if method.start != "cut" and getattr(config.method, knob):
+            raise UserError(
+                f"method.{knob}=true does not go with method={method.name}, which cuts no units of the dense network;"
+                " take it out of the command"
+            )
+    if config.method.normalised and config.method.penalty == "filters":
         raise UserError(
-            f"method.sparsify=true does not go with method={method.name}, which cuts no units of the dense network;"
-            " take it out of the command"
+            "method.normalised=true holds the norm of filters, so that method.penalty=filters cannot shrink them; use"
+            " method.penalty=gates"
         )
-    if config.trainer.devices > 1 and (method.normalised or method.start == "masked"):
-        raise UserError(f"method={method.name} trains on one device; got trainer.devices={config.trainer.devices}")
+    one_device = "method.normalised=true" if config.method.normalised else f"method={method.name}"
+    if config.trainer.devices > 1 and (config.method.normalised or method.start == "masked"):
+        raise UserError(f"{one_device} trains on one device; got trainer.devices={config.trainer.devices}")
+    if config.method.align and config.target == "latency":
+        raise UserError(
+            "method.align=true has to know before any score how many channels layers keep, and target=latency finds it"
+            " out last; use target=macs"
+        )
     if method.start == "masked" and (config.tf_weight or config.method.output_weight):
         raise UserError(f"method={method.name} is fine-tuned without a teacher; use tf_weight=0 method.output_weight=0")
+
+
+def _check_score(config: Config) -> None:
+    if config.score not in NAMES and not is_own(config.score):
+        raise UserError(f"score must be one of {', '.join(NAMES)}, or FILE.py:FUNCTION; got {config.score!r}")
+    if config.score in OF_BATCHES and not config.score_batches:
+        raise UserError(f"score={config.score} is computed on training batches; score_batches must be at least 1")
 
 
 def _check_rounds(config: Config) -> None:

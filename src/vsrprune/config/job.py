@@ -24,7 +24,8 @@ from vsrprune.config.task import TaskConfig
 from vsrprune.errors import UserError, one_of
 from vsrprune.knobs import Knob, Leaf, Limits, knob
 from vsrprune.results.protocols import Comparison, comparison
-from vsrprune.selection.asked import ORDERS, SCOPES, TARGETS, Asked
+from vsrprune.selection.asked import NORMALISE, ORDERS, RANKS, SCOPES, TARGETS, Asked
+from vsrprune.selection.scores import NAMES, RANDOM
 
 RSC = RULES[0]
 LARGEST_SEED = 2**63 - 1
@@ -73,7 +74,8 @@ class Config:
     )
     scope: str = knob(
         "global",
-        "One ranking over all layers, the same ratio in every layer (local), or given ratios (per_layer).",
+        "One ranking over all layers, the same ratio in every layer (local), in every kind of unit or part of the"
+        " network, each ranked by itself (kind, part), or given ratios (per_layer).",
         choices=SCOPES,
     )
     ratios: Any = knob(
@@ -83,9 +85,29 @@ class Config:
     )
     score: str = knob(
         "l1",
-        "Importance of a unit: mean |gamma * w| (l1), the same of the first of the layers that share a channel"
-        " (l1_first), |gamma| (gate), or a seeded control (random).",
-        choices=("l1", "l1_first", "gate", "random"),
+        "Importance of a unit, of its weights: mean |gamma * w| (l1), the same of the first of the layers that share a"
+        " channel (l1_first), root mean square (l2), |gamma| (gate), distance to the layer's other units (fpgm), share"
+        " of what is not smaller (lamp); of training batches: what the loss changes by without it (taylor), the squares"
+        " of that (fisher), mean |activation| (activation); a seeded control (random); or a function of your own.",
+        spelled=f"one of {', '.join(NAMES)}, or FILE.py:FUNCTION",
+    )
+    score_batches: int = knob(
+        16,
+        "Training batches that taylor, fisher, activation and a score of your own are computed on; 0: your own reads"
+        " none.",
+        at_least=0,
+        at_most=4096,
+    )
+    normalise: str = knob(
+        "none",
+        "What scores are divided by before layers are compared: the mean of their layer or of their kind of unit, or"
+        " the sum of the scores of the layer that are not smaller (lamp).",
+        choices=NORMALISE,
+    )
+    rank: str = knob(
+        "score",
+        "What is compared between layers: the score, or the score per MAC or parameter that cutting a unit frees.",
+        choices=RANKS,
     )
     order: str = knob(
         "min", "Cut the least important (min, the method) or the most important (max, the ablation).", choices=ORDERS
@@ -179,7 +201,7 @@ class Config:
     @property
     def ranking_order(self) -> str:
         """The order that ranks; with a random score, which has none, always `min`."""
-        return "min" if self.score == "random" else self.order
+        return "min" if self.score == RANDOM else self.order
 
     @property
     def asked(self) -> Asked:
@@ -194,6 +216,8 @@ class Config:
             round_to=self.round_to,
             ratios=self.ratios,
             parts=tuple(self.parts) or None,
+            normalise=self.normalise,
+            rank=self.rank,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""The group `method`: how units are chosen, and how the cut is prepared."""
+"""The group `method`: a method's name, and how it prepares the cut."""
 
 from __future__ import annotations
 
@@ -10,10 +10,21 @@ from vsrprune.methods.table import METHODS
 
 @dataclass
 class MethodConfig:
-    """A pruning method of vsrprune.methods; the knobs that it implies stand in its file in conf/method."""
+    """A pruning method of vsrprune.methods. Its file in conf/method sets knobs, each of which can be set otherwise."""
 
     name: str = knob("ssl", "The method.", choices=tuple(METHODS))
     sparsify: bool = knob(True, "Drive the units to be cut to zero first; false: one shot.")
+    penalty: str = knob(
+        "gates",
+        "What sparsify drives to zero of the units to be cut: their gates, or the weights and biases of their filters.",
+        choices=("gates", "filters"),
+    )
+    normalised: bool = knob(
+        False, "Filters have unit norm while align and sparsify train, so that a gate alone says what a filter weighs."
+    )
+    align: bool = knob(
+        False, "Before the score, train the gates of layers that share channels to agree on which to keep."
+    )
     output_weight: float = knob(
         0.0,
         "The weight of the loss that holds outputs to the dense network's while the pruned one is fine-tuned.",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-TRAINING = ("pretrain", "align", "sparsify", "finetune")
-QUALITY = ("reference", "score", "prune", "evaluate")
+TRAINING = ("flow", "pretrain", "align", "score", "sparsify", "finetune")
+QUALITY = ("reference", "prune", "evaluate")
 TIMES = ("timing", "measure")
 FEWER_JOBS = "fewer launcher.jobs at a time"
 LESS_TO_TRAIN = (

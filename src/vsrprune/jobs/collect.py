@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from vsrprune.channels.plan import PrunePlan
 from vsrprune.jobs.planning import config_warnings
 from vsrprune.results.measured import Measured
 from vsrprune.results.result import CROP_PLACES, METRICS, Gates, Layer, Result
@@ -95,12 +96,34 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
         scores=None if scores is None else {name: values.tolist() for name, values in scores.items()},
         plan=selection.plan,
         stages={stage.name: stage.key for stage in job.stages},
-        notes=[*reference.notes, *config_warnings(job.config), *_warnings(selection.budget, gates)],
+        notes=[
+            *reference.notes,
+            *config_warnings(job.config),
+            *_warnings(selection.budget, gates),
+            *_degenerate(job, selection.plan, reference),
+        ],
         temporal_gain=reference.temporal_gain,
         flow_photometric=reference.flow_photometric,
         test={**reference.test, "finetuned": evaluation.test} if evaluation.test else {},
     )
     return replace(result, notes=[*result.notes, *result.time_caveats])
+
+
+THINNEST = 0.25  # of the layers; with more of them at min_kept, it is that limit which shapes the network
+
+
+def _degenerate(job: Job, plan: PrunePlan, reference: Reference) -> list[str]:
+    """What makes a comparison say little."""
+    notes, groups, limit = [], job.layout.groups, job.config.min_kept
+    thinnest = sum(plan.kept_counts[group.name] <= limit < group.size for group in groups)
+    if thinnest > THINNEST * len(groups):
+        notes.append(f"{thinnest} of {len(groups)} layers are at min_kept={limit}")
+    if reference.dense.psnr < reference.baseline.psnr:
+        notes.append(
+            f"the dense network is below the input's baseline ({reference.dense.psnr:.2f} dB against"
+            f" {reference.baseline.psnr:.2f} dB): what is cut from it says nothing about pruning"
+        )
+    return notes
 
 
 GATE_WARNING = 0.05  # a cut unit whose gate is further from zero still carried signal

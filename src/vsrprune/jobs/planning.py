@@ -33,9 +33,11 @@ from vsrprune.methods.table import METHODS
 from vsrprune.networks.table import family_of, identity_of, prepared
 from vsrprune.results.protocols import PROTOCOLS
 from vsrprune.selection.asked import check_reachable
+from vsrprune.selection.scores import is_own, reads_batches
 from vsrprune.stages.graph import plan_stages
 from vsrprune.stages.job import Job
 from vsrprune.stages.recipe import Facts
+from vsrprune.stages.score.own import own_score
 from vsrprune.store.store import Store, content_key
 
 
@@ -67,6 +69,7 @@ def plan_job(config: Config) -> Job:
         test=clips.test,
         pretrained=_file_hash(config.pretrained),
         flow=_file_hash(config.pretrained_flow),
+        score=own_score(config.score).identity if is_own(config.score) else "",
         device=place.device,
     )
     return Job(config, arguments, layout, plan_stages(config, facts), sources, place)
@@ -135,7 +138,10 @@ def find_sources(config: Config, scale: int) -> FoundClips:
     found = find_set(data.name, "data.path", data.path, data.low, scale)
     val = narrowed("data.val", found.val, data.val)
     # A dense network that is read, and nothing after it that trains: no set to train on is needed.
-    trains = not (config.pretrained and config.until in ("pretrain", "score", "select"))
+    ends_early = config.until == "pretrain" or (
+        config.until in ("score", "select") and not reads_batches(config.score, config.score_batches)
+    )
+    trains = not (config.pretrained and ends_early)
     if trains and not found.train and not data.train_set:
         raise UserError(
             f"data={data.name} has test clips alone; add data.train_set=reds, vimeo90k or folder, and"

@@ -5,15 +5,11 @@ lose the same channels, so first their soft masks sigmoid(s - threshold) are tra
 of M M^T); then the same share of every layer is picked, and a growing L2 penalty on s drives it to zero.
 
 Here a gate multiplies the bias too, so the bias goes with its s and needs no penalty of its own; and a unit of the
-stream holds the input gates of its readers, which go with it.
+stream holds the input gates of its readers, which go with it. Under rsc and inner no layers share what they lose, and
+the stage of alignment only trains on; with a ranking over all layers it aligns the same share of every layer all the
+same.
 """
 
 from vsrprune.methods.method import Method
 
-# As published: the same share of every layer (local), and the layers of a stream together (aligned).
-METHOD = Method(
-    "assl",
-    normalised=True,
-    aligned_first=True,
-    requires={"rule": ("aligned",), "scope": ("local",), "score": ("gate",)},
-)
+METHOD = Method("assl")

@@ -2,4 +2,4 @@
 
 from vsrprune.methods.method import Method
 
-METHOD = Method("random", requires={"score": ("random",)})
+METHOD = Method("random")

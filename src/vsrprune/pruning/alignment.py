@@ -35,7 +35,10 @@ def shared_gates(network: PrunableNetwork, layout: ChannelLayout) -> list[tuple[
 
 
 def agreement(gates: Sequence[Tensor], kept: Sequence[int]) -> float:
-    """Mean overlap (intersection over union) of what two layers that share channels would keep, in [0, 1]."""
+    """Mean overlap (intersection over union) of what two layers that share channels would keep, in [0, 1].
+
+    1 where no layers share any, as under rsc and inner.
+    """
     overlaps = []
     for gates_LC, count in zip(gates, kept, strict=True):
         chosen = torch.zeros_like(gates_LC).scatter_(1, gates_LC.topk(count, dim=1).indices, 1.0)
@@ -43,4 +46,4 @@ def agreement(gates: Sequence[Tensor], kept: Sequence[int]) -> float:
         union = 2 * count - both
         one, other = torch.triu_indices(len(both), len(both), 1, device=both.device)  # each pair once, none with itself
         overlaps.append((both / union)[one, other].mean())
-    return float(torch.stack(overlaps).mean())
+    return float(torch.stack(overlaps).mean()) if overlaps else 1.0

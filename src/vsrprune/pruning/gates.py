@@ -23,6 +23,9 @@ class Foldable(Protocol):
 class PrunableNetwork(Protocol):
     """What pruning asks of a network; any module that offers this can be pruned."""
 
+    def __call__(self, frames_NTCHW: Tensor) -> Any:
+        """What `frames_NTCHW` of is the restored clip."""
+
     def channel_layout(self, rule: str) -> ChannelLayout:
         """Channel groups and convolutions under a residual rule."""
 

@@ -19,7 +19,9 @@ class _UnitNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         rows = weight.reshape(self._units, -1)
-        unit: Tensor = rows / rows.norm(dim=1, keepdim=True)
+        norm = rows.norm(dim=1, keepdim=True)
+        # A filter of zeros has no direction: it stays zeros, and its gradient stays finite.
+        unit: Tensor = rows / norm.masked_fill(norm == 0, 1.0)
         return unit.reshape(weight.shape)
 
 
@@ -41,7 +43,7 @@ def normalise_filters(network: PrunableNetwork, layout: ChannelLayout) -> None:
     """Weight normalisation w_i = s_i W_i / |W_i| (ASSL): the gate of every unit becomes s_i; the function stays.
 
     Norms are of the folded weights, so a gate holds all of a filter's scale. Input gates fold into the weights and
-    become 1.
+    become 1. Where a filter is all zeros, its gate holds the scale of its bias: the function stays there too.
     """
     for conv in layout.convs:
         module = network.get_submodule(conv.name)
@@ -50,10 +52,10 @@ def normalise_filters(network: PrunableNetwork, layout: ChannelLayout) -> None:
             continue
         assert isinstance(module, nn.Conv2d)
         weight, bias = (value.clone() for value in folded(module))
-        # A filter that is all zeros has no direction; the smallest number keeps the division finite, and its gate 0.
-        norm = weight.reshape(gate.numel(), -1).norm(dim=1).clamp_min(torch.finfo(weight.dtype).tiny)
-        per_filter = norm.repeat_interleave(conv.filters_per_unit)
-        gate.copy_(norm)
+        norm = weight.reshape(gate.numel(), -1).norm(dim=1)
+        scale = torch.where(norm > 0, norm, bias.reshape(gate.numel(), -1).norm(dim=1))
+        per_filter = scale.masked_fill(scale == 0, 1.0).repeat_interleave(conv.filters_per_unit)
+        gate.copy_(scale)
         if input_gate is not None:
             input_gate.fill_(1.0)
         module.weight.copy_(weight / per_filter.view(-1, 1, 1, 1))

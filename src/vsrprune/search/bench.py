@@ -65,7 +65,14 @@ class SearchBench:
     @property
     def asked(self) -> Asked:
         """What all selections of the search have in common."""
-        return Asked(self.config.rule, order=self.config.ranking_order, min_kept=self.config.min_kept)
+        config = self.config
+        return Asked(
+            config.rule,
+            order=config.ranking_order,
+            min_kept=config.min_kept,
+            normalise=config.normalise,
+            rank=config.rank,
+        )
 
     @cached_property
     def store(self) -> Store:

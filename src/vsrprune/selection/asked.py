@@ -1,4 +1,4 @@
-"""The request for a selection: the eight knobs that decide which units are cut, collected and checked once."""
+"""The request for a selection: the ten knobs that decide which units are cut, collected and checked once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from vsrprune.channels.operations import grid
 from vsrprune.errors import UserError, one_of
 
 ORDERS = ("min", "max")
-SCOPES = ("global", "local", "per_layer")
+SCOPES = ("global", "local", "kind", "part", "per_layer")
+NORMALISE = ("none", "layer", "kind", "lamp")
+RANKS = ("score", "per_mac", "per_param")
 TARGETS = ("units", "macs", "params")
 TOLERANCE = 0.02  # of the wanted amount; beyond it the reached value is stated as a miss
 
@@ -23,14 +25,18 @@ class Asked:
     rule: the residual rule whose units are cut (rsc, aligned, inner).
     ratio: share in [0, 1) that is removed of the units (target=units; floor(N * ratio + 0.5) units), or of the dense
     network's MACs or parameters, flow net excluded (target=macs, params; the ranking is cut nearest to it).
-    scope: one ranking over all layers (global), the same share of every layer (local), or given ratios (per_layer).
+    scope: one ranking over all layers (global), the same share of every layer (local), of the units of every kind or of
+    every part of the network, each ranked by itself (kind, part), or given ratios (per_layer).
     order: `min` cuts the smallest scores first (arXiv 2206.07687), `max` the largest (its ablation).
     min_kept: units that stay in every layer.
     round_to: kept counts are multiples of it (or the whole layer); `auto`: they lie on the grid of counts whose times
     are known.
     ratios: a ratio (float) or a kept count (int) by layer, for scope=per_layer; layers that are not named stay whole.
     parts: only layers in these parts of the network are cut; None for all. `ratio` still counts the whole network
-    (scope=local, target=units: each of these layers).
+    (target=units with local, kind or part: what may be cut of each of them).
+    normalise: what a score is divided by before layers are compared: nothing (none), the mean of its layer or kind, or
+    the sum of the scores of its layer that are not smaller (lamp).
+    rank: what is compared: the score, or the score per MAC (per_mac) or parameter (per_param) that a unit frees.
     """
 
     rule: str
@@ -42,6 +48,8 @@ class Asked:
     round_to: int | str = 1
     ratios: Mapping[str, float | int] | None = None
     parts: tuple[str, ...] | None = None
+    normalise: str = "none"
+    rank: str = "score"
 
     def may_cut(self, group: ChannelGroup) -> bool:
         """Whether the layer lies in a part that is cut."""
@@ -89,13 +97,24 @@ def check_reachable(layout: ChannelLayout, asked: Asked) -> None:
     elif asked.scope == "global":
         _check_global(layout, asked, least)
     else:
-        _check_local(layout, asked, least)
+        _check_pools(layout, asked, least)
+
+
+def pools(layout: ChannelLayout, asked: Asked) -> dict[str, list[ChannelGroup]]:
+    """The layers that may be cut, by what loses the same share with scope=local, kind or part."""
+    found: dict[str, list[ChannelGroup]] = {}
+    for group in filter(asked.may_cut, layout.groups):
+        name = {"local": group.name, "kind": group.kind, "part": group.part}[asked.scope]
+        found.setdefault(name, []).append(group)
+    return found
 
 
 def _check_values(layout: ChannelLayout, asked: Asked) -> None:
     one_of("order", asked.order, ORDERS)
     one_of("target", asked.target, TARGETS)
     one_of("scope", asked.scope, SCOPES)
+    one_of("normalise", asked.normalise, NORMALISE)
+    one_of("rank", asked.rank, RANKS)
     if not 0 <= asked.ratio < 1:
         raise UserError(f"ratio must be in [0, 1); got {asked.ratio}")
     if asked.min_kept < 1 or (isinstance(asked.round_to, int) and asked.round_to < 1):
@@ -141,14 +160,17 @@ def _check_global(layout: ChannelLayout, asked: Asked, least: Mapping[str, int])
         )
 
 
-def _check_local(layout: ChannelLayout, asked: Asked, least: Mapping[str, int]) -> None:
-    for group in layout.groups:
-        wanted = group.size - half_up(group.size * asked.ratio)
-        if asked.may_cut(group) and wanted < least[group.name] and asked.round_to == 1:
+def _check_pools(layout: ChannelLayout, asked: Asked, least: Mapping[str, int]) -> None:
+    if asked.round_to != 1:
+        return  # rounding takes the nearest count that is allowed
+    for name, groups in pools(layout, asked).items():
+        size, stay = sum(group.size for group in groups), sum(least[group.name] for group in groups)
+        wanted = size - half_up(size * asked.ratio)
+        if wanted < stay:
+            limit = f"min_kept={asked.min_kept}" + (f" of each of its {len(groups)} layers" if len(groups) > 1 else "")
             raise UserError(
-                f"ratio={asked.ratio} with scope=local would keep {wanted} of {group.size} channels in {group.name},"
-                f" fewer than min_kept={asked.min_kept}; the largest reachable ratio there is"
-                f" {_reachable(1 - least[group.name] / group.size)}"
+                f"ratio={asked.ratio} with scope={asked.scope} would keep {wanted} of {size} channels in {name},"
+                f" fewer than {limit}; the largest reachable ratio there is {_reachable(1 - stay / size)}"
             )
 
 

@@ -18,7 +18,9 @@ from vsrprune.errors import UserError
 from vsrprune.selection.asked import TOLERANCE, Asked, amount
 from vsrprune.selection.budget import Budget
 from vsrprune.selection.frontier import Frontier, conv_amount, part_convs
-from vsrprune.selection.units import Scores, select
+from vsrprune.selection.ranking import NORMALISERS
+from vsrprune.selection.scores import Scores
+from vsrprune.selection.units import select
 
 LATENCY_TOLERANCE = 0.10  # of the wanted milliseconds
 LATENCY_AIM = 0.05  # of the wanted milliseconds; nearer than that the search ends, since repeats differ by as much
@@ -30,8 +32,9 @@ HALVINGS = 10  # of the ratio, in search of a predicted time: a thousandth is le
 class TimedSelection:
     """Plans for one network and one device.
 
-    tables: times of operations by memory format. asked: rule, order and min_kept; `order=min` keeps the largest scores,
-    `max` the smallest (the ablation). multiple: of what kept counts are where the times do not fall with the counts.
+    tables: times of operations by memory format. asked: rule, order, min_kept, normalise and rank; `order=min` keeps
+    the largest scores, `max` the smallest (the ablation). multiple: of what kept counts are where the times do not fall
+    with the counts.
     """
 
     def __init__(
@@ -42,12 +45,16 @@ class TimedSelection:
         asked: Asked,
         multiple: int = 8,
     ) -> None:
-        # The frontier adds up worths, which therefore must not be negative, in either order.
-        highest = max(float(values.max()) for values in scores.values())
-        self._worth = {name: values if asked.order == "min" else highest - values for name, values in scores.items()}
+        # The frontier adds up worths, which therefore must not be negative, in either order. It weighs them against
+        # milliseconds itself: `rank` decides only what the free ranking leaves each part.
+        worth = NORMALISERS[asked.normalise](layout, scores)
+        highest = max(float(values.max()) for values in worth.values())
+        self._worth = {name: values if asked.order == "min" else highest - values for name, values in worth.items()}
         self._layout, self._scores, self._tables = layout, scores, tables
         self._multiple = multiple
-        self._free = Asked(asked.rule, order=asked.order, min_kept=asked.min_kept)
+        self._free = Asked(
+            asked.rule, order=asked.order, min_kept=asked.min_kept, normalise=asked.normalise, rank=asked.rank
+        )
 
     @property
     def falls(self) -> bool:

@@ -1,11 +1,11 @@
-"""Which units are cut: one ranking over the network, the same share of every layer, or given counts.
+"""Which units are cut: one ranking over the network, the same share of every pool of layers, or given counts.
 
 Works on numbers alone (no torch), so that a sweep can refuse an impossible ratio before its first job starts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from vsrprune.channels.layout import ChannelGroup, ChannelLayout
 from vsrprune.channels.plan import PrunePlan
-from vsrprune.selection.asked import Asked, amount, check_reachable, dense_amount, half_up
-
-Scores = Mapping[str, NDArray[np.float64]]  # the importance of every unit, by group
+from vsrprune.selection.asked import Asked, amount, check_reachable, dense_amount, half_up, pools
+from vsrprune.selection.ranking import Ranking, ranked
+from vsrprune.selection.scores import Scores
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,21 @@ def select(layout: ChannelLayout, scores: Scores, asked: Asked) -> PrunePlan:
     Raises UserError where the limits leave too little to cut.
     """
     check_reachable(layout, asked)
-    chunks = {group.name: _cut_order(group, scores[group.name], asked) for group in layout.groups}
+    for group in layout.groups:
+        if scores[group.name].shape != (group.size,):
+            raise ValueError(f"{group.name}: expected {group.size} scores, got shape {scores[group.name].shape}")
+    values = ranked(layout, scores, Ranking(asked.order, asked.normalise, asked.rank))
+    chunks = {group.name: _cut_order(group, values[group.name], asked) for group in layout.groups}
     if asked.scope == "global":
-        ranked = sorted((chunk for row in chunks.values() for chunk in row), key=lambda c: _rank(c.score, asked.order))
-        chosen = _global(layout, ranked, asked)
-    else:
-        counts = _layer_counts(layout, asked)
+        chosen = _global(layout, _ranking(chunks.values(), asked), asked)
+    elif asked.scope == "per_layer":
         chosen = [
             chunk
             for group in layout.groups
-            for chunk in _first_units(chunks[group.name], group.size - counts[group.name])
+            for chunk in _first_units(chunks[group.name], group.size - _allowed(group, asked.kept_count(group), asked))
         ]
+    else:
+        chosen = _pooled(layout, chunks, asked)
     cut: dict[str, list[int]] = {}
     for chunk in chosen:
         cut.setdefault(chunk.group, []).extend(chunk.units)
@@ -55,8 +59,6 @@ def select(layout: ChannelLayout, scores: Scores, asked: Asked) -> PrunePlan:
 
 def _cut_order(group: ChannelGroup, scores: NDArray[np.float64], asked: Asked) -> list[_Chunk]:
     """The group's chunks in the order in which they would be cut; protected units are left out."""
-    if scores.shape != (group.size,):
-        raise ValueError(f"{group.name}: expected {group.size} scores, got shape {scores.shape}")
     ranked = sorted(range(group.size), key=lambda unit: (_rank(float(scores[unit]), asked.order), unit))
     chunks = []
     for more, fewer in pairwise(asked.steps(group)):
@@ -69,10 +71,14 @@ def _rank(score: float, order: str) -> float:
     return score if order == "min" else -score
 
 
+def _ranking(rows: Iterable[Sequence[_Chunk]], asked: Asked) -> list[_Chunk]:
+    """One ranking of the chunks of several layers; stable, so that layer order and then cut order break the ties."""
+    return sorted((chunk for row in rows for chunk in row), key=lambda chunk: _rank(chunk.score, asked.order))
+
+
 def _global(layout: ChannelLayout, ranked: Sequence[_Chunk], asked: Asked) -> Sequence[_Chunk]:
     """Cut one ranking over all layers where it comes nearest to the target.
 
-    The ranking is stable and chunks come in layer order, each layer's in cut order: that breaks the ties.
     With rounding it goes on beyond that place with the chunks that do not overshoot, if that comes nearer.
     """
     ratio, target = asked.ratio, asked.target
@@ -83,10 +89,7 @@ def _global(layout: ChannelLayout, ranked: Sequence[_Chunk], asked: Asked) -> Se
     # Counted anew for every prefix: the MACs of a convolution are a product of two counts, so that a chunk's share
     # depends on what was cut before it. Bisection needs few prefixes.
     def removed(chunks: Sequence[_Chunk]) -> float:
-        kept = {group.name: group.size for group in layout.groups}
-        for chunk in chunks:
-            kept[chunk.group] -= len(chunk.units)
-        return dense - amount(layout, kept, target)
+        return _removed(layout, chunks, target)
 
     dense = dense_amount(layout, target)
     place = _nearest(lambda n: removed(ranked[:n]), len(ranked), dense * ratio)
@@ -116,24 +119,35 @@ def _nearest(value: Callable[[int], float], last: int, wanted: float) -> int:
     return low - 1 if low > 0 and wanted - value(low - 1) <= value(low) - wanted else low
 
 
-def _layer_counts(layout: ChannelLayout, asked: Asked) -> dict[str, int]:
-    """Kept count of every layer for scope=local and scope=per_layer."""
-    if asked.scope == "per_layer":
-        return {group.name: _allowed(group, asked.kept_count(group), asked) for group in layout.groups}
+def _removed(layout: ChannelLayout, chunks: Sequence[_Chunk], target: str) -> float:
+    """What a target counts, of what is cut."""
+    kept = {group.name: group.size for group in layout.groups}
+    for chunk in chunks:
+        kept[chunk.group] -= len(chunk.units)
+    return dense_amount(layout, target) - amount(layout, kept, target)
 
-    def uniform(share: float) -> dict[str, int]:
-        return {group.name: _allowed(group, group.size - half_up(group.size * share), asked) for group in layout.groups}
+
+def _pooled(layout: ChannelLayout, chunks: Mapping[str, Sequence[_Chunk]], asked: Asked) -> Sequence[_Chunk]:
+    """Cut the same share of every pool (see `pools`), each by a ranking of its own."""
+    members = pools(layout, asked)
+    sizes = [sum(group.size for group in groups) for groups in members.values()]
+    rankings = [_ranking((chunks[group.name] for group in groups), asked) for groups in members.values()]
+    totals = [[0, *accumulate(len(chunk.units) for chunk in ranking)] for ranking in rankings]
+
+    def uniform(share: float) -> list[_Chunk]:
+        found = []
+        for size, ranking, total in zip(sizes, rankings, totals, strict=True):
+            found += ranking[: _nearest(total.__getitem__, len(ranking), half_up(size * share))]
+        return found
 
     if asked.target == "units":
         return uniform(asked.ratio)
     # Counts change only at shares of (n - 1/2) / size, where half_up changes; these are all shares worth a try.
-    sizes = {group.size for group in layout.groups}
-    shares = sorted({0.0} | {(cut - 0.5) / size for size in sizes for cut in range(1, size + 1)})
-    dense = dense_amount(layout, asked.target)
-    index = _nearest(
-        lambda n: dense - amount(layout, uniform(shares[n]), asked.target), len(shares) - 1, dense * asked.ratio
+    shares = sorted({0.0} | {(cut - 0.5) / size for size in set(sizes) for cut in range(1, size + 1)})
+    wanted = dense_amount(layout, asked.target) * asked.ratio
+    return uniform(
+        shares[_nearest(lambda n: _removed(layout, uniform(shares[n]), asked.target), len(shares) - 1, wanted)]
     )
-    return uniform(shares[index])
 
 
 def _allowed(group: ChannelGroup, wanted: int, asked: Asked) -> int:

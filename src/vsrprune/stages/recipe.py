@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 from vsrprune.config.job import Config
 from vsrprune.host.devices import CPU
 from vsrprune.methods.method import Method
+from vsrprune.selection.scores import RANDOM
 
 
 class StageArtifact(Protocol):
@@ -31,8 +32,8 @@ class Facts:
     """What results depend on beside knobs.
 
     `model` tells the network from others. `train`, `val` and `test` are hashes of the training, the held-out and the
-    test clips, of which there may be none,
-    `pretrained` is the hash of the file that takes the place of pretraining, and `flow` that of the flow net's file.
+    test clips, of which there may be none, `pretrained` is the hash of the file that takes the place of pretraining,
+    `flow` that of the flow net's file, and `score` says which code a score of the user's own is.
     `host` names this machine and `device` what of it computes (a GPU's model, or `cpu`), on which times depend.
     """
 
@@ -42,6 +43,7 @@ class Facts:
     pretrained: str = ""
     flow: str = ""
     test: str = ""
+    score: str = ""
     host: str = field(default_factory=platform.node)
     device: str = CPU
 
@@ -154,7 +156,15 @@ TRAINING = ("facts.train", "schedule.batch", "schedule.patch", "schedule.frames"
 COMPARISON = ("facts.val", "comparison.channel", "comparison.crop", "comparison.centre")
 # Times depend on the machine: the one part of keys that differs between machines.
 PLACE = ("facts.host", "facts.device", "trainer.threads", "evaluate.latency_size", "evaluate.precision")
-SELECTION = ("rule", "scope", "min_kept", "round_to", "ratios", "target", "target_ms", "ratio", "order", "parts_cut")
+COUNTED = ("rule", "min_kept", "round_to", "ratios", "target", "target_ms", "ratio", "parts_cut")
+SELECTION = (*COUNTED, "scope", "order", "normalise", "rank")
+
+
+def _ranks_no_layers_together(question: Question) -> bool:
+    """Neither changes the order within a layer."""
+    return question.config.scope in ("local", "per_layer") or question.method.plan != "ranked"
+
+
 # What is read and changes nothing is left out of keys: jobs that differ by it alone share the stage. per_layer states
 # every layer's share itself, so that no common target is read; target_ms is a budget in place of ratio.
 SELECTION_IDLE: Mapping[str, Condition] = {
@@ -162,5 +172,7 @@ SELECTION_IDLE: Mapping[str, Condition] = {
     "target": lambda question: question.config.scope == "per_layer",
     "target_ms": lambda question: question.config.scope == "per_layer",
     "ratio": lambda question: question.config.scope == "per_layer" or question.config.target_ms > 0,
-    "order": lambda question: question.config.score == "random",  # a random ranking has none
+    "order": lambda question: question.config.score == RANDOM,  # a random ranking has none
+    "normalise": _ranks_no_layers_together,
+    "rank": _ranks_no_layers_together,
 }

@@ -15,10 +15,12 @@ from vsrprune.host.failures import JobState
 from vsrprune.host.machine import measuring, working
 from vsrprune.host.tracking import Tracker
 from vsrprune.metrics.tf32 import tf32
+from vsrprune.selection.scores import is_own
 from vsrprune.stages.bench import Bench, Shared, finish
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.job import Job
 from vsrprune.stages.recipe import StagePlan
+from vsrprune.stages.score.trial import try_own_score
 from vsrprune.stages.training.hardware import check_graphs, check_precision
 from vsrprune.store.store import Store
 
@@ -31,6 +33,9 @@ def run_stages(job: Job, store: Store, tracker: Tracker, state: JobState, say: C
     check_precision(job.config.trainer.precision, shared.device.type)
     check_cuda(shared.device, job.config.trainer.devices)
     check_graphs(job.config.trainer.graphs, shared.device.type)
+    unscored = any(plan.stage == "score" and not store.exists(plan.stage, plan.key) for plan in job.stages)
+    if unscored and is_own(job.config.score):
+        try_own_score(job, shared.device)
     folders: dict[str, Path] = {}
     for plan in job.stages:
         state.stage(plan.name)

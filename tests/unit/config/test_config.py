@@ -20,9 +20,12 @@ from vsrprune.config.schedule import SparsifySchedule
 from vsrprune.errors import UserError
 from vsrprune.knobs import KNOB, check_value, hints, leaves
 from vsrprune.methods.table import METHODS
-from vsrprune.pruning.scoring import SCORES
+from vsrprune.pruning.penalty import TARGETS as PENALISED
+from vsrprune.pruning.scores.table import SCORES
 from vsrprune.search.config import SearchJobConfig
 from vsrprune.selection.asked import TARGETS
+from vsrprune.selection.ranking import COSTS, NORMALISERS
+from vsrprune.selection.scores import NAMES, OF_BATCHES
 
 CONF = Path(__file__).parents[3] / "conf"
 
@@ -37,6 +40,9 @@ DEFAULTS = {
     "scope": "global",
     "ratios": None,
     "score": "l1",
+    "score_batches": 16,
+    "normalise": "none",
+    "rank": "score",
     "order": "min",
     "tf_weight": 1.0,
     "min_kept": 1,
@@ -55,6 +61,9 @@ DEFAULTS = {
     "trainer.name": "auto",
     "tracking.mode": "offline",
     "method.name": "ssl",
+    "method.penalty": "gates",
+    "method.normalised": False,
+    "method.align": False,
     "launcher.name": "local",
 }
 
@@ -118,11 +127,13 @@ CHOICES = {
     "task.name": ["sr", "denoise", "deblur"],
     "residual": ["aligned", "inner"],
     "target": ["units", "macs", "params", "latency"],
-    "scope": ["global", "local", "per_layer"],
-    "score": ["l1", "l1_first", "gate", "random"],
+    "scope": ["global", "local", "kind", "part", "per_layer"],
+    "normalise": ["none", "layer", "kind", "lamp"],
+    "rank": ["score", "per_mac", "per_param"],
     "order": ["min", "max"],
     "until": ["pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate"],
-    "method.name": ["ssl", "l1", "assl", "srp", "random", "lite", "distill", "ssl_distill", "unstructured"],
+    "method.penalty": ["gates", "filters"],
+    "method.name": ["ssl", "best", "l1", "assl", "srp", "random", "lite", "distill", "ssl_distill", "unstructured"],
     "data.name": ["demo", "folder", "reds", "vimeo90k", "reds4", "vid4", "udm10"],
     "data.low": ["bi", "bd"],
     "data.on_error": ["fail", "skip"],
@@ -159,6 +170,25 @@ def test_every_right_choice_is_accepted(name, value):
     config = changed({name: value, **companions})
     validate(config)
     assert value_of(config, name) == value
+
+
+@pytest.mark.parametrize("score", ["nonsense", "", "my_score.py", "my_score.py:", "my_score.txt:f", "my_score.py:1f"])
+def test_a_wrong_score_is_refused_with_the_right_ones(score):
+    assert (
+        refusal(changed(score=score)) == f"score must be one of {', '.join(NAMES)}, or FILE.py:FUNCTION; got {score!r}"
+    )
+
+
+@pytest.mark.parametrize("score", [*NAMES, "my_score.py:importance", "/there/my_score.py:importance"])
+def test_every_right_score_is_accepted(score):
+    validate(changed(score=score))
+
+
+@pytest.mark.parametrize("score", OF_BATCHES)
+def test_a_score_of_batches_needs_one(score):
+    text = f"score={score} is computed on training batches; score_batches must be at least 1"
+    assert refusal(changed(score=score, score_batches=0)) == text
+    validate(changed(score="my_score.py:importance", score_batches=0))
 
 
 def test_fp16_is_refused_on_a_cpu_and_left_to_the_job_where_it_finds_out():
@@ -652,8 +682,10 @@ def flat(values, prefix=""):
 
 def test_choices_are_those_of_the_rooms_that_read_them():
     choices = {leaf.name: leaf.knob.choices for leaf in leaves(Config)}
-    assert set(choices["score"]) == set(SCORES)
-    assert choices["score"] == tuple(CHOICES["score"])
+    assert set(SCORES) == set(NAMES)
+    assert set(choices["normalise"]) == set(NORMALISERS)
+    assert set(choices["rank"]) == {"score", *COSTS}
+    assert set(choices["method.penalty"]) == set(PENALISED)
     assert set(RULES) == {"rsc", *choices["residual"]}
     assert (*TARGETS, "latency") == choices["target"]
 

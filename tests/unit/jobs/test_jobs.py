@@ -315,9 +315,9 @@ MEASUREMENTS = {
 COST = {"parameters": 9, "parameters_with_flow": 10, "macs": 8, "macs_with_flow": 9, "size": [180, 320]}
 
 
-def artifact_files(job, max_cut=0.01, temporal_gain=0.3):
+def artifact_files(job, max_cut=0.01, temporal_gain=0.3, kept=(0, 1), dense_psnr=None):
     """What the stages of `job` would leave, with made-up numbers."""
-    groups = {group.name: {"size": group.size, "kept": [0, 1]} for group in job.layout.groups}
+    groups = {group.name: {"size": group.size, "kept": list(kept)} for group in job.layout.groups}
     budget = {"target": "units", "dense": 10, "wanted": 5, "reached": 5, "deviation": 0.0}
     return {
         "flow": {METRICS: {"stage": "flow", "step": 9, "loss": 0.6}},
@@ -325,7 +325,7 @@ def artifact_files(job, max_cut=0.01, temporal_gain=0.3):
         "reference": {
             "reference.json": {
                 "baseline": QUALITY,
-                "dense": QUALITY,
+                "dense": QUALITY if dense_psnr is None else {**QUALITY, "psnr": dense_psnr},
                 "cost": COST,
                 "temporal_gain": temporal_gain,
                 "flow_photometric": 0.7,
@@ -413,6 +413,21 @@ def test_gates_far_from_zero_at_the_cut_are_noted(store, tmp_path):
     publish(job, store, max_cut=0.3)
     notes = collect(job, store, tmp_path / "run").notes
     assert any("max |gamma| over the cut units was 0.300" in note for note in notes)
+
+
+def test_a_plan_that_min_kept_has_shaped_is_noted(store, tmp_path):
+    job = plan_job(changed(min_kept=2))
+    publish(job, store)  # two units stay in every layer
+    layers = len(job.layout.groups)
+    assert f"{layers} of {layers} layers are at min_kept=2" in collect(job, store, tmp_path / "run").notes
+
+
+def test_a_dense_network_below_its_input_s_baseline_is_noted(store, tmp_path):
+    job = plan_job(Config())
+    publish(job, store, dense_psnr=QUALITY["psnr"] - 1)
+    notes = collect(job, store, tmp_path / "run").notes
+    expected = f"({QUALITY['psnr'] - 1:.2f} dB against {QUALITY['psnr']:.2f} dB)"
+    assert any("the dense network is below the input's baseline" in note and expected in note for note in notes)
 
 
 def test_a_network_that_hardly_uses_time_is_noted(store, tmp_path):

@@ -20,7 +20,7 @@ from vsrprune.pruning.alignment import agreement, alignment_loss, shared_gates
 from vsrprune.pruning.masking import mask_smallest, zero_costs
 from vsrprune.pruning.penalty import CutFilters
 from vsrprune.pruning.reparametrisation import bake, hold_zeros, normalise_filters
-from vsrprune.pruning.scoring import score_units
+from vsrprune.pruning.scores.table import score_units
 from vsrprune.pruning.surgery import compact, equivalence_error
 from vsrprune.selection.asked import Asked, amount
 from vsrprune.selection.units import select
@@ -68,6 +68,35 @@ def test_normalised_filters_stay_so_while_they_train(random_network, random_clip
     torch.testing.assert_close(weight.flatten(1).norm(dim=1), torch.ones(len(weight), dtype=weight.dtype))
 
 
+@pytest.mark.parametrize("bias", [0.0, -0.75])
+def test_a_filter_of_zeros_neither_becomes_nan_nor_changes_the_function(
+    bias: float, random_network, random_clip
+) -> None:
+    """Of a convolution, and of the four filters that make one channel after a pixel shuffle; in float32, as trained."""
+    network, clip = random_network(dtype=torch.float32), random_clip(2).float()
+    layout = network.channel_layout("aligned")
+    block, up = network.get_submodule("forward_trunk.blocks.0.conv2"), network.get_submodule("upconv1")
+    with torch.no_grad():
+        for conv, filters in ((block, slice(1, 2)), (up, slice(4, 8))):
+            conv.weight[filters] = 0.0
+            conv.bias[filters] = bias
+            conv.gate[1] = 1.0
+    before = network(clip).frames_NTCHW
+    normalise_filters(network, layout)
+    torch.testing.assert_close(network(clip).frames_NTCHW, before, rtol=1e-4, atol=1e-5)
+    assert block.gate[1].item() == pytest.approx(abs(bias))
+    assert up.gate[1].item() == pytest.approx(2 * abs(bias))  # of four biases the norm
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        network(clip).frames_NTCHW.square().mean().backward()
+        optimizer.step()
+    assert all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters())
+    assert bool((block.gate[1] == 0).item()) == (bias == 0)  # nothing reaches a channel that is nothing
+    bake(network)
+    assert bool(torch.isfinite(network(clip).frames_NTCHW).all())
+
+
 def test_alignment_loss_by_hand() -> None:
     gates = torch.tensor([[3.0, 1.0], [2.0, 5.0]], dtype=torch.float64, requires_grad=True)
     half, up, down = 0.5, 1 / (1 + np.exp(-3)), 1 / (1 + np.exp(2))
@@ -98,6 +127,10 @@ def test_agreement_by_hand() -> None:
     assert agreement([same], [2]) == 1
     assert agreement([torch.stack([same[0], same[0].flip(0)])], [2]) == 0
     assert agreement([torch.tensor([[4.0, 3.0, 2.0, 1.0], [4.0, 1.0, 3.0, 2.0]])], [2]) == pytest.approx(1 / 3)
+
+
+def test_layers_that_share_no_channels_agree() -> None:
+    assert agreement([], []) == 1
 
 
 def test_gates_are_shared_by_the_layers_that_write_a_stream(random_network) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +15,10 @@ from vsrprune.channels.operations import Operation, TimeTable, grid
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments, basicvsr_layout
-from vsrprune.selection.asked import Asked
+from vsrprune.selection.asked import RANKS, Asked
 from vsrprune.selection.budget import Budget
 from vsrprune.selection.frontier import choices, conv_amount, conv_widths, part_convs, timed_operations
+from vsrprune.selection.ranking import NORMALISERS
 from vsrprune.selection.timed import TimedSelection
 from vsrprune.selection.units import select
 
@@ -88,6 +91,21 @@ def test_the_other_order_keeps_the_smallest_scores() -> None:
         plan, _ = timed(order).for_amount("macs", 0.6)
         kept[order] = np.mean(np.concatenate([SCORES[name][list(units)] for name, units in plan.kept.items()]))
     assert kept["min"] > kept["max"]
+
+
+@pytest.mark.parametrize("order", ["min", "max"])
+@pytest.mark.parametrize(("normalise", "rank"), list(itertools.product(NORMALISERS, RANKS)))
+def test_every_way_to_rank_goes_with_times(normalise: str, rank: str, order: str) -> None:
+    """The ranking decides what each part keeps; a part spends it by scores and times."""
+    asked = Asked("rsc", order=order, normalise=normalise, rank=rank)
+    plan, budget = TimedSelection(LAYOUT, SCORES, {"contiguous": table()}, asked).for_amount("macs", 0.5)
+    assert abs(budget.deviation) <= 0.02
+    free = select(LAYOUT, SCORES, replace(asked, ratio=0.5, target="macs"))
+    timed_amount, free_amount = (
+        sum(conv_amount(conv, kept.kept_counts, "macs") for conv in part_convs(LAYOUT, "upsampler"))
+        for kept in (plan, free)
+    )
+    assert timed_amount == pytest.approx(free_amount, rel=0.2)
 
 
 def clock(rest: float, factor: float = 1.0, calls: list[PrunePlan] | None = None) -> Callable[[PrunePlan], float]:

@@ -69,6 +69,10 @@ HAND_CASES = [
 ]
 
 
+# Both layers are of one kind and one part, which therefore rank as one network does.
+HAND_CASES += [(scope, *case[1:]) for scope in ("kind", "part") for case in HAND_CASES if case[0] == "global"]
+
+
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(("scope", "order", "target", "ratio", "kept_a", "kept_b"), HAND_CASES)
 def test_by_hand(
@@ -444,7 +448,7 @@ def test_no_cut_unit_ranks_above_a_kept_unprotected_one(problem, ratio, order, t
 @given(
     problem=problems(),
     ratio=RATIOS,
-    scope=st.sampled_from(["global", "local"]),
+    scope=st.sampled_from(["global", "local", "kind", "part"]),
     target=st.sampled_from(TARGETS),
     order=st.sampled_from(ORDERS),
     min_kept=st.integers(1, 3),

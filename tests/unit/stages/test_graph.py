@@ -11,6 +11,7 @@ from vsrprune.config.job import Config
 from vsrprune.config.model import ModelConfig
 from vsrprune.methods.table import METHODS
 from vsrprune.networks.table import FAMILIES
+from vsrprune.selection.scores import OF_BATCHES, OF_WEIGHTS
 from vsrprune.stages.graph import NAMED, RECIPES, plan_stages
 from vsrprune.stages.recipe import Facts
 from vsrprune.store.store import content_key
@@ -423,6 +424,33 @@ def test_a_lower_precision_measures_every_trained_network():
     assert keys_of(**low, seed=1)["measure"] != keys_of(**low, seed=2)["measure"]
     timed = {"round_to": "auto"}
     assert keys_of(**timed)["timing"] != keys_of(**timed, **low)["timing"]
+
+
+# Scores
+
+
+@pytest.mark.parametrize("score", OF_BATCHES)
+def test_a_score_of_batches_depends_on_what_they_are_drawn_from(score):
+    common = {"score": score}
+    assert changes(common, score_batches=8) == SCORED
+    assert changes(common, seed=1) == SCORED
+    before = keys_of(**common)
+    after = keys_of(replace(DATA, train="other clips"), **common)
+    assert before["score"] != after["score"]
+    assert {"score", "select"} <= changes(common, schedule__patch=12)
+
+
+@pytest.mark.parametrize("score", [name for name in OF_WEIGHTS if name != "random"])
+def test_a_score_of_weights_depends_on_the_network_alone(score):
+    assert changes({"score": score}, score_batches=8) == set()
+    assert not {"score", "select"} & changes({"score": score}, seed=1)
+
+
+def test_normalising_and_ranking_change_the_selection_where_layers_are_ranked_together():
+    for scope in ("global", "kind", "part"):
+        assert changes({"scope": scope}, rank="per_mac") == SELECTED
+        assert changes({"scope": scope}, normalise="layer") == SELECTED
+    assert changes({"scope": "local"}, rank="per_mac", normalise="layer") == set()
 
 
 # Rounds

@@ -5,14 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vsrprune.errors import UserError
 from vsrprune.networks.own.own import OwnNetwork
-from vsrprune.networks.own.sources import Source, import_source, read_source
+from vsrprune.networks.own.sources import Source, failure, import_source, read_source
 from vsrprune.networks.own.spec import DescribedArguments, check_unchanged
 from vsrprune.store.atomic import write_json
 
@@ -50,7 +49,7 @@ def network_class(source: Source, name: str) -> type[OwnNetwork]:
         raise
     # SystemExit too: a script may end itself when it is imported.
     except (Exception, SystemExit) as error:
-        raise UserError(f"importing it failed {_failure(error, source)}") from error
+        raise UserError(f"importing it failed {failure(error, source)}") from error
     networks = [
         known
         for known, value in vars(module).items()
@@ -88,12 +87,4 @@ def constructed(kind: type[OwnNetwork], arguments: Mapping[str, Any], source: So
         raise
     except Exception as error:
         words = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        raise UserError(f"{kind.__name__}({words}) failed {_failure(error, source)}") from error
-
-
-def _failure(error: BaseException, source: Source) -> str:
-    """Where in a source an error arose, and which, in one line."""
-    own = {str(source.folder / path) for path in (Path(source.file.name), *source.beside)}
-    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
-    place = f"in {lines[-1].filename}, line {lines[-1].lineno}: " if lines else ""
-    return f"{place}{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"{kind.__name__}({words}) failed {failure(error, source)}") from error

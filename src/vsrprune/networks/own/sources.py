@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -118,6 +119,14 @@ def import_source(source: Source) -> ModuleType:
     finally:
         # To the end: what the network imports later is still found, and nothing else is found there first.
         sys.path[:] = [*(path for path in sys.path if path != str(source.folder)), str(source.folder)]
+
+
+def failure(error: BaseException, source: Source) -> str:
+    """Where in a source an error arose, and which, in one line."""
+    own = {str(source.folder / path) for path in (Path(source.file.name), *source.beside)}
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
+    place = f"in {lines[-1].filename}, line {lines[-1].lineno}: " if lines else ""
+    return f"{place}{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _is_from_a_source(module: str) -> bool:

@@ -20,7 +20,7 @@ from vsrprune.stages.training.module import Rates, TrainingStage
 class Align(TrainingStage):
     """L_rec + weight * alignment loss; the flow net is frozen, and so are input gates, which ASSL does not have.
 
-    network: its filters are normalised already. kept: how many channels will stay, by group.
+    kept: how many channels will stay, by group.
     """
 
     stage = "align"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from vsrprune.stages.recipe import SELECTION, SELECTION_IDLE, TRAINING, Recipe, newest
+from vsrprune.stages.recipe import COUNTED, SELECTION_IDLE, TRAINING, Recipe, newest
 from vsrprune.stages.saved import SavedNetwork, Trained
 from vsrprune.store.atomic import write_json
 
@@ -40,22 +40,24 @@ class Aligned:
 
 RECIPE = Recipe(
     name="align",
-    version=3,
+    version=4,
     work="vsrprune.stages.align.work:make",
     inputs=Inputs,
     artifact=Aligned,
     parents=lambda question, planned: {"dense": newest(planned, "pretrain")},
-    # The layers agree on as many channels as the selection will keep of each, so all of its knobs count here too.
+    # The layers agree on as many channels as a selection of the same share of every layer keeps of each, or on those
+    # that `ratios` name.
     depends_on=(
         *TRAINING,
-        *SELECTION,
+        *COUNTED,
+        "method.normalised",
         "schedule.align.steps",
         "schedule.align.lr",
         "schedule.align.gate_lr",
         "schedule.align.weight",
         "pruning_seed",
     ),
-    idle=SELECTION_IDLE,
-    runs=lambda question: question.method.aligned_first,
+    idle={name: SELECTION_IDLE[name] for name in COUNTED if name in SELECTION_IDLE},
+    runs=lambda question: question.config.method.align and question.method.plan == "ranked",
     steps=("schedule.align.steps",),
 )

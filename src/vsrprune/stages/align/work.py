@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from vsrprune.pruning.reparametrisation import normalise_filters
@@ -13,12 +15,15 @@ from vsrprune.stages.training.module import Rates
 
 
 def make(bench: Bench, inputs: Inputs) -> Aligned:
-    """The dense network with normalised filters, and gates that agree."""
+    """The dense network with gates that agree."""
     schedule, layout, network = bench.config.schedule.align, bench.job.layout, inputs.dense.network.load()
-    # scope=local: how many channels each layer keeps does not depend on the scores, which come later.
-    kept = select(layout, {group.name: np.zeros(group.size) for group in layout.groups}, bench.config.asked).kept_counts
-    normalise_filters(network, layout)
-    # Normalised first: the gates then hold the whole scale of a filter, and gates are what the layers have to agree in.
+    # Scores come later, so no layer's count can depend on them: the same share of every layer, whatever the scope.
+    asked = bench.config.asked
+    counted = asked if asked.scope == "per_layer" else replace(asked, scope="local")
+    kept = select(layout, {group.name: np.zeros(group.size) for group in layout.groups}, counted).kept_counts
+    if bench.config.method.normalised:
+        # First: the gates then hold the whole scale of a filter, and gates are what the layers have to agree in.
+        normalise_filters(network, layout)
     module = Align(
         network,
         layout,

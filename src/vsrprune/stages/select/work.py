@@ -38,7 +38,7 @@ def _ranked(bench: Bench, inputs: Inputs) -> Selection:
         return _timed(bench, inputs, asked.ratio, asked.target)
     plan = select(layout, scores, asked)
     # Where layers were given ratios of their own, no ratio was asked for as a whole: the budget names the one reached.
-    by_layer = asked.scope == "per_layer" or (asked.parts and asked.scope == "local" and asked.target == "units")
+    by_layer = asked.scope == "per_layer" or (asked.parts and asked.scope != "global" and asked.target == "units")
     return Selection(
         plan, budget(layout, plan, plan.units_cut / layout.units if by_layer else asked.ratio, asked.target)
     )

@@ -43,7 +43,7 @@ class Sparsified:
 
 RECIPE = Recipe(
     name="sparsify",
-    version=3,
+    version=4,
     work="vsrprune.stages.sparsify.work:make",
     inputs=Inputs,
     artifact=Sparsified,

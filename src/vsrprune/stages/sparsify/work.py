@@ -13,9 +13,10 @@ from vsrprune.stages.training.module import Rates
 
 def make(bench: Bench, inputs: Inputs) -> Sparsified:
     """The network after the growing penalty."""
-    schedule, target, plan = bench.config.schedule.sparsify, TARGETS[bench.method.penalty], inputs.selection.plan
+    schedule, method, plan = bench.config.schedule.sparsify, bench.config.method, inputs.selection.plan
+    target = TARGETS[method.penalty]
     network = inputs.trained.network.load()
-    if bench.method.normalised:
+    if method.normalised:
         normalise_filters(network, bench.job.layout)
     module = Sparsify(
         network,

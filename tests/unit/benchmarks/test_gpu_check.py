@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from safetensors.torch import save_file
 from benchmarks.card import jobs
 from benchmarks.card.page import markdown
 from benchmarks.card.runner import RESULTS, Bar, Check, Section, missed, run_sections
-from benchmarks.gpu_evidence import pack
 from vsrprune.cli import preset
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments, basicvsr_layout
 
@@ -153,18 +151,6 @@ def test_the_page_has_a_row_for_every_finding() -> None:
     page = markdown({"latency": {"rows": {"dense": {"ms": 2.0}, "half": {"ms": 1.25}}, "card": "a|b"}})
     assert "| rows: half | ms 1.25 |" in page
     assert "| card | a\\|b |" in page
-
-
-def test_an_archive_holds_the_newest_checkpoint_and_no_decoded_clips(tmp_path: Path) -> None:
-    folder = tmp_path / "store" / "unfinished" / "pretrain-1" / "token"
-    folder.mkdir(parents=True)
-    for name in ("step-900.ckpt", "step-900.sha256", "step-1000.ckpt", "step-1000.sha256"):
-        (folder / name).write_text(name)
-    (tmp_path / "store" / "cache").mkdir()
-    (tmp_path / "store" / "cache" / "clip.npy").write_text("frames")
-    pack(tmp_path / "store", tmp_path / "store.tar")
-    with tarfile.open(tmp_path / "store.tar") as archive:
-        assert [Path(name).name for name in archive.getnames()] == ["step-1000.ckpt", "step-1000.sha256"]
 
 
 @pytest.mark.parametrize("name", ["basicvsr", "basicvsr_slim"])

@@ -61,6 +61,7 @@ def main() -> None:
         except (tarfile.TarError, EOFError):
             parser.error(f"--store {given.store}: not an archive, or not whole; copy it once more")
     places = (f"data.path={given.clips.resolve()}", f"store_dir={store}", f"runs_dir={out / 'runs'}")
+    out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with signals_noted() as noted:
         code = run_for(given.minutes * 60, [sys.executable, "src/run.py", *KNOBS, *places, *given.overrides], noted)

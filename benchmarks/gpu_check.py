@@ -4,7 +4,8 @@ python benchmarks/gpu_check.py [--device cuda|cpu] [--out gpu_check] [--seconds 
 
 OUT/gpu_check.json and OUT/gpu_check.md hold what is known, from the first section on. What fails is recorded with its
 traceback and the next section runs; the same command goes on where it was broken off, `--again` starts anew. Bars that
-are missed are listed at the end, and the exit code is then 1. `--device cpu` rehearses all of it at tiny sizes.
+are missed and sections that were not run are listed at the end, and the exit code is then 1. `--device cpu` rehearses
+all of it at tiny sizes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -77,7 +79,12 @@ def main() -> None:
     (out / "work").mkdir(parents=True, exist_ok=True)
     known = {} if given.again or not (out / RESULTS).is_file() else json.loads((out / RESULTS).read_text())
     check = Check(given.device, out, out / "work", given.seconds, results=known)
-    run_sections(check, SECTIONS, wanted)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # through the ends of all commands
+    try:
+        run_sections(check, SECTIONS, wanted)
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on with the section that was cut")
+        sys.exit(130)
     say(markdown(check.results)[-SHOWN:])
     failures = missed(check.results)
     say("missed: " + "; ".join(failures) if failures else "every bar that was tried is met")

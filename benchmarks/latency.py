@@ -27,7 +27,7 @@ import json
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -46,7 +46,7 @@ from vsrprune.channels.layout import ChannelLayout
 from vsrprune.channels.operations import TimeTable
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.cli import preset
-from vsrprune.errors import UserError
+from vsrprune.errors import UserError, one_of
 from vsrprune.host.machine import measuring
 from vsrprune.host.progress import StageProgress
 from vsrprune.metrics.clocks import clocks
@@ -67,17 +67,11 @@ from vsrprune.selection.units import select
 
 DEFAULTS = {
     "table": "precisions" if torch.cuda.is_available() else "parts",
-    "dry": False,
-    "precisions": list(PRECISIONS),
-    "roundings": [1, 8, 16, "auto"],
-    "model": "basicvsr",
-    "ratios": [0.3, 0.5, 0.73],
-    "sizes": [[64, 64], [180, 320]],
-    "repeats": 7,
-    "rule": "rsc",
-    "json": "",
-}
+    "dry": False, "precisions": list(PRECISIONS), "roundings": [1, 8, 16, "auto"], "model": "basicvsr",
+    "ratios": [0.3, 0.5, 0.73], "sizes": [[64, 64], [180, 320]], "repeats": 7, "rule": "rsc", "json": "",
+}  # fmt: skip
 DRY = {"model": "basicvsr_tiny", "ratios": [0.5], "sizes": [[16, 24]], "repeats": 1, "precisions": ["32", "bf16"]}
+MODELS = ("basicvsr", "basicvsr_slim", "basicvsr_tiny", "basicvsr_uni", "basicvsr_uni_tiny")
 WIDTH = 140  # of tables that are written to a file
 PARTS = ("trunk", "upsampler", "flow", "whole")
 # Scores of the demo's trained network: deviation over mean within a layer (stream channels 0.2, middles 0.5), of the
@@ -96,10 +90,10 @@ class Times:
 
 def main() -> None:
     """Measure and print."""
-    arguments_given = OmegaConf.from_cli(sys.argv[1:])
-    given = OmegaConf.merge(DEFAULTS, DRY if arguments_given.get("dry") else {}, arguments_given)
-    asked = {str(name): value for name, value in given.items() if name not in DEFAULTS}
-    arguments = replace(preset(given.model).arguments, **asked)
+    try:
+        given, arguments = asked_for(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     numbers: dict[str, Any] = {}
@@ -119,6 +113,24 @@ def main() -> None:
     console.print(f"{given.model}, {device} ({name}), {torch.get_num_threads()} threads, {given.repeats} repeats")
     if given.json:
         Path(given.json).write_text(json.dumps(numbers))
+
+
+def asked_for(words: list[str]) -> tuple[Any, BasicVSRArguments]:
+    """Options over their defaults, and the network's arguments. Raises UserError for what is unknown."""
+    own = OmegaConf.from_cli(words)
+    given: Any = OmegaConf.merge(DEFAULTS, DRY if own.get("dry") else {}, own)
+    one_of("table", given.table, ("precisions", "parts"))
+    for name in ("precisions", "roundings", "ratios", "sizes"):
+        if not OmegaConf.is_list(given[name]):
+            raise UserError(f"{name} must be a list, like {name}={DEFAULTS[name]}; got {given[name]!r}")
+    for precision in map(str, given.precisions):
+        one_of("precisions", precision, PRECISIONS)
+    one_of("model", given.model, MODELS)
+    arguments = cast(BasicVSRArguments, preset(given.model).arguments)
+    asked = {str(name): value for name, value in given.items() if name not in DEFAULTS}
+    for name in asked:
+        one_of("an option (NAME=VALUE)", name, [*DEFAULTS, *(field.name for field in fields(arguments))])
+    return given, replace(arguments, **asked)
 
 
 def _processor() -> str:

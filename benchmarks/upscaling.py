@@ -45,16 +45,16 @@ from vsrprune.use.upscaling import (
 )
 
 PARTS = ("decode", "network", "encode", "in turns", "end to end")
-SIZES = {"cuda": ["180x320", "720x1280"], "cpu": ["32x48", "48x64"]}
+SIZES = {"cuda": [(180, 320), (720, 1280)], "cpu": [(32, 48), (48, 64)]}
 SMALL = BasicVSRArguments(channels=8, blocks=1, upsampler_channels=8, flow_levels=2, flow_kernel=3, flow_widths=(4,))
 
 
 def main() -> None:
     """Print a row per size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision")
-    parser.add_argument("--sizes", nargs="+", help="height x width of the input, like 180x320")
+    parser.add_argument("--sizes", nargs="+", type=size_of, help="height x width of the input, like 180x320")
     parser.add_argument("--model", type=Path)
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--window", type=int, default=30)
@@ -62,6 +62,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write the frames per second of every part here too")
     given = parser.parse_args()
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: PyTorch finds no GPU here; use --device cpu")
     device = torch.device(given.device)
     precision = given.precision or USUAL_PRECISION[device.type]
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
@@ -71,8 +73,8 @@ def main() -> None:
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         model = given.model or new_model(Path(folder) / "model", device)
-        for size in given.sizes or SIZES[device.type]:
-            height, width = map(int, size.split("x"))
+        for height, width in given.sizes or SIZES[device.type]:
+            size = f"{height}x{width}"
             bench = Bench(Path(folder), model, given.frames, (height, width))
             rates = bench.rates(Pieces(given.window, 5, given.tile), device, precision, given.rounds)
             found[size] = rates
@@ -80,6 +82,16 @@ def main() -> None:
     Console(width=120).print(table)
     if given.json:
         given.json.write_text(json.dumps(found))
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Height and width of `180x320`; both are even, as the video's format has it."""
+    height, cross, width = text.partition("x")
+    if not (cross and height.isdecimal() and width.isdecimal()) or 0 in (int(height), int(width)):
+        raise argparse.ArgumentTypeError(f"{text!r} must be HEIGHTxWIDTH in pixels, like 180x320")
+    if int(height) % 2 or int(width) % 2:
+        raise argparse.ArgumentTypeError(f"{text!r}: height and width must be even")
+    return int(height), int(width)
 
 
 def new_model(folder: Path, device: torch.device) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,7 +60,7 @@ class Check:
     """What all sections share.
 
     device: `cuda` or `cpu`; on the CPU everything runs at tiny sizes, as a rehearsal. out: the folder of the results.
-    work: the folder of what the sections themselves write.
+    work: the folder of what the sections themselves write, each in a folder of its name. section: the one that runs.
     """
 
     device: str
@@ -67,6 +69,7 @@ class Check:
     seconds: float
     started: float = field(default_factory=time.monotonic)
     results: dict[str, Found] = field(default_factory=dict)
+    section: str = ""
 
     @property
     def rehearsed(self) -> bool:
@@ -77,6 +80,11 @@ class Check:
     def trainer(self) -> str:
         """The trainer of the jobs that are started."""
         return "cpu" if self.rehearsed else "gpu"
+
+    @property
+    def own(self) -> Path:
+        """The folder of what the section that runs writes; empty when it starts."""
+        return self.work / self.section
 
     def left(self) -> float:
         """Seconds that are left."""
@@ -98,8 +106,11 @@ class Check:
         try:
             said = process.communicate(timeout=limit)[0]
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            kill_group(process)
             said = process.communicate()[0] + f"\n(stopped after {limit:.0f} s)"
+        except BaseException:  # it has a session of its own, so that Ctrl-C does not reach it
+            kill_group(process)
+            raise
         return Ran(process.returncode, said, round(time.monotonic() - began, 1))
 
     def benchmark(self, name: str, *options: str, file: str, limit: float) -> Any:
@@ -118,16 +129,25 @@ class Ran:
     said: str
     seconds: float
 
-    def row(self, tail: int = 400) -> Found:
-        """As a row: the end of what it printed only where it failed."""
-        return {"code": self.code, "seconds": self.seconds, **({"said": self.said[-tail:]} if self.code else {})}
+    def sound(self) -> Found:
+        """The row of a command that must succeed. Raises RuntimeError if it failed."""
+        if self.code:
+            raise RuntimeError(f"a command ended with {self.code} after {self.seconds} s:\n{self.said[-2000:]}")
+        return {"code": self.code, "seconds": self.seconds}
+
+
+def kill_group(process: subprocess.Popen[Any]) -> None:
+    """Kill a process that has a session of its own, with all that it started, and wait for its end."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def run_sections(check: Check, sections: Mapping[str, Section], wanted: Sequence[str]) -> None:
     """Run the sections that are wanted and not yet answered without an error. Whatever one does, the next one runs."""
     for name in wanted:
         section, known = sections[name], check.results.get(name)
-        if known is not None and "error" not in known and "skipped" not in known:
+        if known is not None and is_answered(known):
             say(f"{name}: known from before")
             continue
         if check.left() < section.seconds:
@@ -136,23 +156,33 @@ def run_sections(check: Check, sections: Mapping[str, Section], wanted: Sequence
             continue
         say(f"{name} ({check.left():.0f} s left): {section.question}")
         found: Found = {}
-        check.results[name] = found
+        check.results[name], check.section = found, name
+        shutil.rmtree(check.own, ignore_errors=True)
+        check.own.mkdir(parents=True)
         began = time.monotonic()
         try:
             section.answer(check, found)
         except Exception as error:  # recorded, and the next section runs
             found["error"] = "".join(traceback.format_exception(error))[-3000:]
             say(found["error"][-600:])
+        # Last of all, and only here: a section that is cut in the middle may have saved a part, which is no answer.
         found["seconds"] = round(time.monotonic() - began, 1)
         check.save()
 
 
+def is_answered(found: Found) -> bool:
+    """Whether a section came to its end, without an error."""
+    return "seconds" in found and "error" not in found
+
+
 def missed(results: Mapping[str, Any]) -> list[str]:
-    """Bars that are not met and sections with an error, by name."""
+    """Bars that are not met, sections with an error, and sections that did not run to their end, by name."""
     names = []
     for name, found in results.items():
         if "error" in found:
             names.append(f"{name} (error)")
+        elif not is_answered(found):
+            names.append(f"{name} (not run)")
         names += [f"{name}: {bar}" for bar, row in found.get("bars", {}).items() if not row["met"]]
     return names
 

@@ -20,7 +20,7 @@ LATENCIES = (  # size, precision, shares of the MACs that go
 def latency(check: Check, found: Found) -> None:
     """Dense against pruned, each in its fastest form: counts in eights, and counts by the times of this card."""
     for size, precision, ratios in LATENCIES[: 1 if check.rehearsed else None]:
-        file = str(check.work / f"latency-{size}-{precision}.json")
+        file = str(check.own / f"latency-{size}-{precision}.json")
         height, width = size.split("x")
         options: tuple[str, ...] = (
             f"sizes=[[{height},{width}]]",
@@ -46,7 +46,7 @@ def training(check: Check, found: Found) -> None:
     size: tuple[str, ...] = ("--patch", "16", "--frames", "3", "--batch", "1", "--rounds", "2")
     if not check.rehearsed:
         size = ("--model", "basicvsr", "--patch", "64", "--frames", "15", "--batch", "4", "--rounds", "2")
-    file = str(check.work / "training.json")
+    file = str(check.own / "training.json")
     found |= check.benchmark("training", *size, "--json", file, file=file, limit=150)
     bars = {"sparsify against plain": Bar(found["sparsify"]["ms"] / found["plain"]["ms"], at_most=PENALTY_COST)}
     graphed = {name: row for name, row in found.items() if name.endswith(", graphed") and row["busy"]}
@@ -56,6 +56,6 @@ def training(check: Check, found: Found) -> None:
 
 def upscaling(check: Check, found: Found) -> None:
     """Frames per second of the command, and of its parts alone."""
-    file = str(check.work / "upscaling.json")
+    file = str(check.own / "upscaling.json")
     options = ("--device", check.device, "--frames", "8" if check.rehearsed else "40", "--rounds", "1")
     found |= check.benchmark("upscaling", *options, "--json", file, file=file, limit=150)

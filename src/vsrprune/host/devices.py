@@ -145,10 +145,19 @@ class TorchBuild:
     cuda: str | None
 
 
+# Of this one PyTorch itself will say what it cannot do.
+UNKNOWN_BUILD = TorchBuild("(unknown)", "(unknown)")
+
+
 @cache
 def torch_build() -> TorchBuild:
-    """The installed PyTorch, read from its own file of versions: importing it would take seconds."""
-    spec = importlib.util.find_spec("torch")
-    assert spec is not None
-    values = runpy.run_path(str(Path(spec.origin or "").with_name("version.py")))
-    return TorchBuild(values["__version__"], values.get("cuda"))
+    """The installed PyTorch, read from its own file of versions: importing it would take seconds.
+
+    UNKNOWN_BUILD where that file is missing or is not as PyTorch writes it.
+    """
+    try:
+        spec = importlib.util.find_spec("torch")
+        values = runpy.run_path(str(Path((spec and spec.origin) or "").with_name("version.py")))
+        return TorchBuild(values["__version__"], values.get("cuda"))
+    except (OSError, ValueError, KeyError, ImportError, SyntaxError):
+        return UNKNOWN_BUILD

@@ -9,7 +9,7 @@ from dataclasses import replace
 from vsrprune.config.job import Config
 from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig
 from vsrprune.errors import UserError
-from vsrprune.host.devices import VISIBLE, Card, Place, TorchBuild, torch_build, visible_cards
+from vsrprune.host.devices import VISIBLE, Card, Place, torch_build, visible_cards
 
 AUTO = "auto"
 READ_ON = "docs/gpu.md"
@@ -27,28 +27,28 @@ def on_this_machine(config: Config) -> tuple[Config, Place]:
     """
     if config.trainer.accelerator == "cpu":
         return config, Place()
-    cards, build = visible_cards(), torch_build()
-    usable = cards if build.cuda else []
+    cards = visible_cards()
+    usable = cards if cards and torch_build().cuda else []  # without a card, nobody asks how PyTorch is built
     kind = "gpu" if usable or config.trainer.accelerator == "gpu" else "cpu"
     # `auto` takes the name of what it stands for: a result on a CPU is the same whether it was asked for or found.
     name = kind if config.trainer.name == AUTO else config.trainer.name
     settled = replace(config, trainer=replace(config.trainer, accelerator=kind, name=name))
     if kind == "cpu":
-        return settled, Place(note=_idle(cards, build))
+        return settled, Place(note=_idle(cards))
     if not runs_elsewhere(config.launcher):
-        _check_enough(config.trainer.devices, cards, build)
+        _check_enough(config.trainer.devices, cards)
     chosen = tuple(usable[: config.trainer.devices])
     return settled, Place(chosen, f"trains on {_counted(chosen)}; trainer=cpu keeps it off" if chosen else "")
 
 
-def _check_enough(devices: int, cards: Sequence[Card], build: TorchBuild) -> None:
+def _check_enough(devices: int, cards: Sequence[Card]) -> None:
     if not cards:
         visible = os.environ.get(VISIBLE)
         seen = "nvidia-smi lists none" if visible is None else f"{VISIBLE}={visible!r} shows none"
         raise UserError(f"trainer.accelerator=gpu needs an NVIDIA GPU, and there is none ({seen}); use trainer=cpu")
-    if not build.cuda:
+    if not torch_build().cuda:
         raise UserError(
-            f"trainer.accelerator=gpu: PyTorch {build.version} is built without CUDA; install a build with it"
+            f"trainer.accelerator=gpu: PyTorch {torch_build().version} is built without CUDA; install a build with it"
             f" ({READ_ON}), or use trainer=cpu"
         )
     if devices > len(cards):
@@ -60,12 +60,12 @@ def _check_enough(devices: int, cards: Sequence[Card], build: TorchBuild) -> Non
         raise UserError(f"trainer.devices={devices}: a job can use one part of a divided GPU (MIG); use 1")
 
 
-def _idle(cards: Sequence[Card], build: TorchBuild) -> str:
+def _idle(cards: Sequence[Card]) -> str:
     if not cards:
         return ""
     return (
-        f"{_counted(cards)} stays idle: PyTorch {build.version} is built without CUDA; {READ_ON} says which build to"
-        " install, trainer=cpu hides this line"
+        f"{_counted(cards)} stays idle: PyTorch {torch_build().version} is built without CUDA; {READ_ON} says which"
+        " build to install, trainer=cpu hides this line"
     )
 
 

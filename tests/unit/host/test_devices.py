@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from fake_cards import fake_smi, listing
 
 from vsrprune.host import devices
-from vsrprune.host.devices import Card, busy_percent, driver_version, torch_build, visible_cards
+from vsrprune.host.devices import UNKNOWN_BUILD, Card, busy_percent, driver_version, torch_build, visible_cards
 
 DIVIDED = """\
 GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-aaaa1111-0000)
@@ -111,6 +112,20 @@ def test_a_hanging_program_is_given_up(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_build_of_pytorch_is_what_pytorch_says_of_itself() -> None:
     assert (torch_build().version, torch_build().cuda) == (torch.__version__, torch.version.cuda)
+
+
+@pytest.mark.parametrize("version", [None, "cuda = '13.0'", "no Python"], ids=str)
+def test_a_pytorch_that_does_not_say_how_it_is_built_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str | None
+) -> None:
+    package = tmp_path / "torch"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    if version:
+        (package / "version.py").write_text(version)
+    spec = importlib.util.spec_from_file_location("torch", package / "__init__.py")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
+    assert torch_build.__wrapped__() == UNKNOWN_BUILD
 
 
 def test_the_listing_of_the_tests_is_read() -> None:

@@ -14,7 +14,7 @@ from fake_cards import WITHOUT_CUDA, fake_cards, fake_smi, listing
 from vsrprune.config.composing import with_knobs
 from vsrprune.config.job import Config
 from vsrprune.errors import UserError
-from vsrprune.host.devices import VISIBLE, Card, Place
+from vsrprune.host.devices import VISIBLE, Card, Place, TorchBuild
 from vsrprune.jobs.devices import on_this_machine, show_one_of_many, show_only
 from vsrprune.jobs.planning import plan_job
 
@@ -124,6 +124,16 @@ def test_a_pytorch_without_cuda_is_refused_where_a_gpu_is_asked_for_and_said_whe
         " trainer=cpu hides this line"
     )
     assert plan_job(changed(**CPU_ASKED_FOR)).place.note == ""
+
+
+def test_how_pytorch_is_built_is_not_asked_without_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_cards(tmp_path, monkeypatch, 0)
+
+    def asked() -> TorchBuild:
+        raise AssertionError
+
+    monkeypatch.setattr("vsrprune.jobs.devices.torch_build", asked)
+    assert plan_job(changed()).place == Place()
 
 
 def test_jobs_of_other_machines_are_not_refused_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

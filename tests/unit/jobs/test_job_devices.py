@@ -93,6 +93,39 @@ def test_a_gpu_where_none_is_is_refused(
 
 
 @pytest.mark.parametrize("accelerator", ["gpu", "auto"])
+def test_a_gpu_that_is_named_twice_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str
+) -> None:
+    fake_cards(tmp_path, monkeypatch, 2)
+    monkeypatch.setenv(VISIBLE, "1,GPU-1")
+    said = "CUDA_VISIBLE_DEVICES='1,GPU-1' names GPU-1 twice, and CUDA then shows no GPU at all; name every GPU once"
+    assert refusal(trainer__accelerator=accelerator) == said
+    assert plan_job(changed(**CPU_ASKED_FOR)).place == Place()
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "GPU-gone"])
+def test_cards_that_the_environment_hides_are_said_to_stay_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str
+) -> None:
+    fake_cards(tmp_path, monkeypatch, 2)
+    monkeypatch.setenv(VISIBLE, visible)
+    said = f"2 x NVIDIA L4 stays idle: CUDA_VISIBLE_DEVICES={visible!r} shows none; trainer=cpu hides this line"
+    assert plan_job(changed()).place == Place(note=said)
+
+
+def test_a_uuid_of_a_card_that_is_gone_is_the_cpu_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("vsrprune.host.devices.DEVICES", tmp_path)
+    monkeypatch.setenv(VISIBLE, "GPU-gone")
+    why = "CUDA_VISIBLE_DEVICES='GPU-gone' shows none; nvidia-smi is not installed"
+    job = plan_job(changed())
+    assert job.place == Place(note=f"trains on the CPU: {why}; trainer=cpu hides this line")
+    assert job.config.trainer.accelerator == "cpu"
+    said = f"trainer.accelerator=gpu needs an NVIDIA GPU, and there is none ({why}); use trainer=cpu"
+    assert refusal(trainer__accelerator="gpu") == said
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "auto"])
 def test_more_devices_than_there_are_gpus_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str
 ) -> None:
@@ -152,6 +185,18 @@ def test_a_job_sees_only_its_own_cards(tmp_path: Path, monkeypatch: pytest.Monke
     assert os.environ[VISIBLE] == "GPU-2"
     show_only(Place())
     assert os.environ[VISIBLE] == "GPU-2"
+
+
+@pytest.mark.parametrize("visible", [None, "0,1", "GPU-0,GPU-1"])
+def test_a_job_gets_the_uuids_of_its_cards_also_where_all_are_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None
+) -> None:
+    """CUDA's number 0 is the fastest card, which need not be the one that the header names."""
+    fake_cards(tmp_path, monkeypatch, 2)
+    if visible is not None:
+        monkeypatch.setenv(VISIBLE, visible)
+    show_only(plan_job(changed(trainer__devices=2)).place)
+    assert os.environ[VISIBLE] == "GPU-0,GPU-1"
 
 
 @pytest.mark.parametrize(("number", "uuid"), [(0, "GPU-2"), (1, "GPU-0"), (2, "GPU-2"), (5, "GPU-0")])

@@ -134,6 +134,17 @@ def test_more_devices_than_there_are_gpus_are_refused(
     assert said == "trainer.devices=4 is more than there are GPUs (2: 2 x NVIDIA L4); use at most 2"
 
 
+def test_missing_gpus_are_said_before_the_batch_that_they_would_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"trainer__accelerator": "gpu", "trainer__devices": 3, "schedule__batch": 4}
+    fake_cards(tmp_path, monkeypatch, 0)
+    assert "there is none" in refusal(**asked)
+    fake_cards(tmp_path, monkeypatch, 3)
+    said = "schedule.batch=4 cannot be split over trainer.devices=3; it must be a multiple of it"
+    assert refusal(**asked) == said
+
+
 def test_two_parts_of_a_divided_gpu_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = "\n".join(f"  MIG 1g.10gb     Device  {number}: (UUID: MIG-{number})" for number in (0, 1))
     fake_cards(tmp_path, monkeypatch, f"GPU 0: NVIDIA H100 (UUID: GPU-0)\n{parts}")

@@ -1,7 +1,7 @@
 """Rules between knobs: values that are each allowed, and contradict each other. Every check raises or returns.
 
-`validate` needs nothing but the configuration. `check_trainer` is called again when planning knows the devices, and
-`check_network` and `check_scale` when it has described the network.
+`validate` needs nothing but the configuration. When planning knows the devices, it calls `check_trainer` again and
+`check_batch`; `check_network` and `check_scale` when it has described the network.
 """
 
 from __future__ import annotations
@@ -244,11 +244,6 @@ def _check_lengths(config: Config) -> None:
             f"schedule.sparsify.growth={sparsify.growth:g} reaches schedule.sparsify.maximum={sparsify.maximum:g} after"
             f" more than {STEPS['at_most']} steps; let it grow faster"
         )
-    if schedule.batch % config.trainer.devices:
-        raise UserError(
-            f"schedule.batch={schedule.batch} cannot be split over trainer.devices={config.trainer.devices};"
-            " it must be a multiple of it"
-        )
 
 
 def _check_weights(config: Config) -> None:
@@ -282,6 +277,15 @@ def check_trainer(trainer: TrainerConfig) -> None:
     ):
         if trainer.graphs is True and hinders:
             raise UserError(f"trainer.graphs=true does not go with trainer.{name}={value}; use trainer.graphs=auto")
+
+
+def check_batch(config: Config) -> None:
+    """Raise UserError for a batch that the devices cannot share; asked when planning knows that there are so many."""
+    batch, devices = config.schedule.batch, config.trainer.devices
+    if batch % devices:
+        raise UserError(
+            f"schedule.batch={batch} cannot be split over trainer.devices={devices}; it must be a multiple of it"
+        )
 
 
 def _check_launcher(launcher: LauncherConfig) -> None:

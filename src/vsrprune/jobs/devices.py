@@ -9,7 +9,7 @@ from dataclasses import replace
 from vsrprune.config.job import Config
 from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig
 from vsrprune.errors import UserError
-from vsrprune.host.devices import VISIBLE, Card, Place, TorchBuild, torch_build, visible_cards
+from vsrprune.host.devices import VISIBLE, Card, Place, Visible, look_around, torch_build, visible_cards
 
 AUTO = "auto"
 READ_ON = "docs/gpu.md"
@@ -27,28 +27,32 @@ def on_this_machine(config: Config) -> tuple[Config, Place]:
     """
     if config.trainer.accelerator == "cpu":
         return config, Place()
-    cards, build = visible_cards(), torch_build()
-    usable = cards if build.cuda else []
+    seen = look_around()
+    cards, elsewhere = seen.cards, runs_elsewhere(config.launcher)
+    if seen.twice and not elsewhere:
+        raise UserError(f"{seen.missing}, and CUDA then shows no GPU at all; name every GPU once")
+    usable = cards if cards and torch_build().cuda else ()  # without a card, nobody asks how PyTorch is built
     kind = "gpu" if usable or config.trainer.accelerator == "gpu" else "cpu"
     # `auto` takes the name of what it stands for: a result on a CPU is the same whether it was asked for or found.
     name = kind if config.trainer.name == AUTO else config.trainer.name
     settled = replace(config, trainer=replace(config.trainer, accelerator=kind, name=name))
     if kind == "cpu":
-        return settled, Place(note=_idle(cards, build))
-    if not runs_elsewhere(config.launcher):
-        _check_enough(config.trainer.devices, cards, build)
-    chosen = tuple(usable[: config.trainer.devices])
+        return settled, Place(note=_idle(seen))
+    if not elsewhere:
+        _check_enough(config.trainer.devices, seen)
+    chosen = usable[: config.trainer.devices]
     return settled, Place(chosen, f"trains on {_counted(chosen)}; trainer=cpu keeps it off" if chosen else "")
 
 
-def _check_enough(devices: int, cards: Sequence[Card], build: TorchBuild) -> None:
+def _check_enough(devices: int, seen: Visible) -> None:
+    cards = seen.cards
     if not cards:
-        visible = os.environ.get(VISIBLE)
-        seen = "nvidia-smi lists none" if visible is None else f"{VISIBLE}={visible!r} shows none"
-        raise UserError(f"trainer.accelerator=gpu needs an NVIDIA GPU, and there is none ({seen}); use trainer=cpu")
-    if not build.cuda:
         raise UserError(
-            f"trainer.accelerator=gpu: PyTorch {build.version} is built without CUDA; install a build with it"
+            f"trainer.accelerator=gpu needs an NVIDIA GPU, and there is none ({seen.missing}); use trainer=cpu"
+        )
+    if not torch_build().cuda:
+        raise UserError(
+            f"trainer.accelerator=gpu: PyTorch {torch_build().version} is built without CUDA; install a build with it"
             f" ({READ_ON}), or use trainer=cpu"
         )
     if devices > len(cards):
@@ -60,13 +64,18 @@ def _check_enough(devices: int, cards: Sequence[Card], build: TorchBuild) -> Non
         raise UserError(f"trainer.devices={devices}: a job can use one part of a divided GPU (MIG); use 1")
 
 
-def _idle(cards: Sequence[Card], build: TorchBuild) -> str:
-    if not cards:
-        return ""
-    return (
-        f"{_counted(cards)} stays idle: PyTorch {build.version} is built without CUDA; {READ_ON} says which build to"
-        " install, trainer=cpu hides this line"
-    )
+def _idle(seen: Visible) -> str:
+    """What a job on the CPU says of cards that were there, or that CUDA_VISIBLE_DEVICES names."""
+    if seen.cards:
+        return (
+            f"{_counted(seen.cards)} stays idle: PyTorch {torch_build().version} is built without CUDA; {READ_ON} says"
+            " which build to install, trainer=cpu hides this line"
+        )
+    if seen.hidden:
+        return f"{_counted(seen.hidden)} stays idle: {seen.missing}; trainer=cpu hides this line"
+    if os.environ.get(VISIBLE, "").startswith(("GPU-", "MIG-")):
+        return f"trains on the CPU: {seen.missing}; trainer=cpu hides this line"
+    return ""
 
 
 def _counted(cards: Sequence[Card]) -> str:
@@ -79,8 +88,8 @@ def _counted(cards: Sequence[Card]) -> str:
 
 def show_only(place: Place) -> None:
     """Leave to this process the cards of its job alone; to be called before torch asks for any."""
-    # Otherwise CUDA would take the fastest card first, and the header and the times would name another.
-    if place.cards and len(visible_cards()) > len(place.cards):
+    # By UUID, also where all cards are its own: CUDA counts by speed, so that header and times would name another one.
+    if place.cards:
         os.environ[VISIBLE] = ",".join(place.uuids)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vsrprune.config.agreement import check_network, check_scale, check_trainer, validate
+from vsrprune.config.agreement import check_batch, check_network, check_scale, check_trainer, validate
 from vsrprune.config.data import PUBLISHED_SETS
 from vsrprune.config.job import Config, completed
 from vsrprune.config.task import SUPER_RESOLUTION
@@ -51,6 +51,7 @@ def plan_job(config: Config) -> Job:
     validate(config)
     config, place = on_this_machine(config)
     check_trainer(config.trainer)
+    check_batch(config)
     arguments = prepared_arguments(config)
     check_scale(config, arguments.scale)
     layout = family_of(arguments).layout(arguments, config.rule)

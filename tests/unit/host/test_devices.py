@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,15 @@ import torch
 from fake_cards import fake_smi, listing
 
 from vsrprune.host import devices
-from vsrprune.host.devices import Card, busy_percent, driver_version, torch_build, visible_cards
+from vsrprune.host.devices import (
+    UNKNOWN_BUILD,
+    Card,
+    busy_percent,
+    driver_version,
+    look_around,
+    torch_build,
+    visible_cards,
+)
 
 DIVIDED = """\
 GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-aaaa1111-0000)
@@ -47,6 +56,9 @@ def test_a_divided_gpu_stands_for_its_parts(tmp_path: Path, monkeypatch: pytest.
         (" 1 , MIG-cccc", ["GPU-aaaa2222-0000", "MIG-cccc"]),
         ("1,7,0", ["GPU-aaaa2222-0000"]),  # what stands after a name of nothing is hidden too
         ("1,", ["GPU-aaaa2222-0000"]),
+        ("GPU-aaaa1", ["MIG-bbbb"]),  # as its number does
+        ("1,GPU-aaaa,0", ["GPU-aaaa2222-0000"]),  # the beginning of two UUIDs names neither
+        ("MIG-none", []),
         ("GPU-none", []),
         ("-1", []),
         ("", []),
@@ -60,11 +72,80 @@ def test_the_environment_says_which_are_visible(
     assert [card.uuid for card in visible_cards()] == found
 
 
+@pytest.mark.parametrize("visible", ["1,1", "1,0,GPU-aaaa2", "0,MIG-bbbb", "MIG-cccc,MIG-cccc,9"])
+def test_a_card_that_is_named_twice_hides_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
+    lists(tmp_path, monkeypatch, DIVIDED)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    seen = look_around()
+    assert (seen.cards, len(seen.hidden)) == ((), 3)
+    assert seen.twice in visible.split(",")
+    assert seen.missing == f"CUDA_VISIBLE_DEVICES={visible!r} names {seen.twice} twice"
+
+
+INFORMATION = "Model: \t\t NVIDIA L4\nIRQ:   \t\t 55\nGPU UUID: \t {}\nDevice Minor: \t 0\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "told", "found"),
+    [
+        ([], [], []),  # of before the cards were taken out
+        (["nvidia0"], [], ["GPU-abcd"]),  # nobody knows better
+        (["nvidia0"], ["GPU-????????-????"], ["GPU-abcd"]),
+        (["nvidia0"], ["GPU-abcd-0001"], ["GPU-abcd"]),
+        (["nvidia0"], ["GPU-ef01-0001"], []),
+        (["nvidia0", "nvidia1"], ["GPU-abcd-0001", "GPU-abcd-0002"], []),
+    ],
+    ids=str,
+)
+def test_without_a_listing_a_uuid_is_believed_where_the_driver_does_not_know_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[str], told: list[str], found: list[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-abcd")
+    for name in files:
+        (tmp_path / name).touch()
+    for number, uuid in enumerate(told):
+        (tmp_path / f"0000:0{number}:00.0").mkdir()
+        (tmp_path / f"0000:0{number}:00.0" / "information").write_text(INFORMATION.format(uuid))
+    monkeypatch.setattr(devices, "DEVICES", tmp_path)
+    monkeypatch.setattr(devices, "DRIVER", tmp_path)
+    assert [card.uuid for card in visible_cards()] == found
+
+
+@pytest.mark.parametrize(
+    ("script", "missing"),
+    [
+        (None, "nvidia-smi is not installed"),
+        ("echo No devices were found; exit 6", "nvidia-smi lists none"),
+        (
+            "echo Driver mismatch.; echo NVML: 580; exit 18",
+            "nvidia-smi fails: Driver mismatch",
+        ),
+        ("echo no permission >&2; exit 4", "nvidia-smi fails: no permission"),
+        ("exit 9", "nvidia-smi fails: exit code 9"),
+        ("exec sleep 60", "nvidia-smi does not answer within 0.1 seconds"),
+    ],
+    ids=str,
+)
+def test_why_there_is_no_card_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, missing: str
+) -> None:
+    if script and "sleep" in script:
+        monkeypatch.setattr(devices, "PATIENCE_SECONDS", 0.1)
+    if script:
+        fake_smi(tmp_path, monkeypatch, script)
+    else:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(devices, "DEVICES", tmp_path)
+    assert look_around().missing == missing
+
+
 @pytest.mark.parametrize(
     ("script", "files", "found"),
     [
         (None, [], []),
-        (None, ["nvidia1", "nvidia0", "nvidiactl", "nvidia-uvm"], ["0", "1"]),
+        (None, ["nvidia5", "nvidia3", "nvidiactl", "nvidia-uvm"], ["0", "1"]),
         ("echo No devices were found; exit 6", ["nvidia0"], []),
         ("echo Driver/library version mismatch >&2; exit 18", ["nvidia0"], ["0"]),  # PyTorch then says what is wrong
         ("exit 9", [], []),
@@ -111,6 +192,20 @@ def test_a_hanging_program_is_given_up(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_build_of_pytorch_is_what_pytorch_says_of_itself() -> None:
     assert (torch_build().version, torch_build().cuda) == (torch.__version__, torch.version.cuda)
+
+
+@pytest.mark.parametrize("version", [None, "cuda = '13.0'", "no Python"], ids=str)
+def test_a_pytorch_that_does_not_say_how_it_is_built_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str | None
+) -> None:
+    package = tmp_path / "torch"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    if version:
+        (package / "version.py").write_text(version)
+    spec = importlib.util.spec_from_file_location("torch", package / "__init__.py")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
+    assert torch_build.__wrapped__() == UNKNOWN_BUILD
 
 
 def test_the_listing_of_the_tests_is_read() -> None:

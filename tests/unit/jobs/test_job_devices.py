@@ -14,7 +14,7 @@ from fake_cards import WITHOUT_CUDA, fake_cards, fake_smi, listing
 from vsrprune.config.composing import with_knobs
 from vsrprune.config.job import Config
 from vsrprune.errors import UserError
-from vsrprune.host.devices import VISIBLE, Card, Place
+from vsrprune.host.devices import VISIBLE, Card, Place, TorchBuild
 from vsrprune.jobs.devices import on_this_machine, show_one_of_many, show_only
 from vsrprune.jobs.planning import plan_job
 
@@ -93,12 +93,56 @@ def test_a_gpu_where_none_is_is_refused(
 
 
 @pytest.mark.parametrize("accelerator", ["gpu", "auto"])
+def test_a_gpu_that_is_named_twice_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str
+) -> None:
+    fake_cards(tmp_path, monkeypatch, 2)
+    monkeypatch.setenv(VISIBLE, "1,GPU-1")
+    said = "CUDA_VISIBLE_DEVICES='1,GPU-1' names GPU-1 twice, and CUDA then shows no GPU at all; name every GPU once"
+    assert refusal(trainer__accelerator=accelerator) == said
+    assert plan_job(changed(**CPU_ASKED_FOR)).place == Place()
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "GPU-gone"])
+def test_cards_that_the_environment_hides_are_said_to_stay_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str
+) -> None:
+    fake_cards(tmp_path, monkeypatch, 2)
+    monkeypatch.setenv(VISIBLE, visible)
+    said = f"2 x NVIDIA L4 stays idle: CUDA_VISIBLE_DEVICES={visible!r} shows none; trainer=cpu hides this line"
+    assert plan_job(changed()).place == Place(note=said)
+
+
+def test_a_uuid_of_a_card_that_is_gone_is_the_cpu_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("vsrprune.host.devices.DEVICES", tmp_path)
+    monkeypatch.setenv(VISIBLE, "GPU-gone")
+    why = "CUDA_VISIBLE_DEVICES='GPU-gone' shows none; nvidia-smi is not installed"
+    job = plan_job(changed())
+    assert job.place == Place(note=f"trains on the CPU: {why}; trainer=cpu hides this line")
+    assert job.config.trainer.accelerator == "cpu"
+    said = f"trainer.accelerator=gpu needs an NVIDIA GPU, and there is none ({why}); use trainer=cpu"
+    assert refusal(trainer__accelerator="gpu") == said
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "auto"])
 def test_more_devices_than_there_are_gpus_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str
 ) -> None:
     fake_cards(tmp_path, monkeypatch, 2)
     said = refusal(trainer__accelerator=accelerator, trainer__devices=4)
     assert said == "trainer.devices=4 is more than there are GPUs (2: 2 x NVIDIA L4); use at most 2"
+
+
+def test_missing_gpus_are_said_before_the_batch_that_they_would_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"trainer__accelerator": "gpu", "trainer__devices": 3, "schedule__batch": 4}
+    fake_cards(tmp_path, monkeypatch, 0)
+    assert "there is none" in refusal(**asked)
+    fake_cards(tmp_path, monkeypatch, 3)
+    said = "schedule.batch=4 cannot be split over trainer.devices=3; it must be a multiple of it"
+    assert refusal(**asked) == said
 
 
 def test_two_parts_of_a_divided_gpu_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +170,16 @@ def test_a_pytorch_without_cuda_is_refused_where_a_gpu_is_asked_for_and_said_whe
     assert plan_job(changed(**CPU_ASKED_FOR)).place.note == ""
 
 
+def test_how_pytorch_is_built_is_not_asked_without_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_cards(tmp_path, monkeypatch, 0)
+
+    def asked() -> TorchBuild:
+        raise AssertionError
+
+    monkeypatch.setattr("vsrprune.jobs.devices.torch_build", asked)
+    assert plan_job(changed()).place == Place()
+
+
 def test_jobs_of_other_machines_are_not_refused_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_cards(tmp_path, monkeypatch, 0)
     knobs = {"launcher__name": "slurm", "launcher__options": {"cores": 4, "memory": "16GB"}}
@@ -142,6 +196,18 @@ def test_a_job_sees_only_its_own_cards(tmp_path: Path, monkeypatch: pytest.Monke
     assert os.environ[VISIBLE] == "GPU-2"
     show_only(Place())
     assert os.environ[VISIBLE] == "GPU-2"
+
+
+@pytest.mark.parametrize("visible", [None, "0,1", "GPU-0,GPU-1"])
+def test_a_job_gets_the_uuids_of_its_cards_also_where_all_are_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None
+) -> None:
+    """CUDA's number 0 is the fastest card, which need not be the one that the header names."""
+    fake_cards(tmp_path, monkeypatch, 2)
+    if visible is not None:
+        monkeypatch.setenv(VISIBLE, visible)
+    show_only(plan_job(changed(trainer__devices=2)).place)
+    assert os.environ[VISIBLE] == "GPU-0,GPU-1"
 
 
 @pytest.mark.parametrize(("number", "uuid"), [(0, "GPU-2"), (1, "GPU-0"), (2, "GPU-2"), (5, "GPU-0")])

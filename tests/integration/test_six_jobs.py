@@ -161,5 +161,5 @@ def test_a_wider_sweep_reuses_what_is_there(sweep: tuple[Path, subprocess.Comple
     assert re.search(r"^ ?pretrain +12 +1 +1 +0", plan.stdout, re.MULTILINE)
     assert re.search(r"^ ?sparsify +12 +6 +6 +0", plan.stdout, re.MULTILINE)
     assert re.search(r"^ ?finetune +12 +12 +6 +6 +\d+ (s|min) +[\d.]+ KB", plan.stdout, re.MULTILINE)
-    assert "12 jobs ask for 108 stages; 52 are distinct, 12 are to do" in plan.stdout
+    assert "12 jobs ask for 120 stages; 53 are distinct, 12 are to do" in plan.stdout
     assert not any(path.name.startswith(".") for path in (folder / "store" / "finetune").iterdir())

@@ -290,7 +290,7 @@ def test_jobs_on_other_machines_see_what_these_show_them(tmp_path: Path, monkeyp
 
 # Which job may start
 
-BEFORE_SELECT = ("pretrain", "reference", "score")
+BEFORE_SELECT = ("flow", "pretrain", "reference", "score")
 
 
 def sweep_job(folder: Path, name: str, **knobs: Any) -> SweepJob:
@@ -329,7 +329,7 @@ def test_a_job_waits_until_its_next_stage_is_published_or_its_own(tmp_path: Path
 def test_a_job_waits_for_a_stage_that_a_running_one_is_only_about_to_make(tmp_path: Path) -> None:
     """The first makes the reference, and the scores after it; the second needs no reference."""
     first, second = sweep_job(tmp_path, "first"), sweep_job(tmp_path, "second", until="score")
-    publish(tmp_path, first, "pretrain")
+    publish(tmp_path, first, "flow", "pretrain")
     assert not running(first, second)._is_ready(second)
 
 
@@ -349,7 +349,7 @@ def test_a_job_waits_for_every_running_one(tmp_path: Path) -> None:
 
 def test_a_job_that_misses_nothing_is_ready(tmp_path: Path) -> None:
     first, second = sweep_job(tmp_path, "first"), sweep_job(tmp_path, "second", until="score")
-    publish(tmp_path, second, "pretrain", "score")
+    publish(tmp_path, second, "flow", "pretrain", "score")
     assert running(first, second)._is_ready(second)
 
 

@@ -19,7 +19,7 @@ CROP_PLACES = "places.json"  # beside the crops: clip, frame index, top left cor
 CROP_KINDS = ("lr", "bicubic", "input", "dense", "pruned", "truth")  # in the order in which they are shown
 FORMAT = 3
 BELOW_BASELINE = (
-    "The dense network's PSNR is below that of the baseline, its input enlarged: such a network is not trained well"
+    "The dense network's PSNR is below that of the baseline, which learned nothing: such a network is not trained well"
     " enough to tell what pruning costs."
 )
 LEAST_GAIN, MOST_PHOTOMETRIC = 0.1, 1.0  # dB, quotient: beyond them a network says little about time

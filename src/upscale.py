@@ -17,7 +17,6 @@ from types import FrameType
 from vsrprune.errors import UserError
 from vsrprune.host.causes import first_line, known_cause
 
-TERMINATED = 128 + signal.SIGTERM
 SMALLEST_TILE = 32  # below it a tile is mostly overlap
 
 
@@ -65,7 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     values = vars(given)
     names = ("window", "overlap", "tile", "tile_overlap")
     pieces = Pieces(**{name: values.pop(name) for name in names})
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that is closed sends the second
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _terminate)
     try:
         upscale(UpscalingRequest(pieces=pieces, rate=values.pop("fps"), **values), lambda text: print(text, flush=True))
     except UserError as error:
@@ -92,7 +93,7 @@ def less_to_hold(tile: int) -> str:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(TERMINATED)
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -244,7 +244,7 @@ def interrupted(tmp_path: Path, model: Path, number: int) -> tuple[int, str]:
     return process.returncode, complaint
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interruption_leaves_nothing(tmp_path: Path, model: Path, number: int, code: int) -> None:
     returned, complaint = interrupted(tmp_path, model, number)
     assert returned == code

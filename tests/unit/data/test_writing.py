@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -227,3 +230,38 @@ def test_a_place_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mp4", pictures(2))
     with pytest.raises(UserError, match=r"none/out\.mp4: cannot write this video"):
         rewrite(source, tmp_path / "none" / "out.mp4")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from vsrprune.data.video.writing import _replacing
+with _replacing(Path(sys.argv[1])) as unfinished:
+    unfinished.write_text("half a video")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_goes_when_the_target_is_next_written(tmp_path: Path) -> None:
+    source, target = make_video(tmp_path / "in.mp4", pictures(3)), tmp_path / "out.mp4"
+    others = [tmp_path / name for name in (".out-mine.mp4", ".out-0123456789ab.mp4", "out-0123456789ab.mp4.lock")]
+    for other in others:
+        other.write_text("of someone else")
+    assert subprocess.run([sys.executable, "-c", KILLED, target], check=False).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 6
+    rewrite(source, target)
+    assert sorted(tmp_path.iterdir()) == sorted([source, target, *others])
+
+
+def test_two_writers_of_a_target_leave_each_other_alone(tmp_path: Path) -> None:
+    source, target = make_video(tmp_path / "in.mp4", pictures(3)), tmp_path / "out"
+    footage = look_over(source, RATE)
+    with open_writer(target, None, footage, (footage.height, footage.width), print) as writer:
+        for frame in footage.read():
+            writer.write(frame)
+        under_way = {path for path in tmp_path.rglob("*") if ".out-" in str(path)}
+        assert len(under_way) == 5  # a folder, its frames and its lock
+        rewrite(source, target)
+        assert under_way < set(tmp_path.rglob("*"))
+    assert sorted(tmp_path.iterdir()) == [source, target]
+    assert look_over(target, RATE).height == footage.height  # of the one that ended last

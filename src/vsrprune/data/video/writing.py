@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ from vsrprune.data.video.footage import Footage, TimedFrame
 from vsrprune.data.video.tracks import TrackCopier
 from vsrprune.errors import UserError, one_of
 
+LOCK_SUFFIX = ".lock"
 PIXEL_FORMAT = "yuv420p"  # the one format that every player shows
 
 
@@ -120,20 +123,52 @@ def open_writer(
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
     """A path beside `target` that takes its name once all went well."""
+    _remove_left(target)
     # In the same folder, so that the rename stays within one file system; the suffix last, since FFmpeg goes by it.
     mark = uuid.uuid4().hex[:12]
-    unfinished, former = (target.with_name(f".{target.stem}-{mark}{end}{target.suffix}") for end in ("", "-former"))
-    try:
-        yield unfinished
-        if target.is_dir():  # a folder cannot be replaced in one step: the old one steps aside first
-            target.rename(former)
-        unfinished.rename(target)
-        shutil.rmtree(former, ignore_errors=True)
-    finally:
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished, ignore_errors=True)
-        else:
-            unfinished.unlink(missing_ok=True)
+    unfinished, former, lock = (
+        target.with_name(f".{target.stem}-{mark}{end}")
+        for end in (target.suffix, f"-former{target.suffix}", f"{target.suffix}{LOCK_SUFFIX}")
+    )
+    with _held(lock):
+        try:
+            yield unfinished
+            if target.is_dir():  # a folder cannot be replaced in one step: the old one steps aside first
+                target.rename(former)
+            unfinished.rename(target)
+            shutil.rmtree(former, ignore_errors=True)
+        finally:
+            _remove(unfinished)
+
+
+@contextmanager
+def _held(lock: Path) -> Iterator[None]:
+    """Hold the lock `lock`, which the kernel gives up with this process, however that ends."""
+    with ExitStack() as stack:
+        # Not every file system has locks; where nothing can be written, the writer says it better.
+        with suppress(OSError):
+            held = stack.enter_context(lock.open("w"))
+            stack.callback(lock.unlink, missing_ok=True)
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def _remove_left(target: Path) -> None:
+    """Remove what processes that were killed while they wrote `target` have left beside it."""
+    name = re.compile(re.escape(f".{target.stem}-") + "[0-9a-f]{12}" + re.escape(target.suffix + LOCK_SUFFIX))
+    for lock in [path for path in target.parent.glob(f".*{LOCK_SUFFIX}") if name.fullmatch(path.name)]:
+        # Without the lock it is being written, or another file system keeps that from us.
+        with suppress(OSError), lock.open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(lock.with_name(lock.name.removesuffix(LOCK_SUFFIX)))
+            lock.unlink()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class _PngWriter:

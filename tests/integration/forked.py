@@ -78,6 +78,7 @@ def _become(arguments: list[str], cwd: str, environment: dict[str, str], output:
     """In the new process: be what `python script arguments` would be."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests that run under nohup ignore it, and scripts would too
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)

@@ -2,8 +2,7 @@
 
     python benchmarks/latency.py [model=basicvsr] ['ratios=[0.3,0.5,0.73]'] ['sizes=[[64,64],[180,320]]'] [OVERRIDE ...]
     python benchmarks/latency.py table=precisions ['precisions=[32,tf32,bf16,16]'] ['roundings=[1,8,16,auto]'] [...]
-    python benchmarks/latency.py dry=true [...]
-    python benchmarks/latency.py table=precisions json=FILE [...]     # the rows as numbers too
+    python benchmarks/latency.py [dry=true] [json=FILE] [...]     # json: the rows as numbers too
 
 With table=precisions, the default on a GPU: whole networks in every precision, each in its fastest form there (launched
 or replayed as CUDA graphs), the dense one and plans whose counts are rounded to 1, 8, 16 or by times, with the peak of
@@ -47,9 +46,9 @@ from vsrprune.channels.operations import TimeTable
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.cli import preset
 from vsrprune.errors import UserError, one_of
+from vsrprune.host.devices import clocks
 from vsrprune.host.machine import measuring
 from vsrprune.host.progress import StageProgress
-from vsrprune.metrics.clocks import clocks
 from vsrprune.metrics.latency import Latency, compare_latency, fastest_milliseconds, milliseconds
 from vsrprune.metrics.memory import Peak, bytes_of, peak_memory
 from vsrprune.metrics.tf32 import tf32
@@ -107,7 +106,8 @@ def main() -> None:
                 wishes = Wishes(given.rule, list(given.ratios), list(given.roundings))
                 rows = precision_rows(arguments, wishes, clip, precision, given.repeats)
                 print_precision(rows, f"{size[1]}x{size[0]}, {precision}, ms per frame", console)
-                console.print(clocks(device))
+                if device.type == "cuda":
+                    console.print(clocks(f"GPU-{torch.cuda.get_device_properties(device).uuid}"))
                 numbers[f"{size[0]}x{size[1]} {precision}"] = as_numbers(rows)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     console.print(f"{given.model}, {device} ({name}), {torch.get_num_threads()} threads, {given.repeats} repeats")

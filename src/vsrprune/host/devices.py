@@ -18,6 +18,7 @@ from pathlib import Path
 DEVICES = Path("/dev")
 DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder for each GPU
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+CLOCKS = "clocks.sm,clocks.max.sm,clocks.mem"
 PATIENCE_SECONDS = 30  # a broken GPU makes nvidia-smi hang
 NONE_THERE = "No devices were found"
 CPU = "cpu"
@@ -186,6 +187,20 @@ def busy_percent(card: Card) -> int | None:
     """The share of the last second in which a GPU computed, whoever used it; None where nvidia-smi does not say."""
     said = _said("-i", card.uuid, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits").strip()
     return int(said) if said.isdecimal() else None  # of the parts of a divided GPU it is [N/A]
+
+
+def clocks(uuid: str) -> str:
+    """Such as `SM 1980 of 1980 MHz, memory 2619 MHz`; empty where nvidia-smi does not say.
+
+    Without the clocks at which a card just ran, a time of it says little.
+    """
+    said = _said("-i", uuid, f"--query-gpu={CLOCKS}", "--format=csv,noheader,nounits")
+    values = [value.strip() for value in said.strip().split(",")]
+    # In place of what it does not know, as of a part of a card (MIG), it says [N/A].
+    if len(values) != len(CLOCKS.split(",")) or not all(value.isdigit() for value in values):
+        return ""
+    now, most, memory = values
+    return f"SM {now} of {most} MHz, memory {memory} MHz"
 
 
 @dataclass(frozen=True)

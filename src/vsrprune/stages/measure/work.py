@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from vsrprune.channels.plan import PrunePlan
-from vsrprune.host.devices import driver_version
-from vsrprune.metrics.clocks import clocks
+from vsrprune.host.devices import clocks, driver_version
 from vsrprune.metrics.latency import compare_latency
 from vsrprune.metrics.memory import Peak, bytes_of, peak_memory
 from vsrprune.networks.fast.fastest import Compiled, forget_graphs
@@ -40,7 +39,7 @@ def make(bench: Bench, inputs: Inputs) -> Measured:
             # Compiled after the form is chosen, which is timed without torch.compile.
             timed = {name: Compiled(form, bench.device) for name, (form, _) in forms.items()}
         latency = compare_latency(timed, stand.clip_NTCHW, evaluate.latency_repeats)
-        at_clocks = clocks(bench.device)
+        at_clocks = clocks(bench.job.place.cards[0].uuid) if bench.job.place.cards else ""
         memory = _memory(timed, {name: form for name, (form, _) in forms.items()}, stand.clip_NTCHW)
     return Measured(
         latency_ms={name: Timing(**asdict(row), memory_format=forms[name][1]) for name, row in latency.items()},

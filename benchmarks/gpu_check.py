@@ -1,6 +1,6 @@
-"""What a CUDA card does to the platform, in at most eight minutes: correctness, resume, speed, upscaling.
+"""What a CUDA card does to the platform, in at most fifteen minutes: correctness, resume, speed, upscaling.
 
-python benchmarks/gpu_check.py [--device cuda|cpu] [--out gpu_check] [--seconds 480] [--only NAME,NAME] [--again]
+python benchmarks/gpu_check.py [--device cuda|cpu] [--out gpu_check] [--seconds 900] [--only NAME,NAME] [--again]
 
 OUT/gpu_check.json and OUT/gpu_check.md hold what is known, from the first section on. What fails is recorded with its
 traceback and the next section runs; the same command goes on where it was broken off, `--again` starts anew. Bars that
@@ -45,16 +45,16 @@ def environment(check: Check, found: Found) -> None:
 
 SECTIONS = {
     "environment": Section("which card is this?", 0, environment),
-    "devices": Section("does every network compute here what it computes on the CPU?", 40, networks.devices),
+    "devices": Section("does every network compute here what it computes on the CPU?", 80, networks.devices),
     "latency": Section("is a pruned network faster here?", 60, speed.latency),
     "training": Section("what does a training step take?", 40, speed.training),
-    "six_jobs": Section("do the six jobs of the README run?", 60, jobs.six_jobs),
+    "six_jobs": Section("do the six jobs of the README run?", 240, jobs.six_jobs),
     "against_cpu": Section("do they end as on the CPU?", 40, jobs.against_cpu),
     "resume": Section("does a killed training go on to the same end?", 60, jobs.resume),
     "upscaling": Section("how many frames per second?", 40, speed.upscaling),
     "determinism": Section("do two equal trainings end equal?", 10, networks.determinism),
     "sharing": Section("are cards shared and refused rightly?", 30, jobs.sharing),
-    "memory": Section("is a lack of memory explained?", 20, jobs.out_of_memory),
+    "memory": Section("is a lack of memory explained?", 40, jobs.out_of_memory),
 }
 
 
@@ -63,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--out", type=Path, default=Path("gpu_check"))
-    parser.add_argument("--seconds", type=float, default=480.0)
+    parser.add_argument("--seconds", type=float, default=900.0)
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, in the order in which they are to run")
     parser.add_argument("--again", action="store_true", help="forget what is known")
     given = parser.parse_args()

@@ -37,7 +37,7 @@ def job(check: Check, folder: str, *knobs: str, multirun: bool = False, trainer:
 def six_jobs(check: Check, found: Found) -> None:
     """The README's command, shortened; then once more, when the store has everything."""
     sweep = FOUR if check.rehearsed else SIX
-    ran = job(check, "six", *sweep, multirun=True, limit=200)
+    ran = job(check, "six", *sweep, multirun=True, limit=300)
     found["first"] = ran.sound()
     found["jobs"] = _results(check.own / "six")
     found["again"] = job(check, "six", *sweep, multirun=True, limit=60).sound()

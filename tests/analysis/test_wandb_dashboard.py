@@ -61,7 +61,7 @@ def test_results_draw_quality_against_cost() -> None:
     assert curve["groupBy"] == "rule.value"
     bars = of_kind("Results", "Bar Chart")
     assert all(bar["metrics"] == ["psnr/finetuned"] for bar in bars)
-    assert [bar["groupBy"] for bar in bars] == ["group", "rule.value"]
+    assert [bar["groupBy"] for bar in bars] == ["group", "rule.value", "replicate.value"]
     (parallel,) = of_kind("Results", "Parallel Coordinates Plot")
     columns = [column["accessor"] for column in parallel["columns"]]
     assert {"config:ratio.value", "config:rule.value", "summary:macs_kept"} < set(columns)

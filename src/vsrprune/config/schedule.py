@@ -59,7 +59,10 @@ class SparsifySchedule:
     hold_steps: int = knob(40, "Steps that follow at the highest lambda.", at_least=0, at_most=10**9)
     lr: float = knob(5e-4, "The learning rate of the weights.", **RATE)
     gate_lr: float = knob(
-        2e-2, "The learning rate of the gates: under Adam a gate moves by about this much per step.", **RATE
+        2e-2,
+        "The learning rate of the gates that are driven to zero: under Adam they move by about this much per step. All"
+        " others have the rate of the weights.",
+        **RATE,
     )
 
     @property

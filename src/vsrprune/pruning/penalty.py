@@ -53,9 +53,9 @@ class Cut(nn.Module):
         """The numbers that the penalty is on."""
         raise NotImplementedError
 
-    def gates(self, network: PrunableNetwork) -> list[nn.Parameter]:
+    def gates(self, network: PrunableNetwork) -> tuple[nn.Parameter, ...]:
         """The gate vectors of which `index` counts the driven numbers, one vector after the other; none by default."""
-        return []
+        return ()
 
     def magnitudes(self, network: PrunableNetwork) -> dict[str, Tensor]:
         """How far from zero all that will be cut still is, by layer."""
@@ -86,9 +86,9 @@ class CutGates(Cut):
         gates = self.gates(network)
         return [torch.cat(gates).index_select(0, self.index)] if gates else []
 
-    def gates(self, network: PrunableNetwork) -> list[nn.Parameter]:
+    def gates(self, network: PrunableNetwork) -> tuple[nn.Parameter, ...]:
         """All gate vectors of the layers that lose units."""
-        return [network.get_parameter(name) for name in self._gates]
+        return tuple(network.get_parameter(name) for name in self._gates)
 
     def magnitudes(self, network: PrunableNetwork) -> dict[str, Tensor]:
         """|gamma| of the cut units, by group; every gate of a unit counts by itself."""

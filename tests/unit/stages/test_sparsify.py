@@ -94,11 +94,16 @@ def test_a_plan_that_cuts_nothing_trains_every_gate_at_the_rate_of_the_weights()
 def test_a_share_of_the_updates_is_adam_at_that_share_of_the_rate() -> None:
     # Independently: every number is a tensor of its own, with a rate of its own.
     torch.manual_seed(0)
-    start, shares = torch.randn(7, dtype=torch.float64), torch.tensor([1, 0.25, 1, 0.1, 3, 0.25, 1], dtype=torch.float64)
+    start, shares = (
+        torch.randn(7, dtype=torch.float64),
+        torch.tensor([1, 0.25, 1, 0.1, 3, 0.25, 1], dtype=torch.float64),
+    )
     vectors = [nn.Parameter(values.clone()) for values in start.split([3, 4])]
     alone = [nn.Parameter(value.clone()) for value in start]
     together = Adam(vectors, lr=0.1, betas=BETAS)
-    apart = Adam([{"params": [p], "lr": 0.1 * share} for p, share in zip(alone, shares.tolist(), strict=True)], betas=BETAS)
+    apart = Adam(
+        [{"params": [p], "lr": 0.1 * share} for p, share in zip(alone, shares.tolist(), strict=True)], betas=BETAS
+    )
     share_updates(together, vectors, shares)
     for _ in range(20):
         gradients = torch.randn(7, dtype=torch.float64)

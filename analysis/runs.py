@@ -18,11 +18,12 @@ from vsrprune.host.failures import CARD, STATE, FailureCard
 from vsrprune.results.measured import Measured
 from vsrprune.results.replicates import final_psnr
 from vsrprune.results.result import METRICS, RESULT, Result, network_order
-from vsrprune.results.settings import SEEDS, flatten, setting_of
+from vsrprune.results.settings import CONTROLS, SEEDS, flatten, setting_of
+from vsrprune.selection.controls import UNITS
 
 # Knobs that tell settings apart in figures and tables, in the order in which labels name them.
 KNOBS = ("model", "data", "task", "schedule", "method", "rule", "scope", "score", "normalise", "rank", "order",
-         "tf_weight", "target", "round_to", "min_kept", "rounds", "parts", "ratios", "ratio")  # fmt: skip
+         "units", "tf_weight", "target", "round_to", "min_kept", "rounds", "parts", "ratios", "ratio")  # fmt: skip
 
 GROUPS = ("model", "data", "task", "schedule", "method")  # of knobs, set by a file; a label says the file's name
 LEADERS = ("method", "model")  # groups whose files set flat knobs too
@@ -40,10 +41,11 @@ VALUES = {
     "score": ("l1", "l1_first", "l2", "gate", "fpgm", "lamp", "taylor", "fisher", "activation", "random"),
     "normalise": ("none", "layer", "kind", "lamp"),
     "rank": ("score", "per_mac", "per_param"),
-    "method": ("ssl", "ssl_distill", "best", "assl", "srp", "l1", "random", "lite", "distill", "unstructured"),
+    "method": ("ssl", "ssl_distill", "best", "assl", "srp", "l1", "random", "lite", "distill", "unstructured", "dense"),
     "parts": (ALL_PARTS,),
     "task": ("sr", "denoise", "deblur"),
     "order": ("min", "max"),
+    "units": UNITS,
 }
 
 
@@ -160,6 +162,8 @@ def _digits(ratios: object) -> str:
 
 
 def _word(knob: str, value: Any) -> str:
+    if (knob, value) in CONTROLS:
+        return CONTROLS[knob, value]
     if knob in ("rule", "method", "model", "data", "scope", "schedule", "parts", "task"):
         return str(value)
     return f"{knob}={value:g}" if isinstance(value, float) else f"{knob}={value}"
@@ -266,6 +270,7 @@ def _job_row(runs: Runs, run: Run) -> dict[str, Any]:
         "macs": result.cost["pruned"].macs,
         "macs_kept": result.macs_kept,
         "units_cut": result.units_cut,
+        "steps": result.steps,
         "latency_ms": measured.pruned_ms,
         "latency_ms_dense": measured.dense_ms,
         "speed_up": measured.speed_up,

@@ -29,6 +29,7 @@ from vsrprune.cli import explained
 from vsrprune.errors import UserError
 from vsrprune.results.replicates import Replicated, caption, compared, psnr_difference, psnr_over_networks
 from vsrprune.results.result import BELOW_BASELINE
+from vsrprune.results.settings import steps_note
 
 # What each table compares: the knob of its rows. `main` compares whole settings.
 TABLES = {
@@ -164,7 +165,8 @@ def _ranked(groups: Cells, group: str, column: str, split: str) -> list[str]:
 def _note(runs: Runs, cells: Sequence[Cell], split: str) -> str:
     result = runs.finished[0].result
     data = result.knobs["data"]
-    more = [f" Note: {caveat}." for caveat in time_caveats(runs)] if "tf_weight" in runs.varying else []
+    more = [f" {steps_note([run.result for run in runs.finished])}"]
+    more += [f" Note: {caveat}." for caveat in time_caveats(runs)] if "tf_weight" in runs.varying else []
     if any(cell.below_baseline for cell in cells):
         more.append(f" {BELOW.strip()} {BELOW_BASELINE}")
     numbers = [cell.psnr for cell in cells]

@@ -107,6 +107,7 @@ def _result(knobs: dict[str, Any], psnr: float, macs: int, notes: list[str], den
         scores={name: [unit / total for unit in range(total)] for name, total in UNITS.items()},
         plan=PrunePlan("rsc", UNITS, {name: tuple(range(kept[name])) for name in UNITS}),
         stages={**dict.fromkeys(SHARED_STAGES, shared), **dict.fromkeys(OWN_STAGES, own)},
+        steps=190,
         notes=notes,
     )
 

@@ -9,7 +9,8 @@ made, so that two files must not share the prune stage, as they did. The file wa
 but for that stage, one line changed (`schedule.pretrain.flow_frozen_steps=3` counts now, the flow net being trained).
 The lines with `replicate` were added at the end when that knob came; no other line changed.
 It was made anew again when `method=l1` and `method=random` became local: they no longer share the selections of
-`rsc=false` and `score=random`. The last lines, of scores and of methods as presets, came then.
+`rsc=false` and `score=random`. Lines of scores and of methods as presets came then, and the last ones with `units`,
+`method=dense` and `schedule.budget`; no other line changed.
 """
 
 from __future__ import annotations

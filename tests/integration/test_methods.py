@@ -68,7 +68,9 @@ def test_methods_share_what_they_have_in_common() -> None:
     assert keys["best"]["score"] not in (keys["ssl"]["score"], keys["random"]["score"])
     assert keys["ssl"]["prune"] == keys["ssl_distill"]["prune"]
     assert [name for name, stages in keys.items() if "align" in stages] == ["assl"]
-    assert [name for name, stages in keys.items() if "score" not in stages] == ["lite", "distill", "unstructured"]
+    assert [name for name, stages in keys.items() if "score" not in stages] == [
+        "lite", "distill", "unstructured", "dense"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("until", ["score", "sparsify"])
@@ -104,7 +106,7 @@ def test_a_method_runs_to_a_result(name: str, shared: Path) -> None:
         assert result.units_cut == 0
         assert result.cost["pruned"].parameters < sum(p.numel() for p in finetuned.parameters())
     else:
-        assert result.units_cut > 0
+        assert (result.units_cut > 0) == (method.plan != "whole")
         assert result.cost["pruned"].parameters_with_flow == sum(p.numel() for p in finetuned.parameters())
 
 

@@ -22,6 +22,7 @@ from vsrprune.results.protocols import BLUR, OWN, comparison
 from vsrprune.selection.scores import NAMES, OF_BATCHES, is_own
 
 BLUR_SCALE = 4  # the only one that published numbers with blur have
+READS_UNITS = ("ranked", "whole")  # plans that rank units, or cut none whatever is said of them
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
@@ -36,6 +37,7 @@ def validate(config: Config) -> None:
     _check_method(config)
     _check_score(config)
     _check_rounds(config)
+    _check_budget(config)
     # Called for what it refuses; its result is not needed here.
     comparison(config.evaluate.protocol, config.data.channel, config.data.crop)
     _check_scope(config)
@@ -79,7 +81,7 @@ def check_network(config: Config, arguments: Any) -> None:
     if config.pretrained_flow and not arguments.has_flow:
         raise UserError(f"pretrained_flow={config.pretrained_flow} is given, but model={name} has no flow net")
     method = METHODS[config.method.name]
-    if config.parts and method.plan != "ranked":
+    if config.parts and method.plan not in READS_UNITS:
         raise UserError(
             f"parts={config.parts} are given, but method={method.name} ranks no units and does not read them; take"
             " parts out of the command"
@@ -122,12 +124,16 @@ def _check_method(config: Config) -> None:
                 f"{knob}={value} does not go with method={method.name}, which needs {knob}="
                 f"{' or '.join(map(str, allowed))}; take {knob} out of the command, or choose another method"
             )
-    for knob in ("sparsify", "align"):
-        if method.start != "cut" and getattr(config.method, knob):
+    for knob, undefined in {"sparsify": method.start != "cut", "align": method.plan != "ranked"}.items():
+        if undefined and getattr(config.method, knob):
             raise UserError(
                 f"method.{knob}=true does not go with method={method.name}, which cuts no units of the dense network;"
                 " take it out of the command"
             )
+    if config.units == "random" and method.plan not in READS_UNITS:
+        raise UserError(
+            f"units=random draws the units that are cut, and method={method.name} ranks none; use units=ranked"
+        )
     if config.method.normalised and config.method.penalty == "filters":
         raise UserError(
             "method.normalised=true holds the norm of filters, so that method.penalty=filters cannot shrink them; use"
@@ -153,9 +159,9 @@ def _check_score(config: Config) -> None:
 
 
 def _check_rounds(config: Config) -> None:
-    if config.rounds == 1:
-        return
     method = METHODS[config.method.name]
+    if config.rounds == 1 or method.plan == "whole":
+        return
     reasons = {
         f"method={method.name}, which ranks no units": method.plan != "ranked",
         "method.sparsify=false: nothing is trained between rounds": not config.method.sparsify,
@@ -167,6 +173,27 @@ def _check_rounds(config: Config) -> None:
     for reason, holds in reasons.items():
         if holds:
             raise UserError(f"rounds={config.rounds} does not go with {reason}; use rounds=1")
+
+
+def _check_budget(config: Config) -> None:
+    method, schedule, lengths = METHODS[config.method.name], config.schedule, config.lengths
+    if not schedule.budget:
+        return
+    if method.start == "scratch":
+        if schedule.scratch_steps:
+            raise UserError(
+                f"schedule.scratch_steps={schedule.scratch_steps} and schedule.budget={schedule.budget} both say how"
+                f" long method={method.name} trains; give one of them"
+            )
+    elif lengths.finetune < 1:
+        parts = {"align": lengths.align, "sparsify": lengths.sparsify}
+        named = " and ".join(f"{name} takes {steps}" for name, steps in parts.items() if steps)
+        rounds = f" in {config.rounds} rounds" if config.rounds > 1 and lengths.sparsify else ""
+        raise UserError(
+            f"schedule.budget={schedule.budget} leaves no step for fine-tuning: with method={method.name}, {named}"
+            f"{rounds}; use at least schedule.budget={lengths.before + 1}, or a shorter schedule.align or"
+            " schedule.sparsify"
+        )
 
 
 def _check_task(config: Config) -> None:

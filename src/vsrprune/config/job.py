@@ -16,6 +16,7 @@ import yaml
 from vsrprune.channels.layout import RULES
 from vsrprune.config.data import DataConfig
 from vsrprune.config.evaluate import EvaluateConfig
+from vsrprune.config.lengths import Lengths, lengths
 from vsrprune.config.machine import LauncherConfig, StoreConfig, TrackingConfig, TrainerConfig
 from vsrprune.config.method import MethodConfig
 from vsrprune.config.model import ModelConfig
@@ -25,6 +26,7 @@ from vsrprune.errors import UserError, one_of
 from vsrprune.knobs import Knob, Leaf, Limits, knob
 from vsrprune.results.protocols import Comparison, comparison
 from vsrprune.selection.asked import NORMALISE, ORDERS, RANKS, SCOPES, TARGETS, Asked
+from vsrprune.selection.controls import UNITS
 from vsrprune.selection.scores import NAMES, RANDOM
 
 RSC = RULES[0]
@@ -130,6 +132,12 @@ class Config:
         choices=("auto",),
         spelled="auto or a whole number >= 1, such as 8 or 16",
     )
+    units: str = knob(
+        "ranked",
+        "Which units of a layer go: the least important ones (ranked), or, as a control, as many drawn by seed"
+        " (random).",
+        choices=UNITS,
+    )
     rounds: int = knob(
         1,
         "Rank, and drive to zero, in so many rounds; each adds an equal part of ratio.",
@@ -204,6 +212,11 @@ class Config:
         return "min" if self.score == RANDOM else self.order
 
     @property
+    def lengths(self) -> Lengths:
+        """How many steps the trainings after pretraining have."""
+        return lengths(self.schedule, self.method, self.rounds)
+
+    @property
     def asked(self) -> Asked:
         """What the selection is asked for."""
         return Asked(
@@ -227,17 +240,21 @@ class Config:
 
     def knobs(self) -> dict[str, Any]:
         """All values, nested; without what differs between machines, and with what the protocol decides."""
-        values = asdict(self)
-        # Only the options that the task reads: those of other tasks change nothing.
-        values["task"] = {"name": self.task.name, **self.task.options}
-        values["model"] = {"name": self.model.name, **self.model.identity}
-        values["data"] |= {"channel": self.comparison.channel, "crop": self.comparison.crop}
-        for name in NO_KNOBS_OF_RESULTS:
-            del values[name]
-        # A cache changes where frames are read from, and not what they are.
-        for name in ("cache", "cache_dir"):
-            del values["data"][name]
-        return values
+        return _knobs_of_results(self)
+
+
+def _knobs_of_results(config: Config) -> dict[str, Any]:
+    values = asdict(config)
+    # Only the options that the task reads: those of other tasks change nothing.
+    values["task"] = {"name": config.task.name, **config.task.options}
+    values["model"] = {"name": config.model.name, **config.model.identity}
+    values["data"] |= {"channel": config.comparison.channel, "crop": config.comparison.crop}
+    for name in NO_KNOBS_OF_RESULTS:
+        del values[name]
+    # A cache changes where frames are read from, and not what they are.
+    for name in ("cache", "cache_dir"):
+        del values["data"][name]
+    return values
 
 
 def _shifted(seed: int, replicate: int) -> int:

@@ -43,9 +43,9 @@ class PretrainSchedule:
 class AlignSchedule:
     """ASSL's stage before the score: layers that share channels come to agree."""
 
-    steps: int = knob(5_000, "Training steps.", **STEPS)
-    lr: float = knob(2e-4, "The learning rate of the weights.", **RATE)
-    gate_lr: float = knob(2e-4, "The learning rate of the gates.", **RATE)
+    steps: int = knob(100, "Training steps.", **STEPS)
+    lr: float = knob(5e-4, "The learning rate of the weights.", **RATE)
+    gate_lr: float = knob(5e-3, "The learning rate of the gates.", **RATE)
     weight: float = knob(1.0, "The weight of the alignment loss.", **RATE)
 
 
@@ -59,7 +59,10 @@ class SparsifySchedule:
     hold_steps: int = knob(40, "Steps that follow at the highest lambda.", at_least=0, at_most=10**9)
     lr: float = knob(5e-4, "The learning rate of the weights.", **RATE)
     gate_lr: float = knob(
-        2e-2, "The learning rate of the gates: under Adam a gate moves by about this much per step.", **RATE
+        2e-2,
+        "The learning rate of the gates that are driven to zero: under Adam they move by about this much per step. All"
+        " others have the rate of the weights.",
+        **RATE,
     )
 
     @property
@@ -94,6 +97,13 @@ class ScheduleConfig:
     frames: int = knob(5, "Frames per clip.", at_least=1, at_most=1000)
     log_every: int = knob(10, "Steps between two logged losses.", **STEPS)
     checkpoint_every: int = knob(100, "Steps between two checkpoints.", **STEPS)
+    budget: int = knob(
+        0,
+        "Training steps of every method after pretraining: fine-tuning has those that align and all rounds of sparsify"
+        " leave, in place of finetune.steps, and a network from scratch has pretrain.steps besides; 0: as scheduled.",
+        at_least=0,
+        at_most=10**9,
+    )
     scratch_steps: int = knob(
         0,
         "Steps of a network that is trained from scratch (method=lite, distill), by the rate and shape of pretrain; 0:"

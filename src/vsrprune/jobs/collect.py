@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.jobs.planning import config_warnings
+from vsrprune.methods.table import METHODS
 from vsrprune.results.measured import Measured
 from vsrprune.results.result import CROP_PLACES, METRICS, Gates, Layer, Result
 from vsrprune.selection.asked import TOLERANCE
@@ -96,6 +97,7 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
         scores=None if scores is None else {name: values.tolist() for name, values in scores.items()},
         plan=selection.plan,
         stages={stage.name: stage.key for stage in job.stages},
+        steps=_steps(job),
         notes=[
             *reference.notes,
             *config_warnings(job.config),
@@ -107,6 +109,13 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
         test={**reference.test, "finetuned": evaluation.test} if evaluation.test else {},
     )
     return replace(result, notes=[*result.notes, *result.time_caveats])
+
+
+def _steps(job: Job) -> int:
+    """Training steps after pretraining; of a network from scratch those beyond schedule.pretrain.steps."""
+    lengths, schedule = job.config.lengths, job.config.schedule
+    scratch = METHODS[job.config.method.name].start == "scratch"
+    return lengths.scratch - schedule.pretrain.steps if scratch else lengths.before + lengths.finetune
 
 
 THINNEST = 0.25  # of the layers; with more of them at min_kept, it is that limit which shapes the network

@@ -57,9 +57,10 @@ def plan_job(config: Config) -> Job:
     layout = family_of(arguments).layout(arguments, config.rule)
     config = completed(config, layout.parts)
     check_network(config, arguments)
-    # Times are known when they are measured; single weights are cut in every convolution, whatever units it has.
+    # Times are known when they are measured; single weights are cut in every convolution, whatever units it has; and
+    # where nothing is cut, nothing has to be reached.
     timed = config.target == "latency"
-    unlimited = timed or METHODS[config.method.name].plan == "whole"
+    unlimited = timed or METHODS[config.method.name].plan in ("masked", "whole")
     asked = replace(config.asked, ratio=0.0 if unlimited else config.ratio, target="units" if timed else config.target)
     check_reachable(layout, asked)
     sources, clips = _data(config, arguments.scale)

@@ -1,4 +1,4 @@
-"""Magnitude pruning of single weights (Han et al., NIPS 2015): a bound on the accuracy, without a speed-up."""
+"""Magnitude pruning of single weights (Han et al., NIPS 2015), in one shot and without a speed-up."""
 
 from __future__ import annotations
 

@@ -53,6 +53,10 @@ class Cut(nn.Module):
         """The numbers that the penalty is on."""
         raise NotImplementedError
 
+    def gates(self, network: PrunableNetwork) -> tuple[nn.Parameter, ...]:
+        """The gate vectors of which `index` counts the driven numbers, one vector after the other; none by default."""
+        return ()
+
     def magnitudes(self, network: PrunableNetwork) -> dict[str, Tensor]:
         """How far from zero all that will be cut still is, by layer."""
         raise NotImplementedError
@@ -79,10 +83,12 @@ class CutGates(Cut):
 
     def values(self, network: PrunableNetwork) -> list[Tensor]:
         """The cut gates, as one tensor: a step of its own for each would be a thousand launches in a large network."""
-        if not self._gates:
-            return []
-        gates = torch.cat([network.get_parameter(name) for name in self._gates])
-        return [gates.index_select(0, self.index)]
+        gates = self.gates(network)
+        return [torch.cat(gates).index_select(0, self.index)] if gates else []
+
+    def gates(self, network: PrunableNetwork) -> tuple[nn.Parameter, ...]:
+        """All gate vectors of the layers that lose units."""
+        return tuple(network.get_parameter(name) for name in self._gates)
 
     def magnitudes(self, network: PrunableNetwork) -> dict[str, Tensor]:
         """|gamma| of the cut units, by group; every gate of a unit counts by itself."""

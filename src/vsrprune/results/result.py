@@ -17,7 +17,7 @@ from vsrprune.store.atomic import write_json
 RESULT, METRICS = "result.json", "metrics.jsonl"
 CROP_PLACES = "places.json"  # beside the crops: clip, frame index, top left corner and side of each, in pixels
 CROP_KINDS = ("lr", "bicubic", "input", "dense", "pruned", "truth")  # in the order in which they are shown
-FORMAT = 3
+FORMAT = 4
 BELOW_BASELINE = (
     "The dense network's PSNR is below that of the baseline, which learned nothing: such a network is not trained well"
     " enough to tell what pruning costs."
@@ -112,6 +112,9 @@ class Result:
     `test` holds the quality of `baseline`, `dense` and `finetuned` on the clips of data.test, by which no choice is
     made; it is empty without such clips.
 
+    `steps` counts the training steps after pretraining: of align, sparsify and fine-tuning; of a network from scratch
+    those beyond schedule.pretrain.steps.
+
     `gates` is None for one-shot methods, `scores` for methods that rank nothing, and `equivalence` for methods that
     train new weights.
     """
@@ -129,6 +132,7 @@ class Result:
     scores: dict[str, list[float]] | None
     plan: PrunePlan
     stages: dict[str, str]
+    steps: int
     notes: list[str]
     temporal_gain: float | None = None
     flow_photometric: float | None = None

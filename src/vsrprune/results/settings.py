@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vsrprune.results.replicates import Job
 from vsrprune.results.result import Result
 
 SEEDS = ("replicate", "pretrain_seed", "seed")
+# Rows that other rows are judged by: knob and value, and what they are in words.
+CONTROLS = {("method", "dense"): "dense, trained on", ("units", "random"): "same counts, random units"}
 
 
 def setting_of(result: Result) -> str:
@@ -24,6 +26,22 @@ def by_setting(jobs: Iterable[Job]) -> dict[str, list[Job]]:
     for job in jobs:
         groups.setdefault(setting_of(job.result), []).append(job)
     return groups
+
+
+def in_words(label: str) -> str:
+    """A label of overrides, such as `method=dense ratio=0.5`, with the names of controls in words."""
+    pairs = (word.partition("=") for word in label.split())
+    return " ".join(CONTROLS.get((name, value), f"{name}{equals}{value}") for name, equals, value in pairs)
+
+
+def steps_note(results: Sequence[Result]) -> str:
+    """Whether rows were trained for equally many steps after pretraining, and for how many."""
+    least, most = (choose(result.steps for result in results) for choose in (min, max))
+    if least == most:
+        return f"Trained for {most} steps after pretraining."
+    return (
+        f"Rows differ in training steps after pretraining, {least} to {most}: schedule.budget={most} makes them equal."
+    )
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

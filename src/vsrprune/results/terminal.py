@@ -12,7 +12,7 @@ from rich.table import Table
 from vsrprune.results.measured import Measured
 from vsrprune.results.replicates import caption, compared, psnr_difference, psnr_over_networks
 from vsrprune.results.result import BELOW_BASELINE, Layer, Result, network_order
-from vsrprune.results.settings import SEEDS, by_setting
+from vsrprune.results.settings import SEEDS, by_setting, in_words, steps_note
 
 JOBS_ABREAST = 6  # columns of the table of layers that fit 80 characters
 BELOW = " \N{DAGGER}"
@@ -97,7 +97,7 @@ def _add_job(table: Table, number: int, row: Row) -> None:
     tuned, cut, baseline = (result.quality[name] for name in ("finetuned", "after_cut", "baseline"))
     table.add_row(
         f"#{number}",
-        row.label,
+        in_words(row.label),
         f"{cut.psnr:.2f}",
         f"{tuned.psnr:.2f}",
         f"{tuned.psnr - baseline.psnr:+.2f}",
@@ -146,6 +146,7 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
         f"ms: median per {width}x{height} frame, flow net included, {measured.threads} threads on"
         f" {measured.device}; speed-up against the dense network timed in turns with it.",
     ]
+    notes.append(steps_note([row.result for row in rows]))
     if all(row.result.knobs["target"] == "units" for row in rows):
         notes.append(
             "Equal ratio is not equal cost: `ratio` is a share of units, and rules remove different shares of the"
@@ -174,7 +175,8 @@ def print_replicates(rows: Sequence[Row], console: Console) -> None:
     rest = compared([psnr_difference(group, settings[0]) for group in settings[1:]])
     cells = [("", ""), *((row.text(), row.verdict) for row in rest)]
     for group, psnr, words in zip(settings, numbers, cells, strict=True):
-        label = " ".join(word for word in group[0].label.split() if word.partition("=")[0] not in SEEDS) or "default"
+        words_left = " ".join(word for word in group[0].label.split() if word.partition("=")[0] not in SEEDS)
+        label = in_words(words_left) or "default"
         table.add_row(label, f"{psnr.networks}, {psnr.plans}, {psnr.runs}", psnr.text(), *words)
     console.print(table)
     console.print(

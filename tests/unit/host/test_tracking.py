@@ -98,6 +98,7 @@ def small_result() -> Result:
         scores={"trunk.conv1": [0.0, 1.0, 2.0, 4.0], "tail": [0.0, 0.0]},
         plan=PrunePlan("rsc", {"trunk.conv1": 4, "tail": 2}, {"trunk.conv1": (2, 3), "tail": (0, 1)}),
         stages={},
+        steps=190,
         notes=[],
     )
 

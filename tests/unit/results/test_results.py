@@ -33,6 +33,7 @@ def result():
         scores={"fusion": [0.1, 0.2]},
         plan=PrunePlan("rsc", {"fusion": 16}, {"fusion": (0, 5, 7)}),
         stages={"pretrain": "0123456789abcdef"},
+        steps=190,
         notes=["clip walk: cropped"],
     )
 

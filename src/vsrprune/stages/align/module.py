@@ -13,7 +13,7 @@ from vsrprune.networks.network import Network
 from vsrprune.networks.parts.layers import GatedConv2d
 from vsrprune.pruning.alignment import agreement, alignment_loss, shared_gates
 from vsrprune.pruning.losses import charbonnier
-from vsrprune.stages.sparsify.module import gates_apart
+from vsrprune.stages.sparsify.module import rates_apart
 from vsrprune.stages.training.module import Rates, TrainingStage
 
 
@@ -44,7 +44,7 @@ class Align(TrainingStage):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weights and gates, each at their rate."""
-        return gates_apart(self.network, self._gate_lr)
+        return rates_apart(self.network, self.network.gate_parameters(), self._gate_lr)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L_rec."""

@@ -10,12 +10,12 @@ from vsrprune.stages.recipe import TRAINING, Planned, Question, Recipe, StagePla
 from vsrprune.stages.saved import Trained
 
 TUNED = (
-    "schedule.finetune.steps",
+    "lengths.finetune",
     "schedule.finetune.lr",
     "schedule.finetune.shape",
     "schedule.finetune.train_flow",
 )
-FROM_SCRATCH = ("schedule.steps_from_scratch", "schedule.pretrain.lr", "schedule.pretrain.shape", "facts.flow")
+FROM_SCRATCH = ("lengths.scratch", "schedule.pretrain.lr", "schedule.pretrain.shape", "facts.flow")
 WITH_FLOW = ("schedule.pretrain.flow_frozen_steps", "schedule.pretrain.flow_lr_share")
 
 
@@ -50,5 +50,5 @@ RECIPE = Recipe(
         **dict.fromkeys(FROM_SCRATCH, lambda question: not from_scratch(question)),
         **dict.fromkeys(WITH_FLOW, lambda question: not from_scratch(question) or untrained_flow(question)),
     },
-    steps=("schedule.finetune.steps", "schedule.steps_from_scratch"),
+    steps=("lengths.finetune", "lengths.scratch"),
 )

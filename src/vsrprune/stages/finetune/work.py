@@ -31,7 +31,7 @@ def _scratch(bench: Bench, network: Network, teacher: Teacher | None) -> Trainin
     return Scratch(
         network,
         teacher,
-        steps=config.schedule.steps_from_scratch,
+        steps=config.lengths.scratch,
         lr=config.schedule.pretrain.lr,
         shape=config.schedule.pretrain.shape,
         trained_flow=trained_flow(bench),
@@ -46,7 +46,7 @@ def _finetune(bench: Bench, network: Network, teacher: Teacher | None) -> Traini
         network,
         teacher,
         train_flow=schedule.train_flow,
-        steps=schedule.steps,
+        steps=bench.config.lengths.finetune,
         lr=schedule.lr,
         shape=schedule.shape,
     )

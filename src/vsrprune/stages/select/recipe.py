@@ -9,7 +9,7 @@ from typing import Self
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.selection.budget import Budget
-from vsrprune.stages.recipe import SELECTION, SELECTION_IDLE, Planned, Question, Recipe, StagePlan, newest
+from vsrprune.stages.recipe import SELECTION, SELECTION_IDLE, Condition, Planned, Question, Recipe, StagePlan, newest
 from vsrprune.stages.saved import Trained
 from vsrprune.stages.score.scores import Scores
 from vsrprune.stages.timing.recipe import Times
@@ -46,15 +46,33 @@ class Selection:
 
 
 def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
-    """The scores, the weights that are masked, or nothing where widths alone are chosen."""
-    if question.method.plan == "narrow":
+    """The scores, the weights that are masked, or nothing where widths alone are chosen, or all channels stay."""
+    if question.method.plan in ("narrow", "whole"):
         return {}
-    if question.method.plan == "whole":
+    if question.method.plan == "masked":
         return {"dense": newest(planned, "pretrain")}
     times = {"times": newest(planned, "timing")} if question.config.round_to == "auto" else {}
     return {"scores": newest(planned, "score"), **times}
 
 
+def _cuts_nothing(question: Question) -> bool:
+    return question.method.plan == "whole"
+
+
+def _draws_no_units(question: Question) -> bool:
+    return question.config.units != "random" or question.method.plan != "ranked"
+
+
+def _or_nothing_is_cut(idle: Condition) -> Condition:
+    return lambda question: idle(question) or _cuts_nothing(question)
+
+
+# A plan that keeps everything depends on the layers alone, which the rule decides.
+IDLE = {
+    **dict.fromkeys((name for name in SELECTION if name != "rule"), _cuts_nothing),
+    **{name: _or_nothing_is_cut(idle) for name, idle in SELECTION_IDLE.items()},
+    **dict.fromkeys(("units", "pruning_seed"), _draws_no_units),
+}
 RECIPE = Recipe(
     name="select",
     version=3,
@@ -63,8 +81,8 @@ RECIPE = Recipe(
     artifact=Selection,
     parents=_parents,
     # facts.model, because a selection of widths alone has no parent whose key tells networks apart.
-    depends_on=("method.plan", "facts.model", *SELECTION),
-    idle=SELECTION_IDLE,
+    depends_on=("method.plan", "facts.model", *SELECTION, "units", "pruning_seed"),
+    idle=IDLE,
     in_rounds=True,
     alone=lambda config: config.target == "latency",
 )

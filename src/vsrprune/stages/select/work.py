@@ -11,6 +11,7 @@ from vsrprune.networks.fast.precision import MULTIPLES
 from vsrprune.pruning.masking import mask_smallest
 from vsrprune.pruning.surgery import compact
 from vsrprune.selection.budget import Budget, budget
+from vsrprune.selection.controls import random_units
 from vsrprune.selection.timed import TimedSelection
 from vsrprune.selection.units import select
 from vsrprune.selection.widths import narrow_plan
@@ -20,9 +21,14 @@ from vsrprune.stages.select.recipe import Inputs, Selection
 
 def make(bench: Bench, inputs: Inputs) -> Selection:
     """The plan of the job's method, or of a round of it."""
+    config = bench.config
     selection = CHOICES[bench.method.plan](bench, inputs)
-    if bench.config.target in ("macs", "params") and bench.config.round_to != 1:
-        selection.budget.check(bench.config.round_to)
+    if config.units == "random" and bench.method.plan == "ranked":
+        # The counts stay, and with them the budget and the time that were reached.
+        plan = random_units(bench.job.layout, selection.plan, config.pruning_seed)
+        selection = replace(selection, plan=plan)
+    if config.target in ("macs", "params") and config.round_to != 1:
+        selection.budget.check(config.round_to)
     return selection
 
 
@@ -83,6 +89,12 @@ def _narrow(bench: Bench, inputs: Inputs) -> Selection:
 
 
 def _whole(bench: Bench, inputs: Inputs) -> Selection:
+    """All channels, whatever the job asks for."""
+    plan = PrunePlan.keep_all(bench.config.rule, bench.job.layout)
+    return Selection(plan, budget(bench.job.layout, plan, 0.0, "units"))
+
+
+def _masked(bench: Bench, inputs: Inputs) -> Selection:
     """All channels, and what their weights cost once the smallest are zeros."""
     assert inputs.dense is not None, "weights are masked in the dense network"
     layout, config = bench.job.layout, bench.config
@@ -91,4 +103,9 @@ def _whole(bench: Bench, inputs: Inputs) -> Selection:
     return Selection(plan, reached)
 
 
-CHOICES: Mapping[str, Callable[[Bench, Inputs], Selection]] = {"ranked": _ranked, "narrow": _narrow, "whole": _whole}
+CHOICES: Mapping[str, Callable[[Bench, Inputs], Selection]] = {
+    "ranked": _ranked,
+    "narrow": _narrow,
+    "masked": _masked,
+    "whole": _whole,
+}

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsrprune.data.sampling import Batch
 from vsrprune.networks.network import Network
 from vsrprune.pruning.losses import charbonnier
 from vsrprune.pruning.penalty import Cut, Growth
+from vsrprune.stages.sparsify.rates import share_updates
 from vsrprune.stages.training.module import Rates, TrainingStage
 
 
 class Sparsify(TrainingStage):
-    """L_rec and the penalty on what will be `cut`, at a growing lambda; the flow net is frozen."""
+    """L_rec and the penalty on what will be `cut`, at a growing lambda; the flow net is frozen.
+
+    The gates that are driven to zero have the rate of gates; all others train on at that of the weights.
+    """
 
     stage = "sparsify"
 
@@ -39,8 +43,16 @@ class Sparsify(TrainingStage):
         return self._growth.at(self.global_step)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Weights and gates, each at their rate."""
-        return gates_apart(self.network, self._gate_lr)
+        """All at the rate of the weights, but for the gates of layers that lose units."""
+        return rates_apart(self.network, self._cut.gates(self.network), self._gate_lr)
+
+    def configure_optimizers(self) -> Any:
+        """Lightning's hook: the gates that stay, in layers that lose units, get back the rate of the weights."""
+        optimizer, gates = super().configure_optimizers(), self._cut.gates(self.network)
+        if gates:
+            shares = torch.cat(gates).detach().fill_(self._lr / self._gate_lr)
+            share_updates(optimizer, gates, shares.index_fill_(0, self._cut.index, 1.0))
+        return optimizer
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L_rec."""
@@ -56,13 +68,11 @@ class Sparsify(TrainingStage):
         return {"lambda": self.penalty_weight, **cut_summary(layers), **_means(layers)}
 
 
-def gates_apart(network: Network, gate_lr: float) -> list[dict[str, Any]]:
-    """Adam's groups: weights that require a gradient at the stage's rate, and gates at `gate_lr`."""
-    # By identity: tensors compare elementwise.
-    gates = network.gate_parameters()
-    known = {id(gate) for gate in gates}
-    weights = [p for p in network.parameters() if p.requires_grad and id(p) not in known]
-    return [{"params": weights}, {"params": [gate for gate in gates if gate.requires_grad], "lr": gate_lr}]
+def rates_apart(network: Network, gates: Sequence[nn.Parameter], gate_lr: float) -> list[dict[str, Any]]:
+    """Adam's groups, of what requires a gradient: `gates` at `gate_lr`, and all else at the stage's rate."""
+    known = {id(gate) for gate in gates}  # by identity: tensors compare elementwise
+    rest = [parameter for parameter in network.parameters() if parameter.requires_grad and id(parameter) not in known]
+    return [{"params": rest}, {"params": [gate for gate in gates if gate.requires_grad], "lr": gate_lr}]
 
 
 def cut_summary(layers: Mapping[str, Tensor]) -> dict[str, float]:

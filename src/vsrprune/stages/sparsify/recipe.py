@@ -43,7 +43,7 @@ class Sparsified:
 
 RECIPE = Recipe(
     name="sparsify",
-    version=4,
+    version=5,
     work="vsrprune.stages.sparsify.work:make",
     inputs=Inputs,
     artifact=Sparsified,
@@ -63,6 +63,8 @@ RECIPE = Recipe(
         "method.normalised",
         "pruning_seed",
     ),
+    # Only gates that are driven to zero have that rate.
+    idle={"schedule.sparsify.gate_lr": lambda question: question.config.method.penalty != "gates"},
     runs=lambda question: question.config.method.sparsify,
     in_rounds=True,
     steps=("schedule.sparsify.steps",),

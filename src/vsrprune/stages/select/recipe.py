@@ -57,7 +57,7 @@ def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
 
 RECIPE = Recipe(
     name="select",
-    version=3,
+    version=4,
     work="vsrprune.stages.select.work:make",
     inputs=Inputs,
     artifact=Selection,

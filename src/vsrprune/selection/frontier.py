@@ -177,7 +177,7 @@ class Frontier:
 
     def reach(self, wanted: float, tolerance: float) -> Counts:
         """Counts on the frontier whose amount is `wanted` within a relative `tolerance`, or else the nearest found."""
-        if wanted >= self.amount(self.dense):
+        if wanted >= self.amount(self.dense) * (1 - 1e-9):  # sums of milliseconds are rounded
             return self.dense
         found = [(self._repaired(start, price, wanted, tolerance), price) for start, price in self._around(wanted)]
         price = found[0][1]

@@ -91,7 +91,7 @@ class TimedSelection:
         rest = dense_ms - min(found.ms for found in self._on_frontiers("ms", math.inf))
         tried: list[tuple[float, PrunePlan]] = []
         for _ in range(ATTEMPTS):
-            plan, _, predicted_ms = max(self._on_frontiers("ms", wanted_ms - rest), key=lambda found: found.worth)
+            plan, predicted_ms = self._within(wanted_ms - rest)
             if plan in [known for _, known in tried]:
                 break  # measured already: the aim moves by less than a step of the grid
             tried.append((measure(plan), plan))
@@ -119,6 +119,15 @@ class TimedSelection:
             if tried[multiple][1] <= TOLERANCE:
                 break
         return min(tried.values(), key=lambda pair: pair[1])[0]
+
+    def _within(self, aim_ms: float) -> tuple[PrunePlan, float]:
+        """The plan of highest score that takes about `aim_ms` by the tables, or the fastest; and its time."""
+
+        def rank(found: _Found) -> tuple[float, float]:
+            return -max(found.ms, aim_ms * (1 + TOLERANCE)), found.worth
+
+        best = max(self._on_frontiers("ms", aim_ms), key=rank)
+        return best.plan, best.ms
 
     def _on_frontiers(self, target: str, wanted: float) -> list[_Found]:
         """By memory format, what keeps the highest score at this amount."""

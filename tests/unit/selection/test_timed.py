@@ -143,6 +143,25 @@ def test_a_latency_that_the_dense_network_has_cuts_nothing() -> None:
     assert plan == DENSE
 
 
+def test_a_latency_is_met_in_the_format_that_can_meet_it() -> None:
+    """In the other all plans take as long, so that keeping everything looks best there."""
+    flat = TimeTable(dict.fromkeys(timed_operations(LAYOUT), 1.0))
+    measure = clock(rest=0.0)
+    wanted = 0.5 * measure(DENSE)
+    plan, budget = timed(flat=flat, sloped=table()).for_latency(wanted, measure(DENSE), measure)
+    assert abs(budget.deviation) <= 0.10
+    assert plan == timed().for_latency(wanted, measure(DENSE), measure)[0]
+
+
+def test_a_latency_keeps_no_less_than_macs_at_that_time() -> None:
+    """Milliseconds are met on the same frontier as MACs."""
+    by_macs, _ = timed().for_amount("macs", 0.5)
+    ms = clock(0.0)(by_macs)
+    by_ms, _ = timed().for_latency(ms, clock(0.0)(DENSE), clock(0.0))
+    assert clock(0.0)(by_ms) == pytest.approx(ms, rel=0.03)
+    assert kept_scores(SCORES, by_ms) == pytest.approx(kept_scores(SCORES, by_macs), rel=0.03)
+
+
 def test_a_latency_below_the_fastest_plan_names_what_is_reachable() -> None:
     measure = clock(rest=10.0)
     dense = measure(DENSE)

@@ -7,8 +7,7 @@ met: MACs, parameters, or milliseconds themselves. That needs scores whose sum o
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -73,7 +72,8 @@ class TimedSelection:
         """
         dense = amount(self._layout, {}, target)
         if self.falls:
-            plan = min(self._on_frontiers(target, dense * (1 - ratio)), key=lambda found: found.ms).plan
+            plans = [self._found(frontier, dense * (1 - ratio)) for frontier in self._frontiers(target)]
+            plan = min(plans, key=lambda found: found.ms).plan
         else:
             plan = self._rounded(target, ratio)
         return plan, Budget(target, dense, dense * (1 - ratio), amount(self._layout, plan.kept_counts, target))
@@ -88,10 +88,11 @@ class TimedSelection:
         target cannot be met.
         """
         # The first guess of what the table does not hold is its share in the dense network.
-        rest = dense_ms - min(found.ms for found in self._on_frontiers("ms", math.inf))
+        frontiers = self._frontiers("ms")
+        rest = dense_ms - min(frontier.milliseconds(frontier.dense) for frontier in frontiers)
         tried: list[tuple[float, PrunePlan]] = []
         for _ in range(ATTEMPTS):
-            plan, predicted_ms = self._within(wanted_ms - rest)
+            plan, _, predicted_ms = self._within(frontiers, wanted_ms - rest)
             if plan in [known for _, known in tried]:
                 break  # measured already: the aim moves by less than a step of the grid
             tried.append((measure(plan), plan))
@@ -120,21 +121,21 @@ class TimedSelection:
                 break
         return min(tried.values(), key=lambda pair: pair[1])[0]
 
-    def _within(self, aim_ms: float) -> tuple[PrunePlan, float]:
-        """The plan of highest score that takes about `aim_ms` by the tables, or the fastest; and its time."""
+    def _frontiers(self, target: str) -> list[Frontier]:
+        return [
+            Frontier(self._layout, self._worth, table, target, self._free.min_kept) for table in self._tables.values()
+        ]
+
+    def _found(self, frontier: Frontier, wanted: float) -> _Found:
+        """What keeps the highest score at this amount."""
+        counts = frontier.reach(wanted, TOLERANCE)
+        plan = PrunePlan.cutting(self._free.rule, self._layout, frontier.cut(counts))
+        return _Found(plan, frontier.worth(counts), frontier.milliseconds(counts))
+
+    def _within(self, frontiers: Iterable[Frontier], aim_ms: float) -> _Found:
+        """What keeps the highest score in about `aim_ms` by the tables, or else the fastest."""
 
         def rank(found: _Found) -> tuple[float, float]:
             return -max(found.ms, aim_ms * (1 + TOLERANCE)), found.worth
 
-        best = max(self._on_frontiers("ms", aim_ms), key=rank)
-        return best.plan, best.ms
-
-    def _on_frontiers(self, target: str, wanted: float) -> list[_Found]:
-        """By memory format, what keeps the highest score at this amount."""
-        found = []
-        for table in self._tables.values():
-            frontier = Frontier(self._layout, self._worth, table, target, self._free.min_kept)
-            counts = frontier.reach(wanted, TOLERANCE)
-            plan = PrunePlan.cutting(self._free.rule, self._layout, frontier.cut(counts))
-            found.append(_Found(plan, frontier.worth(counts), frontier.milliseconds(counts)))
-        return found
+        return max((self._found(frontier, aim_ms) for frontier in frontiers), key=rank)

@@ -8,15 +8,14 @@ With table=precisions, the default on a GPU: whole networks in every precision, 
 or replayed as CUDA graphs), the dense one and plans whose counts are rounded to 1, 8, 16 or by times, with the peak of
 the memory. dry=true tries the same on a small network and small frames.
 
-With table=parts, for every size and ratio (share of the MACs that is removed) two plans: `free`, a global ranking
-(round_to=1), and `auto`, counts chosen by the times of this device (round_to=auto). Both run in their fastest form in
-float32, and so does the dense network: gates folded, blocks in place, memory format by timing. `gather` is the free
+With table=parts, for every size and ratio (share of the MACs that is removed) two plans: `free`, a global ranking per
+MAC (round_to=1), and `auto`, counts chosen by the times of this device (round_to=auto). Both run in their fastest form
+in float32, and so does the dense network: gates folded, blocks in place, memory format by timing. `gather` is the free
 plan run as the released code of the method does it, gather + convolution + index-add in every block.
 
 quotient: (1 / MACs kept) / speed-up; 1 means that the time falls as the MACs do.
 
-The network is not trained. Its scores are drawn with the spread that scores of a trained network have (see SPREAD), so
-that free selection is as uneven as in reality.
+The network is not trained. Its scores are drawn as uneven as taylor's are on a trained network (see SPREAD).
 """
 
 from __future__ import annotations
@@ -73,9 +72,10 @@ DRY = {"model": "basicvsr_tiny", "ratios": [0.5], "sizes": [[16, 24]], "repeats"
 MODELS = ("basicvsr", "basicvsr_slim", "basicvsr_tiny", "basicvsr_uni", "basicvsr_uni_tiny")
 WIDTH = 140  # of tables that are written to a file
 PARTS = ("trunk", "upsampler", "flow", "whole")
-# Scores of the demo's trained network: deviation over mean within a layer (stream channels 0.2, middles 0.5), of the
-# layers' means 0.25, and correlation 0.3 between the blocks of a branch in how they rank the channels of its stream.
-SPREAD = {"stream": 0.2, "middle": 0.5, "layers": 0.25, "shared": 0.3}
+# Logarithms of taylor's scores on the demo's trained network: deviation within a layer (stream channels 0.7, others 1),
+# of the layers' means 0.2, correlation 0.3 between the blocks of a branch in how they rank the channels of its stream.
+SPREAD = {"stream": 0.7, "middle": 1.0, "layers": 0.2, "shared": 0.3}
+LEVELS = {"backward": 1.7e-5, "forward": 1.6e-6, "upsampler": 4.2e-5}  # means by part, in units of the loss
 
 
 @dataclass(frozen=True)
@@ -147,12 +147,12 @@ def compare(
     dense = BasicVSR(arguments)
     layout = dense.channel_layout(rule)
     scores = spread_scores(layout)
-    timed = TimedSelection(layout, scores, tables_of(layout, size, device), Asked(rule=rule))
+    timed = TimedSelection(layout, scores, tables_of(layout, size, device), Asked(rule=rule, rank="per_mac"))
     clip = torch.rand(1, 3, RGB, *size, device=device)
     networks = {("dense", 0.0): frozen(arguments, PrunePlan.keep_all(rule, layout), clip)}
     plans: dict[tuple[str, float], PrunePlan] = {}
     for ratio in ratios:
-        plans["free", ratio] = select(layout, scores, Asked(rule=rule, ratio=ratio, target="macs"))
+        plans["free", ratio] = select(layout, scores, Asked(rule=rule, ratio=ratio, target="macs", rank="per_mac"))
         networks["free", ratio] = frozen(arguments, plans["free", ratio], clip)
         networks["gather", ratio] = gathering(arguments, plans["free", ratio], clip)
         try:
@@ -223,7 +223,7 @@ def rounded_plans(
     timed = None
     if "auto" in wishes.roundings:
         tables = tables_of(layout, size, device, PRECISIONS[precision])
-        timed = TimedSelection(layout, scores, tables, Asked(rule=wishes.rule), MULTIPLES[precision])
+        timed = TimedSelection(layout, scores, tables, Asked(rule=wishes.rule, rank="per_mac"), MULTIPLES[precision])
     for ratio, rounding in itertools.product(wishes.ratios, wishes.roundings):
         try:
             if rounding == "auto" and timed is not None:
@@ -231,7 +231,7 @@ def rounded_plans(
                 plan = timed.for_amount("macs", ratio)[0]
             else:
                 name = f"{ratio:g} round_to={rounding}"
-                plan = select(layout, scores, Asked(wishes.rule, ratio, "macs", round_to=rounding))
+                plan = select(layout, scores, Asked(wishes.rule, ratio, "macs", round_to=rounding, rank="per_mac"))
         except UserError as error:
             print(f"{ratio:g} round_to={rounding}: {error}")
             continue
@@ -275,7 +275,7 @@ def as_numbers(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 
 
 def spread_scores(layout: ChannelLayout, seed: int = 0) -> dict[str, np.ndarray]:
-    """Scores of every unit, log-normal, as uneven as those of a trained network."""
+    """Scores of every unit, log-normal, as uneven as taylor's of a trained network, and as additive."""
     draw = np.random.default_rng(seed)
     streams: dict[str, np.ndarray] = {}
     scores = {}
@@ -286,7 +286,7 @@ def spread_scores(layout: ChannelLayout, seed: int = 0) -> dict[str, np.ndarray]
             common = streams.setdefault(group.part, draw.standard_normal(group.size))
             own = np.sqrt(SPREAD["shared"]) * common + np.sqrt(1 - SPREAD["shared"]) * own
             deviation = SPREAD["stream"]
-        scores[group.name] = np.exp(SPREAD["layers"] * draw.standard_normal() + deviation * own)
+        scores[group.name] = LEVELS[group.part] * np.exp(SPREAD["layers"] * draw.standard_normal() + deviation * own)
     return scores
 
 

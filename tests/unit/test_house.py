@@ -26,7 +26,6 @@ KNOWN: dict[str, dict[str, str]] = {
         "src/vsrprune/channels/specification.py.Specification.conv": "they describe one convolution, by keyword",
         "src/vsrprune/channels/specification.py.Specification.filters": "they describe one convolution, by keyword",
         "src/vsrprune/networks/basicvsr_pp/spec.py._state_trunk": "they describe one part of a network",
-        "src/vsrprune/selection/frontier.py.Frontier.__init__": "one algorithm, and its fixed surroundings",
     },
     "no network is told by its class outside networks/": {
         "benchmarks/outside_control.py.load_dense": "the benchmark compares this one network",

@@ -19,7 +19,7 @@ from vsrprune.errors import UserError
 from vsrprune.knobs import check_knobs
 from vsrprune.methods.table import METHODS
 from vsrprune.results.protocols import BLUR, OWN, comparison
-from vsrprune.selection.scores import NAMES, OF_BATCHES, is_own
+from vsrprune.selection.scores import ADDITIVE, NAMES, OF_BATCHES, adds_up, is_own
 
 BLUR_SCALE = 4  # the only one that published numbers with blur have
 READS_UNITS = ("ranked", "whole")  # plans that rank units, or cut none whatever is said of them
@@ -156,6 +156,13 @@ def _check_score(config: Config) -> None:
         raise UserError(f"score must be one of {', '.join(NAMES)}, or FILE.py:FUNCTION; got {config.score!r}")
     if config.score in OF_BATCHES and not config.score_batches:
         raise UserError(f"score={config.score} is computed on training batches; score_batches must be at least 1")
+    # Where nothing is cut, nothing is added up: a search has operations timed so, and chooses counts itself.
+    cuts = config.ratio > 0 or config.target_ms > 0
+    if config.round_to == "auto" and cuts and not adds_up(config.score):
+        raise UserError(
+            f"score={config.score} means nothing when it is added up over layers, as round_to=auto does; use"
+            f" score={' or '.join(ADDITIVE)}, or round_to=8"
+        )
 
 
 def _check_rounds(config: Config) -> None:

@@ -126,8 +126,9 @@ class Config:
     )
     round_to: int | str = knob(
         1,
-        "Kept counts are multiples of this, at the MACs of the unrounded plan; auto: counts that are fast on this"
-        " device, by a table of timed convolutions.",
+        "Kept counts are multiples of this, at the MACs of the unrounded plan; auto: those that keep the"
+        " highest sum of scores (taylor, fisher, your own) for their time on this device, by a table of timed"
+        " convolutions.",
         at_least=1,
         choices=("auto",),
         spelled="auto or a whole number >= 1, such as 8 or 16",

@@ -1,16 +1,18 @@
-"""The frontier of kept score against measured time in one part of a network, for `round_to=auto`.
+"""The frontier of kept score against measured time of a network, for `round_to=auto`.
 
 Latency is a staircase in the channel counts, and a block that reads or writes an odd set of a stream's channels pays
-for gathering them. So counts come from a grid, blocks of a branch may share the channels they touch, and the counts of
-a part (a branch, the upsampler) are those that maximise
+for gathering them. So counts come from a grid, blocks of a branch may share the channels they touch, and the counts are
+those that maximise
 
-    sum of kept scores - price * milliseconds of the part's convolutions
+    sum of kept scores - price * milliseconds of the convolutions
 
-for some price of a millisecond, the milliseconds read from a table of timed operations. Raising the price walks along
-the frontier from the dense part to the fastest one; the walk stops where the part's budget is met.
+for some price of a millisecond, the milliseconds read from a table of timed operations: no other counts keep more in
+that time. Raising the price walks along the frontier from the dense network to the fastest one; the walk stops where
+the budget (MACs, parameters or milliseconds) is met.
 
 The maximum is exact: scores depend on one layer and times on the few layers at a convolution's ends, so that layers
-can be eliminated one after the other (dynamic programming on a graph of small tables).
+can be eliminated one after the other (dynamic programming on a graph of small tables). The sum must mean something:
+scores must be additive (`selection/scores.py`).
 """
 
 from __future__ import annotations
@@ -30,12 +32,8 @@ from vsrprune.errors import one_of
 
 Array = NDArray[np.float64]
 Counts = dict[str, int]  # by group: kept channels; by free stream: channels that its blocks touch
-AMOUNTS = ("macs", "params")
+AMOUNTS = ("macs", "params", "ms")
 
-# What a millisecond that MACs do not explain costs, relative to one that they do. At 1 the plan keeps the most score
-# for its time, but spends its MACs slowly; at 3, measured on BasicVSR, the time falls as the MACs do, and the kept
-# score is still above that of the free ranking.
-WASTE = 3.0
 IMPOSSIBLE = -np.inf
 DOUBLINGS = 40  # of the price, up and down from worth per millisecond of the dense network
 BISECTIONS = 40
@@ -91,18 +89,6 @@ def conv_widths(conv: ConvLayer, counts: Mapping[str, int], free: frozenset[str]
     return Widths(sum(map(kept, conv.inputs)), kept(conv.output), sum(map(stream, conv.inputs)), stream(conv.output))
 
 
-def part_convs(layout: ChannelLayout, part: str) -> list[ConvLayer]:
-    """The convolutions of a part whose width can change: those that write one of its groups, or at least read one."""
-    parts = {group.name: group.part for group in layout.groups}
-
-    def part_of(conv: ConvLayer) -> str | None:
-        if conv.output.group is not None:
-            return parts[conv.output.group]
-        return next((parts[slot.group] for slot in conv.inputs if slot.group is not None), None)
-
-    return [conv for conv in layout.convs if part_of(conv) == part]
-
-
 def conv_amount(conv: ConvLayer, counts: Mapping[str, int], amount: str) -> float:
     """MACs per low-resolution pixel, or parameters, of a convolution."""
     return conv.macs(counts) if amount == "macs" else conv.weights(counts) + conv.filters(counts)
@@ -139,176 +125,126 @@ class _Factor:
     names: tuple[str, ...]
     worth: Array
     ms: Array
-    cost: Array
     amount: Array
 
-    def at(
-        self, counts: Mapping[str, int], index: Mapping[str, Mapping[int, int]], price: float
-    ) -> tuple[float, float]:
-        """Gain (worth less what the time costs) and amount under these counts."""
-        place = tuple(index[name][counts[name]] for name in self.names)
-        return float(self.worth[place] - price * self.cost[place]), float(self.amount[place])
+    def place(self, counts: Counts, index: Mapping[str, Mapping[int, int]]) -> tuple[int, ...]:
+        """Where in the arrays these counts stand."""
+        return tuple(index[name][counts[name]] for name in self.names)
 
 
 class Frontier:
-    """The counts of highest kept score in one part of a network, for every price of a millisecond.
+    """The counts of highest kept score, for every price of a millisecond.
 
-    worth: by group the worth of keeping each unit, >= 0. amount: what the budget counts, macs (per low-resolution
-    pixel) or params. fixed: counts of groups of other parts that this part's convolutions read.
+    worth: by group the worth of keeping each unit, >= 0. amount: what the budget counts: MACs (per low-resolution
+    pixel), params, or ms, the milliseconds themselves.
     """
 
     def __init__(
-        self,
-        layout: ChannelLayout,
-        part: str,
-        worth: Mapping[str, Array],
-        times: TimeTable,
-        amount: str,
-        *,
-        min_kept: int = 1,
-        fixed: Mapping[str, int] | None = None,
+        self, layout: ChannelLayout, worth: Mapping[str, Array], times: TimeTable, amount: str, min_kept: int = 1
     ) -> None:
         one_of("amount", amount, AMOUNTS)
         self._layout, self._worth, self._times, self._amount = layout, worth, times, amount
-        self._choices = choices(layout, min_kept)
-        self._groups = [group for group in layout.groups if group.part == part]
-        mine = {group.name for group in self._groups} | {self._stream_of(group) for group in self._groups}
-        self.options = {
-            name: counts if name in mine else [(fixed or {}).get(name, counts[0])]
-            for name, counts in self._choices.options.items()
-        }
-        self._convs = part_convs(layout, part)
-        # Counts of other parts that are read here have one option, so that they cost nothing in the elimination.
-        used = [name for conv in self._convs for name in width_variables(conv, self._choices.free)]
-        self.options = {name: self.options[name] for name in dict.fromkeys([*used, *filter(None, mine)])}
+        chosen = choices(layout, min_kept)
+        self.options, self._free = chosen.options, chosen.free
         self._index = {name: {count: at for at, count in enumerate(counts)} for name, counts in self.options.items()}
+        self._stream_of = self._streams()
         self._ranking = self._stream_rankings()
-        self._factors = [*self._group_factors(), *self._conv_factors()]
+        self._factors = [*map(self._group_factor, layout.groups), *map(self._conv_factor, layout.convs)]
         self._of = {name: [factor for factor in self._factors if name in factor.names] for name in self.options}
         self._order = _elimination_order([factor.names for factor in self._factors], self.options)
 
     @property
-    def dense(self) -> float:
-        """The amount of the network as it is."""
-        return self.amount({name: counts[0] for name, counts in self.options.items()})
+    def dense(self) -> Counts:
+        """The counts of the network as it is."""
+        return {name: counts[0] for name, counts in self.options.items()}
+
+    def amount(self, counts: Counts) -> float:
+        """What the convolutions amount to."""
+        return sum(float(factor.amount[factor.place(counts, self._index)]) for factor in self._factors)
 
     def milliseconds(self, counts: Counts) -> float:
         """Time of the convolutions by the table."""
-        return sum(float(factor.ms[self._place(factor, counts)]) for factor in self._factors)
+        return sum(float(factor.ms[factor.place(counts, self._index)]) for factor in self._factors)
 
     def worth(self, counts: Counts) -> float:
         """Sum of the kept scores."""
-        return sum(float(factor.worth[self._place(factor, counts)]) for factor in self._factors)
+        return sum(float(factor.worth[factor.place(counts, self._index)]) for factor in self._factors)
+
+    def best(self, price: float) -> Counts:
+        """Counts with the highest worth less `price` times their milliseconds."""
+        at = _maximum([(factor.names, factor.worth - price * factor.ms) for factor in self._factors], self._order)
+        return {name: self.options[name][place] for name, place in at.items()}
 
     def reach(self, wanted: float, tolerance: float) -> Counts:
         """Counts on the frontier whose amount is `wanted` within a relative `tolerance`, or else the nearest found."""
-        if wanted >= self.dense:  # a part may be owed more than it has
-            return {name: counts[0] for name, counts in self.options.items()}
+        if wanted >= self.amount(self.dense) * (1 - 1e-9):  # sums of milliseconds are rounded
+            return self.dense
         found = [(self._repaired(start, price, wanted, tolerance), price) for start, price in self._around(wanted)]
         price = found[0][1]
 
         def rank(counts: Counts) -> tuple[float, float]:
             miss = abs(self.amount(counts) - wanted)
             # All misses within the tolerance count the same; among them the gain decides.
-            return -max(miss, tolerance * wanted), self._gain(counts, price)
+            return -max(miss, tolerance * wanted), self.worth(counts) - price * self.milliseconds(counts)
 
         return max((counts for counts, _ in found), key=rank)
 
     def cut(self, counts: Counts) -> dict[str, set[int]]:
-        """By group of the part the units to cut so that the most worthy stay in these counts."""
+        """By group the units to cut so that the most worthy stay in these counts."""
         cut = {}
-        for group in self._groups:
+        for group in self._layout.groups:
             allowed = set(range(group.size))
-            stream = self._stream_of(group)
-            if stream:
+            if group.name in self._stream_of:
+                stream = self._stream_of[group.name]
                 allowed = set(self._ranking[stream][: counts[stream]])
             ranked = [unit for unit in _ranked(self._worth[group.name]) if unit in allowed]
             cut[group.name] = set(range(group.size)) - set(ranked[: counts[group.name]])
         return cut
 
-    def _stream_of(self, group: ChannelGroup) -> str:
-        """The free stream whose channels the group's units are; empty if there is none."""
-        for conv in self._layout.convs:
-            for slot in (*conv.inputs, conv.output):
-                if slot.group == group.name and slot.stream in self._choices.free:
-                    return slot.stream
-        return ""
+    def _streams(self) -> dict[str, str]:
+        """By group whose units are channels of a free stream, that stream."""
+        slots = [slot for conv in self._layout.convs for slot in (*conv.inputs, conv.output)]
+        return {slot.group: slot.stream for slot in slots if slot.group is not None and slot.stream in self._free}
 
     def _stream_rankings(self) -> dict[str, list[int]]:
         """By free stream its channels, those first that are worth most to all its blocks together."""
         total: dict[str, Array] = {}
-        for group in self._groups:
-            stream = self._stream_of(group)
-            if stream:
-                total[stream] = total.get(stream, np.zeros(group.size)) + self._worth[group.name]
+        for name, stream in self._stream_of.items():
+            total[stream] = total.get(stream, 0.0) + self._worth[name]
         return {stream: _ranked(worth) for stream, worth in total.items()}
 
-    def _group_factors(self) -> list[_Factor]:
-        factors = []
-        for group in self._groups:
-            stream, worth = self._stream_of(group), self._worth[group.name]
-            counts = np.asarray(self.options[group.name])
-            if not stream:
-                kept = np.concatenate(([0.0], np.cumsum(np.sort(worth)[::-1])))[counts]
-                factors.append(_Factor((group.name,), kept, *(np.zeros(len(counts)) for _ in range(3))))
-                continue
-            rows = []
-            for active in self.options[stream]:
-                within = np.concatenate(([0.0], np.cumsum(np.sort(worth[self._ranking[stream][:active]])[::-1])))
-                # A block cannot touch more channels than all blocks of the stream together.
-                rows.append([within[count] if count <= active else IMPOSSIBLE for count in counts])
-            table = np.asarray(rows)
-            factors.append(_Factor((stream, group.name), table, *(np.zeros_like(table) for _ in range(3))))
-        return factors
+    def _group_factor(self, group: ChannelGroup) -> _Factor:
+        worth, counts = self._worth[group.name], np.asarray(self.options[group.name])
+        if group.name not in self._stream_of:
+            kept = np.concatenate(([0.0], np.cumsum(np.sort(worth)[::-1])))[counts]
+            return _Factor((group.name,), kept, np.zeros_like(kept), np.zeros_like(kept))
+        stream, rows = self._stream_of[group.name], []
+        for active in self.options[stream]:
+            within = np.concatenate(([0.0], np.cumsum(np.sort(worth[self._ranking[stream][:active]])[::-1])))
+            # A block cannot touch more channels than all blocks of the stream together.
+            rows.append([within[count] if count <= active else IMPOSSIBLE for count in counts])
+        table = np.asarray(rows)
+        return _Factor((stream, group.name), table, np.zeros_like(table), np.zeros_like(table))
 
-    def _conv_factors(self) -> list[_Factor]:
-        """Time beyond what its MACs take at the rate of the dense part is waste, and costs WASTE times as much."""
-        timed = [self._conv_times(conv) for conv in self._convs]
-        rate = sum(float(ms.flat[0]) for _, ms, _, _ in timed) / sum(float(macs.flat[0]) for _, _, macs, _ in timed)
-        return [
-            _Factor(names, np.zeros(ms.shape), ms, WASTE * ms - (WASTE - 1) * rate * macs, amount)
-            for names, ms, macs, amount in timed
-        ]
-
-    def _conv_times(self, conv: ConvLayer) -> tuple[tuple[str, ...], Array, Array, Array]:
-        """Variables of a convolution and, for each of their counts, its milliseconds, MACs and amount."""
-        names = width_variables(conv, self._choices.free)
+    def _conv_factor(self, conv: ConvLayer) -> _Factor:
+        names = width_variables(conv, self._free)
         shape = tuple(len(self.options[name]) for name in names)
-        ms, macs, amount = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        ms, amount = np.zeros(shape), np.zeros(shape)
         for place in np.ndindex(shape):
             counts = {name: self.options[name][at] for name, at in zip(names, place, strict=True)}
-            widths = conv_widths(conv, counts, self._choices.free)
-            if not widths.fit():
-                continue  # the group's factor makes it impossible
-            ms[place] = self._times.conv_ms(conv, widths)
-            macs[place] = conv_amount(conv, counts, "macs")
-            amount[place] = conv_amount(conv, counts, self._amount)
-        return names, ms, macs, amount
-
-    def _place(self, factor: _Factor, counts: Counts) -> tuple[int, ...]:
-        return tuple(self._index[name][counts[name]] for name in factor.names)
-
-    def amount(self, counts: Counts) -> float:
-        """What the part's convolutions amount to."""
-        return sum(float(factor.amount[self._place(factor, counts)]) for factor in self._factors)
-
-    def _gain(self, counts: Counts, price: float) -> float:
-        return sum(factor.at(counts, self._index, price)[0] for factor in self._factors)
-
-    def best(self, price: float) -> Counts:
-        """Counts of the plan with the highest worth less `price` times its milliseconds."""
-        tables = [(factor.names, factor.worth - price * factor.cost) for factor in self._factors]
-        at = _maximum(tables, self._order)
-        return {name: self.options[name][place] for name, place in at.items()}
+            widths = conv_widths(conv, counts, self._free)
+            if widths.fit():  # else the group's factor makes it impossible
+                ms[place] = self._times.conv_ms(conv, widths)
+                amount[place] = ms[place] if self._amount == "ms" else conv_amount(conv, counts, self._amount)
+        return _Factor(names, np.zeros(shape), ms, amount)
 
     def _around(self, wanted: float) -> list[tuple[Counts, float]]:
         """The plans on the frontier next to `wanted`, above and below, and the price between them."""
-        dense = {name: counts[0] for name, counts in self.options.items()}
         # In powers of two: prices that matter lie many orders of magnitude apart, as scores do. A worth of 0 (all
         # weights zero) still needs a price above 0.
-        unit = max(self.worth(dense), 1e-300) / self.milliseconds(dense)
+        unit = max(self.worth(self.dense), 1e-300) / self.milliseconds(self.dense)
         low, high = -float(DOUBLINGS), float(DOUBLINGS)
-        above, below = dense, self.best(unit * 2**high)
+        above, below = self.dense, self.best(unit * 2**high)
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
             counts = self.best(unit * 2**middle)
@@ -333,14 +269,10 @@ class Frontier:
         """The single change that loses least for each step nearer; one that goes too far only if there is no other."""
         best, best_rank = None, (False, IMPOSSIBLE)
         for name, options in self.options.items():
-            factors = self._of[name]
-            before = [factor.at(counts, self._index, price) for factor in factors]
             for option in options:
                 changed = {**counts, name: option}
-                after = [factor.at(changed, self._index, price) for factor in factors]
-                amount = sum(new[1] - old[1] for new, old in zip(after, before, strict=True))
+                gain, amount = self._change(name, counts, changed, price)
                 step = abs(miss) - abs(miss + amount)
-                gain = sum(new[0] - old[0] for new, old in zip(after, before, strict=True))
                 if step <= 0 or gain == IMPOSSIBLE:
                     continue
                 # Overshooting within the tolerance ends the repair, and is no fault.
@@ -348,6 +280,15 @@ class Frontier:
                 if (not too_far, gain / step) > best_rank:
                     best, best_rank = changed, (not too_far, gain / step)
         return best
+
+    def _change(self, name: str, before: Counts, after: Counts, price: float) -> tuple[float, float]:
+        """What changing the count of one variable adds to worth less the price of time, and to the amount."""
+        gain = amount = 0.0
+        for factor in self._of[name]:
+            new, old = factor.place(after, self._index), factor.place(before, self._index)
+            gain += float(factor.worth[new] - factor.worth[old] - price * (factor.ms[new] - factor.ms[old]))
+            amount += float(factor.amount[new] - factor.amount[old])
+        return gain, amount
 
 
 def _ranked(worth: Array) -> list[int]:

@@ -12,6 +12,7 @@ Scores = Mapping[str, NDArray[np.float64]]  # the importance of every unit, by g
 RANDOM = "random"
 OF_WEIGHTS = ("l1", "l1_first", "l2", "gate", "fpgm", "lamp", RANDOM)  # the last of nothing at all
 OF_BATCHES = ("taylor", "fisher", "activation")
+ADDITIVE = ("taylor", "fisher")  # in units of the loss, so that a sum over layers is a loss too
 NAMES = (*OF_WEIGHTS[:-1], *OF_BATCHES, RANDOM)
 
 
@@ -19,6 +20,11 @@ def is_own(score: str) -> bool:
     """Whether a score is a function of the user's own, FILE.py:FUNCTION."""
     file, colon, function = score.rpartition(":")
     return bool(colon) and file.endswith(".py") and function.isidentifier()
+
+
+def adds_up(score: str) -> bool:
+    """Whether sums of a score over units of any layers compare; of a function of the user's own that is believed."""
+    return score in ADDITIVE or is_own(score)
 
 
 def reads_batches(score: str, batches: int) -> bool:

@@ -25,7 +25,7 @@ from vsrprune.pruning.scores.table import SCORES
 from vsrprune.search.config import SearchJobConfig
 from vsrprune.selection.asked import TARGETS
 from vsrprune.selection.ranking import COSTS, NORMALISERS
-from vsrprune.selection.scores import NAMES, OF_BATCHES
+from vsrprune.selection.scores import ADDITIVE, NAMES, OF_BATCHES
 
 CONF = Path(__file__).parents[3] / "conf"
 
@@ -170,7 +170,9 @@ def test_a_wrong_choice_is_refused_with_the_right_ones(name, value):
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in CHOICES for value in CHOICES[name]])
 def test_every_right_choice_is_accepted(name, value):
-    companions = {"per_layer": {"ratios": {"fusion": 0.5}}, "latency": {"round_to": "auto"}}.get(value, {})
+    companions = {"per_layer": {"ratios": {"fusion": 0.5}}, "latency": {"round_to": "auto", "score": "taylor"}}.get(
+        value, {}
+    )
     companions |= {"data.name": "vid4"} if value == "bd" else {}
     companions |= {"model.upscale_factors": []} if value in ("denoise", "deblur") else {}
     companions |= {"trainer.accelerator": "gpu"} if value == "16-mixed" else {}
@@ -343,7 +345,24 @@ def test_targets_and_rounding_that_contradict_each_other(knobs, expected):
 
 @pytest.mark.parametrize("target", ["units", "macs", "params", "latency"])
 def test_every_target_may_be_met_by_timed_counts(target):
-    validate(changed(round_to="auto", target=target))
+    validate(changed(round_to="auto", target=target, score="taylor"))
+
+
+@pytest.mark.parametrize("score", [*NAMES, "my_score.py:importance"])
+@pytest.mark.parametrize("budget", [{}, {"target": "latency", "ratio": 0.0, "target_ms": 33.0}])
+def test_counts_by_time_need_scores_that_add_up(score, budget):
+    config = changed(round_to="auto", score=score, **budget)
+    if score in (*ADDITIVE, "my_score.py:importance"):
+        validate(config)
+    else:
+        assert refusal(config) == (
+            f"score={score} means nothing when it is added up over layers, as round_to=auto does; use"
+            " score=taylor or fisher, or round_to=8"
+        )
+
+
+def test_a_plan_that_cuts_nothing_adds_no_scores():
+    validate(changed(round_to="auto", ratio=0.0))
 
 
 @pytest.mark.parametrize("value", [[], [180], [180, 320, 3], [180, 7], [-8, 320]])
@@ -650,7 +669,7 @@ def test_knobs_say_what_was_compared(values, channel, crop):
             "method=lite, which ranks no units",
         ),
         ({"scope": "per_layer", "ratios": {"fusion": 0.5}}, "scope=per_layer"),
-        ({"target": "latency", "round_to": "auto"}, "target=latency"),
+        ({"target": "latency", "round_to": "auto", "score": "taylor"}, "target=latency"),
         ({"order": "max"}, "order=max"),
         ({"ratio": 0.0}, "ratio=0"),
     ],

@@ -34,7 +34,7 @@ def refusal(**knobs: Any) -> str:
 
 
 def keys(**knobs: Any) -> dict[str, str]:
-    return {stage.name: stage.key for stage in plan_job(changed(round_to="auto", **knobs)).stages}
+    return {stage.name: stage.key for stage in plan_job(changed(round_to="auto", score="taylor", **knobs)).stages}
 
 
 CPU_ASKED_FOR = {"trainer__accelerator": "cpu", "trainer__name": "cpu"}

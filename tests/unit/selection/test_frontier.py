@@ -14,11 +14,9 @@ from vsrprune.errors import UserError
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments, basicvsr_layout
 from vsrprune.selection.frontier import (
     AMOUNTS,
-    WASTE,
     Frontier,
     choices,
     conv_widths,
-    part_convs,
     timed_operations,
     width_variables,
 )
@@ -88,93 +86,90 @@ def test_streams_that_blocks_share_are_not_free(rule: str) -> None:
     assert choices(small(rule)).free == frozenset()
 
 
-def every_count(frontier: Frontier, layout: ChannelLayout, part: str) -> list[dict[str, int]]:
-    """All counts of a part that fit its streams."""
-    free = choices(layout).free
-    names = list(frontier.options)
-    found = [
-        dict(zip(names, counts, strict=True))
-        for counts in itertools.product(*(frontier.options[name] for name in names))
-    ]
-    return [
-        counts for counts in found if all(conv_widths(conv, counts, free).fit() for conv in part_convs(layout, part))
-    ]
+def tiny(rule: str) -> ChannelLayout:
+    """A branch and an upsampler with so few counts that all can be tried."""
+    sizes = {"channels": 3, "blocks": 1} if rule == "rsc" else {"channels": 4, "blocks": 3 if rule == "inner" else 2}
+    return small(rule, bidirectional=False, upsampler_channels=5, **sizes)
 
 
-@pytest.mark.parametrize("part", ["backward", "forward", "upsampler"])
+def every_count(layout: ChannelLayout) -> list[dict[str, int]]:
+    """All counts on the grid that fit the streams."""
+    chosen = choices(layout)
+    found = [dict(zip(chosen.options, counts, strict=True)) for counts in itertools.product(*chosen.options.values())]
+    return [counts for counts in found if all(conv_widths(conv, counts, chosen.free).fit() for conv in layout.convs)]
+
+
 @pytest.mark.parametrize("rule", RULES)
-def test_against_exhaustive_search(rule: str, part: str) -> None:
-    layout = small(rule)
-    times, worth, free = table(layout), spread(layout), choices(layout).free
-    frontier = Frontier(layout, part, worth, times, "macs")
-    groups = [group for group in layout.groups if group.part == part]
-    convs = part_convs(layout, part)
+def test_against_exhaustive_search_of_the_whole_network(rule: str) -> None:
+    layout = tiny(rule)
+    times, worth, free = table(layout, stairs=2), spread(layout), choices(layout).free
+    frontier = Frontier(layout, worth, times, "macs")
 
-    def of(counts: dict[str, int]) -> tuple[float, float, float]:
+    def of(counts: dict[str, int]) -> tuple[float, float]:
         cut = frontier.cut(counts)
-        assert {group.name: group.size - len(cut[group.name]) for group in groups} == {
-            group.name: counts[group.name] for group in groups
+        assert {group.name: group.size - len(cut[group.name]) for group in layout.groups} == {
+            group.name: counts[group.name] for group in layout.groups
         }
-        kept = sum(
-            worth[group.name][[u for u in range(group.size) if u not in cut[group.name]]].sum() for group in groups
-        )
-        ms = sum(times.conv_ms(conv, conv_widths(conv, counts, free)) for conv in convs)
-        return kept, ms, sum(conv.scale**2 * conv.weights(counts) for conv in convs)
+        kept = (np.delete(worth[group.name], sorted(cut[group.name])).sum() for group in layout.groups)
+        return sum(kept), sum(times.conv_ms(conv, conv_widths(conv, counts, free)) for conv in layout.convs)
 
-    every = every_count(frontier, layout, part)
-    _, dense_ms, dense_macs = of({name: counts[0] for name, counts in frontier.options.items()})
-    for counts in every:
-        kept, ms, macs = of(counts)
+    every = every_count(layout)
+    assert len(every) > 500
+    found = [of(counts) for counts in every]
+    for counts, (kept, ms) in list(zip(every, found, strict=True))[::7]:
         assert frontier.worth(counts) == pytest.approx(kept, rel=1e-12)
         assert frontier.milliseconds(counts) == pytest.approx(ms, rel=1e-12)
-        assert frontier.amount(counts) == macs
-
-    def gain(counts: dict[str, int], price: float) -> float:
-        kept, ms, macs = of(counts)
-        waste = ms - macs * dense_ms / dense_macs
-        return kept - price * (ms + (WASTE - 1) * waste)
-
+        assert frontier.amount(counts) == layout.macs_per_pixel(counts)
     for price in (0.0, 3.0, 10.0, 30.0, 100.0, 1e9):
-        best = max(gain(counts, price) for counts in every)
-        assert gain(frontier.best(price), price) == pytest.approx(best, rel=1e-9), price
+        kept, ms = of(frontier.best(price))
+        best = max(kept - price * ms for kept, ms in found)
+        assert kept - price * ms == pytest.approx(best, rel=1e-9), price
+        # What a price finds is the knapsack's solution for the time that it takes.
+        assert kept == pytest.approx(max(other for other, time in found if time <= ms * (1 + 1e-12)), rel=1e-9)
 
 
-def test_the_parts_have_every_convolution_whose_width_changes() -> None:
-    for rule in RULES:
-        layout = small(rule)
-        names = [conv.name for part in ("backward", "forward", "upsampler") for conv in part_convs(layout, part)]
-        whole = {conv.name for conv in layout.convs}
-        constant = set() if rule == "aligned" else {"backward_trunk.first", "forward_trunk.first"}
-        assert sorted(names) == sorted(whole - constant)
-
-
-@pytest.mark.parametrize("name", ["macs", "params"])
-@pytest.mark.parametrize("part", ["backward", "upsampler"])
+@pytest.mark.parametrize("amount", AMOUNTS)
 @pytest.mark.parametrize("rule", RULES)
-def test_budgets_are_met_and_counts_lie_on_the_grid(rule: str, part: str, name: str) -> None:
+def test_a_budget_is_met_near_the_best_of_all_counts_that_meet_it(rule: str, amount: str) -> None:
+    """The knapsack by brute force: the highest score that is kept in no more time, of all counts within the budget."""
+    layout = tiny(rule)
+    times, worth = table(layout, stairs=2), spread(layout)
+    frontier = Frontier(layout, worth, times, amount)
+    every = every_count(layout)
+    amounts = np.array([frontier.amount(counts) for counts in every])
+    kept = np.array([frontier.worth(counts) for counts in every])
+    ms = np.array([frontier.milliseconds(counts) for counts in every])
+    for share in (0.8, 0.65, 0.5):
+        wanted = frontier.amount(frontier.dense) * share
+        counts = frontier.reach(wanted, 0.02)
+        assert frontier.amount(counts) == pytest.approx(wanted, rel=0.02)
+        rivals = (np.abs(amounts / wanted - 1) <= 0.02) & (ms <= frontier.milliseconds(counts))
+        assert frontier.worth(counts) >= 0.9 * kept[rivals].max()  # repairs go one step at a time
+
+
+@pytest.mark.parametrize("name", AMOUNTS)
+@pytest.mark.parametrize("rule", RULES)
+def test_budgets_are_met_and_counts_lie_on_the_grid(rule: str, name: str) -> None:
     layout = basicvsr_layout(BasicVSRArguments(channels=64, blocks=6), rule)
-    frontier = Frontier(layout, part, spread(layout), table(layout, stairs=16), name)
-    tolerance = 0.02 if part == "backward" else 0.08  # four layers have few combinations
+    frontier = Frontier(layout, spread(layout), table(layout, stairs=16), name)
     for share in (0.9, 0.7, 0.5):
-        counts = frontier.reach(frontier.dense * share, tolerance)
-        assert frontier.amount(counts) == pytest.approx(frontier.dense * share, rel=tolerance)
-        groups = [group for group in layout.groups if group.part == part]
-        assert all(counts[group.name] in grid(group.size) for group in groups)
+        counts = frontier.reach(frontier.amount(frontier.dense) * share, 0.02)
+        assert frontier.amount(counts) == pytest.approx(frontier.amount(frontier.dense) * share, rel=0.02)
+        assert all(counts[group.name] in grid(group.size) for group in layout.groups)
 
 
-def test_counts_of_other_parts_stay_as_they_are() -> None:
-    layout = basicvsr_layout(BasicVSRArguments(channels=8, blocks=1), "aligned")
-    fixed = {"backward_trunk.stream": 3, "forward_trunk.stream": 5}
-    frontier = Frontier(layout, "upsampler", spread(layout), table(layout), "macs", fixed=fixed)
-    counts = frontier.reach(0.5 * frontier.dense, 0.02)
-    assert {name: counts[name] for name in fixed} == fixed
-    assert set(frontier.cut(counts)) == {"fusion", "upconv1", "upconv2", "conv_hr"}
+def test_amounts_of_the_dense_network_are_the_layouts() -> None:
+    layout = small("rsc")
+    for name, dense in (("macs", layout.macs_per_pixel()), ("params", layout.parameters())):
+        frontier = Frontier(layout, spread(layout), table(layout), name)
+        assert frontier.amount(frontier.dense) == dense
 
 
 def test_nothing_is_cut_when_everything_is_wanted() -> None:
     layout = small("rsc")
-    frontier = Frontier(layout, "forward", spread(layout), table(layout), "macs")
-    assert not any(frontier.cut(frontier.reach(frontier.dense, 0.02)).values())
+    for name in AMOUNTS:
+        frontier = Frontier(layout, spread(layout), table(layout), name)
+        assert not any(frontier.cut(frontier.reach(frontier.amount(frontier.dense), 0.02)).values())
 
 
 def conv_work(operation: Operation) -> float:
@@ -190,8 +185,10 @@ def test_blocks_share_channels_where_a_gather_is_dear() -> None:
     }
     dear = {group.name: 100 if group.kind == "middle" else 1 for group in layout.groups}  # else only these are cut
     worth = {name: values * dear[name] for name, values in spread(layout).items()}
-    frontier = Frontier(layout, "forward", worth, TimeTable(times), "macs")
-    cut = frontier.cut(frontier.reach(0.4 * frontier.dense, 0.3))  # as the frontier has it, without repairs
+    frontier = Frontier(layout, worth, TimeTable(times), "macs")
+    cut = frontier.cut(
+        frontier.reach(0.4 * frontier.amount(frontier.dense), 0.3)
+    )  # as the frontier has it, without repairs
     blocks = [f"forward_trunk.blocks.{index}" for index in range(12)]
     sides = {frozenset(cut[f"{block}.{side}"]) for block in blocks for side in ("conv1.input", "conv2")}
     assert len(sides) == 1
@@ -203,7 +200,7 @@ def test_what_cannot_be_reached_comes_as_near_as_it_can() -> None:
         (ChannelGroup("a", "forward", "middle", 4, (Gate("a", "output"),)),),
         (ConvLayer("a", 1, (Slot(1),), Slot(4, "a")),),
     )
-    frontier = Frontier(layout, "forward", {"a": np.array([1.0, 2.0, 3.0, 4.0])}, table(layout), "macs")
+    frontier = Frontier(layout, {"a": np.array([1.0, 2.0, 3.0, 4.0])}, table(layout), "macs")
     assert frontier.reach(2.2, 0.02) == {"a": 2}
     assert frontier.reach(0.5, 0.02) == {"a": 1}
 
@@ -211,7 +208,7 @@ def test_what_cannot_be_reached_comes_as_near_as_it_can() -> None:
 def test_an_unknown_amount_is_refused() -> None:
     layout = small("rsc")
     with pytest.raises(UserError, match=f"amount must be one of {', '.join(AMOUNTS)}; got 'area'"):
-        Frontier(layout, "forward", spread(layout), table(layout), "area")
+        Frontier(layout, spread(layout), table(layout), "area")
 
 
 def test_a_table_survives_json() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from vsrprune.errors import UserError
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments, basicvsr_layout
 from vsrprune.selection.asked import RANKS, Asked
 from vsrprune.selection.budget import Budget
-from vsrprune.selection.frontier import choices, conv_amount, conv_widths, part_convs, timed_operations
+from vsrprune.selection.frontier import choices, conv_widths, plan_milliseconds, timed_operations
 from vsrprune.selection.ranking import NORMALISERS
 from vsrprune.selection.timed import TimedSelection
 from vsrprune.selection.units import select
@@ -44,25 +44,24 @@ def timed(order: str = "min", **tables: TimeTable) -> TimedSelection:
 
 @pytest.mark.parametrize("rule", ["rsc", "aligned", "inner"])
 @pytest.mark.parametrize("target", ["macs", "params"])
-def test_an_amount_is_kept_and_every_part_has_its_share(target: str, rule: str) -> None:
+def test_an_amount_is_kept_and_more_score_for_its_time_than_by_the_free_ranking(target: str, rule: str) -> None:
     layout = basicvsr_layout(BasicVSRArguments(channels=64, blocks=6), rule)
     scores = {group.name: DRAW.gamma(4.0, 0.25, group.size) for group in layout.groups}
-    plan, budget = TimedSelection(layout, scores, {"contiguous": table(layout=layout)}, Asked(rule=rule)).for_amount(
-        target, 0.4
-    )
+    times = table(layout=layout)
+    plan, budget = TimedSelection(layout, scores, {"contiguous": times}, Asked(rule=rule)).for_amount(target, 0.4)
     cost = layout.macs_per_pixel if target == "macs" else layout.parameters
     assert budget.target == target
     assert budget.reached == cost(plan.kept_counts)
     assert budget.wanted == pytest.approx(0.6 * cost())
     assert abs(budget.deviation) <= 0.02
     assert all(plan.kept_counts[group.name] in grid(group.size) for group in layout.groups)
-    free = select(layout, scores, Asked(rule=rule, ratio=0.4, target=target))
-    for part in ("backward", "forward", "upsampler"):
-        timed_amount, free_amount = (
-            sum(conv_amount(conv, kept.kept_counts, target) for conv in part_convs(layout, part))
-            for kept in (plan, free)
-        )
-        assert timed_amount == pytest.approx(free_amount, rel=0.12), part
+    free = select(layout, scores, Asked(rule=rule, ratio=0.4, target=target, round_to=8))
+    per_ms, free_per_ms = (kept_scores(scores, it) / plan_milliseconds(layout, it, times) for it in (plan, free))
+    assert per_ms > free_per_ms
+
+
+def kept_scores(scores: Mapping[str, np.ndarray], plan: PrunePlan) -> float:
+    return float(sum(scores[name][list(units)].sum() for name, units in plan.kept.items()))
 
 
 def test_a_budget_that_rounding_misses_names_what_is_reachable() -> None:
@@ -95,17 +94,14 @@ def test_the_other_order_keeps_the_smallest_scores() -> None:
 
 @pytest.mark.parametrize("order", ["min", "max"])
 @pytest.mark.parametrize(("normalise", "rank"), list(itertools.product(NORMALISERS, RANKS)))
-def test_every_way_to_rank_goes_with_times(normalise: str, rank: str, order: str) -> None:
-    """The ranking decides what each part keeps; a part spends it by scores and times."""
+def test_normalise_and_rank_decide_only_where_times_say_nothing(normalise: str, rank: str, order: str) -> None:
     asked = Asked("rsc", order=order, normalise=normalise, rank=rank)
-    plan, budget = TimedSelection(LAYOUT, SCORES, {"contiguous": table()}, asked).for_amount("macs", 0.5)
-    assert abs(budget.deviation) <= 0.02
-    free = select(LAYOUT, SCORES, replace(asked, ratio=0.5, target="macs"))
-    timed_amount, free_amount = (
-        sum(conv_amount(conv, kept.kept_counts, "macs") for conv in part_convs(LAYOUT, "upsampler"))
-        for kept in (plan, free)
-    )
-    assert timed_amount == pytest.approx(free_amount, rel=0.2)
+    plan, _ = TimedSelection(LAYOUT, SCORES, {"contiguous": table()}, asked).for_amount("macs", 0.5)
+    assert plan == timed(order).for_amount("macs", 0.5)[0]
+    flat = {"contiguous": TimeTable(dict.fromkeys(timed_operations(LAYOUT), 1.0))}
+    rounded, _ = TimedSelection(LAYOUT, SCORES, flat, asked, multiple=4).for_amount("macs", 0.5)
+    ranked = replace(asked, ratio=0.5, target="macs")
+    assert rounded in [select(LAYOUT, SCORES, replace(ranked, round_to=multiple)) for multiple in (4, 2, 1)]
 
 
 def clock(rest: float, factor: float = 1.0, calls: list[PrunePlan] | None = None) -> Callable[[PrunePlan], float]:
@@ -145,6 +141,25 @@ def test_a_latency_that_the_dense_network_has_cuts_nothing() -> None:
     dense = measure(DENSE)
     plan, _ = timed().for_latency(dense, dense, measure)
     assert plan == DENSE
+
+
+def test_a_latency_is_met_in_the_format_that_can_meet_it() -> None:
+    """In the other all plans take as long, so that keeping everything looks best there."""
+    flat = TimeTable(dict.fromkeys(timed_operations(LAYOUT), 1.0))
+    measure = clock(rest=0.0)
+    wanted = 0.5 * measure(DENSE)
+    plan, budget = timed(flat=flat, sloped=table()).for_latency(wanted, measure(DENSE), measure)
+    assert abs(budget.deviation) <= 0.10
+    assert plan == timed().for_latency(wanted, measure(DENSE), measure)[0]
+
+
+def test_a_latency_keeps_no_less_than_macs_at_that_time() -> None:
+    """Milliseconds are met on the same frontier as MACs."""
+    by_macs, _ = timed().for_amount("macs", 0.5)
+    ms = clock(0.0)(by_macs)
+    by_ms, _ = timed().for_latency(ms, clock(0.0)(DENSE), clock(0.0))
+    assert clock(0.0)(by_ms) == pytest.approx(ms, rel=0.03)
+    assert kept_scores(SCORES, by_ms) == pytest.approx(kept_scores(SCORES, by_macs), rel=0.03)
 
 
 def test_a_latency_below_the_fastest_plan_names_what_is_reachable() -> None:

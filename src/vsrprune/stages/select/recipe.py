@@ -75,7 +75,7 @@ IDLE = {
 }
 RECIPE = Recipe(
     name="select",
-    version=3,
+    version=4,
     work="vsrprune.stages.select.work:make",
     inputs=Inputs,
     artifact=Selection,

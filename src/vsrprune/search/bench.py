@@ -86,7 +86,7 @@ class SearchBench:
         return Training(
             batch=schedule.batch,
             patch=schedule.patch,
-            frames=schedule.frames,
+            frames=schedule.finetune_frames,
             seed=self.config.pruning_seed,
             lr=schedule.finetune.lr,
             tf_weight=self.config.tf_weight,

@@ -23,8 +23,8 @@ from vsrprune.results.protocols import Comparison
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 from vsrprune.stages.finetune.module import Finetune
-from vsrprune.stages.finetune.teacher import Teacher
 from vsrprune.stages.quality import QualityMeter, restored
+from vsrprune.stages.training.teacher import Teacher
 
 
 @dataclass(frozen=True)

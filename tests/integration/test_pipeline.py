@@ -95,8 +95,8 @@ def test_without_temporal_weight_no_teacher_is_loaded(shared: Path) -> None:
 
 def test_temporal_finetuning_with_all_its_knobs(shared: Path) -> None:
     knobs = {
-        "teacher": "sparsified",
-        "tf_in_sparsify": True,
+        "method__teacher": "sparsified",
+        "method__tf_in_sparsify": True,
         "schedule__finetune__frames": 4,
         "schedule__finetune__truncate": 2,
     }

@@ -156,15 +156,15 @@ def _check_method(config: Config) -> None:
 def _check_teacher(config: Config) -> None:
     if config.method.sparsify:
         return
-    if config.teacher == "sparsified":
+    if config.method.teacher == "sparsified":
         raise UserError(
-            "teacher=sparsified is the network that sparsify leaves, and method.sparsify=false leaves none; use"
-            " teacher=dense, or method.sparsify=true"
+            "method.teacher=sparsified is the network that sparsify leaves, and method.sparsify=false leaves none; use"
+            " method.teacher=dense, or method.sparsify=true"
         )
-    if config.tf_in_sparsify:
+    if config.method.tf_in_sparsify:
         raise UserError(
-            "tf_in_sparsify=true adds a loss to sparsify, and method.sparsify=false runs no such stage; take it out of"
-            " the command, or use method.sparsify=true"
+            "method.tf_in_sparsify=true adds a loss to sparsify, and method.sparsify=false runs no such stage; take it"
+            " out of the command, or use method.sparsify=true"
         )
 
 

@@ -118,15 +118,6 @@ class Config:
         " teacher's, in units of their mean magnitude; 0 switches it off.",
         at_least=0,
     )
-    teacher: str = knob(
-        "dense",
-        "Whom fine-tuning follows, in hidden states (tf_weight) and outputs (method.output_weight): the dense network,"
-        " or the one that sparsify left, whose units were not cut yet.",
-        choices=("dense", "sparsified"),
-    )
-    tf_in_sparsify: bool = knob(
-        False, "The Temporal Finetuning loss, of the same weight and against the dense network, in sparsify too."
-    )
     min_kept: int = knob(1, "Channels that stay in every layer.", at_least=1)
     parts: list[str] = knob(
         [], "Parts of the network that may be cut, such as [backward,upsampler]; none named: all of them."

@@ -45,8 +45,6 @@ DEFAULTS = {
     "rank": "score",
     "order": "min",
     "tf_weight": 1.0,
-    "teacher": "dense",
-    "tf_in_sparsify": False,
     "min_kept": 1,
     "round_to": 1,
     "rounds": 1,
@@ -66,6 +64,8 @@ DEFAULTS = {
     "method.penalty": "gates",
     "method.normalised": False,
     "method.align": False,
+    "method.teacher": "dense",
+    "method.tf_in_sparsify": False,
     "launcher.name": "local",
 }
 
@@ -504,9 +504,9 @@ def test_clips_must_be_as_long_as_fine_tuning_takes():
     validate(changed({"schedule.frames": 5, "schedule.finetune.frames": 3, "data.demo_frames": 5}))
 
 
-@pytest.mark.parametrize("knob", ["teacher", "tf_in_sparsify"])
+@pytest.mark.parametrize("knob", ["method.teacher", "method.tf_in_sparsify"])
 def test_one_shot_methods_have_no_sparsified_network_and_no_stage_that_makes_it(knob):
-    value, shown = {"teacher": ("sparsified", "sparsified"), "tf_in_sparsify": (True, "true")}[knob]
+    value, shown = {"method.teacher": ("sparsified", "sparsified"), "method.tf_in_sparsify": (True, "true")}[knob]
     message = refusal(changed({knob: value, "method.sparsify": False}))
     assert message.startswith(f"{knob}={shown} ")
     assert "method.sparsify=false" in message

@@ -134,8 +134,8 @@ def test_milliseconds_replace_the_ratio() -> None:
         ({"seed": 1}, REGULARISED),
         ({"tf_weight": 0.0}, TUNED),
         ({"tf_weight": 0.5}, TUNED),
-        ({"teacher": "sparsified"}, TUNED),
-        ({"tf_in_sparsify": True}, REGULARISED),
+        ({"method__teacher": "sparsified"}, TUNED),
+        ({"method__tf_in_sparsify": True}, REGULARISED),
         ({"pretrain_seed": 1}, set(ALL)),
         ({"replicate": 1}, set(ALL)),
         ({"model__channels": 24}, set(ALL)),
@@ -364,22 +364,22 @@ def test_the_teacher_is_a_parent_of_what_it_teaches():
         return {stage.name: stage.parents for stage in stages_of(**knobs)}
 
     assert parents()["finetune"] == {"pruned": "prune", "teacher": "pretrain"}
-    assert parents(teacher="sparsified")["finetune"] == {"pruned": "prune", "teacher": "sparsify"}
-    assert parents(teacher="sparsified", rounds=2)["finetune"] == {"pruned": "prune", "teacher": "sparsify"}
-    untaught = {"tf_weight": 0.0, "teacher": "sparsified", "tf_in_sparsify": True}
+    assert parents(method__teacher="sparsified")["finetune"] == {"pruned": "prune", "teacher": "sparsify"}
+    assert parents(method__teacher="sparsified", rounds=2)["finetune"] == {"pruned": "prune", "teacher": "sparsify"}
+    untaught = {"tf_weight": 0.0, "method__teacher": "sparsified", "method__tf_in_sparsify": True}
     assert parents(**untaught)["finetune"] == {"pruned": "prune"}
-    outputs = {"tf_weight": 0.0, "method__output_weight": 1.0, "teacher": "sparsified"}
+    outputs = {"tf_weight": 0.0, "method__output_weight": 1.0, "method__teacher": "sparsified"}
     assert parents(**outputs)["finetune"]["teacher"] == "sparsify"
-    followed = parents(tf_in_sparsify=True, rounds=2)
+    followed = parents(method__tf_in_sparsify=True, rounds=2)
     assert followed["sparsify_1"] == {"trained": "pretrain", "selection": "select_1", "teacher": "pretrain"}
     assert followed["sparsify"] == {"trained": "sparsify_1", "selection": "select", "teacher": "pretrain"}
 
 
 def test_without_a_temporal_loss_its_knobs_change_nothing():
     none = {"tf_weight": 0.0}
-    assert changes(common=none, teacher="sparsified", tf_in_sparsify=True) == set()
+    assert changes(common=none, method__teacher="sparsified", method__tf_in_sparsify=True) == set()
     assert changes(tf_weight=0.5) == TUNED
-    assert changes(common={"tf_in_sparsify": True}, tf_weight=0.5) == REGULARISED
+    assert changes(common={"method__tf_in_sparsify": True}, tf_weight=0.5) == REGULARISED
 
 
 # One-shot methods

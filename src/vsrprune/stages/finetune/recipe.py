@@ -35,7 +35,7 @@ def is_taught(question: Question) -> bool:
 
 
 def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
-    followed = "sparsify" if question.config.teacher == "sparsified" else "pretrain"
+    followed = "sparsify" if question.config.method.teacher == "sparsified" else "pretrain"
     teacher = {"teacher": newest(planned, followed)} if is_taught(question) else {}
     return {"pruned": newest(planned, "prune"), **teacher}
 

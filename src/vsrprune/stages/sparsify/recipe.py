@@ -46,7 +46,7 @@ class Sparsified:
 
 
 def _is_taught(question: Question) -> bool:
-    return question.config.tf_in_sparsify and question.config.tf_weight > 0
+    return question.config.method.tf_in_sparsify and question.config.tf_weight > 0
 
 
 def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:

@@ -91,6 +91,7 @@ class SearchBench:
             lr=schedule.finetune.lr,
             tf_weight=self.config.tf_weight,
             train_flow=schedule.finetune.train_flow,
+            truncate=schedule.finetune.truncate,
         )
 
     @cached_property

@@ -46,11 +46,11 @@ from vsrprune.pruning.surgery import compact
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 from vsrprune.stages.finetune.module import Finetune
-from vsrprune.stages.finetune.teacher import Teacher
 from vsrprune.stages.pretrain.module import Pretrain
 from vsrprune.stages.sparsify.module import Sparsify
 from vsrprune.stages.training.graphs import BatchTerms, captured, release
 from vsrprune.stages.training.module import Rates, TrainingStage
+from vsrprune.stages.training.teacher import Teacher
 
 LR, PENALTY = 1e-4, 0.05
 SETTINGS = {"train_flow": False, "steps": 10, "lr": LR, "shape": "constant"}

@@ -109,10 +109,11 @@ def examine(config: Config, console: Console) -> int:
     settings = DoctorSettings(
         scale=scale,
         halve=data.halve,
-        frames=config.schedule.frames,
+        frames=config.schedule.longest,
         patch=config.schedule.patch,
         skip_errors=data.on_error == "skip",
         degradations=degradations,
+        frames_knob=config.schedule.longest_knob,
     )
     return check_data(found.train, [*found.val, *found.test], settings, found.notes, console)
 

@@ -24,7 +24,7 @@ from vsrprune.pruning.surgery import compact, equivalence_error
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 from vsrprune.stages.finetune.module import Finetune
-from vsrprune.stages.finetune.teacher import Teacher
+from vsrprune.stages.training.teacher import Teacher
 from vsrprune.use.streaming import Pieces, upscaled_frames
 
 TINY = (

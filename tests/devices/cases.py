@@ -44,11 +44,11 @@ from vsrprune.selection.units import select
 from vsrprune.stages.align.module import Align
 from vsrprune.stages.finetune.module import Finetune
 from vsrprune.stages.finetune.scratch import Scratch
-from vsrprune.stages.finetune.teacher import Teacher
 from vsrprune.stages.pretrain.module import Pretrain
 from vsrprune.stages.quality import restored
 from vsrprune.stages.sparsify.module import Sparsify
 from vsrprune.stages.training.module import Rates, TrainingStage
+from vsrprune.stages.training.teacher import Teacher
 from vsrprune.use.streaming import Pieces, upscaled_frames
 
 RUN: dict[str, Any] = {"steps": 3, "lr": 1e-3, "shape": "constant"}
@@ -103,11 +103,13 @@ def stages(of: Subject) -> Iterator[tuple[str, Callable[[], TrainingStage]]]:
     for target in TARGETS:
         for normalised in (False, True):
             yield f"sparsify {target}{', unit norms' * normalised}", lambda t=target, n=normalised: _sparsify(of, t, n)
+    yield "sparsify, taught", lambda: _sparsify(of, "gates", False, _teacher(of))
     if of.plan.rule == "aligned":
         yield "align", lambda: _align(of)
     yield "finetune", lambda: Finetune(of.small(), None, train_flow=False, **RUN)
     yield "finetune, masked", lambda: Finetune(_masked(of), None, train_flow=False, **RUN)
     yield "finetune, taught", lambda: Finetune(of.small(), _teacher(of), train_flow=False, **RUN)
+    yield "finetune, taught, truncated", lambda: _truncated(Finetune(of.small(), _teacher(of), train_flow=False, **RUN))
     yield "lite", lambda: Scratch(of.small(), None, trained_flow=None, **RUN)
     yield "distill", lambda: Scratch(of.small(), _teacher(of), trained_flow=None, **RUN)
 
@@ -121,12 +123,17 @@ def _checkpointed(stage: TrainingStage) -> TrainingStage:
     return stage
 
 
-def _sparsify(of: Subject, target: str, normalised: bool) -> TrainingStage:
+def _truncated(stage: TrainingStage) -> TrainingStage:
+    stage.network.gradient_frames = 2
+    return stage
+
+
+def _sparsify(of: Subject, target: str, normalised: bool, teacher: Teacher | None = None) -> TrainingStage:
     network = of.new()
     if normalised:
         normalise_filters(network, of.layout)
     cut = TARGETS[target](network, of.plan)
-    return Sparsify(network, cut, steps=3, rates=RATES, growth=Growth(0.1, 1, 1.0))
+    return Sparsify(network, cut, steps=3, rates=RATES, growth=Growth(0.1, 1, 1.0), teacher=teacher)
 
 
 def _align(of: Subject) -> TrainingStage:

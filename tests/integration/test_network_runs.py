@@ -177,6 +177,8 @@ def test_no_hidden_states_no_temporal_loss(tmp_path: Path) -> None:
     ("wrong", "words"),
     [
         (["edsr_tiny", "tf_weight=1"], "tf_weight=1 holds hidden states"),
+        (["edsr_tiny", "schedule.finetune.truncate=2"],
+         "schedule.finetune.truncate=2 ends the gradients of hidden states, and model=edsr_tiny has none; use"),
         (["edsr_tiny", "model.bidirectional=true"], "model.bidirectional=True is given, but model=edsr_tiny does not"),
         (["rcan_tiny", "model.window=3"], "model.window=3 is given, but model=rcan_tiny does not read"),
         (["rrn_tiny", "model.slope=0.1"], "model.slope=0.1 is given, but model=rrn_tiny does not read"),

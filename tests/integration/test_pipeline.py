@@ -93,6 +93,21 @@ def test_without_temporal_weight_no_teacher_is_loaded(shared: Path) -> None:
     assert all("loss_temporal" not in row for row in finetune)
 
 
+def test_temporal_finetuning_with_all_its_knobs(shared: Path) -> None:
+    knobs = {
+        "method__teacher": "sparsified",
+        "method__tf_in_sparsify": True,
+        "schedule__finetune__frames": 4,
+        "schedule__finetune__truncate": 2,
+    }
+    run_job(plan_job(minimal_config(shared, **knobs)), shared / "runs" / "temporal", say=lambda text: None)
+    rows = [json.loads(line) for line in (shared / "runs/temporal/metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss_temporal"] for row in rows if row["stage"] == "sparsify"]
+    assert losses[0] < 1e-5  # the network is still the dense one
+    assert all("loss_temporal" in row for row in rows if row["stage"] == "finetune")
+    assert run(shared, **knobs) != run(shared)
+
+
 def test_until_stops_after_a_stage(tmp_path: Path) -> None:
     job = plan_job(minimal_config(tmp_path, until="select"))
     assert run_job(job, tmp_path / "runs" / "job", say=lambda text: None) is None

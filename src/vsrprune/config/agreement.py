@@ -35,6 +35,7 @@ def validate(config: Config) -> None:
     _check_task(config)
     _check_target(config)
     _check_method(config)
+    _check_teacher(config)
     _check_score(config)
     _check_rounds(config)
     _check_budget(config)
@@ -77,6 +78,13 @@ def check_network(config: Config, arguments: Any) -> None:
         raise UserError(
             f"tf_weight={config.tf_weight:g} holds hidden states to the dense network's, and model={name} has none;"
             " use tf_weight=0"
+        )
+    truncate = config.schedule.finetune.truncate
+    if truncate and not arguments.truncates:
+        lack = "does not hand them on by self.handed_on()" if arguments.branches else "has none"
+        raise UserError(
+            f"schedule.finetune.truncate={truncate} ends the gradients of hidden states, and model={name} {lack}; use"
+            " schedule.finetune.truncate=0"
         )
     if config.pretrained_flow and not arguments.has_flow:
         raise UserError(f"pretrained_flow={config.pretrained_flow} is given, but model={name} has no flow net")
@@ -149,6 +157,21 @@ def _check_method(config: Config) -> None:
         )
     if method.start == "masked" and (config.tf_weight or config.method.output_weight):
         raise UserError(f"method={method.name} is fine-tuned without a teacher; use tf_weight=0 method.output_weight=0")
+
+
+def _check_teacher(config: Config) -> None:
+    if config.method.sparsify:
+        return
+    if config.method.teacher == "sparsified":
+        raise UserError(
+            "method.teacher=sparsified is the network that sparsify leaves, and method.sparsify=false leaves none; use"
+            " method.teacher=dense, or method.sparsify=true"
+        )
+    if config.method.tf_in_sparsify:
+        raise UserError(
+            "method.tf_in_sparsify=true adds a loss to sparsify, and method.sparsify=false runs no such stage; take it"
+            " out of the command, or use method.sparsify=true"
+        )
 
 
 def _check_score(config: Config) -> None:
@@ -261,14 +284,15 @@ def _check_data(config: Config) -> None:
 
 def _check_lengths(config: Config) -> None:
     schedule, data = config.schedule, config.data
-    if data.name == "demo" and data.demo_frames < schedule.frames:
+    name = schedule.longest_knob
+    if data.name == "demo" and data.demo_frames < schedule.longest:
         raise UserError(
-            f"schedule.frames={schedule.frames} is longer than the demo clips; data.demo_frames is {data.demo_frames}"
+            f"{name}={schedule.longest} is longer than the demo clips; data.demo_frames is {data.demo_frames}"
         )
-    if 0 < data.max_frames < schedule.frames:
+    if 0 < data.max_frames < schedule.longest:
         raise UserError(
-            f"data.max_frames={data.max_frames} is less than schedule.frames={schedule.frames},"
-            " the frames that training takes at a time"
+            f"data.max_frames={data.max_frames} is less than {name}={schedule.longest}, the frames that training takes"
+            " at a time"
         )
     sparsify = schedule.sparsify
     # The penalty rises by `growth` once per interval, so that this many steps lead to its maximum: training would not

@@ -116,8 +116,8 @@ class Config:
     )
     tf_weight: float = knob(
         1.0,
-        "The weight of the Temporal Finetuning loss, which aligns the pruned network's hidden states with the dense"
-        " ones; 0 switches it off.",
+        "The weight of the Temporal Finetuning loss, which aligns the pruned network's hidden states with the"
+        " teacher's, in units of their mean magnitude; 0 switches it off.",
         at_least=0,
     )
     min_kept: int = knob(1, "Channels that stay in every layer.", at_least=1)

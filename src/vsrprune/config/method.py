@@ -27,6 +27,15 @@ class MethodConfig:
     )
     output_weight: float = knob(
         0.0,
-        "The weight of the loss that holds outputs to the dense network's while the pruned one is fine-tuned.",
+        "The weight of the loss that holds outputs to the teacher's while the pruned network is fine-tuned.",
         at_least=0,
+    )
+    teacher: str = knob(
+        "dense",
+        "Whom fine-tuning follows, in hidden states (tf_weight) and outputs (output_weight): the dense network, or the"
+        " one that sparsify left, whose units were not cut yet.",
+        choices=("dense", "sparsified"),
+    )
+    tf_in_sparsify: bool = knob(
+        False, "The Temporal Finetuning loss, of weight tf_weight and against the dense network, in sparsify too."
     )

@@ -85,6 +85,14 @@ class FinetuneSchedule:
     lr: float = knob(1.5e-3, "The highest learning rate.", **RATE)
     shape: str = knob("onecycle", SHAPE_HELP, choices=SHAPES)
     train_flow: bool = knob(False, "false keeps the flows of student and teacher the same.")
+    frames: int = knob(0, "Frames per clip; 0: as schedule.frames.", at_least=0, at_most=1000)
+    truncate: int = knob(
+        0,
+        "Gradients of hidden states end at every so many frames (truncated backpropagation through time), outputs stay"
+        " what they are; 0: they go through the whole clip.",
+        at_least=0,
+        at_most=1000,
+    )
 
 
 @dataclass
@@ -116,6 +124,21 @@ class ScheduleConfig:
     align: AlignSchedule = field(default_factory=AlignSchedule)
     sparsify: SparsifySchedule = field(default_factory=SparsifySchedule)
     finetune: FinetuneSchedule = field(default_factory=FinetuneSchedule)
+
+    @property
+    def finetune_frames(self) -> int:
+        """Frames per clip of the stage after the cut."""
+        return self.finetune.frames or self.frames
+
+    @property
+    def longest(self) -> int:
+        """The most frames that any stage takes of a clip."""
+        return max(self.frames, self.finetune_frames)
+
+    @property
+    def longest_knob(self) -> str:
+        """The knob that asks for them."""
+        return "schedule.frames" if self.longest == self.frames else "schedule.finetune.frames"
 
     @property
     def steps_from_scratch(self) -> int:

@@ -102,14 +102,17 @@ def _cropped(name: str, frames_TCHW: Tensor, scale: int) -> tuple[Tensor, str | 
     return frames_TCHW[..., :cropped_height, :cropped_width].contiguous(), note
 
 
-def check_clips(clips: Sequence[Clip], frames: int, patch: int) -> None:
-    """Raise UserError for the first clip that is shorter than `frames`, or whose input is smaller than a `patch`."""
+def check_clips(clips: Sequence[Clip], frames: int, patch: int, knob: str = "schedule.frames") -> None:
+    """Raise UserError for the first clip that is shorter than `frames`, or whose input is smaller than a `patch`.
+
+    knob: by which so many frames were asked for.
+    """
     for clip in clips:
         height, width = clip.size
         if clip.frames < frames:
             raise UserError(
                 f"clip {clip.name} has {clip.frames} frames, but training takes {frames} at a time;"
-                f" use longer clips or schedule.frames={clip.frames} or less"
+                f" use longer clips or {knob}={clip.frames} or less"
             )
         if min(height, width) < patch:
             raise UserError(

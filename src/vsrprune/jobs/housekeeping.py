@@ -128,7 +128,8 @@ def _work(settings: Mapping[str, Any]) -> float:
     steps = [settings[name] for name in RECIPES[settings["stage"]].steps if name in settings]
     if not steps:
         return 1.0
-    return float(steps[0] * settings["schedule.batch"] * settings["schedule.frames"] * settings["schedule.patch"] ** 2)
+    frames = settings.get("schedule.finetune_frames", settings["schedule.frames"])
+    return float(steps[0] * settings["schedule.batch"] * frames * settings["schedule.patch"] ** 2)
 
 
 def manage_store(action: str, store: Store, runs: Path, sure: bool, console: Console) -> bool:

@@ -98,7 +98,7 @@ def _data(config: Config, scale: int) -> tuple[FoundClips | None, DataIdentity]:
         "halve": data.halve,
         "on_error": data.on_error,
         "scene_cut": data.scene_cut,
-        "shortest": config.schedule.frames if data.scene_cut else 0,  # scenes that are shorter are left out
+        "shortest": config.schedule.longest if data.scene_cut else 0,  # scenes that are shorter are left out
     }
     sources = find_sources(config, scale)
     train, val = (

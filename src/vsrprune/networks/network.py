@@ -47,12 +47,15 @@ class Network(nn.Module):
     plan: what is kept of the dense network; None for the dense network itself.
     flow_net: the part that estimates motion and is never pruned, where there is one.
     checkpoint_frames: while it trains, keep less for the gradients where the network knows how, and compute it again.
+    gradient_frames: gradients of hidden states stay within windows of so many frames, counted from the first frame of
+    the clip (truncated backpropagation through time); 0: they go through the whole clip.
     """
 
     arguments: Any
     plan: PrunePlan | None = None
     flow_net: nn.Module | None
     checkpoint_frames: bool = False
+    gradient_frames: int = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,6 +102,15 @@ class Network(nn.Module):
     def hidden_states(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Mapping[str, Sequence[Tensor]]:
         """The hidden states alone: what a teacher is asked for."""
         return self(frames_NTCHW, flows).hidden
+
+    def handed_on(self, state: Tensor, source: int, target: int) -> Tensor:
+        """What frame `target` reads of the state of frame `source`: without its gradient beyond the window.
+
+        Windows are those of the clip, whichever way a branch goes, so that the gradients of a window's frames are those
+        of a clip that begins with the states that were handed to it.
+        """
+        frames = self.gradient_frames
+        return state.detach() if frames and source // frames != target // frames else state
 
     def stream_channels(self, branch: str) -> tuple[int, ...] | None:
         """The channels of the dense hidden state that this network still has; None for all of them."""

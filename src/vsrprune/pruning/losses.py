@@ -25,10 +25,12 @@ def temporal_loss(
     teacher: Mapping[str, Sequence[Tensor]],
     kept: Mapping[str, Tensor | None],
 ) -> Tensor:
-    """L_tf: mean over branches and frames of the Charbonnier distance between hidden states (N, C, H, W).
+    """L_tf: mean over branches and frames of the Charbonnier distance between hidden states (N, C, H, W), relative.
 
     Temporal Finetuning (arXiv 2206.07687, section 3.5) keeps the error of pruning from building up along the
-    sequence. The paper gives the idea; this is the exact form used here.
+    sequence. The paper gives the idea; this is the exact form used here. Differences are in units of the teacher's mean
+    |h| over a branch, so that a weight means the same for every network, whatever the scale of its states; where a
+    teacher's states are all 0, in those of the states themselves.
 
     kept: indices of the channels of the dense state that the student still has, by branch, None for all. Under the RSC
     rule the student has all; under the aligned rule the kept channels are compared.
@@ -36,8 +38,18 @@ def temporal_loss(
     terms = []
     for branch, states in student.items():
         channels = kept[branch]
-        for state, target in zip(states, teacher[branch], strict=True):
-            if channels is not None:
-                target = target.index_select(1, channels)
-            terms.append(charbonnier(state, target))
+        targets = [state if channels is None else state.index_select(1, channels) for state in teacher[branch]]
+        unit = _mean_magnitude(targets)
+        terms += [
+            charbonnier(state.to(unit.dtype) / unit, target.to(unit.dtype) / unit)
+            for state, target in zip(states, targets, strict=True)
+        ]
     return torch.stack(terms).mean()
+
+
+def _mean_magnitude(states: Sequence[Tensor]) -> Tensor:
+    """Mean |h| over all states, in float32 for tensors of 16 bits, without gradients; 1 where all of them are 0."""
+    means = [state.detach().abs().mean(dtype=torch.promote_types(state.dtype, torch.float32)) for state in states]
+    mean = torch.stack(means).mean()
+    # Chosen on the device: a number that Python looked at would be a wait, and could not be replayed.
+    return torch.where(mean > 0, mean, torch.ones_like(mean))

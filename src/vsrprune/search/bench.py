@@ -86,11 +86,12 @@ class SearchBench:
         return Training(
             batch=schedule.batch,
             patch=schedule.patch,
-            frames=schedule.frames,
+            frames=schedule.finetune_frames,
             seed=self.config.pruning_seed,
             lr=schedule.finetune.lr,
             tf_weight=self.config.tf_weight,
             train_flow=schedule.finetune.train_flow,
+            truncate=schedule.finetune.truncate,
         )
 
     @cached_property

@@ -23,13 +23,16 @@ from vsrprune.results.protocols import Comparison
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 from vsrprune.stages.finetune.module import Finetune
-from vsrprune.stages.finetune.teacher import Teacher
 from vsrprune.stages.quality import QualityMeter, restored
+from vsrprune.stages.training.teacher import Teacher
 
 
 @dataclass(frozen=True)
 class Training:
-    """The short fine-tuning of a trial: batches of `batch` clips, `frames` frames of `patch`, drawn by `seed`."""
+    """The short fine-tuning of a trial: batches of `batch` clips, `frames` frames of `patch`, drawn by `seed`.
+
+    Its teacher is the dense network, since a trial cuts in one shot.
+    """
 
     batch: int
     patch: int
@@ -38,6 +41,7 @@ class Training:
     lr: float
     tf_weight: float
     train_flow: bool
+    truncate: int
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,11 @@ class TrialBench:
     def _compact(self, plan: PrunePlan, steps: int) -> Finetune:
         """The cut network, to be fine-tuned for `steps`."""
         training = self.training
+        # The copy comes before cpu(), which would move the shared network itself.
+        student = compact(copy.deepcopy(self.dense).cpu(), plan).to(self.device)
+        student.gradient_frames = training.truncate
         return Finetune(
-            # The copy comes before cpu(), which would move the shared network itself.
-            compact(copy.deepcopy(self.dense).cpu(), plan).to(self.device),
+            student,
             Teacher(self.dense, training.tf_weight, 0.0) if training.tf_weight > 0 else None,
             train_flow=training.train_flow,
             steps=steps,

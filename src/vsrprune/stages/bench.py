@@ -163,15 +163,18 @@ class Bench:
         height, width = evaluate.latency_size
         return Stand((evaluate.latency_frames, height, width), evaluate.precision, self.device)
 
-    def train(self, module: TrainingStage, seed: int) -> SavedNetwork:
-        """Train, and leave the network and its curves in the artifact's folder."""
+    def train(self, module: TrainingStage, seed: int, frames: int = 0) -> SavedNetwork:
+        """Train, and leave the network and its curves in the artifact's folder.
+
+        frames: of a clip in a batch; 0: as many as schedule.frames says.
+        """
         schedule, trainer, name = self.config.schedule, self.config.trainer, self.plan.name
         module.network.checkpoint_frames = trainer.checkpoint_frames
         self.shared.witness.begun(name, module.steps)
         rows = fit(
             module,
             self.clips.train,
-            Sampling(schedule.batch, schedule.patch, schedule.frames, seed, self.config.data.mirror),
+            Sampling(schedule.batch, schedule.patch, frames or schedule.frames, seed, self.config.data.mirror),
             Session(
                 workdir=self.work,
                 hardware=hardware_of(trainer, self.device),

@@ -35,7 +35,7 @@ def job_clips(job: Job, say: Say) -> ClipSet:
         clips = _clips_on_disk(job, job.sources, say)
     clips = corrupted(clips, job.config.task.name, job.config.task.options)
     # Checked now, since training would meet a short clip at once and a held-out one too small for the crop hours later.
-    check_clips(clips.train, schedule.frames, schedule.patch)
+    check_clips(clips.train, schedule.longest, schedule.patch, schedule.longest_knob)
     for clip in (*clips.val, *clips.test):
         height, width = clip.high_TCHW.shape[-2:]
         check_crop(f"the held-out clip {clip.name}", (height, width), job.config.comparison.crop)
@@ -51,7 +51,7 @@ def _clips_on_disk(job: Job, sources: FoundClips, say: Say) -> ClipSet:
         max_frames=data.max_frames,
         halve=data.halve,
         scene_cut=data.scene_cut,
-        shortest=schedule.frames,
+        shortest=schedule.longest,
         skip_errors=data.on_error == "skip",
         degradation=data.shrinking,
     )

@@ -64,6 +64,8 @@ DEFAULTS = {
     "method.penalty": "gates",
     "method.normalised": False,
     "method.align": False,
+    "method.teacher": "dense",
+    "method.tf_in_sparsify": False,
     "launcher.name": "local",
 }
 
@@ -258,6 +260,8 @@ LEAST = {
     "schedule.sparsify.growth_interval": 1,
     "schedule.sparsify.hold_steps": 0,
     "schedule.finetune.steps": 1,
+    "schedule.finetune.frames": 0,
+    "schedule.finetune.truncate": 0,
     "evaluate.latency_frames": 1,
     "evaluate.latency_repeats": 1,
     "evaluate.crops": 0,
@@ -521,6 +525,26 @@ def test_demo_clips_must_be_as_long_as_a_training_sequence():
     assert message == "schedule.frames=11 is longer than the demo clips; data.demo_frames is 10"
     validate(changed({"schedule.frames": 10, "data.demo_frames": 10}))
     validate(changed({"schedule.frames": 11, "data.demo_frames": 10, "data.name": "folder"}))
+
+
+def test_clips_must_be_as_long_as_fine_tuning_takes():
+    longer = {"schedule.frames": 5, "schedule.finetune.frames": 15}
+    message = refusal(changed({**longer, "data.demo_frames": 10}))
+    assert message == "schedule.finetune.frames=15 is longer than the demo clips; data.demo_frames is 10"
+    message = refusal(changed({**longer, "data.name": "folder", "data.max_frames": 12}))
+    assert message.startswith("data.max_frames=12 is less than schedule.finetune.frames=15,")
+    validate(changed({**longer, "data.demo_frames": 15}))
+    validate(changed({"schedule.frames": 5, "schedule.finetune.frames": 3, "data.demo_frames": 5}))
+
+
+@pytest.mark.parametrize("knob", ["method.teacher", "method.tf_in_sparsify"])
+def test_one_shot_methods_have_no_sparsified_network_and_no_stage_that_makes_it(knob):
+    value, shown = {"method.teacher": ("sparsified", "sparsified"), "method.tf_in_sparsify": (True, "true")}[knob]
+    message = refusal(changed({knob: value, "method.sparsify": False}))
+    assert message.startswith(f"{knob}={shown} ")
+    assert "method.sparsify=false" in message
+    validate(changed({knob: value}))
+    validate(changed({knob: value, "tf_weight": 0.0}))
 
 
 @pytest.mark.parametrize("knob", ["pretrained", "pretrained_flow"])

@@ -18,7 +18,7 @@ from vsrprune.networks.own import Declaration, OwnNetwork, VSROutput
 from vsrprune.networks.parts.folding import Gated, folded_once
 from vsrprune.networks.parts.layers import GatedConv2d
 from vsrprune.networks.rrn.spec import RRNArguments
-from vsrprune.stages.finetune.teacher import Teacher
+from vsrprune.stages.training.teacher import Teacher
 
 FRAMES = 3
 FAMILIES = {

@@ -54,15 +54,61 @@ def test_sixteen_bit_tensors_are_compared_in_float32(dtype: torch.dtype) -> None
 def test_temporal_loss_of_two_frames_by_hand() -> None:
     student = {"forward": [row(1, 2), row(0, 0)]}
     teacher = {"forward": [row(1, 5), row(4, 0)]}
-    # frame 1: (0 + 3) / 2, frame 2: (4 + 0) / 2, mean 1.75; the two zeros add the floor a half each
+    # frame 1: (0 + 3) / 2, frame 2: (4 + 0) / 2, mean 1.75; the teacher's mean |h| is (1 + 5 + 4 + 0) / 4 = 2.5
     loss = temporal_loss(student, teacher, {"forward": None})
-    assert loss.item() == pytest.approx(1.75 + FLOOR / 2, rel=1e-9)
+    assert loss.item() == pytest.approx(1.75 / 2.5 + FLOOR / 2, rel=1e-6)  # two zeros add the floor a half each
 
 
 def test_temporal_loss_is_the_mean_over_branches() -> None:
-    student = {"backward": [row(0.0)], "forward": [row(0.0)]}
-    teacher = {"backward": [row(2.0)], "forward": [row(6.0)]}
-    assert temporal_loss(student, teacher, {"backward": None, "forward": None}).item() == pytest.approx(4.0)
+    teacher = {"backward": [row(2.0, 2.0)], "forward": [row(6.0, -6.0)]}
+    student = {"backward": [row(1.0, 2.0)], "forward": [row(6.0, 6.0)]}
+    # backward: 0.5 in units of 2, forward: 6 in units of 6
+    loss = temporal_loss(student, teacher, {"backward": None, "forward": None})
+    assert loss.item() == pytest.approx((0.25 + 1) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 0.5, 40.0])
+def test_the_scale_of_all_states_changes_neither_temporal_loss_nor_its_relative_gradient(factor: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    states = {branch: [torch.randn(2, 4, 3, 3, generator=generator) for _ in range(2)] for branch in ("a", "b")}
+    teacher = {branch: [torch.randn(2, 6, 3, 3, generator=generator) for _ in range(2)] for branch in ("a", "b")}
+    kept = dict.fromkeys(states, torch.tensor([0, 2, 3, 5]))
+
+    def loss_and_gradient(scale: float) -> tuple[float, torch.Tensor]:
+        student = {branch: [(scale * state).requires_grad_() for state in row] for branch, row in states.items()}
+        target = {branch: [scale * state for state in row] for branch, row in teacher.items()}
+        loss = temporal_loss(student, target, kept)
+        (gradient,) = torch.autograd.grad(loss, [student["a"][0]])
+        return loss.item(), scale * gradient  # of the loss by log scale: what a weight before the state sees
+
+    (loss, gradient), (scaled, scaled_gradient) = loss_and_gradient(1.0), loss_and_gradient(factor)
+    assert scaled == pytest.approx(loss, rel=1e-5)
+    torch.testing.assert_close(scaled_gradient, gradient, rtol=1e-4, atol=1e-9)
+
+
+def test_one_branch_s_scale_does_not_weigh_on_the_other() -> None:
+    teacher = {"a": [row(1.0, 3.0)], "b": [row(200.0, 600.0)]}
+    student = {"a": [row(2.0, 3.0)], "b": [row(400.0, 600.0)]}
+    both = temporal_loss(student, teacher, {"a": None, "b": None})
+    alone = temporal_loss({"a": student["a"]}, {"a": teacher["a"]}, {"a": None})
+    assert both.item() == pytest.approx(alone.item(), rel=1e-6)
+
+
+def test_a_teacher_whose_states_are_zero_gives_a_finite_loss() -> None:
+    state = row(3.0, 0.0).requires_grad_()
+    loss = temporal_loss({"forward": [state]}, {"forward": [row(0.0, 0.0)]}, {"forward": None})
+    assert loss.item() == pytest.approx(1.5, rel=1e-6)
+    loss.backward()
+    assert state.grad is not None
+    assert torch.isfinite(state.grad).all()
+
+
+def test_states_of_sixteen_bits_are_compared_in_float32() -> None:
+    """Their mean magnitude would be 0 in fp16 otherwise, and a quotient infinite."""
+    teacher, student = row(6e-8, 6e-8).half(), row(0.0, 6e-8).half()
+    loss = temporal_loss({"forward": [student]}, {"forward": [teacher]}, {"forward": None})
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(0.5, rel=1e-4)
 
 
 def test_temporal_loss_of_identical_states_sits_at_the_floor() -> None:
@@ -73,9 +119,11 @@ def test_temporal_loss_of_identical_states_sits_at_the_floor() -> None:
 def test_aligned_student_is_compared_with_the_kept_channels() -> None:
     teacher = {"forward": [torch.tensor([10.0, 20.0, 30.0, 40.0]).view(1, 4, 1, 1)]}
     student = {"forward": [torch.tensor([10.0, 33.0]).view(1, 2, 1, 1)]}
-    assert temporal_loss(student, teacher, {"forward": torch.tensor([0, 2])}).item() == pytest.approx(1.5, rel=1e-6)
+    assert temporal_loss(student, teacher, {"forward": torch.tensor([0, 2])}).item() == pytest.approx(
+        1.5 / 20, rel=1e-4
+    )
     assert temporal_loss(student, teacher, {"forward": torch.tensor([1, 3])}).item() == pytest.approx(
-        (10 + 7) / 2, rel=1e-6
+        (10 + 7) / 2 / 30, rel=1e-4
     )
 
 

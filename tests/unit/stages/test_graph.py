@@ -73,7 +73,7 @@ def test_settings_name_the_stage_before():
         "select": {"scores": keys["score"]},
         "sparsify": {"trained": keys["pretrain"], "selection": keys["select"]},
         "prune": {"trained": keys["sparsify"], "selection": keys["select"]},
-        "finetune": {"pruned": keys["prune"], "dense": keys["pretrain"]},
+        "finetune": {"pruned": keys["prune"], "teacher": keys["pretrain"]},
         "evaluate": {"finetuned": keys["finetune"], "dense": keys["pretrain"], "reference": keys["reference"]},
         "measure": {"selection": keys["select"]},
     }
@@ -134,6 +134,8 @@ def test_milliseconds_replace_the_ratio() -> None:
         ({"seed": 1}, REGULARISED),
         ({"tf_weight": 0.0}, TUNED),
         ({"tf_weight": 0.5}, TUNED),
+        ({"method__teacher": "sparsified"}, TUNED),
+        ({"method__tf_in_sparsify": True}, REGULARISED),
         ({"pretrain_seed": 1}, set(ALL)),
         ({"replicate": 1}, set(ALL)),
         ({"model__channels": 24}, set(ALL)),
@@ -154,6 +156,9 @@ def test_milliseconds_replace_the_ratio() -> None:
         ({"schedule__sparsify__gate_lr": 0.5}, REGULARISED),
         ({"schedule__finetune__lr": 0.5}, TUNED),
         ({"schedule__finetune__train_flow": True}, TUNED),
+        ({"schedule__finetune__frames": 7}, TUNED),
+        ({"schedule__finetune__frames": 5}, set()),  # as many as schedule.frames
+        ({"schedule__finetune__truncate": 2}, TUNED),
         ({"data__channel": "rgb"}, {"reference", *CUT}),
         ({"data__crop": 4}, {"reference", *CUT}),
         ({"evaluate__crops": 3}, {"reference", "evaluate"}),
@@ -349,6 +354,32 @@ def test_a_network_from_scratch_starts_from_the_same_flow_net(method):
         assert stages["prune"].parents == {"selection": "select", "flow": "flow"}
         assert stages["flow"].key == keys_of()["flow"]
     assert changes(common=scratch, schedule__pretrain__flow_lr_share=0.5) >= {"pretrain", "finetune"}
+
+
+# Teachers
+
+
+def test_the_teacher_is_a_parent_of_what_it_teaches():
+    def parents(**knobs):
+        return {stage.name: stage.parents for stage in stages_of(**knobs)}
+
+    assert parents()["finetune"] == {"pruned": "prune", "teacher": "pretrain"}
+    assert parents(method__teacher="sparsified")["finetune"] == {"pruned": "prune", "teacher": "sparsify"}
+    assert parents(method__teacher="sparsified", rounds=2)["finetune"] == {"pruned": "prune", "teacher": "sparsify"}
+    untaught = {"tf_weight": 0.0, "method__teacher": "sparsified", "method__tf_in_sparsify": True}
+    assert parents(**untaught)["finetune"] == {"pruned": "prune"}
+    outputs = {"tf_weight": 0.0, "method__output_weight": 1.0, "method__teacher": "sparsified"}
+    assert parents(**outputs)["finetune"]["teacher"] == "sparsify"
+    followed = parents(method__tf_in_sparsify=True, rounds=2)
+    assert followed["sparsify_1"] == {"trained": "pretrain", "selection": "select_1", "teacher": "pretrain"}
+    assert followed["sparsify"] == {"trained": "sparsify_1", "selection": "select", "teacher": "pretrain"}
+
+
+def test_without_a_temporal_loss_its_knobs_change_nothing():
+    none = {"tf_weight": 0.0}
+    assert changes(common=none, method__teacher="sparsified", method__tf_in_sparsify=True) == set()
+    assert changes(tf_weight=0.5) == TUNED
+    assert changes(common={"method__tf_in_sparsify": True}, tf_weight=0.5) == REGULARISED
 
 
 # One-shot methods

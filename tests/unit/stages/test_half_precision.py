@@ -21,9 +21,9 @@ from vsrprune.errors import PreemptedError, TrainingDivergedError
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.table import build
 from vsrprune.stages.finetune.module import Finetune
-from vsrprune.stages.finetune.teacher import Teacher
 from vsrprune.stages.training.fit import Sampling, Session, fit
 from vsrprune.stages.training.hardware import Arithmetic, Hardware
+from vsrprune.stages.training.teacher import Teacher
 
 CONF = Path(__file__).parents[3] / "conf"
 TINY = sorted(path.stem for path in (CONF / "model").glob("*_tiny.yaml"))

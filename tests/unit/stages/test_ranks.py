@@ -20,7 +20,6 @@ from vsrprune.pruning.penalty import TARGETS, Growth
 from vsrprune.pruning.surgery import compact
 from vsrprune.stages.finetune.module import Finetune
 from vsrprune.stages.finetune.scratch import Scratch
-from vsrprune.stages.finetune.teacher import Teacher
 from vsrprune.stages.flow.module import FlowTraining
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.pretrain.module import Pretrain, TrainedFlow
@@ -28,6 +27,7 @@ from vsrprune.stages.sparsify.module import Sparsify
 from vsrprune.stages.training.fit import Sampling, Session, fit
 from vsrprune.stages.training.hardware import Arithmetic, Hardware
 from vsrprune.stages.training.module import Rates, TrainingStage
+from vsrprune.stages.training.teacher import Teacher
 
 STEPS = 4
 ARGUMENTS = BasicVSRArguments(

@@ -36,7 +36,6 @@ from vsrprune.pruning.surgery import compact
 from vsrprune.stages.align.module import Align
 from vsrprune.stages.finetune.module import Finetune
 from vsrprune.stages.finetune.scratch import Scratch
-from vsrprune.stages.finetune.teacher import Teacher
 from vsrprune.stages.flow.module import FlowTraining
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.pretrain.module import Pretrain, TrainedFlow
@@ -47,6 +46,7 @@ from vsrprune.stages.training.fit import Sampling, Session, fit
 from vsrprune.stages.training.graphs import BatchTerms, captured, uses_graphs
 from vsrprune.stages.training.hardware import Arithmetic, Hardware, check_graphs
 from vsrprune.stages.training.module import Rates, TrainingStage
+from vsrprune.stages.training.teacher import Teacher
 
 TINY = sorted(path.stem for path in (CONF / "model").glob("*_tiny.yaml"))
 STEPS = 5
@@ -73,8 +73,9 @@ def teacher() -> Teacher:
     return Teacher(dense(), 1.0, 0.5)
 
 
-def sparsify(target: str = "gates", kind: type[Sparsify] = Sparsify) -> Sparsify:
-    return kind(dense(), TARGETS[target](dense(), plan()), steps=STEPS, rates=RATES, growth=GROWTH)
+def sparsify(target: str = "gates", kind: type[Sparsify] = Sparsify, taught_by: Teacher | None = None) -> Sparsify:
+    cut = TARGETS[target](dense(), plan())
+    return kind(dense(), cut, steps=STEPS, rates=RATES, growth=GROWTH, teacher=taught_by)
 
 
 def normalised() -> TrainingStage:
@@ -93,6 +94,12 @@ def align() -> TrainingStage:
 def finetune(taught_by: Teacher | None = None, train_flow: bool = False, rule: str = "rsc") -> TrainingStage:
     student = compact(dense(), plan(rule))
     return Finetune(student, taught_by, train_flow=train_flow, steps=STEPS, lr=1e-3, shape="cosine")
+
+
+def truncated() -> TrainingStage:
+    module = finetune(teacher())
+    module.network.gradient_frames = 2
+    return module
 
 
 def masked() -> TrainingStage:
@@ -118,9 +125,11 @@ MODULES: dict[str, Callable[[], TrainingStage]] = {
     "sparsify": sparsify,
     "sparsify, filters": lambda: sparsify("filters"),
     "sparsify, normalised": normalised,
+    "sparsify, taught": lambda: sparsify(taught_by=teacher()),
     "finetune": finetune,
     "finetune, masked": masked,
     "finetune, taught": lambda: finetune(teacher()),
+    "finetune, taught, gradients of states truncated": truncated,
     "finetune, taught, with its flow net": lambda: finetune(teacher(), train_flow=True),
     "finetune, from scratch": scratch,
     "finetune, from scratch, taught through adaptors": lambda: scratch(teacher()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,10 +13,13 @@ from vsrprune.data.sampling import Batch
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.pruning.losses import charbonnier, temporal_loss
+from vsrprune.pruning.penalty import TARGETS, Growth
 from vsrprune.pruning.surgery import compact
 from vsrprune.stages.finetune.module import Finetune
 from vsrprune.stages.finetune.scratch import Scratch
-from vsrprune.stages.finetune.teacher import Teacher
+from vsrprune.stages.sparsify.module import Sparsify
+from vsrprune.stages.training.module import Rates
+from vsrprune.stages.training.teacher import Teacher
 
 ARGUMENTS = BasicVSRArguments(
     channels=4, blocks=1, upsampler_channels=4, flow_levels=2, flow_kernel=3, flow_widths=(4,)
@@ -38,6 +42,14 @@ def batch() -> Batch:
 def plan_of(dense: BasicVSR, rule: str, cut: int = 2) -> PrunePlan:
     layout = dense.channel_layout(rule)
     return PrunePlan.cutting(rule, layout, {group.name: range(group.size - cut, group.size) for group in layout.groups})
+
+
+def cut_units(network: BasicVSR, plan: PrunePlan) -> Iterator[tuple[torch.Tensor, list[int]]]:
+    """The gates of what a plan cuts, to be changed in place, and their places."""
+    for group in network.channel_layout(plan.rule).groups:
+        units = sorted(set(range(group.size)) - set(plan.kept[group.name]))
+        for gate in group.gates:
+            yield network.get_parameter(gate.parameter).data, units
 
 
 @pytest.mark.parametrize("rule", ["rsc", "aligned", "inner"])
@@ -92,6 +104,46 @@ def test_the_teacher_lies_in_memory_as_it_is_told(dense: BasicVSR) -> None:
         module.on_fit_start()
         weight = dense.get_parameter("conv_last.weight")
         assert weight.is_contiguous(memory_format=torch.channels_last) is last
+
+
+@pytest.mark.parametrize("rule", ["rsc", "aligned", "inner"])
+def test_right_after_the_cut_the_sparsified_teacher_asks_for_nothing_but_the_remainder(
+    rule: str, dense: BasicVSR, batch: Batch
+) -> None:
+    """The loss falls with what the penalty left in the cut gates, to the floor of the Charbonnier distance."""
+    plan, losses = plan_of(dense, rule), []
+    for remainder in (1e-1, 1e-2, 0.0):
+        sparsified = copy.deepcopy(dense)
+        for gate, units in cut_units(sparsified, plan):
+            gate[units] = remainder
+        module = Finetune(compact(sparsified, plan), Teacher(sparsified, 1.0, 0.0), train_flow=False, **RUN)
+        losses.append(module.losses(batch)["temporal"].item())
+    assert losses[0] > losses[1] > losses[2]
+    assert losses[1] == pytest.approx(losses[0] / 10, rel=0.3)
+    assert losses[2] < 2e-6
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_sparsifying_follows_the_dense_states_if_asked_to(taught: bool, dense: BasicVSR, batch: Batch) -> None:
+    plan, network = plan_of(dense, "rsc"), copy.deepcopy(dense)
+    with torch.no_grad():
+        network.get_parameter("conv_hr.weight").mul_(1.1)
+        network.get_parameter("backward_trunk.first.weight").mul_(1.1)
+    module = Sparsify(
+        network,
+        TARGETS["gates"](network, plan),
+        steps=3,
+        rates=Rates(1e-3, 1e-2),
+        growth=Growth(0.1, 1, 1.0),
+        teacher=Teacher(dense, 3.0, 0.0) if taught else None,
+    )
+    losses, output, target = module.losses(batch), network(batch.low_NTCHW), dense(batch.low_NTCHW)
+    assert losses["reconstruction"].item() == pytest.approx(charbonnier(output.frames_NTCHW, batch.high_NTCHW).item())
+    assert set(losses) == {"reconstruction", *(["temporal"] if taught else [])}
+    if taught:
+        expected = 3 * temporal_loss(output.hidden, target.hidden, dict.fromkeys(target.hidden))
+        assert losses["temporal"].item() == pytest.approx(expected.item())
+        assert expected > 0.01
 
 
 def test_states_of_another_width_are_compared_through_adaptors(dense: BasicVSR, batch: Batch) -> None:

@@ -55,7 +55,7 @@ class DoctorSettings:
     scale: how much larger the network's output is. frames, patch: how many frames a training step takes, and the side
     of its patch in low-resolution pixels. halve: whether frames are halved when they are read. skip_errors: whether
     clips that cannot be read are skipped. degradations: by which of them the low-resolution frames may have been made;
-    the first makes those that are missing.
+    the first makes those that are missing. frames_knob: the knob that asks for `frames`.
     """
 
     scale: int
@@ -64,6 +64,7 @@ class DoctorSettings:
     patch: int
     skip_errors: bool
     degradations: Sequence[str]
+    frames_knob: str = "schedule.frames"
 
 
 @dataclass
@@ -175,7 +176,7 @@ def _too_small(facts: ClipFacts, settings: DoctorSettings) -> list[Finding]:
     found = []
     if facts.side == "train" and 0 < facts.frames < settings.frames:
         what = f"{facts.frames} frames, but a training step takes {settings.frames}"
-        found.append(Finding("error", facts.name, what, f"leave it out, or schedule.frames={facts.frames}"))
+        found.append(Finding("error", facts.name, what, f"leave it out, or {settings.frames_knob}={facts.frames}"))
     side = min(facts.size) // (2 if settings.halve else 1) // settings.scale
     if facts.side == "train" and facts.frames and side < settings.patch:
         what = f"its input has {side} pixels a side, but a training patch has {settings.patch}"

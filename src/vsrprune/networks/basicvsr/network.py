@@ -19,6 +19,8 @@ from vsrprune.networks.parts.folding import recomputed
 from vsrprune.networks.parts.layers import plain_conv, warp
 from vsrprune.networks.parts.reconstruction import Upsampler, residual_blocks
 
+HandedOn = Callable[[Tensor, int, int], Tensor]  # state, its frame, the frame that reads it
+
 
 class BasicVSR(Upsampler):
     """Recurrent video super-resolution.
@@ -65,7 +67,9 @@ class BasicVSR(Upsampler):
         if flows is None:
             flows = self.flows(frames_NTCHW)
         return {
-            name: self.get_submodule(trunk(name))(frames_NTCHW, flows[name], name == "backward", self._remembered)
+            name: self.get_submodule(trunk(name))(
+                frames_NTCHW, flows[name], name == "backward", self._remembered, self.handed_on
+            )
             for name in self.arguments.branches
         }
 
@@ -117,10 +121,16 @@ class _Trunk(nn.Module):
         return self.first.out_channels
 
     def forward(
-        self, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool, call: Callable[..., Tensor]
+        self,
+        frames_NTCHW: Tensor,
+        flows_NT2HW: Tensor,
+        reverse: bool,
+        call: Callable[..., Tensor],
+        handed_on: HandedOn,
     ) -> list[Tensor]:
         """Hidden states (N, C, H, W) of all frames, in frame order; `call` runs the step of a frame."""
-        return propagated(partial(call, self.step), self._start(frames_NTCHW), frames_NTCHW, flows_NT2HW, reverse)
+        step, start_NCHW = partial(call, self.step), self._start(frames_NTCHW)
+        return propagated(step, start_NCHW, frames_NTCHW, flows_NT2HW, reverse, handed_on)
 
     def way(self, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool) -> Iterator[Tensor]:
         """The hidden states (N, C, H, W) one after the other, from the frame at which the branch begins."""
@@ -139,26 +149,45 @@ class _Trunk(nn.Module):
         return refined_NCHW
 
 
+def _as_it_is(state: Tensor, source: int, target: int) -> Tensor:
+    return state
+
+
 def propagated(
-    step: Callable[..., Tensor], start_NCHW: Tensor, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool
+    step: Callable[..., Tensor],
+    start_NCHW: Tensor,
+    frames_NTCHW: Tensor,
+    flows_NT2HW: Tensor,
+    reverse: bool,
+    handed_on: HandedOn = _as_it_is,
 ) -> list[Tensor]:
     """Hidden states (N, C, H, W) of all frames, in frame order; see `propagation`."""
-    states = list(propagation(step, start_NCHW, frames_NTCHW, flows_NT2HW, reverse))
+    states = list(propagation(step, start_NCHW, frames_NTCHW, flows_NT2HW, reverse, handed_on))
     return states[::-1] if reverse else states
 
 
 def propagation(
-    step: Callable[..., Tensor], start_NCHW: Tensor, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool
+    step: Callable[..., Tensor],
+    start_NCHW: Tensor,
+    frames_NTCHW: Tensor,
+    flows_NT2HW: Tensor,
+    reverse: bool,
+    handed_on: HandedOn = _as_it_is,
 ) -> Iterator[Tensor]:
     """Hidden states (N, C, H, W) along a branch that begins with the state `start_NCHW`, at the last frame if reversed.
 
     step: the state of a frame, from the frame, the state before it, and the flow between them (None at the first).
+    handed_on: what a frame reads of the state of the frame before; see `Network.handed_on`.
     """
     length = frames_NTCHW.shape[1]
     state_NCHW = start_NCHW
     for place, t in enumerate(range(length - 1, -1, -1) if reverse else range(length)):
         # Flow i is that of frames i and i + 1: the neighbour of t is t + 1 on the way back, and t - 1 on the way forth.
-        flow_N2HW = flows_NT2HW[:, t if reverse else t - 1] if place > 0 else None
+        flow_N2HW = None
+        if place > 0:
+            before = t + 1 if reverse else t - 1
+            flow_N2HW = flows_NT2HW[:, min(t, before)]
+            state_NCHW = handed_on(state_NCHW, before, t)
         state_NCHW = step(frames_NTCHW[:, t], state_NCHW, flow_N2HW)
         yield state_NCHW
 

@@ -55,6 +55,11 @@ class BasicVSRArguments(Enlarging):
         return (None, None if self.bidirectional else 0)
 
     @property
+    def truncates(self) -> bool:
+        """Every branch can."""
+        return True
+
+    @property
     def hands_on_state(self) -> bool:
         """The forward branch is carried from frame to frame, whether or not another goes back."""
         return True

@@ -103,8 +103,10 @@ class BasicVSRPlusPlus(Upsampler):
                 aligned_NCHW = align.first_state(seen[t][0])
             else:
                 flow_N2HW = flows_NT2HW[:, min(t, one)]
-                second = (states[two], flows_NT2HW[:, min(one, two)]) if two in states else None
-                aligned_NCHW = align(seen[t][0], states[one], flow_N2HW, second)
+                second = None
+                if two in states:
+                    second = (self.handed_on(states[two], two, t), flows_NT2HW[:, min(one, two)])
+                aligned_NCHW = align(seen[t][0], self.handed_on(states[one], one, t), flow_N2HW, second)
             states[t] = aligned_NCHW + backbone(torch.cat((*seen[t], aligned_NCHW), dim=1))
         return [states[t] for t in range(len(seen))]
 

@@ -66,6 +66,11 @@ class BasicVSRPPArguments(Enlarging):
         return True
 
     @property
+    def truncates(self) -> bool:
+        """Every branch can."""
+        return True
+
+    @property
     def smallest_side(self) -> int:
         """What the flow's pyramid asks for."""
         return pyramid_side(self.flow_levels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from pathlib import Path
 from typing import Any, Self
@@ -60,7 +61,7 @@ class OwnNetwork(Network):
         with torch.random.fork_rng(devices=[]):
             frames_NTCHW = _clip() if frames_NTCHW is None else frames_NTCHW
             self._add_gates(frames_NTCHW)
-            self.arguments = self._described()
+            self.arguments = self._described(frames_NTCHW)
             prove(self, frames_NTCHW)
         return self
 
@@ -87,7 +88,7 @@ class OwnNetwork(Network):
         self._trace = trace(self, frames_NTCHW.to(next(self.parameters())))
         self.add_gates()
 
-    def _described(self) -> DescribedArguments:
+    def _described(self, frames_NTCHW: Tensor) -> DescribedArguments:
         """What is known of the network once it was traced."""
         kind, (given, named) = type(self), self._given
         # By name, however they were given, since a saved network is built anew from names and values.
@@ -103,6 +104,7 @@ class OwnNetwork(Network):
             has_flow=isinstance(self.flow_net, SPyNet),
             # An author whose network looks equally far to both sides writes one number.
             reach=self.reach if isinstance(self.reach, tuple) else (self.reach, self.reach),
+            truncates=_truncates(self, frames_NTCHW),
             smallest_side=max(self.smallest_side, _flow_side(self.flow_net)),
             layouts={rule: self.channel_layout(rule) for rule in RULES},
         )
@@ -145,6 +147,25 @@ class OwnNetwork(Network):
 
 def _clip() -> Tensor:
     return torch.rand(1, TRACED_FRAMES, 3, *TRACED_SIZE)
+
+
+def _truncates(network: OwnNetwork, frames_NTCHW: Tensor) -> bool:
+    """Whether windows of a frame change gradients of the hidden states, as they do where `handed_on` is called."""
+    probe = copy.deepcopy(network)
+    parameters = [parameter for parameter in probe.parameters() if parameter.requires_grad]
+
+    def gradient(window: int) -> Tensor:
+        probe.gradient_frames = window
+        states = [state for row in probe(frames_NTCHW.to(next(probe.parameters()))).hidden.values() for state in row]
+        loss = sum(state.square().mean() for state in states if state.requires_grad)
+        if not isinstance(loss, Tensor):
+            return torch.zeros(1)
+        parts = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        return torch.cat([part.flatten() for part in parts])
+
+    whole, ended = gradient(0), gradient(1)
+    # More than by rounding.
+    return bool((whole - ended).norm() > 1e-4 * whole.norm())
 
 
 def _flow_side(flow_net: nn.Module | None) -> int:

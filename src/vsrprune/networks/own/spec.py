@@ -24,7 +24,7 @@ from vsrprune.networks.parts.traits import Reach, Traits
 from vsrprune.store.atomic import write_json
 from vsrprune.store.store import content_key
 
-VERSION = 2  # raise it when a description says more, or something else
+VERSION = 3  # raise it when a description says more, or something else
 SOURCE = "source"  # the folder with a network's code, beside its weights
 
 
@@ -104,6 +104,7 @@ class Description:
     states: Mapping[str, int]
     has_flow: bool
     reach: Reach
+    truncates: bool
     smallest_side: int
     layouts: Mapping[str, ChannelLayout]
 
@@ -153,6 +154,11 @@ class DescribedArguments(OwnArguments):
     def reach(self) -> Reach:
         """What the class declares as `reach`; all frames if nothing."""
         return self.description.reach
+
+    @property
+    def truncates(self) -> bool:
+        """Whether `forward` was seen to call `handed_on`."""
+        return self.description.truncates
 
     @property
     def smallest_side(self) -> int:

@@ -56,6 +56,11 @@ class Traits:
         return False
 
     @property
+    def truncates(self) -> bool:
+        """Whether the network reads states through `Network.handed_on`, which can end their gradients."""
+        return False
+
+    @property
     def smallest_side(self) -> int:
         """Height and width of a frame from which on an exported graph computes what the network does."""
         return 1

@@ -60,7 +60,9 @@ class RRN(Network):
         batch, length, _, height, width = frames_NTCHW.shape
         state_NCHW = frames_NTCHW.new_zeros(batch, self.state_width, height, width)
         for t in range(length):
-            high_NCHW, state_NCHW = self.step(frames_NTCHW[:, t], frames_NTCHW[:, max(0, t - 1)], state_NCHW)
+            before = max(0, t - 1)
+            state_NCHW = self.handed_on(state_NCHW, before, t)
+            high_NCHW, state_NCHW = self.step(frames_NTCHW[:, t], frames_NTCHW[:, before], state_NCHW)
             yield FrameOutput(high_NCHW, {"forward": state_NCHW[:, : self.conv_h.out_channels]})
 
     def step(self, frame_NCHW: Tensor, before_NCHW: Tensor, state_NCHW: Tensor) -> tuple[Tensor, Tensor]:

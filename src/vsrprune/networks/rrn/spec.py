@@ -46,6 +46,11 @@ class RRNArguments(Enlarging):
         return (None, 0)
 
     @property
+    def truncates(self) -> bool:
+        """Hidden state and output."""
+        return True
+
+    @property
     def hands_on_state(self) -> bool:
         """A step hands on the hidden state and the output."""
         return True

@@ -1,4 +1,4 @@
-"""Stage 5: train the compact network while its hidden states are held to those of the dense one."""
+"""Stage 5: train the compact network while its hidden states are held to those of a whole one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from torch import Tensor
 from vsrprune.data.sampling import Batch
 from vsrprune.networks.network import Flows, Network
 from vsrprune.pruning.losses import charbonnier
-from vsrprune.stages.finetune.teacher import Teacher
 from vsrprune.stages.training.module import TrainingStage
+from vsrprune.stages.training.teacher import Teacher
 
 
 class Finetune(TrainingStage):
@@ -22,15 +22,9 @@ class Finetune(TrainingStage):
     def __init__(
         self, network: Network, teacher: Teacher | None, *, train_flow: bool, steps: int, lr: float, shape: str
     ) -> None:
-        super().__init__(network, steps, lr, shape)
+        super().__init__(network, steps, lr, shape, teacher)
         self.network.train_flow(train_flow)
-        self._train_flow, self._teacher = train_flow, teacher
-
-    def on_fit_start(self) -> None:
-        """Bring the teacher to the student's device, before a step is captured."""
-        if self._teacher:
-            self._teacher.to(self.device, self.teacher_format)
-        super().on_fit_start()
+        self._train_flow = train_flow
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L_rec and what the teacher adds."""
@@ -38,4 +32,4 @@ class Finetune(TrainingStage):
         flows: Flows | None = None if self._train_flow else self.network.flows(batch.low_NTCHW)
         output = self.network(batch.low_NTCHW, flows)
         losses = {"reconstruction": charbonnier(output.frames_NTCHW, batch.high_NTCHW)}
-        return losses | (self._teacher.losses(batch.low_NTCHW, flows, self.network, output) if self._teacher else {})
+        return losses | (self.teacher.losses(batch.low_NTCHW, flows, self.network, output) if self.teacher else {})

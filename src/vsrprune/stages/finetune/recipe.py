@@ -1,4 +1,4 @@
-"""Stage 5: train the compact network, perhaps taught by the dense one; or train it from scratch."""
+"""Stage 5: train the compact network, perhaps taught by a whole one; or train it from scratch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from vsrprune.stages.flow.recipe import untrained_flow
 from vsrprune.stages.prune.recipe import Pruned, from_scratch
 from vsrprune.stages.recipe import TRAINING, Planned, Question, Recipe, StagePlan, newest
-from vsrprune.stages.saved import Trained
+from vsrprune.stages.saved import Trained, WithNetwork
 
 TUNED = (
     "lengths.finetune",
     "schedule.finetune.lr",
     "schedule.finetune.shape",
     "schedule.finetune.train_flow",
+    "schedule.finetune.truncate",
+    "schedule.finetune_frames",
 )
 FROM_SCRATCH = ("lengths.scratch", "schedule.pretrain.lr", "schedule.pretrain.shape", "facts.flow")
 WITH_FLOW = ("schedule.pretrain.flow_frozen_steps", "schedule.pretrain.flow_lr_share")
@@ -21,25 +23,26 @@ WITH_FLOW = ("schedule.pretrain.flow_frozen_steps", "schedule.pretrain.flow_lr_s
 
 @dataclass(frozen=True)
 class Inputs:
-    """pruned: the compact network. dense: the teacher, if there is one."""
+    """pruned: the compact network. teacher: the network that it follows, if there is one."""
 
     pruned: Pruned
-    dense: Trained | None = None
+    teacher: WithNetwork | None = None
 
 
 def is_taught(question: Question) -> bool:
-    """Whether a loss holds the network to the dense one."""
+    """Whether a loss holds the network to a teacher."""
     return bool(question.config.tf_weight or question.config.method.output_weight)
 
 
 def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
-    teacher = {"dense": newest(planned, "pretrain")} if is_taught(question) else {}
+    followed = "sparsify" if question.config.method.teacher == "sparsified" else "pretrain"
+    teacher = {"teacher": newest(planned, followed)} if is_taught(question) else {}
     return {"pruned": newest(planned, "prune"), **teacher}
 
 
 RECIPE = Recipe(
     name="finetune",
-    version=3,
+    version=4,
     work="vsrprune.stages.finetune.work:make",
     inputs=Inputs,
     artifact=Trained,

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from vsrprune.data.sampling import Batch
 from vsrprune.networks.network import Network
 from vsrprune.pruning.losses import charbonnier
-from vsrprune.stages.finetune.teacher import Teacher
 from vsrprune.stages.pretrain.module import Pretrain, TrainedFlow
+from vsrprune.stages.training.teacher import Teacher
 
 
 class Scratch(Pretrain):
@@ -33,7 +33,7 @@ class Scratch(Pretrain):
         trained_flow: TrainedFlow | None,
     ) -> None:
         super().__init__(network, steps, lr, shape, trained_flow)
-        self._teacher = teacher
+        self.teacher = teacher
         taught = network.arguments.branches if teacher and teacher.tf_weight else ()
         dense = {branch: network.arguments.state_channels(branch) for branch in taught}
         kept = {branch: network.stream_channels(branch) for branch in taught}
@@ -45,18 +45,12 @@ class Scratch(Pretrain):
         """The network's, and the adaptors."""
         return [*super().parameter_groups(), *([{"params": list(self.adaptors.parameters())}] if self.adaptors else [])]
 
-    def on_fit_start(self) -> None:
-        """Bring the teacher to the student's device, before a step is captured."""
-        if self._teacher:
-            self._teacher.to(self.device, self.teacher_format)
-        super().on_fit_start()
-
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L_rec and what the teacher adds."""
         output = self.network(batch.low_NTCHW)
         losses = {"reconstruction": charbonnier(output.frames_NTCHW, batch.high_NTCHW)}
-        if self._teacher:
-            losses |= self._teacher.losses(batch.low_NTCHW, None, self.network, output, self._adapted)
+        if self.teacher:
+            losses |= self.teacher.losses(batch.low_NTCHW, None, self.network, output, self._adapted)
         return losses
 
     def _adapted(self, branch: str, state_NCHW: Tensor) -> Tensor:

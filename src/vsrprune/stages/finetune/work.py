@@ -10,19 +10,21 @@ from vsrprune.stages.bench import Bench
 from vsrprune.stages.finetune.module import Finetune
 from vsrprune.stages.finetune.recipe import Inputs
 from vsrprune.stages.finetune.scratch import Scratch
-from vsrprune.stages.finetune.teacher import Teacher
 from vsrprune.stages.pretrain.work import trained_flow
 from vsrprune.stages.saved import Trained
 from vsrprune.stages.training.module import TrainingStage
+from vsrprune.stages.training.teacher import Teacher
 
 
 def make(bench: Bench, inputs: Inputs) -> Trained:
     """The compact network, trained."""
     config, network, teacher = bench.config, inputs.pruned.network.load(), None
-    if inputs.dense is not None:
-        teacher = Teacher(inputs.dense.network.load(), config.tf_weight, config.method.output_weight)
-    build = _scratch if bench.method.start == "scratch" else _finetune
-    return Trained(bench.train(build(bench, network, teacher), config.pruning_seed))
+    if inputs.teacher is not None:
+        teacher = Teacher(inputs.teacher.network.load(), config.tf_weight, config.method.output_weight)
+    if bench.method.start == "scratch":
+        return Trained(bench.train(_scratch(bench, network, teacher), config.pruning_seed))
+    module = _finetune(bench, network, teacher)
+    return Trained(bench.train(module, config.pruning_seed, config.schedule.finetune_frames))
 
 
 def _scratch(bench: Bench, network: Network, teacher: Teacher | None) -> TrainingStage:
@@ -42,6 +44,7 @@ def _finetune(bench: Bench, network: Network, teacher: Teacher | None) -> Traini
     schedule = bench.config.schedule.finetune
     if bench.method.start == "masked":
         hold_zeros(network, bench.job.layout)
+    network.gradient_frames = schedule.truncate
     return Finetune(
         network,
         teacher,

@@ -14,10 +14,11 @@ from vsrprune.pruning.losses import charbonnier
 from vsrprune.pruning.penalty import Cut, Growth
 from vsrprune.stages.sparsify.rates import share_updates
 from vsrprune.stages.training.module import Rates, TrainingStage
+from vsrprune.stages.training.teacher import Teacher
 
 
 class Sparsify(TrainingStage):
-    """L_rec and the penalty on what will be `cut`, at a growing lambda; the flow net is frozen.
+    """L_rec, perhaps L_tf, and the penalty on what will be `cut`, at a growing lambda; the flow net is frozen.
 
     The gates that are driven to zero have the rate of gates; all others train on at that of the weights.
     """
@@ -32,8 +33,9 @@ class Sparsify(TrainingStage):
         steps: int,
         rates: Rates,
         growth: Growth,
+        teacher: Teacher | None = None,
     ) -> None:
-        super().__init__(network, steps, rates.weights, shape="constant")
+        super().__init__(network, steps, rates.weights, shape="constant", teacher=teacher)
         self.network.train_flow(False)
         self._cut, self._gate_lr, self._growth = cut, rates.gates, growth
 
@@ -55,8 +57,11 @@ class Sparsify(TrainingStage):
         return optimizer
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """L_rec."""
-        return {"reconstruction": charbonnier(self.network(batch.low_NTCHW).frames_NTCHW, batch.high_NTCHW)}
+        """L_rec, and L_tf with a teacher; the frozen flow net's flows serve both networks."""
+        flows = self.network.flows(batch.low_NTCHW)
+        output = self.network(batch.low_NTCHW, flows)
+        losses = {"reconstruction": charbonnier(output.frames_NTCHW, batch.high_NTCHW)}
+        return losses | (self.teacher.losses(batch.low_NTCHW, flows, self.network, output) if self.teacher else {})
 
     def penalties(self) -> dict[str, Tensor]:
         """The penalty, at this step's lambda."""

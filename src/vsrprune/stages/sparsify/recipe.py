@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Self
 
 from vsrprune.results.result import Gates
-from vsrprune.stages.recipe import TRAINING, Recipe, newest
-from vsrprune.stages.saved import SavedNetwork, WithNetwork
+from vsrprune.stages.recipe import TRAINING, Planned, Question, Recipe, StagePlan, newest
+from vsrprune.stages.saved import SavedNetwork, Trained, WithNetwork
 from vsrprune.stages.select.recipe import Selection
 from vsrprune.store.atomic import write_json
 
@@ -18,10 +18,14 @@ FILE = "gates.json"
 
 @dataclass(frozen=True)
 class Inputs:
-    """trained: the network as the last stage left it. selection: the units that will be cut."""
+    """trained: the network as the last stage left it. selection: the units that will be cut.
+
+    teacher: the dense network, if its hidden states are to be followed.
+    """
 
     trained: WithNetwork
     selection: Selection
+    teacher: Trained | None = None
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,25 @@ class Sparsified:
         return cls(SavedNetwork(folder), Gates(**json.loads((folder / FILE).read_text())))
 
 
+def _is_taught(question: Question) -> bool:
+    return question.config.method.tf_in_sparsify and question.config.tf_weight > 0
+
+
+def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
+    return {
+        "trained": newest(planned, "sparsify", "align", "pretrain"),
+        "selection": newest(planned, "select"),
+        **({"teacher": newest(planned, "pretrain")} if _is_taught(question) else {}),
+    }
+
+
 RECIPE = Recipe(
     name="sparsify",
     version=5,
     work="vsrprune.stages.sparsify.work:make",
     inputs=Inputs,
     artifact=Sparsified,
-    parents=lambda question, planned: {
-        "trained": newest(planned, "sparsify", "align", "pretrain"),
-        "selection": newest(planned, "select"),
-    },
+    parents=_parents,
     depends_on=(
         *TRAINING,
         "schedule.sparsify.steps",
@@ -62,9 +75,13 @@ RECIPE = Recipe(
         "method.penalty",
         "method.normalised",
         "pruning_seed",
+        "tf_weight",
     ),
-    # Only gates that are driven to zero have that rate.
-    idle={"schedule.sparsify.gate_lr": lambda question: question.config.method.penalty != "gates"},
+    idle={
+        # Only gates that are driven to zero have that rate.
+        "schedule.sparsify.gate_lr": lambda question: question.config.method.penalty != "gates",
+        "tf_weight": lambda question: not _is_taught(question),
+    },
     runs=lambda question: question.config.method.sparsify,
     in_rounds=True,
     steps=("schedule.sparsify.steps",),

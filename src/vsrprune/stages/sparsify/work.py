@@ -9,6 +9,7 @@ from vsrprune.stages.bench import Bench
 from vsrprune.stages.sparsify.module import Sparsify, cut_summary
 from vsrprune.stages.sparsify.recipe import Inputs, Sparsified
 from vsrprune.stages.training.module import Rates
+from vsrprune.stages.training.teacher import Teacher
 
 
 def make(bench: Bench, inputs: Inputs) -> Sparsified:
@@ -24,6 +25,7 @@ def make(bench: Bench, inputs: Inputs) -> Sparsified:
         steps=schedule.steps,
         rates=Rates(schedule.lr, schedule.gate_lr),
         growth=Growth(schedule.growth, schedule.growth_interval, schedule.maximum),
+        teacher=Teacher(inputs.teacher.network.load(), bench.config.tf_weight, 0.0) if inputs.teacher else None,
     )
     saved = bench.train(module, bench.config.pruning_seed)
     return Sparsified(saved, Gates(**cut_summary(target(module.network, plan).magnitudes(module.network))))

@@ -14,6 +14,7 @@ from vsrprune.data.sampling import Batch, Patches
 from vsrprune.errors import TrainingDivergedError
 from vsrprune.networks.network import Network
 from vsrprune.stages.training.graphs import BatchTerms, Captured, captured, release
+from vsrprune.stages.training.teacher import Teacher
 from vsrprune.stages.training.watch import LossWatch, steps_between_reads
 
 BETAS = (0.9, 0.99)  # one-cycle swings the first between 0.85 and 0.95, PyTorch's default
@@ -42,7 +43,7 @@ class Logged:
 
 
 class TrainingStage(pl.LightningModule):
-    """A stage that trains `network` with Adam for `steps` steps.
+    """A stage that trains `network` with Adam for `steps` steps, perhaps after a teacher.
 
     Subclasses return their losses by name, in two parts: what depends on the batch may be replayed from CUDA graphs,
     what depends on the weights and the step alone is computed at every step. The sum of both is minimised; `monitors`
@@ -55,9 +56,9 @@ class TrainingStage(pl.LightningModule):
     teacher_format: torch.memory_format = torch.preserve_format
     to_capture: Callable[[], Batch] | None = None
 
-    def __init__(self, network: Network, steps: int, lr: float, shape: str) -> None:
+    def __init__(self, network: Network, steps: int, lr: float, shape: str, teacher: Teacher | None = None) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.teacher = network, teacher
         self.steps, self._lr, self._shape = steps, lr, shape
         self._watch = LossWatch(torch.device("cpu"))
         self._names: tuple[str, ...] = ()  # of the terms of the loss
@@ -93,6 +94,8 @@ class TrainingStage(pl.LightningModule):
 
         Later, the thread that pins batches would call CUDA during the capture, which ends both.
         """
+        if self.teacher:
+            self.teacher.to(self.device, self.teacher_format)
         if self.to_capture is None:
             return
         context = self.trainer.precision_plugin.forward_context

@@ -45,12 +45,15 @@ class Recurrent(OwnNetwork):
     def state_width(self) -> int:
         return self.first.out_channels
 
+    def before(self, state: Tensor, t: int) -> Tensor:
+        return state
+
     def forward(self, frames_NTCHW: Tensor, flows: object = None) -> VSROutput:
         batch, _, _, height, width = frames_NTCHW.shape
         state = frames_NTCHW.new_zeros(batch, self.state_width, height, width)
         frames, states = [], []
         for frame in frames_NTCHW.unbind(1):
-            state = F.relu(self.first(torch.cat((frame, state), dim=1)))
+            state = F.relu(self.first(torch.cat((frame, self.before(state, len(states))), dim=1)))
             for conv1, conv2 in zip(self.conv1, self.conv2, strict=True):
                 state = state + conv2(F.relu(conv1(state)))
             x = self.up(torch.cat((state, self.skip(state).relu()), dim=1))
@@ -68,6 +71,11 @@ class Recurrent(OwnNetwork):
         spec.reads("skip", "state")
         spec.reads("up", "state", "skip")
         return spec
+
+
+class HandsOn(Recurrent):
+    def before(self, state: Tensor, t: int) -> Tensor:
+        return self.handed_on(state, t - 1, t)
 
 
 class Image(OwnNetwork):
@@ -172,6 +180,14 @@ def test_the_hidden_state_of_a_stream_loses_its_channels() -> None:
     assert network.stream_channels("state") is None
     assert network.arguments.branches == ("state",)
     assert network.arguments.scale == 2
+
+
+@pytest.mark.parametrize(("kind", "truncates"), [(Recurrent, False), (HandsOn, True), (Image, False)])
+def test_whether_gradients_of_states_can_be_ended_is_found_by_itself(kind: type[OwnNetwork], truncates: bool) -> None:
+    network = kind().prepare()
+    assert network.arguments.truncates is truncates
+    assert network.gradient_frames == 0
+    assert all(parameter.grad is None for parameter in network.parameters())
 
 
 def test_a_chain_needs_no_declaration() -> None:

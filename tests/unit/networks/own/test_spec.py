@@ -68,6 +68,7 @@ def test_the_traits_are_those_of_the_network(described: DescribedArguments) -> N
         False,
         4,
     )
+    assert not described.truncates  # no state is handed on
     network = build(described)
     assert network.arguments == described
     assert family_name(described) == "own"

@@ -1,4 +1,4 @@
-"""The frozen dense network as a teacher: losses that hold a student's hidden states and outputs to its own."""
+"""A frozen network as a teacher: losses that hold a student's hidden states and outputs to its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Adapt = Callable[[str, Tensor], Tensor]  # branch, hidden state of the student -
 
 
 class Teacher:
-    """The dense network, and the weights of the losses that hold a student to it.
+    """The dense network, or the one that the student was cut out of, and the weights of the losses that hold to it.
 
     `tf_weight` is the weight of L_tf (Temporal Finetuning, arXiv 2206.07687, section 3.5), `output_weight` that of the
     Charbonnier distance between the outputs. A loss whose weight is 0 costs nothing: the teacher's upsampler runs only

@@ -1,6 +1,6 @@
 """A paper's tables from a folder of runs, as Markdown, CSV and LaTeX (booktabs).
 
-    python analysis/tables.py RUNS [RUNS ...] --table rule|scope|order|score|tf|method|main|... [--out tables]
+    python analysis/tables.py RUNS [RUNS ...] --table rule|scope|order|units|score|tf|method|main|... [--out tables]
 
 Rows are the settings that the table compares, grouped by what else varies; columns are the ratios. PSNR is the mean
 over replicates (distinct dense networks, the runs of one averaged first) ± half its 95 % interval. The best of a column
@@ -37,6 +37,7 @@ TABLES = {
     "rsc": "rule",
     "scope": "scope",
     "order": "order",
+    "units": "units",
     "score": "score",
     "tf": "tf_weight",
     "method": "method",

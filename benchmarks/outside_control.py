@@ -87,6 +87,11 @@ class SplitFirst(nn.Module):
             self.frame.bias.copy_(first.bias)  # type: ignore[union-attr, arg-type]
             self.state.weight.copy_(first.weight[:, RGB:])
 
+    @property
+    def out_channels(self) -> int:
+        """Channels of the hidden state, however many the tool has left."""
+        return self.frame.out_channels
+
 
 def _split_step(branch: nn.Module, first: SplitFirst, slope: float) -> object:
     def step(frame_NCHW: Tensor, state_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
@@ -126,9 +131,6 @@ def traced(network: BasicVSR, share: float) -> BasicVSR:
         forward_fn=lambda model, frames: model(frames).frames_NTCHW,
         output_transform=lambda output: output,
     ).step()
-    for branch in network.arguments.branches:
-        module = network.get_submodule(trunk(branch))
-        module.width = module.first.frame.out_channels  # type: ignore[union-attr]
     return network
 
 

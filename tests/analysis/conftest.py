@@ -31,6 +31,7 @@ KNOBS: dict[str, Any] = {
     "pretrain_seed": 0,
     "model": {"name": "tiny", "channels": 16, "upscale_factors": [2, 2]},
     "task": {"name": "sr"}, "rounds": 1, "parts": [], "normalise": "none", "rank": "score",
+    "units": "ranked",
     "data": {"name": "demo", "channel": "y", "degradation": "bicubic", "low": "bi", "crop": 0},
     "evaluate": {"protocol": "full"},
     "schedule": {"name": "demo", "sparsify": {"hold_steps": 40}, "finetune": {"steps": 30, "lr": 0.001}},
@@ -44,7 +45,7 @@ def make_run() -> Callable[..., Path]:
 
     Changes are knobs (`ratio=0.3`, `schedule__finetune__lr=0.1` for nested ones) or psnr (after fine-tuning, dB), macs
     (of 8000), latency (ms; 4 for the dense network), notes, steps (of each curve), side (of the crops; 0 for none),
-    temporal_gain, dense or test (dB, on test clips; none by default).
+    temporal_gain, dense or test (dB, on test clips; none by default), trained (steps after pretraining).
     """
     return _write_run
 
@@ -62,13 +63,16 @@ def _write_run(
     temporal_gain: float | None = None,
     dense: float = 31.0,
     test: float | None = None,
+    trained: int = 190,
     **knobs: Any,
 ) -> Path:
     job = folder / name
     job.mkdir(parents=True)
     values = _knobs(knobs)
     tested = {} if test is None else {"baseline": _quality(27.0), "dense": _quality(dense), "finetuned": _quality(test)}
-    replace(_result(values, psnr, macs, notes or [], dense), temporal_gain=temporal_gain, test=tested).save(job)
+    replace(
+        _result(values, psnr, macs, notes or [], dense), temporal_gain=temporal_gain, test=tested, steps=trained
+    ).save(job)
     _write_measured(job, latency)
     _write_curves(job, steps)
     if side:

@@ -378,3 +378,15 @@ def test_errors_over_frames_leave_out_jobs_without_hidden_states_to_compare(tmp_
         result = Result.load(folder)
         replace(result, hidden_error={}, stages={**result.stages, "prune": "fedcba9876543210"}).save(folder)
     assert set(frame_table(load_runs([str(tmp_path)]))["job"]) == {"cut"}
+
+
+def test_controls_are_named_in_words(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "ssl")
+    make_run(tmp_path, "chance", units="random")
+    make_run(tmp_path, "whole", method__name="dense", tf_weight=0.0)
+    runs = load_runs([str(tmp_path)])
+    assert [runs.label(run) for run in runs.finished] == [
+        "ssl, units=ranked, tf_weight=1",
+        "ssl, same counts, random units, tf_weight=1",
+        "dense, trained on, units=ranked, tf_weight=0",
+    ]

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from analysis.runs import Runs, load_runs
 from analysis.tables import FORMATS, TABLES, build_table, comma_separated, latex, main, markdown
-from vsrprune.results.terminal import Row, print_replicates
+from vsrprune.results.terminal import Row, print_replicates, print_results
 
 MakeRun = Callable[..., Path]
 
@@ -200,3 +200,34 @@ def test_a_sweep_over_data_orders_prints_that_there_is_one_dense_network(tmp_pat
     lines = printed(tmp_path)
     assert "scope=local 1, 1, 3 30.600 (sd 0.100) +0.500 one dense network" in lines
     assert "no interval and no verdict over dense networks" in " ".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("trained", "words"),
+    [
+        ((190, 190), "Trained for 190 steps after pretraining."),
+        (
+            (100, 190),
+            "Rows differ in training steps after pretraining, 100 to 190: schedule.budget=190 makes them equal.",
+        ),
+    ],
+)
+def test_a_table_says_whether_its_rows_were_trained_for_equally_many_steps(
+    tmp_path: Path, make_run: MakeRun, trained: tuple[int, int], words: str
+) -> None:
+    for name, steps in zip(("ssl", "l1"), trained, strict=True):
+        make_run(tmp_path, name, method__name=name, trained=steps)
+    assert words in build_table(load_runs([str(tmp_path)]), "method").note
+
+
+def test_a_sweep_prints_controls_in_words(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "ssl")
+    make_run(tmp_path, "dense", method__name="dense")
+    rows = [
+        Row(f"method={run.name} ratio=0.5", run.result, run.measured) for run in load_runs([str(tmp_path)]).finished
+    ]
+    console = Console(file=io.StringIO(), width=200)
+    print_results(rows, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "method=ssl ratio=0.5" in text
+    assert "dense, trained on, ratio=0.5" in text

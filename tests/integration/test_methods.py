@@ -146,6 +146,58 @@ def test_rounds_of_a_score_that_zeros_do_not_bring_to_nothing_take_nothing_back(
     assert all(set(first.cut(group)) <= set(result.plan.cut(group)) for group in first.kept)
 
 
+def test_random_units_are_as_many_in_every_layer_and_cost_the_same(shared: Path) -> None:
+    found = {}
+    for units in ("ranked", "random"):
+        job = plan_job(method_config(shared, "ssl", rounds=2, ratio=0.6, units=units))
+        found[units] = run_job(job, shared / "runs" / f"units-{units}", say=lambda text: None)
+    ranked, drawn = found["ranked"], found["random"]
+    assert ranked is not None
+    assert drawn is not None
+    store = open_store(job, print)
+    one, other = (
+        Selection.load(store.find("select", result.stages["select_1"]).folder).plan for result in (ranked, drawn)
+    )
+    # The first round ranks the same network; the second one that the first has changed.
+    assert ranked.stages["score_1"] == drawn.stages["score_1"]
+    assert other.kept_counts == one.kept_counts
+    assert other != one
+    assert drawn.equivalence is not None
+    assert drawn.equivalence.float64 <= 1e-10
+    assert all(set(other.cut(group)) <= set(drawn.plan.cut(group)) for group in other.kept)
+
+
+@pytest.mark.parametrize(("name", "changes"), [("assl", {}), ("ssl", {"rounds": 2}), ("dense", {}), ("lite", {})])
+def test_a_budget_is_what_trainings_run_for(name: str, changes: dict[str, Any], shared: Path) -> None:
+    config = with_knobs(method_config(shared, name, **changes), {"schedule.budget": 12})
+    job = plan_job(config)
+    folder = shared / "runs" / f"budget-{name}"
+    result = run_job(job, folder, say=lambda text: None)
+    assert result is not None
+    rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    stages = {row["stage"] for row in rows} - {"flow", "pretrain"}
+    # A row is logged at every step, counted from 0.
+    trained = sum(max(row["step"] for row in rows if row["stage"] == stage) + 1 for stage in stages)
+    assert trained == (12 + config.schedule.pretrain.steps if name == "lite" else 12)
+    assert result.steps == 12
+
+
+def test_nothing_of_the_dense_network_is_cut_whatever_is_asked(shared: Path) -> None:
+    asked = {"parts": ["backward"], "round_to": 8, "rounds": 2, "min_kept": 2, "units": "random"}
+    results = []
+    for number, changes in enumerate((asked, {"ratio": 0.7, "target": "units"})):
+        job = plan_job(method_config(shared, "dense", **changes))
+        results.append(run_job(job, shared / "runs" / f"dense-{number}", say=lambda text: None))
+    first, second = results
+    assert first is not None
+    assert second is not None
+    assert (first.units_cut, first.macs_kept, first.budget.deviation) == (0, 1, 0)
+    assert first.cost["pruned"] == first.cost["dense"]
+    assert first.stages["finetune"] == second.stages["finetune"]
+    assert first.quality["after_cut"] == first.quality["dense"]
+    assert first.quality["finetuned"] != first.quality["dense"]
+
+
 RESUMED = {"assl": ("sparsify", Sparsify), "unstructured": ("finetune", Finetune), "distill": ("finetune", Scratch)}
 
 

@@ -57,12 +57,12 @@ def plan_job(config: Config) -> Job:
     layout = family_of(arguments).layout(arguments, config.rule)
     config = completed(config, layout.parts)
     check_network(config, arguments)
-    # Times are known when they are measured; single weights are cut in every convolution, whatever units it has; and
-    # where nothing is cut, nothing has to be reached.
-    timed = config.target == "latency"
-    unlimited = timed or METHODS[config.method.name].plan in ("masked", "whole")
-    asked = replace(config.asked, ratio=0.0 if unlimited else config.ratio, target="units" if timed else config.target)
-    check_reachable(layout, asked)
+    plan = METHODS[config.method.name].plan
+    if plan != "whole":  # where nothing is cut, nothing has to be reached
+        # Times are known when they are measured; single weights are cut in every convolution, whatever units it has.
+        timed = config.target == "latency"
+        ratio = 0.0 if timed or plan == "masked" else config.ratio
+        check_reachable(layout, replace(config.asked, ratio=ratio, target="units" if timed else config.target))
     sources, clips = _data(config, arguments.scale)
     facts = Facts(
         model=identity_of(arguments),

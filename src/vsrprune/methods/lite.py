@@ -1,7 +1,8 @@
 """The same architecture, narrower, trained from scratch at equal cost: what pruning has to beat to be worth it.
 
 Trunk and upsampler have a width of their own, as near to one share of the dense widths as the budget allows. It trains
-for as many steps as a pruned network has in all, pretraining included, unless schedule.scratch_steps says otherwise.
+for as many steps as a pruned network has in all, pretraining included: with schedule.budget exactly so; else
+schedule.scratch_steps may say otherwise.
 """
 
 from vsrprune.methods.method import Method

@@ -30,8 +30,9 @@ def by_setting(jobs: Iterable[Job]) -> dict[str, list[Job]]:
 
 def in_words(label: str) -> str:
     """A label of overrides, such as `method=dense ratio=0.5`, with the names of controls in words."""
-    pairs = (word.partition("=") for word in label.split())
-    return " ".join(CONTROLS.get((name, value), f"{name}{equals}{value}") for name, equals, value in pairs)
+    words = label.split()
+    said = [CONTROLS.get((name, value), word) for word in words for name, _, value in (word.partition("="),)]
+    return label if said == words else ", ".join(said)
 
 
 def steps_note(results: Sequence[Result]) -> str:

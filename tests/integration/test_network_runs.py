@@ -169,7 +169,7 @@ def test_no_hidden_states_no_temporal_loss(tmp_path: Path) -> None:
         assert plan_job(config_of(tmp_path, model, *distilled)).config.tf_weight == 0
         assert plan_job(config_of(tmp_path, model)).config.tf_weight == 0
     for model in ("rrn_tiny", "basicvsr_pp_tiny"):
-        assert plan_job(config_of(tmp_path, model)).config.tf_weight == 1
+        assert plan_job(config_of(tmp_path, model)).config.tf_weight > 0
     assert not list(tmp_path.iterdir())
 
 

@@ -44,7 +44,7 @@ DEFAULTS = {
     "normalise": "none",
     "rank": "score",
     "order": "min",
-    "tf_weight": 1.0,
+    "tf_weight": 0.01,
     "min_kept": 1,
     "round_to": 1,
     "rounds": 1,

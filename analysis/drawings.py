@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from analysis.over_time import PARTS_OF_ERROR
 from analysis.style import COLUMN_IN, GREY, PAGE_IN, PARTS, colours, line_styles, markers
 
 LABELLED_LAYERS = 60  # more rows than these are named by part and kind alone
@@ -177,9 +178,10 @@ def _note_above(figure: Figure, notes: Sequence[str], width: int) -> None:
 
 
 POINTS = {"after_cut": "right after the cut", "finetuned": "after fine-tuning"}
-STYLES_OF_PARTS: dict[str, tuple[Literal["-", "--"], str]] = {
+ERRORS: dict[str, tuple[Literal["-", "--", ":"], str]] = {
     "made_here": ("-", "made here"),
     "propagated": ("--", "propagated"),
+    "total": (":", "whole error"),
 }
 SERIES_SHOWN = 5  # over frames
 
@@ -189,7 +191,7 @@ def draw_error_over_frames(errors: pd.DataFrame, gaps: pd.DataFrame, notes: Sequ
 
     Below them the PSNR that is lost against the dense network. notes: sentences that a reader should know, on top.
     """
-    branches = list(dict.fromkeys(errors["branch"]))
+    branches, drawn = list(dict.fromkeys(errors["branch"])), _drawn_lines(errors)
     colour = _colours_in_order(list(dict.fromkeys(gaps["series"])))
     figure = plt.figure(figsize=(COLUMN_IN, 1.0 * len(branches) + 2.0))
     grid = figure.add_gridspec(len(branches) + 1, len(POINTS))
@@ -198,7 +200,7 @@ def draw_error_over_frames(errors: pd.DataFrame, gaps: pd.DataFrame, notes: Sequ
         for column, (point, title) in enumerate(POINTS.items()):
             axes = figure.add_subplot(grid[row, column], sharey=first)
             rows = errors[(errors["branch"] == branch) & (errors["point"] == point)]
-            _draw_parts(axes, rows, "frame", colour)
+            _draw_errors(axes, rows, "frame", colour, drawn)
             axes.set_title(title if row == 0 else "")
             axes.tick_params(labelbottom=row == len(branches) - 1, labelleft=first is None)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -208,7 +210,7 @@ def draw_error_over_frames(errors: pd.DataFrame, gaps: pd.DataFrame, notes: Sequ
         first.set_ylim(bottom=0)
         first.set_ylabel(f"{branch}:\nrelative error")
     _draw_gaps(figure.add_subplot(grid[len(branches), :]), gaps, colour)
-    _legend_of_parts(figure, errors, colour)
+    _legend_of_errors(figure, colour, drawn)
     _note_above(figure, notes, NOTE_COLUMN)
     return figure
 
@@ -220,26 +222,30 @@ def _colours_in_order(names: Sequence[str]) -> dict[str, Any]:
     return {names[place]: "black" if number == 0 else shades[number] for number, place in enumerate(shown)}
 
 
-def _draw_parts(axes: Axes, table: pd.DataFrame, over: str, colour: Mapping[str, Any]) -> None:
-    """A line per series and part of the error, means over jobs; the whole error where its parts are not known."""
+def _drawn_lines(table: pd.DataFrame) -> tuple[str, ...]:
+    """The parts of the error, the whole of it where its parts are not known, and nothing where no state is compared."""
+    if table.empty:
+        return ()
+    return ("total",) if table[list(PARTS_OF_ERROR)].isna().all(axis=None) else PARTS_OF_ERROR
+
+
+def _draw_errors(axes: Axes, table: pd.DataFrame, over: str, colour: Mapping[str, Any], drawn: Sequence[str]) -> None:
+    """A line per series and column of those drawn, means over jobs."""
     for series, shade in colour.items():
         rows = table[table["series"] == series].groupby(over)
-        for part, (style, _) in STYLES_OF_PARTS.items():
-            mean = rows[part].mean().dropna()
-            axes.plot(mean.index, mean, color=shade, linestyle=style, linewidth=0.9)
-        if table[list(STYLES_OF_PARTS)].isna().all(axis=None):
-            mean = rows["total"].mean()
-            axes.plot(mean.index, mean, color=shade, linestyle=":", linewidth=0.9)
+        for column in drawn:
+            mean = rows[column].mean().dropna()
+            axes.plot(mean.index, mean, color=shade, linestyle=ERRORS[column][0], linewidth=0.9)
 
 
-def _legend_of_parts(figure: Figure, table: pd.DataFrame, colour: Mapping[str, Any]) -> None:
-    """Below all panels: the styles of the parts that are drawn, and the colours of series where there are several."""
-    known = not table[list(STYLES_OF_PARTS)].isna().all(axis=None)
-    styles: list[tuple[Any, str]] = [*STYLES_OF_PARTS.values()] if known else [(":", "whole error")]
-    handles = [Line2D([], [], color=GREY, linestyle=style, label=name) for style, name in styles]
+def _legend_of_errors(figure: Figure, colour: Mapping[str, Any], drawn: Sequence[str]) -> None:
+    """Below all panels: the styles of what is drawn, and the colours of series where there are several."""
+    handles = [
+        Line2D([], [], color=GREY, linestyle=style, label=name) for style, name in (ERRORS[column] for column in drawn)
+    ]
     if len(colour) > 1:
         handles += [Line2D([], [], color=shade, label=name) for name, shade in colour.items()]
-    longest = max(len(str(handle.get_label())) for handle in handles)
+    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
     columns = 4 if longest <= 10 else 3 if longest <= 16 else 2 if longest <= 30 else 1
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=2.2)
 
@@ -265,18 +271,18 @@ def draw_error_by_cut(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
     notes: sentences that a reader should know, above the panels.
     """
     figure, panels = plt.subplots(1, len(POINTS), figsize=(COLUMN_IN, 2.3), sharey=True)
-    colour: dict[str, Any] = dict(colours(list(dict.fromkeys(table["series"]))))
+    colour, drawn = colours(list(dict.fromkeys(table["series"]))), dict.fromkeys((*_drawn_lines(table), "total"))
     for axes, (point, title) in zip(panels, POINTS.items(), strict=True):
         rows = table[table["point"] == point].assign(cut=lambda rows: 100 * rows["cut"])
-        _draw_parts(axes, rows, "cut", colour)
+        _draw_errors(axes, rows, "cut", colour, list(drawn))
         for line in axes.get_lines():
             line.set_marker("o")
         axes.set_title(title)
         axes.set_xlim(left=0)
         axes.set_xlabel("MACs cut (%)")
     panels[0].set_ylim(bottom=0)
-    panels[0].set_ylabel("error of hidden states (relative)")
-    _legend_of_parts(figure, table, colour)
+    panels[0].set_ylabel("hidden states:\nrelative error")
+    _legend_of_errors(figure, colour, list(drawn))
     _note_above(figure, notes, NOTE_COLUMN)
     return figure
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -125,6 +126,28 @@ def test_both_points_are_compared_with_one_dense_network() -> None:
     clip = random_clip(4)
     cut = errors_of(Linear(0.9, 1.0), Linear(0.9, 1.0), clip, cut=Linear(0.5, 0.8))
     assert cut == errors_of(Linear(0.5, 0.8), Linear(0.9, 1.0), clip)
+
+
+def test_states_are_let_go_when_no_step_needs_them() -> None:
+    """Of the dense network those of the present frame, the one before and, of a branch that goes back, the next."""
+    dense, pruned = (random_network(RECURRENT["basicvsr_uni"], seed) for seed in (0, 1))
+    held: list[weakref.ref[Tensor]] = []
+
+    class Watched(type(dense)):  # type: ignore[misc]
+        def handed_on(self, *given: Any) -> Iterator[States]:
+            for states in super().handed_on(*given):
+                held.append(weakref.ref(states["forward"]))
+                yield states
+
+    dense.__class__ = Watched
+    tuned, cut, clip = StateErrors(pruned, CPU), StateErrors(pruned, CPU), random_clip(6)
+    with torch.inference_mode():
+        flows = pruned.flows_in_parts(clip)
+        see = seen_beside(tuned, cut, dense, clip, flows)
+        for t, states in enumerate(pruned.handed_on(clip, flows)):
+            see(t, states)
+            assert len(held) <= t + 2
+            assert all(state() is None for state in held[: max(0, t - 1)])
 
 
 def test_channels_that_are_gone_are_zeros_and_count() -> None:

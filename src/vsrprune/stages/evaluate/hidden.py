@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -72,8 +73,7 @@ def seen_beside(tuned: StateErrors, cut: StateErrors, dense: Network, frames_NTC
 
     flows: the tuned network's.
     """
-    # `tee` holds what one of the three has read and another has not: two frames of most networks.
-    target, for_tuned, for_cut = itertools.tee(_handed_on(dense, frames_NTCHW), 3)
+    target, for_tuned, for_cut = _readers(_handed_on(dense, frames_NTCHW), 3)
     cut_flows = cut.network.flows_in_parts(frames_NTCHW)
     own = cut.network.handed_on(frames_NTCHW, cut_flows or None)
     tuned_alone = _alone(tuned, frames_NTCHW, flows, for_tuned)
@@ -85,6 +85,26 @@ def seen_beside(tuned: StateErrors, cut: StateErrors, dense: Network, frames_NTC
         cut.add(t, next(own), next(cut_alone), dense_states)
 
     return see
+
+
+def _readers(states: Iterator[States], count: int) -> list[Iterator[States]]:
+    """So many readers of one iterator; an item is held until the last has read it."""
+    # itertools.tee holds up to 57 items that all have read.
+    waiting: list[deque[States]] = [deque() for _ in range(count)]
+
+    def pull() -> bool:
+        item = next(states, None)
+        if item is None:
+            return False
+        for queue in waiting:
+            queue.append(item)
+        return True
+
+    def read(queue: deque[States]) -> Iterator[States]:
+        while queue or pull():
+            yield queue.popleft()
+
+    return [read(queue) for queue in waiting]
 
 
 def _handed_on(network: Network, frames_NTCHW: Tensor) -> Iterator[States]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -113,12 +112,11 @@ def _handed_on(network: Network, frames_NTCHW: Tensor) -> Iterator[States]:
         yield from network.handed_on(frames_NTCHW, flows or None)
 
 
-def _alone(
-    compared: StateErrors, frames_NTCHW: Tensor, flows: Flows, dense: Iterator[States]
-) -> Iterator[States | None]:
+def _alone(pruned: StateErrors, frames_NTCHW: Tensor, flows: Flows, dense: Iterator[States]) -> Iterator[States | None]:
     """What the steps make of dense states; None for every frame if the network cannot say."""
-    alone = compared.network.steps_alone(frames_NTCHW, flows, map(compared.narrowed, dense))
-    return itertools.repeat(None) if alone is None else alone
+    alone = pruned.network.steps_alone(frames_NTCHW, flows, map(pruned.narrowed, dense))
+    # It reads the states all the same: what one reader leaves is held.
+    return (None for _ in dense) if alone is None else alone
 
 
 def _relative(difference: Tensor, target: Tensor) -> Tensor:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from analysis.over_time import PARTS_OF_ERROR
 from analysis.style import COLUMN_IN, GREY, PAGE_IN, PARTS, colours, line_styles, markers
 
 LABELLED_LAYERS = 60  # more rows than these are named by part and kind alone
@@ -173,34 +177,113 @@ def _note_above(figure: Figure, notes: Sequence[str], width: int) -> None:
         figure.suptitle("\n".join(textwrap.fill(f"Note: {note}.", width) for note in notes), fontsize=5.5)
 
 
-def draw_error_over_frames(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
-    """Two panels over the frame index: error of the hidden states, and PSNR lost against the dense network.
+POINTS = {"after_cut": "right after the cut", "finetuned": "after fine-tuning"}
+ERRORS: dict[str, tuple[Literal["-", "--", ":"], str]] = {
+    "made_here": ("-", "made here"),
+    "propagated": ("--", "propagated"),
+    "total": (":", "whole error"),
+}
+SERIES_SHOWN = 5  # over frames
+
+
+def draw_error_over_frames(errors: pd.DataFrame, gaps: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
+    """Over the frame index, a row of panels per branch: error of the hidden states after the cut and after fine-tuning.
+
+    Below them the PSNR that is lost against the dense network. notes: sentences that a reader should know, on top.
+    """
+    branches, drawn = list(dict.fromkeys(errors["branch"])), _drawn_lines(errors)
+    colour = _colours_in_order(list(dict.fromkeys(gaps["series"])))
+    figure = plt.figure(figsize=(COLUMN_IN, 1.0 * len(branches) + 2.0))
+    grid = figure.add_gridspec(len(branches) + 1, len(POINTS))
+    for row, branch in enumerate(branches):
+        first: Axes | None = None
+        for column, (point, title) in enumerate(POINTS.items()):
+            axes = figure.add_subplot(grid[row, column], sharey=first)
+            rows = errors[(errors["branch"] == branch) & (errors["point"] == point)]
+            _draw_errors(axes, rows, "frame", colour, drawn)
+            axes.set_title(title if row == 0 else "")
+            axes.tick_params(labelbottom=row == len(branches) - 1, labelleft=first is None)
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            first = first or axes
+        assert first is not None
+        # Not before both panels are drawn, which share the axis: it would keep its upper end.
+        first.set_ylim(bottom=0)
+        first.set_ylabel(f"{branch}:\nrelative error")
+    _draw_gaps(figure.add_subplot(grid[len(branches), :]), gaps, colour)
+    _legend_of_errors(figure, colour, drawn)
+    _note_above(figure, notes, NOTE_COLUMN)
+    return figure
+
+
+def _colours_in_order(names: Sequence[str]) -> dict[str, Any]:
+    """Colours of an ordered series, the first black; of many, some that are spread over it."""
+    shown = np.unique(np.linspace(0, len(names) - 1, min(len(names), SERIES_SHOWN)).round().astype(int))
+    shades = plt.get_cmap("plasma")(np.linspace(0, 0.85, len(shown)))
+    return {names[place]: "black" if number == 0 else shades[number] for number, place in enumerate(shown)}
+
+
+def _drawn_lines(table: pd.DataFrame) -> tuple[str, ...]:
+    """The parts of the error, the whole of it where its parts are not known, and nothing where no state is compared."""
+    if table.empty:
+        return ()
+    return ("total",) if table[list(PARTS_OF_ERROR)].isna().all(axis=None) else PARTS_OF_ERROR
+
+
+def _draw_errors(axes: Axes, table: pd.DataFrame, over: str, colour: Mapping[str, Any], drawn: Sequence[str]) -> None:
+    """A line per series and column of those drawn, means over jobs."""
+    for series, shade in colour.items():
+        rows = table[table["series"] == series].groupby(over)
+        for column in drawn:
+            mean = rows[column].mean().dropna()
+            axes.plot(mean.index, mean, color=shade, linestyle=ERRORS[column][0], linewidth=0.9)
+
+
+def _legend_of_errors(figure: Figure, colour: Mapping[str, Any], drawn: Sequence[str]) -> None:
+    """Below all panels: the styles of what is drawn, and the colours of series where there are several."""
+    handles = [
+        Line2D([], [], color=GREY, linestyle=style, label=name) for style, name in (ERRORS[column] for column in drawn)
+    ]
+    if len(colour) > 1:
+        handles += [Line2D([], [], color=shade, label=name) for name, shade in colour.items()]
+    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    columns = 4 if longest <= 10 else 3 if longest <= 16 else 2 if longest <= 30 else 1
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=2.2)
+
+
+def _draw_gaps(axes: Axes, table: pd.DataFrame, colour: Mapping[str, Any]) -> None:
+    for series, shade in colour.items():
+        rows = table[table["series"] == series].groupby("frame")["psnr_gap"]
+        mean = rows.mean()
+        axes.plot(mean.index, mean, color=shade, marker="o", markersize=2)
+        axes.fill_between(mean.index, rows.min(), rows.max(), color=shade, alpha=0.12, linewidth=0)
+    clips = table.groupby("frame")["clips"].first()
+    ends = clips.index[clips.diff() < 0]
+    for frame in ends:  # the mean is over fewer clips from here on, which is no accumulation
+        axes.axvline(frame - 0.5, color=GREY, linestyle=":", linewidth=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
+    axes.set_xlabel("frame (dotted: a clip ends)" if len(ends) else "frame")
+    axes.set_ylabel("PSNR lost\nto dense (dB)")
+
+
+def draw_error_by_cut(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
+    """Error of the hidden states, and its parts, against the share of the MACs that is cut: after the cut, fine-tuned.
 
     notes: sentences that a reader should know, above the panels.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(PAGE_IN, 2.3))
-    weights = sorted(set(table["tf_weight"]))
-    colour = dict(zip(weights, ("#000000", *PARTS) if 0 in weights else PARTS, strict=False))
-    for axes, column, title in zip(
-        panels,
-        ("hidden_error", "psnr_gap"),
-        ("hidden-state error (relative)", "PSNR lost to dense (dB)"),
-        strict=True,
-    ):
-        for weight in weights:
-            rows = table[table["tf_weight"] == weight].groupby("frame")[column]
-            mean, low, high = rows.mean(), rows.min(), rows.max()
-            name = "without temporal fine-tuning" if weight == 0 else f"tf_weight={weight:g}"
-            axes.plot(mean.index, mean, color=colour.get(weight, GREY), marker="o", markersize=2.5, label=name)
-            axes.fill_between(mean.index, low, high, color=colour.get(weight, GREY), alpha=0.12, linewidth=0)
-        clips = table.groupby("frame")["clips"].first()
-        ends = clips.index[clips.diff() < 0]
-        for frame in ends:  # the mean is over fewer clips from here on, which is no accumulation
-            axes.axvline(frame - 0.5, color=GREY, linestyle=":", linewidth=0.8)
-        axes.set_xlabel("frame (dotted: a clip ends)" if len(ends) else "frame")
-        axes.set_ylabel(title)
-    legend_below(figure, panels[0])
-    _note_above(figure, notes, NOTE_PAGE)
+    figure, panels = plt.subplots(1, len(POINTS), figsize=(COLUMN_IN, 2.3), sharey=True)
+    colour, drawn = colours(list(dict.fromkeys(table["series"]))), dict.fromkeys((*_drawn_lines(table), "total"))
+    for axes, (point, title) in zip(panels, POINTS.items(), strict=True):
+        rows = table[table["point"] == point].assign(cut=lambda rows: 100 * rows["cut"])
+        _draw_errors(axes, rows, "cut", colour, list(drawn))
+        for line in axes.get_lines():
+            line.set_marker("o")
+        axes.set_title(title)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("MACs cut (%)")
+    panels[0].set_ylim(bottom=0)
+    panels[0].set_ylabel("hidden states:\nrelative error")
+    _legend_of_errors(figure, colour, list(drawn))
+    _note_above(figure, notes, NOTE_COLUMN)
     return figure
 
 

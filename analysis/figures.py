@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, 
 
 from analysis import drawings
 from analysis.comparisons import difference_table, pareto_front, published_table, replicate_table
-from analysis.runs import CUT_BY, Run, Runs, frame_table, gate_table, load_runs, ratio_table, score_table, time_caveats
+from analysis.over_time import cut_table, frame_table, hidden_table
+from analysis.runs import CUT_BY, Run, Runs, gate_table, load_runs, ratio_table, score_table, time_caveats
 from analysis.style import RC
 from vsrprune.cli import explained
 from vsrprune.errors import UserError
@@ -80,7 +81,15 @@ def differences(runs: Runs, run: Run) -> Figure:
 
 def error_over_frames(runs: Runs, run: Run) -> Figure:
     """Error of the hidden states and lost PSNR against the frame index, with and without temporal fine-tuning."""
-    return drawings.draw_error_over_frames(frame_table(runs), time_caveats(runs))
+    return drawings.draw_error_over_frames(hidden_table(runs), frame_table(runs), time_caveats(runs))
+
+
+def error_by_cut(runs: Runs, run: Run) -> Figure:
+    """Error of the hidden states, made in a step and handed on, against the share of the MACs that is cut."""
+    table = cut_table(runs)
+    if table["cut"].nunique() < 2:
+        raise NothingToDrawError("no two jobs with hidden states to compare cut different shares of the MACs")
+    return drawings.draw_error_by_cut(table, time_caveats(runs))
 
 
 def score_distributions(runs: Runs, run: Run) -> Figure:
@@ -153,6 +162,7 @@ FIGURES: dict[str, Callable[[Runs, Run], Figure]] = {
     "psnr_latency": psnr_latency,
     "differences": differences,
     "error_over_frames": error_over_frames,
+    "error_by_cut": error_by_cut,
     "score_distributions": score_distributions,
     "gate_trajectories": gate_trajectories,
     "qualitative": qualitative,

@@ -41,7 +41,15 @@ from analysis.report_data import (
     place_captions,
     reference_table,
 )
-from analysis.report_html import common_rows, left_out_html, notes_html, run_rows, setting_rows, summary_line
+from analysis.report_html import (
+    common_rows,
+    left_out_html,
+    notes_html,
+    run_rows,
+    setting_rows,
+    summary_line,
+    time_html,
+)
 from analysis.runs import KNOBS, Run, load_runs
 from analysis.style import COLOURS, SPARE, colours
 from vsrprune.cli import explained
@@ -128,6 +136,19 @@ def _run_data(tables: Tables, index: int) -> dict[str, Any]:
         "stages": run.result.stages,
         "notes": run.result.notes,
         "places": place_captions(run),
+        "hidden_error": _hidden_errors(run),
+    }
+
+
+def _hidden_errors(run: Run) -> dict[str, dict[str, dict[str, list[float | int | None] | None]]]:
+    """By point, branch and part, in frame order; None for parts that are not known."""
+
+    def numbers(values: list[float] | None) -> list[float | int | None] | None:
+        return None if values is None else [number(value, 4) for value in values]
+
+    return {
+        point: {branch: {part: numbers(values) for part, values in vars(error).items()} for branch, error in of.items()}
+        for point, of in run.result.hidden_error.items()
     }
 
 
@@ -225,6 +246,7 @@ def render(tables: Tables, folders: Sequence[str], places: int) -> str:
         "settings": setting_rows(tables.settings),
         "common": common_rows(tables.configurations),
         "notes": notes_html(tables.runs),
+        "time": time_html(tables.runs),
         "left_out": left_out_html(tables.runs.left_out),
         "baseline": baselines(tables.runs),
         "data": embedded(page_data(tables, places)),

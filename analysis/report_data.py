@@ -16,7 +16,7 @@ import pandas as pd
 from analysis.comparisons import replicate_table
 from analysis.runs import Run, Runs, job_table
 from vsrprune.results.replicates import psnr_difference
-from vsrprune.results.result import CROP_KINDS, CROP_PLACES, network_order
+from vsrprune.results.result import CROP_KINDS, CROP_PLACES, Result, network_order
 from vsrprune.results.settings import SEEDS, flatten
 
 POINTS = 300  # of one training curve
@@ -56,7 +56,12 @@ MEASURES = (
     Measure("equivalence", "equivalence error", "relative", None, "low"),
     Measure("temporal_gain", "worth of other frames", "dB", 2, "high"),
     Measure("flow_photometric", "flow error", "of no motion", 2, "low"),
-    Measure("hidden_error", "hidden-state error", "relative", 3, "low"),
+    Measure("hidden_error_cut", "hidden-state error, cut", "relative", 3, "low"),
+    Measure("made_here_cut", "made here, cut", "relative", 3, "low"),
+    Measure("propagated_cut", "propagated, cut", "relative", 3, "low"),
+    Measure("hidden_error", "hidden-state error, tuned", "relative", 3, "low"),
+    Measure("made_here", "made here, tuned", "relative", 3, "low"),
+    Measure("propagated", "propagated, tuned", "relative", 3, "low"),
     Measure("max_cut", "largest cut gate", "|gate|", 3, "low"),
     Measure("seconds", "time of all stages", "s", 1, "low"),
 )
@@ -89,8 +94,11 @@ def run_table(runs: Runs) -> pd.DataFrame:
         macs_g=jobs["macs"] / 1e9,
         macs_percent=100 * jobs["macs_kept"],
         units_percent=100 * jobs["units_cut"],
-        hidden_error=[_mean([error for branch in result.hidden_error.values() for error in branch])
-                      for result in results],
+        **{
+            name + ending: [_mean_error(result, point, part) for result in results]
+            for point, ending in (("after_cut", "_cut"), ("finetuned", ""))
+            for name, part in (("hidden_error", "total"), ("made_here", "made_here"), ("propagated", "propagated"))
+        },
         temporal_gain=[_number(result.temporal_gain) for result in results],
         flow_photometric=[_number(result.flow_photometric) for result in results],
         max_cut=[math.nan if result.gates is None else result.gates.max_cut for result in results],
@@ -99,6 +107,12 @@ def run_table(runs: Runs) -> pd.DataFrame:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
+
+
+def _mean_error(result: Result, point: str, part: str) -> float:
+    """Mean over branches and frames; NaN where it is not known."""
+    errors = (getattr(error, part) for error in result.hidden_error.get(point, {}).values())
+    return _mean([value for values in errors for value in values or ()])
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.report_data import Measure, RunColumn, Tables, differing, knob_value, measure, note_table
-from analysis.runs import LeftOut, Run, Runs
+from analysis.runs import LeftOut, Run, Runs, time_caveats
 
 MISSING = "\N{EN DASH}"
 
@@ -125,6 +125,11 @@ def notes_html(runs: Runs) -> str:
     if not items:
         return ""
     return f'<details><summary>Notes that the runs carry</summary><ul class="notes">{items}</ul></details>'
+
+
+def time_html(runs: Runs) -> str:
+    """Why what is said of time may mean little; empty if there is no reason."""
+    return "".join(f"<p>Note: {text(caveat)}.</p>" for caveat in time_caveats(runs))
 
 
 def left_out_html(items: Sequence[LeftOut]) -> str:

@@ -318,52 +318,9 @@ def _without_effect_on_plans(runs: Runs) -> list[str]:
     return found
 
 
-def frame_table(runs: Runs) -> pd.DataFrame:
-    """A row per job and frame index: what pruning costs there.
-
-    psnr_gap: PSNR of the dense network minus that of the pruned one (dB), mean over clips; hidden_error: RMS
-    difference of the hidden states relative to the dense ones, mean over branches; clips: how many reach the frame.
-    Where a pruned network was fine-tuned with several tf_weights, only such jobs: others would differ in more. Jobs
-    from scratch, whose hidden states compare with no others, are left out unless all are.
-    """
-    rows = []
-    comparable = [run for run in runs.finished if run.result.hidden_error] or runs.finished
-    for run in _temporal_pairs(comparable) or comparable:
-        dense, pruned = (run.result.quality[name].frames for name in ("dense", "finetuned"))
-        branches = list(run.result.hidden_error.values())
-        for frame in range(max(map(len, pruned.values()))):
-            gaps = [dense[clip][frame] - psnr[frame] for clip, psnr in pruned.items() if frame < len(psnr)]
-            errors = [values[frame] for values in branches if frame < len(values)]
-            rows.append(
-                {
-                    "job": run.name,
-                    "label": runs.label(run),
-                    "tf_weight": run.knobs["tf_weight"],
-                    "ratio": run.knobs["ratio"],
-                    "frame": frame,
-                    "psnr_gap": _mean(gaps),
-                    "hidden_error": _mean(errors),
-                    "clips": len(gaps),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
 def time_caveats(runs: Runs) -> list[str]:
     """Why what the runs say of time may mean little, each reason once."""
     return list(dict.fromkeys(caveat for run in runs.finished for caveat in run.result.time_caveats))
-
-
-def _temporal_pairs(finished: Sequence[Run]) -> list[Run]:
-    """The jobs whose pruned network another job fine-tuned with another tf_weight."""
-    weights: dict[str | None, set[object]] = {}
-    for run in finished:
-        weights.setdefault(run.result.stages.get("prune"), set()).add(run.knobs["tf_weight"])
-    return [run for run in finished if len(weights[run.result.stages.get("prune")]) > 1]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else float("nan")
 
 
 def score_table(run: Run) -> pd.DataFrame:

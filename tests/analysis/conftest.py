@@ -18,7 +18,7 @@ from PIL import Image
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.results.measured import Measured, Timing
-from vsrprune.results.result import CROP_PLACES, METRICS, Cost, Equivalence, Gates, Layer, Quality, Result
+from vsrprune.results.result import CROP_PLACES, METRICS, Cost, Equivalence, Gates, HiddenError, Layer, Quality, Result
 from vsrprune.selection.budget import Budget
 
 UNITS = {"backward.conv1": 16, "forward.conv1": 16, "fusion": 8}
@@ -107,7 +107,16 @@ def _result(knobs: dict[str, Any], psnr: float, macs: int, notes: list[str], den
         budget=Budget("units", dense=40, wanted=20, reached=20),
         gates=Gates(max_cut=0.01, mean_cut=0.002),
         equivalence=Equivalence(float64=1e-15, float32=1e-7),
-        hidden_error={"backward": [0.1, 0.2], "forward": [0.3, 0.4]},
+        hidden_error={
+            "after_cut": {
+                "backward": HiddenError([0.5, 0.3], [0.2, 0.3], [0.4, 0.0]),
+                "forward": HiddenError([0.4, 0.6], [0.4, 0.3], [0.0, 0.5]),
+            },
+            "finetuned": {
+                "backward": HiddenError([0.2, 0.1], [0.15, 0.1], [0.12, 0.0]),
+                "forward": HiddenError([0.3, 0.4], [0.3, 0.2], [0.0, 0.3]),
+            },
+        },
         scores={name: [unit / total for unit in range(total)] for name, total in UNITS.items()},
         plan=PrunePlan("rsc", UNITS, {name: tuple(range(kept[name])) for name in UNITS}),
         stages={**dict.fromkeys(SHARED_STAGES, shared), **dict.fromkeys(OWN_STAGES, own)},

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -19,6 +20,7 @@ from analysis import figures
 from analysis.figures import FIGURES, chosen_run, main, write_figures
 from analysis.runs import Runs, load_runs
 from analysis.style import COLUMN_IN, RC, colours, line_styles
+from vsrprune.results.result import Result
 
 MakeRun = Callable[..., Path]
 ANALYSIS = Path(figures.__file__).parent
@@ -101,6 +103,60 @@ def test_figures_of_time_say_where_networks_hardly_use_it(
         assert ("Note: other frames are worth +0.04 dB" in words) == noted
         check_texts(figure)
         plt.close(figure)
+
+
+@pytest.mark.parametrize(("name", "styles"), [("error_over_frames", ["-", "--"]), ("error_by_cut", ["-", "--", ":"])])
+def test_both_parts_of_the_error_are_drawn_at_both_points(
+    name: str, styles: list[str], draw: Callable[[str], Figure]
+) -> None:
+    figure = draw(name)
+    assert figure.get_size_inches()[0] == pytest.approx(COLUMN_IN)
+    panels = figure.axes[:2]
+    assert [axes.get_title() for axes in panels] == ["right after the cut", "after fine-tuning"]
+    assert panels[0].get_ylim() == panels[1].get_ylim()
+    for axes in panels:
+        lines = [line for line in axes.get_lines() if len(line.get_xdata())]  # type: ignore[arg-type]
+        assert [line.get_linestyle() for line in lines] == styles * (len(lines) // len(styles))
+        highest = max(float(max(line.get_ydata())) for line in lines)  # type: ignore[arg-type]
+        assert 0 == axes.get_ylim()[0] < highest < axes.get_ylim()[1]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names[:2] == ["made here", "propagated"]
+
+
+def test_errors_over_frames_stand_at_their_frames(draw: Callable[[str], Figure]) -> None:
+    """Of two temporal weights: one line after the cut, which they share in part and whole."""
+    backward_cut, backward, forward_cut, forward, gaps = draw("error_over_frames").axes
+    assert [axes.get_ylabel() for axes in (backward_cut, forward_cut, gaps)] == [
+        "backward:\nrelative error",
+        "forward:\nrelative error",
+        "PSNR lost\nto dense (dB)",
+    ]
+    made, propagated = forward.get_lines()[:2]
+    assert list(made.get_xdata()) == [0, 1]
+    assert list(made.get_ydata()) == pytest.approx([0.3, 0.2])
+    assert list(propagated.get_ydata()) == pytest.approx([0.0, 0.3])
+    assert list(backward.get_lines()[1].get_ydata()) == pytest.approx([0.12, 0.0])
+
+
+def test_networks_without_states_show_the_psnr_over_frames_alone(tmp_path: Path, make_run: MakeRun) -> None:
+    for ratio in (0.3, 0.5):
+        folder = make_run(tmp_path, str(ratio), ratio=ratio)
+        replace(Result.load(folder), hidden_error={}).save(folder)
+    runs = load_runs([str(tmp_path)])
+    with mpl.rc_context(RC):
+        figure = FIGURES["error_over_frames"](runs, chosen_run(runs, ""))
+        figure.canvas.draw()
+        assert [axes.get_ylabel() for axes in figure.axes] == ["PSNR lost\nto dense (dB)"]
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["30 % cut", "50 % cut"]
+        check_texts(figure)
+        plt.close(figure)
+
+
+def test_one_share_cut_gives_no_picture_of_shares(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "one")
+    runs = load_runs([str(tmp_path)])
+    reasons = write_figures(runs, chosen_run(runs, ""), ["error_by_cut"], tmp_path / "figures")
+    assert "no two jobs with hidden states to compare cut different shares" in reasons["error_by_cut"]
 
 
 def test_the_heatmap_has_a_number_in_every_cell(draw: Callable[[str], Figure]) -> None:

@@ -82,7 +82,8 @@ def test_run_table_adds_the_measures(sweep):
     assert row["macs_percent"] == 50
     assert row["units_percent"] == 50
     assert row["parameters_k"] == 0.5
-    assert row["hidden_error"] == pytest.approx(0.25)
+    assert row[["hidden_error", "made_here", "propagated"]].tolist() == pytest.approx([0.25, 0.1875, 0.105])
+    assert row[["hidden_error_cut", "made_here_cut"]].tolist() == pytest.approx([0.45, 0.3])
     assert row["speed_up"] == 2
 
 

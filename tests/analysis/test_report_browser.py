@@ -200,6 +200,21 @@ def test_training_shows_the_losses_of_both_runs(page):
     expect(page.locator("#training-plots .scatterlayer .trace")).to_have_count(8)
 
 
+def test_error_over_time_shows_both_parts_of_both_runs_at_both_points(page):
+    assert page.locator("#error-plots h3").all_inner_texts() == [
+        f"{branch}, {point}"
+        for branch in ("backward", "forward")
+        for point in ("right after the cut", "after fine-tuning")
+    ]
+    expect(page.locator("#error-plots .scatterlayer .trace")).to_have_count(4 * 4)
+    drawn = page.locator("#error-plots .plot").evaluate_all(
+        "plots => plots.map((plot) => [plot.data.map((trace) => [trace.name, ...trace.y]), plot.layout.yaxis.range])"
+    )
+    assert drawn[0][0][:2] == [["A, made here", 0.2, 0.3], ["A, propagated", 0.4, 0]]
+    assert drawn[0][1] == drawn[1][1] == pytest.approx([0, 1.08 * 0.4])
+    assert page.locator("#no-errors").is_hidden()
+
+
 def test_the_divider_moves_by_keys_and_by_dragging(page):
     divider, top = page.locator("#divider"), page.locator("#image-left")
     assert page.locator("#image-left").get_attribute("alt") == "the_walk, bicubic"

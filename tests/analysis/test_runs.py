@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from analysis.comparisons import difference_table, pareto_front, published_table, replicate_table
-from analysis.runs import frame_table, gate_table, job_table, load_runs, ratio_table, score_table
+from analysis.runs import gate_table, job_table, load_runs, ratio_table, score_table
 from vsrprune.errors import UserError
 from vsrprune.host.failures import FailureCard
 from vsrprune.results.result import RESULT, Result
@@ -214,26 +214,6 @@ def test_a_layer_of_one_rule_stands_after_the_one_before_it(tmp_path: Path, make
     assert layers == ["stream", "in", "mid", "out", "other.stream", "other.in", "up"]
 
 
-def test_frames_show_what_pruning_costs_there(tmp_path: Path, make_run: MakeRun) -> None:
-    make_run(tmp_path, "a", psnr=30.0)  # dense: 31; frames 1 dB below and above the mean
-    rows = frame_table(load_runs([str(tmp_path)]))
-    assert list(rows["frame"]) == [0, 1]
-    assert list(rows["psnr_gap"]) == [1.0, 1.0]
-    assert rows["hidden_error"].tolist() == pytest.approx([0.2, 0.3])  # mean of both branches
-    assert list(rows["clips"]) == [1, 1]
-
-
-def test_frames_compare_temporal_weights_on_the_same_pruned_network(tmp_path: Path, make_run: MakeRun) -> None:
-    for name, pruned, weight in (("a", "p", 0.0), ("b", "p", 1.0), ("c", "q", 1.0)):
-        result = make_run(tmp_path, name) / RESULT
-        values = json.loads(result.read_text())
-        values["stages"]["prune"] = pruned
-        values["knobs"]["tf_weight"] = weight
-        result.write_text(json.dumps(values))
-    jobs = set(frame_table(load_runs([str(tmp_path)]))["job"])
-    assert {Path(job).name for job in jobs} == {"a", "b"}
-
-
 def test_scores_know_which_units_are_kept(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "a", ratio=0.25)
     (run,) = load_runs([str(tmp_path)]).finished
@@ -368,16 +348,6 @@ def test_a_method_without_scores_has_no_rows_of_them(tmp_path: Path, make_run: M
     table = score_table(load_runs([str(tmp_path)]).finished[0])
     assert table.empty
     assert list(table.columns) == ["part", "kind", "layer", "score", "kept"]
-
-
-def test_errors_over_frames_leave_out_jobs_without_hidden_states_to_compare(tmp_path: Path, make_run: MakeRun) -> None:
-    """Two jobs from scratch share their stage `prune` and differ in tf_weight: that alone makes no pair to compare."""
-    make_run(tmp_path, "cut")
-    for tf_weight in (0.0, 1.0):
-        folder = make_run(tmp_path, f"scratch{tf_weight}", tf_weight=tf_weight, ratio=0.3)
-        result = Result.load(folder)
-        replace(result, hidden_error={}, stages={**result.stages, "prune": "fedcba9876543210"}).save(folder)
-    assert set(frame_table(load_runs([str(tmp_path)]))["job"]) == {"cut"}
 
 
 def test_controls_are_named_in_words(tmp_path: Path, make_run: MakeRun) -> None:

@@ -71,7 +71,10 @@ def test_result_files_are_complete(sweep: tuple[Path, subprocess.CompletedProces
         assert all(len(frames) == 5 for frames in result.quality["finetuned"].frames.values())
         assert result.equivalence.float64 <= 1e-10
         assert 0 < result.equivalence.float32 < 1e-3
-        assert {branch: len(errors) for branch, errors in result.hidden_error.items()} == {"backward": 5, "forward": 5}
+        for errors in result.hidden_error.values():
+            assert {branch: len(error.total) for branch, error in errors.items()} == {"backward": 5, "forward": 5}
+            assert errors["backward"].propagated[-1] == errors["forward"].propagated[0] == 0
+        assert list(result.hidden_error) == ["after_cut", "finetuned"]
         assert len(result.layers) == (LAYERS_RSC if result.rule == "rsc" else LAYERS_ALIGNED)
         assert {layer.name: layer.total for layer in result.layers} == {
             name: len(scores) for name, scores in result.scores.items()

@@ -23,6 +23,7 @@ from vsrprune.networks.parts.folding import Gated, folded_once
 from vsrprune.networks.parts.layers import GatedConv2d
 
 Flows = dict[str, Tensor]  # by branch: (N, T-1, 2, H, W)
+States = Mapping[str, Tensor]  # of a frame, by branch (N, C, H, W); perhaps what else its step hands on, by other names
 PAIRS = 8  # frames and neighbours whose flow is estimated together where memory counts
 
 
@@ -84,12 +85,12 @@ class Network(nn.Module):
         """What the flow net makes of a clip; nothing without one."""
         return {}
 
-    def frame_by_frame(self, frames_NTCHW: Tensor) -> Iterator[FrameOutput]:
+    def frame_by_frame(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Iterator[FrameOutput]:
         """What `forward` gives, a frame at a time and without gradients.
 
         A network that can do so holds less than `forward`: of a long clip, no more than later frames need.
         """
-        output = self(frames_NTCHW)
+        output = self(frames_NTCHW, flows)
         for t, frame_NCHW in enumerate(output.frames_NTCHW.unbind(1)):
             yield FrameOutput(frame_NCHW, {branch: states[t] for branch, states in output.hidden.items()})
 
@@ -111,6 +112,23 @@ class Network(nn.Module):
         """
         frames = self.gradient_frames
         return state.detach() if frames and source // frames != target // frames else state
+
+    def states_handed_on(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Iterator[States]:
+        """What the steps hand on, a frame at a time, in frame order and without gradients: the hidden states at least.
+
+        A network that can do so holds no more than `frame_by_frame`, and restores no frame.
+        """
+        hidden = self.hidden_states(frames_NTCHW, flows)
+        for t in range(frames_NTCHW.shape[1]):
+            yield {branch: states[t] for branch, states in hidden.items()}
+
+    def steps_alone(self, frames_NTCHW: Tensor, flows: Flows, given: Iterator[States]) -> Iterator[States] | None:
+        """The hidden states of every frame, in frame order, if its step is handed `given` and no state of its own.
+
+        given: what `states_handed_on` gives of every frame, perhaps of another network, in the channels that this one has.
+        None from a network that does not say what a step reads.
+        """
+        return None
 
     def stream_channels(self, branch: str) -> tuple[int, ...] | None:
         """The channels of the dense hidden state that this network still has; None for all of them."""

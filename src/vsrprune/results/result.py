@@ -96,14 +96,44 @@ class Equivalence:
 
 
 @dataclass(frozen=True)
+class HiddenError:
+    """How far the hidden states of a branch are from the dense network's, by frame index.
+
+    All three are RMS differences over the RMS of the dense state, means over the clips that reach a frame. Every
+    channel of the dense state counts; one that is cut is zero, as which the rest of the network sees it.
+
+    total: of the network's own state. made_here: of the state that its step makes if all states that the step reads are
+    the dense network's. propagated: between these two states, which is what the errors of other steps add. The last two
+    are None for a network whose steps cannot be run alone. Squares do not add up: the parts may lean on each other, or
+    against.
+    """
+
+    total: list[float]
+    made_here: list[float] | None
+    propagated: list[float] | None
+
+
+HiddenErrors = dict[str, dict[str, HiddenError]]  # by point ("after_cut", "finetuned"), then by branch
+
+
+def hidden_errors(values: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> HiddenErrors:
+    """The errors that `asdict` took apart."""
+    return {
+        point: {branch: HiddenError(**error) for branch, error in branches.items()}
+        for point, branches in values.items()
+    }
+
+
+@dataclass(frozen=True)
 class Result:
     """What a job found; deterministic. Times and latencies stand in measured.json beside it.
 
     `scale` is the side of the output relative to the input. `quality` holds that of `baseline` (see `baseline_name`),
     `dense`, `before_cut` (sparsified, gates as trained), `after_cut` (gates of cut units zero) and `finetuned`; `cost`
     holds that of `dense` and `pruned`. `scores` holds the scores of all units by layer, those of the last round.
-    `hidden_error` holds, by branch and frame index, the RMS difference between pruned and dense hidden states relative
-    to the dense RMS; it is empty for networks that are trained from scratch. `stages` holds the key of every stage.
+    `hidden_error` holds the errors of the hidden states right after the cut (`after_cut`) and after fine-tuning
+    (`finetuned`); it is empty for networks that are trained from scratch and for those without hidden states. `stages`
+    holds the key of every stage.
 
     `temporal_gain` is the PSNR (dB) of the dense network minus that of itself on every frame alone; None for a network
     that reads one frame at a time. `flow_photometric` is the error between frames and neighbours warped by the dense
@@ -128,7 +158,7 @@ class Result:
     budget: Budget
     gates: Gates | None
     equivalence: Equivalence | None
-    hidden_error: dict[str, list[float]]
+    hidden_error: HiddenErrors
     scores: dict[str, list[float]] | None
     plan: PrunePlan
     stages: dict[str, str]
@@ -218,6 +248,7 @@ class Result:
                 "budget": Budget.from_json(data["budget"]),
                 "gates": data["gates"] and Gates(**data["gates"]),
                 "equivalence": data["equivalence"] and Equivalence(**data["equivalence"]),
+                "hidden_error": hidden_errors(data["hidden_error"]),
                 "plan": PrunePlan.from_json(data["plan"]),
             }
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -27,13 +27,13 @@ from vsrprune.networks.fast.fastest import freeze
 from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.networks.fast.precision import PRECISIONS
 from vsrprune.networks.files import save_network
-from vsrprune.networks.network import Network
+from vsrprune.networks.network import Flows, Network
 from vsrprune.networks.table import build
 from vsrprune.pruning.reparametrisation import bake
 from vsrprune.results.result import METRICS, Quality
 from vsrprune.stages.clips import job_clips
 from vsrprune.stages.job import Job
-from vsrprune.stages.quality import QualityMeter, See, States, hidden_states, nothing_seen, restored
+from vsrprune.stages.quality import QualityMeter, See, frames_shown, nothing_seen, restored
 from vsrprune.stages.recipe import StagePlan
 from vsrprune.stages.saved import SavedNetwork
 from vsrprune.stages.training.fit import Sampling, Session, fit
@@ -190,13 +190,13 @@ class Bench:
         write_atomically(self.folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
         return SavedNetwork(self.folder)
 
-    def restored(self, network: Network, clip: Clip, see: See = nothing_seen) -> Tensor:
+    def restored(self, network: Network, clip: Clip, see: See = nothing_seen, flows: Flows | None = None) -> Tensor:
         """The clip's uint8 output frames (T, 3, H, W); `see` is told every frame's hidden states."""
-        return restored(network, clip, self.device, self.config.comparison.centre, see)
+        return restored(network, clip, self.device, self.config.comparison.centre, see, flows)
 
-    def hidden_states(self, network: Network, clip: Clip) -> Iterator[States]:
-        """The network's hidden states of every frame, in order."""
-        return hidden_states(network, clip, self.device, self.config.comparison.centre)
+    def frames_shown(self, clip: Clip) -> Tensor:
+        """The frames that networks are shown of a clip; `flows` of `restored` are of these."""
+        return frames_shown(clip, self.device, self.config.comparison.centre)
 
     def quality(self, network: Network) -> Quality:
         """Quality on the held-out clips, without temporal consistency."""

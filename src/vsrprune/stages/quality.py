@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields
 
 import numpy as np
@@ -15,14 +14,13 @@ from vsrprune.data.degradation import to_uint8
 from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.quality import CPU, FrameQuality, frame_quality
 from vsrprune.metrics.temporal import Each, TemporalQuality, TruthMotion, temporal_quality
-from vsrprune.networks.network import FrameOutput, Network
+from vsrprune.networks.network import Flows, FrameOutput, Network, States
 from vsrprune.networks.parts.folding import folded_once
 from vsrprune.results.protocols import Comparison
 from vsrprune.results.result import Cost, Quality
 
 COST_SIZE = (180, 320)  # low-resolution frame for which the literature counts MACs
 
-States = Mapping[str, Tensor]  # by branch the hidden state of a frame, (1, C, H, W)
 See = Callable[[int, States], None]  # is told the index of a frame and its states
 
 
@@ -78,15 +76,17 @@ def restored(
     device: torch.device,
     mirrored: bool = False,
     see: See = nothing_seen,
+    flows: Flows | None = None,
 ) -> Tensor:
     """The clip's uint8 output frames (T, 3, H, W), on the host; `see` is told the hidden states of every frame t.
 
     mirrored: the network sees the clip forth and back, and both outputs of a frame are averaged, as Network does with
-    the seven frames of Vimeo-90K; hidden states are those of the way forth.
+    the seven frames of Vimeo-90K; hidden states are those of the way forth. flows: of what `frames_shown` gives, where
+    they are known already.
     """
     output_TCHW: Tensor | None = None
     forth: list[Tensor] = []  # frames that wait for their second showing
-    for t, (frame_NCHW, states) in enumerate(_shown(network, clip, device, mirrored)):
+    for t, (frame_NCHW, states) in enumerate(_outputs(network, frames_shown(clip, device, mirrored), flows)):
         frame_CHW, place = frame_NCHW[0].float(), t  # under autocast it has sixteen bits
         if t < clip.frames:
             see(t, states)
@@ -109,19 +109,17 @@ def restored(
     return output_TCHW
 
 
-@torch.inference_mode()
-def hidden_states(network: Network, clip: Clip, device: torch.device, mirrored: bool = False) -> Iterator[States]:
-    """The hidden states of every frame, in order; see `restored`."""
-    for _, states in itertools.islice(_shown(network, clip, device, mirrored), clip.frames):
-        yield states
-
-
-def _shown(network: Network, clip: Clip, device: torch.device, mirrored: bool) -> Iterator[FrameOutput]:
-    """What the network makes of each frame that it is shown."""
+def frames_shown(clip: Clip, device: torch.device, mirrored: bool = False) -> Tensor:
+    """The frames (1, T or, mirrored, 2T, 3, H, W) that a network is shown of a clip, in [0, 1]."""
     # Clips stay in 8 bits until here, where one of them at a time becomes float32.
-    low_TCHW = torch.cat((clip.low_TCHW, clip.low_TCHW.flip(0))) if mirrored else clip.low_TCHW
+    low_TCHW = clip.low_TCHW
+    low_TCHW = torch.cat((low_TCHW, low_TCHW.flip(0))) if mirrored else low_TCHW
+    return low_TCHW[None].to(device).float() / 255
+
+
+def _outputs(network: Network, frames_NTCHW: Tensor, flows: Flows | None) -> Iterator[FrameOutput]:
     with folded_once(network):
-        yield from network.frame_by_frame(low_TCHW[None].to(device).float() / 255)
+        yield from network.frame_by_frame(frames_NTCHW, flows)
 
 
 def cost_of(network: Network) -> Cost:

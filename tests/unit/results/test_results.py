@@ -7,7 +7,7 @@ import pytest
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
-from vsrprune.results.result import FORMAT, RESULT, Cost, Equivalence, Gates, Layer, Quality, Result
+from vsrprune.results.result import FORMAT, RESULT, Cost, Equivalence, Gates, HiddenError, Layer, Quality, Result
 from vsrprune.selection.budget import Budget
 
 SIZE = (180, 320)
@@ -29,7 +29,10 @@ def result():
         budget=Budget("units", dense=40, wanted=10, reached=8),
         gates=Gates(max_cut=0.01, mean_cut=0.002),
         equivalence=Equivalence(float64=1e-15, float32=1e-7),
-        hidden_error={"backward": [0.1, 0.2], "forward": [0.3]},
+        hidden_error={
+            "after_cut": {"backward": HiddenError([0.4, 0.5], [0.1, 0.5], [0.3, 0.0])},
+            "finetuned": {"backward": HiddenError([0.1, 0.2], None, None)},
+        },
         scores={"fusion": [0.1, 0.2]},
         plan=PrunePlan("rsc", {"fusion": 16}, {"fusion": (0, 5, 7)}),
         stages={"pretrain": "0123456789abcdef"},
@@ -44,6 +47,7 @@ def test_round_trip_through_a_folder(result, tmp_path):
     loaded = Result.load(tmp_path / "run")
     assert loaded == result
     assert isinstance(loaded.quality["dense"], Quality)
+    assert isinstance(loaded.hidden_error["after_cut"]["backward"], HiddenError)
     assert isinstance(loaded.layers[0], Layer)
     assert loaded.cost["dense"].size == SIZE
     assert isinstance(loaded.cost["dense"].size, tuple)

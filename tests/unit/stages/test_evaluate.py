@@ -16,11 +16,11 @@ from vsrprune.errors import UserError
 from vsrprune.metrics.temporal import temporal_quality, truth_motion
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
+from vsrprune.networks.network import States
 from vsrprune.results.protocols import Comparison
 from vsrprune.stages import bench
 from vsrprune.stages.background import beside, each_on_its_thread
-from vsrprune.stages.evaluate.hidden import HiddenError
-from vsrprune.stages.quality import QualityMeter, States, hidden_states, restored
+from vsrprune.stages.quality import QualityMeter, frames_shown, restored
 
 CPU = torch.device("cpu")
 TINY = BasicVSRArguments(
@@ -92,9 +92,9 @@ def test_mirrored_clips_are_seen_forth_and_back_and_averaged(network):
     for branch, states in seen.hidden.items():
         assert all((at[branch] == of).all() for (_, at), of in zip(told, states, strict=False))
     assert (output != restored(network, clip, CPU)).any()
-    asked = hidden_states(network, clip, CPU, mirrored=True)
-    for (_, states), same in zip(told, asked, strict=True):
-        assert all(torch.equal(states[branch], same[branch]) for branch in states)
+    assert torch.equal(frames_shown(clip, CPU, mirrored=True), low[[0, 1, 2, 2, 1, 0]][None])
+    flows = network.flows(frames_shown(clip, CPU, mirrored=True))
+    assert (restored(network, clip, CPU, mirrored=True, flows=flows) == output).all()
 
 
 def test_unmirrored_clips_are_seen_once(network):
@@ -102,8 +102,7 @@ def test_unmirrored_clips_are_seen_once(network):
     with torch.inference_mode():
         seen = network(clip.low_TCHW[None].float() / 255)
     assert (restored(network, clip, CPU) == to_uint8(seen.frames_NTCHW[0])).all()
-    states = list(hidden_states(network, clip, CPU))
-    assert [tuple(at) for at in states] == [tuple(seen.hidden)] * 3
+    assert torch.equal(frames_shown(clip, CPU), clip.low_TCHW[None].float() / 255)
 
 
 def test_temporal_consistency_is_the_mean_over_clips_with_motion():
@@ -137,24 +136,6 @@ def test_no_output_is_kept_once_it_is_measured():
     del output
     assert gone() is None
     assert meter.quality().psnr == 100
-
-
-# Hidden errors
-
-
-def test_hidden_error_by_hand():
-    """Channels 1 and 3 are left; of these alone the difference counts. Means are over the clips that reach a frame."""
-    pruned = SimpleNamespace(stream_channels=lambda branch: (1, 3) if branch == "forward" else None)
-    error = HiddenError(pruned, CPU)
-    dense = torch.arange(4.0).view(1, 4, 1, 1).expand(1, 4, 2, 2)  # of channels 1 and 3 the mean square is 5
-    whole = torch.ones(1, 2, 2, 2)
-    for clip, frames in enumerate((2, 1)):
-        see = error.beside(iter([{"forward": dense, "backward": whole}] * frames))
-        for t in range(frames):
-            see(t, {"forward": dense[:, [1, 3]] + 1 + clip, "backward": whole * 3})
-    per_frame = error.per_frame()
-    assert per_frame["forward"] == pytest.approx([(1 + 2) / 2 / math.sqrt(5), 1 / math.sqrt(5)], abs=1e-7)
-    assert per_frame["backward"] == [2, 2]
 
 
 # Beside the network

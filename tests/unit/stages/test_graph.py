@@ -74,7 +74,12 @@ def test_settings_name_the_stage_before():
         "sparsify": {"trained": keys["pretrain"], "selection": keys["select"]},
         "prune": {"trained": keys["sparsify"], "selection": keys["select"]},
         "finetune": {"pruned": keys["prune"], "teacher": keys["pretrain"]},
-        "evaluate": {"finetuned": keys["finetune"], "dense": keys["pretrain"], "reference": keys["reference"]},
+        "evaluate": {
+            "finetuned": keys["finetune"],
+            "cut": keys["prune"],
+            "dense": keys["pretrain"],
+            "reference": keys["reference"],
+        },
         "measure": {"selection": keys["select"]},
     }
 

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.networks.basicvsr.spec import RGB, BasicVSRArguments, basicvsr_layout, trunk
-from vsrprune.networks.network import Flows, FrameOutput, VSROutput
+from vsrprune.networks.network import Flows, FrameOutput, States, VSROutput
 from vsrprune.networks.parts.flow import SPyNet, clip_flows
 from vsrprune.networks.parts.folding import recomputed
 from vsrprune.networks.parts.layers import plain_conv, warp
@@ -73,17 +73,38 @@ class BasicVSR(Upsampler):
             for name in self.arguments.branches
         }
 
-    def frame_by_frame(self, frames_NTCHW: Tensor) -> Iterator[FrameOutput]:
+    def frame_by_frame(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Iterator[FrameOutput]:
         """See Network. Of the branch that goes back every state is held, of the other the last."""
-        flows = self.flows_in_parts(frames_NTCHW)
+        for t, states in enumerate(self.states_handed_on(frames_NTCHW, flows)):
+            yield FrameOutput(self.upsample(list(states.values()), frames_NTCHW[:, t]), states)
+
+    def states_handed_on(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Iterator[States]:
+        """See Network."""
+        if flows is None:
+            flows = self.flows_in_parts(frames_NTCHW)
         ways = {
-            name: cast(_Trunk, self.get_submodule(trunk(name))).way(frames_NTCHW, flows[name], name == "backward")
+            name: self._trunk(name).way(frames_NTCHW, flows[name], name == "backward")
             for name in self.arguments.branches
         }
         if "backward" in ways:
             ways["backward"] = _from_the_end(list(ways["backward"]))
-        for t, states in enumerate(zip(*ways.values(), strict=True)):
-            yield FrameOutput(self.upsample(states, frames_NTCHW[:, t]), dict(zip(ways, states, strict=True)))
+        for states in zip(*ways.values(), strict=True):
+            yield dict(zip(ways, states, strict=True))
+
+    def steps_alone(self, frames_NTCHW: Tensor, flows: Flows, given: Iterator[States]) -> Iterator[States]:
+        """See Network. No branch reads another: all that a step is handed is its branch's state of the frame before."""
+        for t, neighbours in enumerate(_before_and_after(given)):
+            made = {}
+            for name in self.arguments.branches:
+                branch, reverse = self._trunk(name), name == "backward"
+                states = neighbours[reverse]
+                state_NCHW = branch.start(frames_NTCHW) if states is None else states[name]
+                flow_N2HW = None if states is None else flows[name][:, t if reverse else t - 1]
+                made[name] = branch.step(frames_NTCHW[:, t], state_NCHW, flow_N2HW)
+            yield made
+
+    def _trunk(self, name: str) -> _Trunk:
+        return cast(_Trunk, self.get_submodule(trunk(name)))
 
     def _remembered(self, step: Callable[..., Tensor], *inputs: Any) -> Tensor:
         """`step(*inputs)`, without what lies between for the gradients if frames are checkpointed."""
@@ -129,14 +150,15 @@ class _Trunk(nn.Module):
         handed_on: HandedOn,
     ) -> list[Tensor]:
         """Hidden states (N, C, H, W) of all frames, in frame order; `call` runs the step of a frame."""
-        step, start_NCHW = partial(call, self.step), self._start(frames_NTCHW)
+        step, start_NCHW = partial(call, self.step), self.start(frames_NTCHW)
         return propagated(step, start_NCHW, frames_NTCHW, flows_NT2HW, reverse, handed_on)
 
     def way(self, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool) -> Iterator[Tensor]:
         """The hidden states (N, C, H, W) one after the other, from the frame at which the branch begins."""
-        return propagation(self.step, self._start(frames_NTCHW), frames_NTCHW, flows_NT2HW, reverse)
+        return propagation(self.step, self.start(frames_NTCHW), frames_NTCHW, flows_NT2HW, reverse)
 
-    def _start(self, frames_NTCHW: Tensor) -> Tensor:
+    def start(self, frames_NTCHW: Tensor) -> Tensor:
+        """The state before the first frame: zeros."""
         batch, _, _, height, width = frames_NTCHW.shape
         return frames_NTCHW.new_zeros(batch, self.width, height, width)
 
@@ -190,6 +212,16 @@ def propagation(
             state_NCHW = handed_on(state_NCHW, before, t)
         state_NCHW = step(frames_NTCHW[:, t], state_NCHW, flow_N2HW)
         yield state_NCHW
+
+
+def _before_and_after(given: Iterator[States]) -> Iterator[tuple[States | None, States | None]]:
+    """For every frame what is given of the frame before and of the one after it; None where there is none."""
+    before: States | None = None
+    here = next(given)
+    for after in given:
+        yield before, after
+        before, here = here, after
+    yield before, None
 
 
 def _from_the_end(states: list[Tensor]) -> Iterator[Tensor]:

@@ -5,7 +5,7 @@ As BasicSR's BasicVSRPlusPlus for low-resolution input; `basicsr_names` maps its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.networks.basicvsr.spec import RGB
 from vsrprune.networks.basicvsr_pp.spec import DIRECTIONS, BasicVSRPPArguments, basicvsr_pp_layout
-from vsrprune.networks.network import Flows, VSROutput
+from vsrprune.networks.network import Flows, States, VSROutput
 from vsrprune.networks.parts.deformable import DeformableConv2d, offset_and_mask, zero_init
 from vsrprune.networks.parts.flow import SPyNet, clip_flows
 from vsrprune.networks.parts.layers import plain_conv, warp
@@ -72,6 +72,17 @@ class BasicVSRPlusPlus(Upsampler):
         """The propagation alone: the states (N, C, H, W) of all frames by branch, in frame order."""
         return self._propagate(self._features(frames_NTCHW), self.flows(frames_NTCHW) if flows is None else flows)
 
+    def steps_alone(self, frames_NTCHW: Tensor, flows: Flows, given: Iterator[States]) -> Iterator[States]:
+        """See Network. A step is handed two states of its branch, and those of the frame by earlier branches."""
+        features, states = self._features(frames_NTCHW), list(given)
+        for t in range(len(states)):
+            made, seen = {}, [features[t]]
+            for branch, direction in DIRECTIONS.items():
+                of_branch = {at: states[at][branch] for at in range(max(0, t - 2), min(t + 3, len(states)))}
+                made[branch] = self._step(branch, t, list(seen), of_branch, flows[direction])
+                seen.append(states[t][branch])
+            yield made
+
     def upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
         """Fuse a frame's features and its states in the order of the branches, all (N, C, H, W), and enlarge."""
         return self.enlarge(self.reconstruction(torch.cat(list(states), dim=1)), frame_NCHW)
@@ -88,27 +99,30 @@ class BasicVSRPlusPlus(Upsampler):
         for branch, direction in DIRECTIONS.items():
             read = [features, *hidden.values()]
             seen = [[states[t] for states in read] for t in range(len(features))]
-            hidden[branch] = self._run(branch, seen, flows[direction], direction == "backward")
+            states: dict[int, Tensor] = {}
+            for t in range(len(seen))[:: -1 if direction == "backward" else 1]:
+                states[t] = self._step(branch, t, seen[t], states, flows[direction])
+            hidden[branch] = [states[t] for t in range(len(seen))]
         return hidden
 
-    def _run(self, branch: str, seen: Sequence[list[Tensor]], flows_NT2HW: Tensor, reverse: bool) -> list[Tensor]:
-        """The states of a branch. seen: for each frame its features and its states of the branches before."""
-        align, backbone = self.deform_align[branch], self.backbone[branch]
+    def _step(
+        self, branch: str, t: int, seen: list[Tensor], states: Mapping[int, Tensor], flows_NT2HW: Tensor
+    ) -> Tensor:
+        """The state of a frame. seen: its features and its states of the branches before. states: of other frames."""
+        align = self.deform_align[branch]
         assert isinstance(align, SecondOrderAlignment)
-        states: dict[int, Tensor] = {}
-        for t in range(len(seen) - 1, -1, -1) if reverse else range(len(seen)):
-            # Of the frame before, in the branch's direction, and the one before that; there is none before the first.
-            one, two = (t + 1, t + 2) if reverse else (t - 1, t - 2)
-            if one not in states:
-                aligned_NCHW = align.first_state(seen[t][0])
-            else:
-                flow_N2HW = flows_NT2HW[:, min(t, one)]
-                second = None
-                if two in states:
-                    second = (self.handed_on(states[two], two, t), flows_NT2HW[:, min(one, two)])
-                aligned_NCHW = align(seen[t][0], self.handed_on(states[one], one, t), flow_N2HW, second)
-            states[t] = aligned_NCHW + backbone(torch.cat((*seen[t], aligned_NCHW), dim=1))
-        return [states[t] for t in range(len(seen))]
+        # Of the frame before, in the branch's direction, and the one before that; there is none before the first.
+        one, two = (t + 1, t + 2) if DIRECTIONS[branch] == "backward" else (t - 1, t - 2)
+        if one not in states:
+            aligned_NCHW = align.first_state(seen[0])
+        else:
+            flow_N2HW = flows_NT2HW[:, min(t, one)]
+            second = None
+            if two in states:
+                second = (self.handed_on(states[two], two, t), flows_NT2HW[:, min(one, two)])
+            aligned_NCHW = align(seen[0], self.handed_on(states[one], one, t), flow_N2HW, second)
+        refined_NCHW: Tensor = self.backbone[branch](torch.cat((*seen, aligned_NCHW), dim=1))
+        return aligned_NCHW + refined_NCHW
 
 
 class SecondOrderAlignment(nn.Module):

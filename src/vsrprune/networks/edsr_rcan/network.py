@@ -49,7 +49,7 @@ class ImageNetwork(Network):
         images_NCHW = self._restore(frames_NTCHW.flatten(0, 1))
         return VSROutput(torch.unflatten(images_NCHW, 0, (batch, length)), {})
 
-    def frame_by_frame(self, frames_NTCHW: Tensor) -> Iterator[FrameOutput]:
+    def frame_by_frame(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Iterator[FrameOutput]:
         """See Network."""
         for frame_NCHW in frames_NTCHW.unbind(1):
             yield FrameOutput(self._restore(frame_NCHW), {})

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vsrprune.channels.layout import RULES, ChannelLayout
 from vsrprune.errors import UserError
-from vsrprune.networks.network import Network
+from vsrprune.networks.network import Flows, Network
 from vsrprune.networks.own.declaration import Declaration
 from vsrprune.networks.own.proof import prove
 from vsrprune.networks.own.sources import read_source
@@ -128,6 +128,10 @@ class OwnNetwork(Network):
         """
         kept = {} if self.plan is None else self.plan.kept
         return kept.get(f"{branch}.stream", kept.get(branch))
+
+    def flows_in_parts(self, frames_NTCHW: Tensor) -> Flows:
+        """What `flows` returns of the whole clip: which frames a flow of the author's is of is not known."""
+        return self.flows(frames_NTCHW)
 
     def explain(self, rule: str) -> str:
         """A line per convolution: what may be cut of it, and why not."""

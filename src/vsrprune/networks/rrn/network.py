@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsrprune.channels.layout import ChannelLayout
-from vsrprune.networks.network import Flows, FrameOutput, Network, VSROutput
+from vsrprune.networks.network import Flows, FrameOutput, Network, States, VSROutput
 from vsrprune.networks.parts.layers import enlarge, plain_conv, small_init
 from vsrprune.networks.parts.reconstruction import residual_blocks
 from vsrprune.networks.rrn.spec import FRAMES_READ, RGB, RRNArguments, rrn_layout
+
+OUTPUT = "output"  # beside the hidden state, what a step hands on: the frame that it restored
 
 
 class RRN(Network):
@@ -55,15 +57,39 @@ class RRN(Network):
         hidden = {"forward": [frame.hidden["forward"] for frame in frames]}
         return VSROutput(torch.stack([frame.frame_NCHW for frame in frames], dim=1), hidden)
 
-    def frame_by_frame(self, frames_NTCHW: Tensor) -> Iterator[FrameOutput]:
+    def frame_by_frame(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Iterator[FrameOutput]:
         """See Network."""
-        batch, length, _, height, width = frames_NTCHW.shape
-        state_NCHW = frames_NTCHW.new_zeros(batch, self.state_width, height, width)
-        for t in range(length):
+        for high_NCHW, state_NCHW in self._steps(frames_NTCHW):
+            yield FrameOutput(high_NCHW, {"forward": state_NCHW[:, : self.conv_h.out_channels]})
+
+    def states_handed_on(self, frames_NTCHW: Tensor, flows: Flows | None = None) -> Iterator[States]:
+        """See Network; beside the hidden state the output frame, at the input's size."""
+        for _, state_NCHW in self._steps(frames_NTCHW):
+            yield self._parted(state_NCHW)
+
+    def steps_alone(self, frames_NTCHW: Tensor, flows: Flows, given: Iterator[States]) -> Iterator[States]:
+        """See Network."""
+        state_NCHW = self._start(frames_NTCHW)
+        for t, states in enumerate(given):
+            _, made_NCHW = self.step(frames_NTCHW[:, t], frames_NTCHW[:, max(0, t - 1)], state_NCHW)
+            yield self._parted(made_NCHW)
+            state_NCHW = torch.cat((states["forward"], states[OUTPUT]), dim=1)
+
+    def _parted(self, state_NCHW: Tensor) -> States:
+        hidden = self.conv_h.out_channels
+        return {"forward": state_NCHW[:, :hidden], OUTPUT: state_NCHW[:, hidden:]}
+
+    def _steps(self, frames_NTCHW: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        state_NCHW = self._start(frames_NTCHW)
+        for t in range(frames_NTCHW.shape[1]):
             before = max(0, t - 1)
             state_NCHW = self.handed_on(state_NCHW, before, t)
             high_NCHW, state_NCHW = self.step(frames_NTCHW[:, t], frames_NTCHW[:, before], state_NCHW)
-            yield FrameOutput(high_NCHW, {"forward": state_NCHW[:, : self.conv_h.out_channels]})
+            yield high_NCHW, state_NCHW
+
+    def _start(self, frames_NTCHW: Tensor) -> Tensor:
+        batch, _, _, height, width = frames_NTCHW.shape
+        return frames_NTCHW.new_zeros(batch, self.state_width, height, width)
 
     def step(self, frame_NCHW: Tensor, before_NCHW: Tensor, state_NCHW: Tensor) -> tuple[Tensor, Tensor]:
         """The output of a frame (N, 3, scale*H, scale*W), not clipped, and what is handed on (N, state_width, H, W).

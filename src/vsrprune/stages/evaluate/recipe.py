@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from vsrprune.results.result import Cost, Quality
+from vsrprune.results.result import Cost, HiddenErrors, Quality, hidden_errors
+from vsrprune.stages.prune.recipe import Pruned
 from vsrprune.stages.recipe import Recipe, newest
 from vsrprune.stages.reference.recipe import Reference
 from vsrprune.stages.saved import Trained
@@ -19,23 +20,27 @@ FILE = "evaluation.json"
 
 @dataclass(frozen=True)
 class Inputs:
-    """finetuned: the compact network. dense: what it is compared with. reference: how, and where pictures are cut."""
+    """finetuned: the compact network. cut: the same before fine-tuning. dense: what both are compared with.
+
+    reference: how, and where pictures are cut.
+    """
 
     finetuned: Trained
+    cut: Pruned
     dense: Trained
     reference: Reference
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """hidden_error: by branch and frame index, RMS difference of hidden states over the dense RMS.
+    """hidden_error: of the compact network before and after fine-tuning.
 
     It is empty for networks from scratch and for those without hidden states. test: the quality on the test clips; None
     without such clips.
     """
 
     finetuned: Quality
-    hidden_error: dict[str, list[float]]
+    hidden_error: HiddenErrors
     cost: Cost
     test: Quality | None
 
@@ -48,17 +53,19 @@ class Evaluation:
         """What `save` wrote."""
         values: Mapping[str, Any] = json.loads((folder / FILE).read_text())
         test = values["test"] and Quality(**values["test"])
-        return cls(Quality(**values["finetuned"]), values["hidden_error"], Cost.from_json(values["cost"]), test)
+        errors = hidden_errors(values["hidden_error"])
+        return cls(Quality(**values["finetuned"]), errors, Cost.from_json(values["cost"]), test)
 
 
 RECIPE = Recipe(
     name="evaluate",
-    version=4,
+    version=5,
     work="vsrprune.stages.evaluate.work:make",
     inputs=Inputs,
     artifact=Evaluation,
     parents=lambda question, planned: {
         "finetuned": newest(planned, "finetune"),
+        "cut": newest(planned, "prune"),
         "dense": newest(planned, "pretrain"),
         "reference": newest(planned, "reference"),
     },

@@ -1,0 +1,92 @@
+"""What pruning costs over time, as tidy tables: by frame, and by how much is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis.runs import CUT_BY, Run, Runs
+
+PARTS_OF_ERROR = ("made_here", "propagated")
+
+
+def frame_table(runs: Runs) -> pd.DataFrame:
+    """A row per job and frame index: PSNR of the dense network minus that of the pruned one (psnr_gap, dB).
+
+    It is a mean over the clips that reach the frame, whose number is `clips`. The jobs are those of `hidden_table`.
+    """
+    rows = []
+    for run, series in _compared_in_time(runs):
+        dense, pruned = (run.result.quality[name].frames for name in ("dense", "finetuned"))
+        for frame in range(max(map(len, pruned.values()))):
+            gaps = [dense[clip][frame] - psnr[frame] for clip, psnr in pruned.items() if frame < len(psnr)]
+            row = {"job": run.name, "series": series, "frame": frame}
+            rows.append({**row, "psnr_gap": sum(gaps) / len(gaps), "clips": len(gaps)})
+    return pd.DataFrame(rows)
+
+
+def hidden_table(runs: Runs) -> pd.DataFrame:
+    """A row per job, point (after_cut, finetuned), branch and frame index: errors of hidden states, see HiddenError.
+
+    Where a pruned network was fine-tuned with several tf_weights, only such jobs: others would differ in more. Then
+    `series` is that weight, and how much is cut otherwise. Jobs that share their cut have one row after it. Jobs from
+    scratch, whose hidden states compare with no others, are left out unless all are.
+    """
+    rows = [{"series": series, **row} for run, series in _compared_in_time(runs) for row in _error_rows(run)]
+    columns = ["series", "job", "prune", "point", "branch", "frame", "total", *PARTS_OF_ERROR]
+    table = pd.DataFrame(rows, columns=columns)
+    seen_before = table.duplicated(["prune", "branch", "frame", "point"])
+    return table[~(seen_before & (table["point"] == "after_cut"))].reset_index(drop=True)
+
+
+def cut_table(runs: Runs) -> pd.DataFrame:
+    """A row per series, share of the MACs cut and point: errors of the hidden states, means over frames and branches.
+
+    Replicates and other jobs that cut the same share are averaged.
+    """
+    rows = [
+        {"series": runs.label(run, without=CUT_BY), "cut": round(1 - run.result.macs_kept, 4), **row}
+        for run in runs.finished
+        for row in _error_rows(run)
+    ]
+    if not rows:
+        return pd.DataFrame(columns=["series", "cut", "point", "total", *PARTS_OF_ERROR])
+    means = pd.DataFrame(rows).groupby(["series", "cut", "point"], sort=False, as_index=False)
+    return means[["total", *PARTS_OF_ERROR]].mean()
+
+
+def _error_rows(run: Run) -> list[dict[str, object]]:
+    return [
+        {
+            "job": run.name,
+            "prune": run.result.stages.get("prune"),
+            "point": point,
+            "branch": branch,
+            "frame": frame,
+            "total": total,
+            **{part: None if (values := getattr(error, part)) is None else values[frame] for part in PARTS_OF_ERROR},
+        }
+        for point, branches in run.result.hidden_error.items()
+        for branch, error in branches.items()
+        for frame, total in enumerate(error.total)
+    ]
+
+
+def _compared_in_time(runs: Runs) -> list[tuple[Run, str]]:
+    """The jobs that figures over frames show, and what tells them apart there."""
+    comparable = [run for run in runs.finished if run.result.hidden_error] or runs.finished
+    pairs = _temporal_pairs(comparable)
+    if pairs:
+        weights = {0: "without temporal fine-tuning"}
+        return [(run, weights.get(run.knobs["tf_weight"], f"tf_weight={run.knobs['tf_weight']:g}")) for run in pairs]
+    by_cut = sorted(comparable, key=lambda run: run.knobs["ratio"])
+    return [(run, f"{100 * run.knobs['ratio']:g} % cut") for run in by_cut]
+
+
+def _temporal_pairs(finished: Sequence[Run]) -> list[Run]:
+    """The jobs whose pruned network another job fine-tuned with another tf_weight."""
+    weights: dict[str | None, set[object]] = {}
+    for run in finished:
+        weights.setdefault(run.result.stages.get("prune"), set()).add(run.knobs["tf_weight"])
+    return [run for run in finished if len(weights[run.result.stages.get("prune")]) > 1]

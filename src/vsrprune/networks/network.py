@@ -125,7 +125,7 @@ class Network(nn.Module):
     def steps_alone(self, frames_NTCHW: Tensor, flows: Flows, given: Iterator[States]) -> Iterator[States] | None:
         """The hidden states of every frame, in frame order, if its step is handed `given` and no state of its own.
 
-        given: what `states_handed_on` gives of every frame, perhaps of another network, in the channels that this one has.
+        given: what `states_handed_on` gives of every frame, perhaps of another network, in the channels of this one.
         None from a network that does not say what a step reads.
         """
         return None

@@ -19,6 +19,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -48,13 +49,22 @@ def sharing(keys_of: Callable[[list[str]], Keys]) -> dict[str, dict[str, int]]:
     return table
 
 
+@cache
+def registered() -> None:
+    """The schema that conf/ composes on, made once."""
+    from vsrprune.cli import register
+    from vsrprune.config.job import Config
+
+    register(Config)
+
+
 def planned(overrides: list[str]) -> Keys:
     """The keys of the job that these overrides compose."""
-    from vsrprune.cli import composed_config, register
+    from vsrprune.cli import composed_config
     from vsrprune.config.job import Config
     from vsrprune.jobs.planning import plan_job
 
-    register(Config)
+    registered()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = composed_config(compose("config", overrides), Config)
     return {stage.name: stage.key for stage in plan_job(config).stages}

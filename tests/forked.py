@@ -176,10 +176,10 @@ def _become(
     os.environ.update(environment)
     _forget_and_patch()
     for folder in reversed(environment.get("PYTHONPATH", "").split(os.pathsep)):
-        if folder:
+        if folder and folder not in sys.path:  # else the process that forked this one has run its sitecustomize
             sys.path.insert(0, folder)
-        if (Path(folder) / "sitecustomize.py").is_file() and folder:
-            runpy.run_path(str(Path(folder) / "sitecustomize.py"))
+            if (Path(folder) / "sitecustomize.py").is_file():
+                runpy.run_path(str(Path(folder) / "sitecustomize.py"))
     if arguments[0] == "-c":
         sys.argv = ["-c", *arguments[2:]]
         exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"})

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import optuna
@@ -70,6 +71,7 @@ def studied(folder: Path, asked: StudyPlan, name: str = "s") -> optuna.Study:
     return study
 
 
+@cache
 def known_best() -> float:
     """The backward branch whole, the rest as the budget leaves it: by a fine scan of the two other parts."""
     best = 0.0

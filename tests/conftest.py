@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,11 @@ from hypothesis import settings
 
 # The tests are of the CPU, on machines with a card too, unless somebody names one.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+# Temporary folders lie in memory where there is enough: stores and studies wait for the disk at every write.
+MEMORY, ENOUGH = Path("/dev/shm"), 2**31
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 ORDER = ("integration", "devices", "unit", "analysis")
 

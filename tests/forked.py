@@ -95,6 +95,8 @@ class Script(Child):
         self._output = tempfile.TemporaryDirectory()
         folder = Path(self._output.name)
         (folder / "stdin").write_text(stdin)
+        for name in ("stdout", "stderr"):
+            (folder / name).touch()
         super().__init__(
             [sys.executable, *arguments],
             context=context,
@@ -105,6 +107,10 @@ class Script(Child):
             stderr=str(folder / "stderr"),
             preexec_fn=_lead_a_session,
         )
+
+    def printed(self) -> str:
+        """What it has printed on stdout so far."""
+        return Path(self._output.name, "stdout").read_text()
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """What it printed on stdout and on stderr, once it has ended; errors as `wait`."""

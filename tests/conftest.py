@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,17 +14,29 @@ from hypothesis import settings
 # The tests are of the CPU, on machines with a card too, unless somebody names one.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
-# Temporary folders lie in memory where there is enough: stores and studies wait for the disk at every write.
-MEMORY, ENOUGH = Path("/dev/shm"), 2**31
-if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH:
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
-
 ORDER = ("integration", "devices", "unit", "analysis")
 
 # The same examples every time: whoever runs the suite twice, or on another machine, sees the same.
 settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True, database=None)
 settings.register_profile("thorough", max_examples=100, deadline=None, derandomize=True, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+MEMORY, ENOUGH = Path("/dev/shm"), 2**31  # bytes
+
+
+def pytest_configure() -> None:
+    """Temporary folders in memory where there is enough: stores and studies wait for the disk at every write.
+
+    Each process of the tests has a folder of its own for what programs find by TMPDIR: among that are the locks by
+    which a measurement makes the other jobs of a machine pause, and nobody here compares times.
+    """
+    memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH
+    if memory:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    folder = tempfile.mkdtemp(prefix="vsrprune-tests-", dir=MEMORY if memory else None)
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after what multiprocessing removes there itself
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

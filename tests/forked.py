@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +26,10 @@ from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["pytest", "hydra", "rich.console", "wandb", "matplotlib.pyplot", "pandas", "vsrprune.stages.run"]
+    [
+        *("pytest", "hydra", "rich.console", "wandb", "matplotlib.pyplot", "pandas"),
+        *("vsrprune.stages.run", "hydra_plugins.vsrprune_launcher.launcher"),
+    ]
 )
 FORK = multiprocessing.get_context("fork")  # for the scripts themselves, which compute nothing before they start others
 
@@ -220,12 +223,23 @@ def _forget_and_patch() -> None:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
-    from vsrprune.host import processes
+    from hydra_plugins.vsrprune_launcher.engines import ENGINES
     from vsrprune.networks.own import spec
 
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
+    ENGINES["local"] = _local
+    spec.subprocess = described_by(FORK)  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _local(*settings: Any) -> Iterator[Any]:
+    """The launcher's own engine, whose jobs are forked; workers of Dask and Ray start theirs from nothing."""
+    from hydra_plugins.vsrprune_launcher.engines import local
+    from vsrprune.host import processes
+
     processes.subprocess = SimpleNamespace(  # type: ignore[attr-defined]
         Popen=Child, STDOUT=subprocess.STDOUT, TimeoutExpired=subprocess.TimeoutExpired
     )
-    spec.subprocess = described_by(FORK)  # type: ignore[attr-defined]
+    with local(*settings) as submit:
+        yield submit

@@ -127,7 +127,7 @@ def assert_equal(got: Tensor, expected: Tensor, tolerance: float = 1e-12) -> Non
 
 @every_network
 @pytest.mark.parametrize(
-    ("rule", "factors"), [*((rule, (2, 2)) for rule in RULES), ("rsc", (2,)), ("rsc", ())], ids=str
+    ("rule", "factors"), [*((rule, SCALES[0]) for rule in RULES), *(("rsc", other) for other in SCALES[1:])], ids=str
 )
 def test_compact_equals_masked(name: str, rule: str, factors: tuple[int, ...]) -> None:
     """Outputs and hidden states; those of channels that are gone were zeros."""

@@ -58,7 +58,8 @@ CASES = [  # in short only one: a unidirectional network is exported by tests/in
 ]
 
 
-@pytest.mark.parametrize("bidirectional", [pytest.param(True, marks=pytest.mark.slow), False], ids=["bi", "uni"])
+@pytest.mark.slow  # EDSR shows it in seconds, in test_exporting_networks.py
+@both_directions
 def test_at_scale_1_outputs_are_as_large_as_inputs(bidirectional: bool, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra deploy is not installed")
     network = pruned_network("rsc", bidirectional, upscale_factors=())

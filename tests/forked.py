@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,10 +26,7 @@ from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    [
-        *("pytest", "hydra", "rich.console", "wandb", "matplotlib.pyplot", "pandas"),
-        *("vsrprune.stages.run", "hydra_plugins.vsrprune_launcher.launcher"),
-    ]
+    ["pytest", "hydra", "rich.console", "wandb", "matplotlib.pyplot", "pandas", "vsrprune.stages.run"]
 )
 FORK = multiprocessing.get_context("fork")  # for the scripts themselves, which compute nothing before they start others
 
@@ -183,7 +180,7 @@ def _become(
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    _forget_and_patch()
+    _forget_and_patch(arguments)
     for folder in reversed(environment.get("PYTHONPATH", "").split(os.pathsep)):
         if folder and folder not in sys.path:  # else the process that forked this one has run its sitecustomize
             sys.path.insert(0, folder)
@@ -218,28 +215,21 @@ def _redirect(stdin: str, stdout: Any, stderr: Any) -> None:
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
 
 
-def _forget_and_patch() -> None:
-    """What a process that forked this one has set up is not its own: Hydra's state; and its children are forked too."""
+def _forget_and_patch(arguments: list[str]) -> None:
+    """What a process that forked this one has set up is not its own: Hydra's state; and its children are forked too.
+
+    Workers of Dask and Ray, to which the function that starts a job is sent, start theirs from nothing.
+    """
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
-    from hydra_plugins.vsrprune_launcher.engines import ENGINES
+    from vsrprune.host import processes
     from vsrprune.networks.own import spec
 
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
-    ENGINES["local"] = _local
+    if not any(item.startswith("launcher=") and item != "launcher=local" for item in arguments):
+        processes.subprocess = SimpleNamespace(  # type: ignore[attr-defined]
+            Popen=Child, STDOUT=subprocess.STDOUT, TimeoutExpired=subprocess.TimeoutExpired
+        )
     spec.subprocess = described_by(FORK)  # type: ignore[attr-defined]
-
-
-@contextlib.contextmanager
-def _local(*settings: Any) -> Iterator[Any]:
-    """The launcher's own engine, whose jobs are forked; workers of Dask and Ray start theirs from nothing."""
-    from hydra_plugins.vsrprune_launcher.engines import local
-    from vsrprune.host import processes
-
-    processes.subprocess = SimpleNamespace(  # type: ignore[attr-defined]
-        Popen=Child, STDOUT=subprocess.STDOUT, TimeoutExpired=subprocess.TimeoutExpired
-    )
-    with local(*settings) as submit:
-        yield submit

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,24 @@ ORDER = ("integration", "devices", "unit", "analysis")
 settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True, database=None)
 settings.register_profile("thorough", max_examples=100, deadline=None, derandomize=True, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+MEMORY, ENOUGH = Path("/dev/shm"), 2**31  # bytes
+
+
+def pytest_configure() -> None:
+    """Temporary folders in memory where there is enough: stores and studies wait for the disk at every write.
+
+    Each process of the tests has a folder of its own for what programs find by TMPDIR: among that are the locks by
+    which a measurement makes the other jobs of a machine pause, and nobody here compares times.
+    """
+    memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH
+    if memory:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    folder = tempfile.mkdtemp(prefix="vsrprune-tests-", dir=MEMORY if memory else None)
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    # After what multiprocessing removes there itself, at -100.
+    Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=-200)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

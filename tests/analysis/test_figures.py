@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 from drawn_texts import check_texts, texts
+from forked import run_script
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -196,8 +195,8 @@ def test_series_of_a_rule_share_its_colour_but_not_their_line() -> None:
 def test_the_same_runs_give_the_same_bytes(sweep: Path, tmp_path: Path) -> None:
     """In processes of their own: what one figure leaves behind must not be in the next."""
     for out in ("one", "two"):
-        command = [sys.executable, str(ANALYSIS / "figures.py"), str(sweep), "--out", str(tmp_path / out)]
-        subprocess.run(command, check=True, capture_output=True)
+        done = run_script([ANALYSIS / "figures.py", sweep, "--out", tmp_path / out], tmp_path)
+        assert done.returncode == 0, done.stderr
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert files == sorted(f"{name}.{ending}" for name in FIGURES for ending in ("pdf", "png"))
     for name in files:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import run_script
 from plotly.offline import get_plotlyjs
 
 from analysis.pictures import Pictures, psnr
@@ -332,9 +333,7 @@ def test_two_hundred_runs_stay_small(make_run, tmp_path):
 
 
 def run_report(*arguments):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
-    )
+    return run_script([SCRIPT, *arguments], SCRIPT.parent)
 
 
 def test_the_command_writes_the_file_and_prints_its_size(make_run, tmp_path):

@@ -1,4 +1,4 @@
-"""Everything that runs on a device, on the pretended one: python cases.py NETWORK RULE... prints a JSON line per case.
+"""Everything that runs on a device, on the pretended one: python cases.py NETWORK:RULE... prints a JSON line per case.
 
 A case is right if no operation mixes devices. A training step is taken twice: the second is counted.
 """
@@ -240,12 +240,14 @@ def report(network: str, rule: str, case: str, call: Case) -> None:
 
 
 def main() -> None:
-    """The cases of a network under some rules."""
-    name, *rules = sys.argv[1:]
+    """The planted mistakes, and the cases of networks under a rule each: `planted`, `network:rule`."""
     with Pretend():
-        for case, call in planted() if name == "planted" else ():
-            report("", "", case, call)
-        for rule in rules:
+        for asked in sys.argv[1:]:
+            if asked == "planted":
+                for case, call in planted():
+                    report("", "", case, call)
+                continue
+            name, rule = asked.split(":")
             subject = Subject.of(name, rule)
             for case, make in stages(subject):
                 report(name, rule, case, partial(steps, subject, make))

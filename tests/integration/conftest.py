@@ -58,9 +58,12 @@ def minimal_config(folder: Path, **changes: Any) -> Config:
 
 
 def run_py(*arguments: str, cwd: Path = ROOT, path: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
-    """`python src/run.py ...` as a user runs it; `path` goes in front of the module search path."""
+    """`python src/run.py ...` as a user runs it; with `path` in front of the module search path it starts from nothing.
+
+    A sweep's jobs start as fast as the sweep itself (`forked`); those of `test_faults.start` start from nothing.
+    """
     command = [str(RUN_PY), *arguments]
-    if "-m" not in arguments and not path:
+    if not path:
         return run_script(command, cwd, {"COLUMNS": "80"})
     return subprocess.run(
         [sys.executable, *command],

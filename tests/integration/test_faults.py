@@ -51,7 +51,7 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str] | Script
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 def has_checkpoint(folder: Path, stage: str) -> bool:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 from conftest import ROOT
+from forked import run_script
 
 
 def test_its_dry_run_times_every_form() -> None:
-    command = [sys.executable, "benchmarks/fused.py", "--precisions", "tf32", "--kept", "64", "7"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = run_script([ROOT / "benchmarks" / "fused.py", "--precisions", "tf32", "--kept", "64", "7"], ROOT)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines() if line.startswith("tf32")]
     # 64 of 64 channels: plain and three fused; 7: one plain, three fused and one in eights, each in four ways.

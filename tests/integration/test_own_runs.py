@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import MINIMAL, ROOT, run_py
+from forked import run_script
 from PIL import Image
 
 from vsrprune.results.result import RESULT, Result
@@ -91,7 +90,7 @@ def test_png_frames_are_upscaled_after_the_file_is_gone(swept: Path, tmp_path: P
     command = [ROOT / "src" / "upscale.py", frames, tmp_path / "out", "--model", job, "--store", swept / "store"]
     source, elsewhere = swept / "my_net.py", tmp_path / "my_net.py"
     source.rename(elsewhere)
-    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run_script(command, tmp_path)
     elsewhere.rename(source)
     assert done.returncode == 0, done.stderr
     high = sorted((tmp_path / "out").iterdir())
@@ -105,13 +104,7 @@ def test_figures_report_and_tables_are_made_of_it(swept: Path, tmp_path: Path) -
         ["tables.py", swept / "runs", "--table", "rsc"],
     ):
         script, *options = command
-        done = subprocess.run(
-            [sys.executable, ROOT / "analysis" / script, *options],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_script([ROOT / "analysis" / script, *options], tmp_path)
         assert done.returncode == 0, done.stderr
     assert {"ratio_heatmap.pdf", "psnr_macs.pdf"} <= {path.name for path in (tmp_path / "figures").iterdir()}
     assert "SmallVSR" in (tmp_path / "report.html").read_text()
@@ -124,9 +117,7 @@ def test_the_result_is_exported_and_verified(format: str, swept: Path, tmp_path:
     job = job_folders(swept)[0]
     command = [ROOT / "src" / "export.py", job, "--format", format, "--out", tmp_path / "out", "--repeats", "0"]
     options = ["--store", swept / "store", "--frames", "2", "--size", "20", "24"]
-    done = subprocess.run(
-        [sys.executable, *command, *options], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = run_script([*command, *options], tmp_path)
     assert done.returncode == 0, done.stderr
     described = json.loads((tmp_path / "out" / "export.json").read_text())
     assert described["network"] == "own"
@@ -135,7 +126,7 @@ def test_the_result_is_exported_and_verified(format: str, swept: Path, tmp_path:
         assert described["frames"] == 2
     else:
         again = [ROOT / "src" / "export.py", tmp_path / "out", "--format", format, "--out", tmp_path / "again"]
-        done = subprocess.run([sys.executable, *again], cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = run_script(again, tmp_path)
         assert done.returncode == 0, done.stderr
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, minimal_overrides, run_py
+from conftest import ROOT, RUN_PY, minimal_overrides
+from forked import run_script
 
 from vsrprune.host.causes import less_memory
 from vsrprune.host.failures import FailureCard
@@ -21,7 +22,7 @@ STAGES = ("flow", "pretrain", "reference", "score", "select", "sparsify", "prune
 IN_FAST_SET = ("select",)  # one that the two jobs share
 
 # Python runs this module at its start. It lets the stage that fault.json beside it names fail, and logs the stages
-# that were made to their end.
+# that were made to their end. Where processes are forked, the module that it patches is there already.
 SITECUSTOMIZE = '''
 import importlib.util, json, os, resource, sys
 from pathlib import Path
@@ -81,7 +82,11 @@ def fail(bench, kind, megabytes=0, **others):
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-sys.meta_path.insert(0, PatchRecipes())
+if "vsrprune.stages.recipe" in sys.modules:
+    recipe = sys.modules["vsrprune.stages.recipe"]
+    recipe.Recipe.make = failing(recipe.Recipe.make)
+else:
+    sys.meta_path.insert(0, PatchRecipes())
 '''
 
 
@@ -109,7 +114,8 @@ class Faulty:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A sweep of the minimal schedule."""
-        return run_py("-m", *minimal_overrides(self.folder), "tracking=none", *arguments, path=[self._site])
+        command = [RUN_PY, "-m", *minimal_overrides(self.folder), "tracking=none", *arguments]
+        return run_script(command, ROOT, {"COLUMNS": "80", "PYTHONPATH": str(self._site)})
 
     def shell(self, command: str) -> subprocess.CompletedProcess[str]:
         """A command of a card, as typed in an activated environment."""

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -101,8 +100,8 @@ def test_the_mirror_holds_every_trial(searched: tuple[Path, str]) -> None:
 
 
 def test_figures_of_the_search(searched: tuple[Path, str], tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "analysis" / "search_figures.py"), str(only_search(searched[0]))]
-    done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, timeout=120)
+    command = [ROOT / "analysis" / "search_figures.py", only_search(searched[0]), "--out", tmp_path]
+    done = run_script(command, tmp_path)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.glob("*.png")} == {"history.png", "importance.png", "ratio_heatmap.png"}
     assert "front is left out" in done.stdout

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import minimal_overrides, run_py
+from conftest import ROOT, minimal_overrides, run_py
+from forked import Script
 from rich.console import Console
 
 from vsrprune.jobs.housekeeping import clean_store, verify_store
@@ -82,21 +81,19 @@ print(json.dumps({"got": got, "calls": made}), flush=True)
 
 def start_producer(
     store: Path, name: str, *, keys: list[str] | None = None, lease: float = 3600, **fault: object
-) -> subprocess.Popen[str]:
+) -> Script:
     """A process that produces `keys` in `store` and writes `name` into what it makes and into the log."""
     arguments = [str(store), str(log_of(store)), name, ",".join(keys or [KEY]), str(lease), json.dumps(fault)]
-    return subprocess.Popen(
-        [sys.executable, "-c", PRODUCER, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return Script(["-c", PRODUCER, *arguments], ROOT)
 
 
-def ended(process: subprocess.Popen[str], code: int = 0) -> str:
+def ended(process: Script, code: int = 0) -> str:
     """What the process printed; it must end with `code`."""
     try:
-        output, _ = process.communicate(timeout=PATIENCE)
+        output, complaint = process.communicate(timeout=PATIENCE)
     finally:
-        process.kill()
-    assert process.returncode == code, output
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == code, output + complaint
     return output
 
 
@@ -216,12 +213,10 @@ print(json.dumps({"calls": made}))
 OLD, NEW = "old\n" * 30_000, "newer\n" * 30_000
 
 
-def start_writer(path: Path, words: str, **fault: object) -> subprocess.Popen[str]:
+def start_writer(path: Path, words: str, **fault: object) -> Script:
     """A process that fills the file with each of the words in turn."""
     arguments = [str(path), words, json.dumps(fault)]
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITER, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return Script(["-c", WRITER, *arguments], ROOT)
 
 
 def test_kill_9_at_every_point_of_an_atomic_write(tmp_path: Path) -> None:
@@ -290,7 +285,7 @@ def test_twenty_processes_compute_five_keys_once_each(tmp_path: Path) -> None:
 # Stalls
 
 
-def wait_until_stopped(process: subprocess.Popen[str]) -> None:
+def wait_until_stopped(process: Script) -> None:
     deadline = time.monotonic() + PATIENCE
     while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
         assert process.poll() is None
@@ -322,7 +317,7 @@ def test_a_stalled_holder_does_not_publish_over_the_one_that_took_over(tmp_path:
         sleeper.send_signal(signal.SIGCONT)
         output = ended(sleeper)
     finally:
-        sleeper.kill()
+        sleeper.send_signal(signal.SIGKILL)
     assert f"warning: {STAGE} {KEY} went to another process while this one was stalled" in output
     assert last_line(output)["got"] == {KEY: "other"}
     assert (store / STAGE / KEY / MANIFEST).read_bytes() == manifest
@@ -344,18 +339,10 @@ def test_a_holder_that_stalls_after_publishing_keeps_nobody_waiting(tmp_path: Pa
         sleeper.send_signal(signal.SIGCONT)
         output = ended(sleeper)
     finally:
-        sleeper.kill()
+        sleeper.send_signal(signal.SIGKILL)
     assert "warning" not in output
     assert [name for _, name, _ in computations(store)] == ["sleeper"]
     assert litter(store) == []
-
-
-def lines_of(process: subprocess.Popen[str]) -> list[str]:
-    """The lines that the process prints, as they come."""
-    lines: list[str] = []
-    assert process.stdout is not None
-    threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True).start()
-    return lines
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -378,9 +365,11 @@ def test_a_lease_of_another_host_is_taken_over_at_its_end_and_not_before(tmp_pat
     age(seconds - 600)
     producer = start_producer(store, "here", lease=seconds)
     try:
-        lines = lines_of(producer)
-        eventually(lambda: len(lines) > 0)
-        assert lines[0] == f"{STAGE} {KEY} is being computed by process {os.getpid()} on elsewhere; waiting for it\n"
+        eventually(lambda: "\n" in producer.printed())
+        assert (
+            producer.printed()
+            == f"{STAGE} {KEY} is being computed by process {os.getpid()} on elsewhere; waiting for it\n"
+        )
         mutex = lease.with_name(".mutex")
         for _ in range(2):  # it looks again, and waits on
             looked = mutex.stat().st_mtime_ns
@@ -391,7 +380,7 @@ def test_a_lease_of_another_host_is_taken_over_at_its_end_and_not_before(tmp_pat
         age(seconds + 1)
         assert producer.wait(timeout=PATIENCE) == 0
     finally:
-        producer.kill()
+        producer.send_signal(signal.SIGKILL)
     assert [name for _, name, _ in computations(store)] == ["here"]
     assert litter(store) == []
 
@@ -432,7 +421,8 @@ def delete(path: Path, draw: random.Random) -> None:
 
 
 DAMAGE = {"flipped": flip_a_bit, "truncated": truncate, "deleted": delete}
-CASES = [(stage, name, kind) for stage, names in FILES.items() for name in names for kind in DAMAGE]
+PLACES = [(stage, name) for stage, names in FILES.items() for name in names]
+CASES = [(*place, kind) for place in PLACES for kind in DAMAGE]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -491,7 +481,10 @@ def test_a_damaged_file_is_named_and_its_artifact_set_aside(
     assert not (store.root / stage / key).exists()
 
 
-@pytest.mark.parametrize(("stage", "name", "kind"), CASES)
+# `verify` finds damage as loading does, by the same check; so every file once, and the kinds of damage in turn.
+@pytest.mark.parametrize(
+    ("stage", "name", "kind"), [(*place, kind) for place, kind in zip(PLACES, itertools.cycle(DAMAGE))]
+)
 def test_verify_finds_a_damaged_file(finished: Path, tmp_path: Path, stage: str, name: str, kind: str) -> None:
     folder, key = damaged_copy(finished, tmp_path, stage, name, kind)
     warnings: list[str] = []

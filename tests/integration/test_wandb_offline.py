@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, minimal_overrides
+from conftest import ROOT, RUN_PY, minimal_overrides
+from forked import Script
 from PIL import Image
 
 from analysis.watched_jobs import DONE, RUNNING, WAITING, JobRow, Watch
@@ -88,17 +90,15 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """Two jobs, one after the other, that share their pretraining."""
     folder = tmp_path_factory.mktemp("wandb")
     overrides = [f"ratio={','.join(RATIOS)}", "tracking=offline", *minimal_overrides(folder)]
-    watch, looks, log = Watch([folder / "runs"]), list[dict[str, JobRow]](), folder / "sweep.log"
-    with log.open("w") as output:
-        command = [sys.executable, str(ROOT / "src" / "run.py"), "-m", *overrides]
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + 600
-        while process.poll() is None:
-            if time.monotonic() > deadline:
-                process.kill()
-            looks.append({row.folder.name: row for row in watch.look(time.time())})
-            time.sleep(0.05)
-    assert process.returncode == 0, log.read_text()
+    watch, looks = Watch([folder / "runs"]), list[dict[str, JobRow]]()
+    process = Script([RUN_PY, "-m", *overrides], ROOT)
+    deadline = time.monotonic() + 600
+    while process.poll() is None:
+        if time.monotonic() > deadline:
+            process.send_signal(signal.SIGKILL)
+        looks.append({row.folder.name: row for row in watch.look(time.time())})
+        time.sleep(0.05)
+    assert process.returncode == 0, process.communicate()
     return Swept(folder, looks)
 
 

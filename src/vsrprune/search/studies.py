@@ -78,7 +78,8 @@ def run_study(bench: SearchBench, study: optuna.Study, plan: StudyPlan, label: s
     with StageProgress(label, plan.trials) as progress:
         look = _watching(plan, progress, mirror)
         look(study)
-        if bench.search.workers > 1:
+        # Each worker takes seconds to start, and a finished study has nothing for it.
+        if bench.search.workers > 1 and len(study.get_trials(deepcopy=False, states=ENDED)) < plan.trials:
             _run_workers(bench, study, plan, look)
         _work(bench, study, plan, look)  # after workers, what is left if some of them died
         look(study)

@@ -344,6 +344,7 @@ def test_flows_are_those_of_basicvsr() -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow  # EDVR shows the same of deformable convolutions and padding, and BasicVSR of flows and warps
 def test_one_exported_graph_serves_every_size() -> None:
     network = random_network(small_basicvsr_pp()).requires_grad_(False)
     sides = {3: torch.export.Dim.AUTO, 4: torch.export.Dim.AUTO}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ NETWORKS = SRC / "vsrprune" / "networks"
 OUTSIDE = [path for path in sorted(SRC.rglob("*.py")) if not path.is_relative_to(NETWORKS)]
 
 
-def classes_of_networks() -> set[str]:
+@cache
+def classes_of_networks() -> frozenset[str]:
     """The networks and their frozen forms; layers (fast, parts) are none."""
     folders = [path for path in NETWORKS.rglob("*.py") if path.parent.name not in ("parts",)]
     nodes = [node for path in folders for node in ast.walk(ast.parse(path.read_text()))]
-    return {node.name for node in nodes if isinstance(node, ast.ClassDef)} - {"PartialConv2d"}
+    return frozenset(node.name for node in nodes if isinstance(node, ast.ClassDef)) - {"PartialConv2d"}
 
 
 def test_the_classes_are_found() -> None:

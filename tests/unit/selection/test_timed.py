@@ -192,9 +192,12 @@ def table_ms(operation: Operation) -> float:
     return pixels * (macs / 1.2e11 + (operation.reads + operation.writes) * 2 / 3e9)
 
 
-@pytest.mark.parametrize("ratio", [0.3, 0.5, 0.73])
-@pytest.mark.parametrize("constant_ms", [0.0, 0.0015, 0.03, 1.0])
-def test_what_launches_take_does_not_move_the_plan(ratio: float, constant_ms: float) -> None:
+# Whole launches, where times do not fall, at every ratio; what is left of them at one, since such plans take a second.
+@pytest.mark.parametrize(
+    ("constant_ms", "ratio"),
+    [(0.0, 0.3), (0.0, 0.73), (0.0015, 0.5), *itertools.product((0.03, 1.0), (0.3, 0.5, 0.73))],
+)
+def test_what_launches_take_does_not_move_the_plan(constant_ms: float, ratio: float) -> None:
     """1.5 us is what is left of a launch of 30 us in a graph of 20 calls; the others are whole launches."""
     draw = np.random.default_rng(0)
     scores = {group.name: draw.gamma(4.0, 0.25, group.size) for group in WIDE.groups}

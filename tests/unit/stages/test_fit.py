@@ -116,7 +116,11 @@ def test_where_reading_waits_the_end_is_the_same_with_and_without_a_break(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_two_processes_train_as_one(workers: int, tmp_path: Path, undisturbed: Any) -> None:
+def test_two_processes_train_as_one(
+    workers: int, tmp_path: Path, undisturbed: Any, request: pytest.FixtureRequest
+) -> None:
+    if workers:  # else the other process starts from nothing, as on any machine
+        request.getfixturevalue("quick_ranks")
     threads = torch.get_num_threads()
     environment = dict(os.environ)
     rows, weights = train(tmp_path, devices=2, workers=workers)
@@ -130,6 +134,7 @@ def test_two_processes_train_as_one(workers: int, tmp_path: Path, undisturbed: A
     assert not torch.distributed.is_initialized()
 
 
+@pytest.mark.usefixtures("quick_ranks")
 def test_two_processes_stop_together_and_go_on(tmp_path: Path, undisturbed: Any) -> None:
     def ask(row: dict[str, Any]) -> None:
         if row["step"] == 2:
@@ -164,6 +169,7 @@ def test_a_trained_flow_net_stands_still_and_then_goes_slowly(tmp_path: Path, un
     assert all(torch.equal(value, undisturbed[1][name]) for name, value in whole.items())
 
 
+@pytest.mark.usefixtures("quick_ranks")
 def test_the_flow_net_is_frozen_over_a_break_and_among_processes(tmp_path: Path) -> None:
     flow = TrainedFlow(3, 0.5)
     whole = train(tmp_path / "whole", flow=flow)[1]
@@ -180,6 +186,7 @@ def test_the_flow_net_is_frozen_over_a_break_and_among_processes(tmp_path: Path)
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.usefixtures("quick_ranks")
 def test_all_processes_leave_when_the_loss_diverges(tmp_path: Path) -> None:
     with pytest.raises(TrainingDivergedError, match="not finite"):
         train(tmp_path, devices=2, lr=1e38)

@@ -111,6 +111,7 @@ def test_a_break_changes_nothing(tmp_path: Path, step: int) -> None:
     assert all(torch.equal(value, again[name]) for name, value in whole.state_dict().items())
 
 
+@pytest.mark.usefixtures("quick_ranks")
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     one = trained(tmp_path / "one", DEMO.train, 3, patch=8).state_dict()
     two = trained(tmp_path / "two", DEMO.train, 3, patch=8, devices=2).state_dict()

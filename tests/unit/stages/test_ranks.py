@@ -100,6 +100,7 @@ def check_two_as_one(name: str, folder: Path, precision: str, tolerance: float) 
         assert row == pytest.approx(expected, rel=tolerance, abs=tolerance / 10)
 
 
+@pytest.mark.usefixtures("quick_ranks")
 def test_a_taught_network_is_trained_by_two_processes_as_by_one(tmp_path: Path) -> None:
     check_two_as_one(QUICK, tmp_path, "32-true", 1e-4)
 

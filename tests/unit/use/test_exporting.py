@@ -58,7 +58,8 @@ CASES = [  # in short only one: a unidirectional network is exported by tests/in
 ]
 
 
-@pytest.mark.parametrize("bidirectional", [pytest.param(True, marks=pytest.mark.slow), False], ids=["bi", "uni"])
+@pytest.mark.slow  # EDSR shows it in seconds, in test_exporting_networks.py
+@both_directions
 def test_at_scale_1_outputs_are_as_large_as_inputs(bidirectional: bool, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra deploy is not installed")
     network = pruned_network("rsc", bidirectional, upscale_factors=())
@@ -102,11 +103,11 @@ def test_onnx_is_the_network_at_every_size_and_length(rule: str, bidirectional: 
 @pytest.mark.parametrize("bidirectional", [pytest.param(True, marks=pytest.mark.slow), False], ids=["bi", "uni"])
 def test_torch_export_is_the_network_at_every_size(bidirectional: bool, tmp_path: Path) -> None:
     network = pruned_network(bidirectional=bidirectional)
-    request = Request(saved(tmp_path / "net", network), "torch_export", tmp_path / "out", frames=3, repeats=0)
+    request = Request(saved(tmp_path / "net", network), "torch_export", tmp_path / "out", frames=2, repeats=0)
     export(request, quiet)
     loaded = torch.export.load(tmp_path / "out" / "clip.pt2").module()
     for size in ((16, 8), (11, 13), (3, 37)):
-        frames_NTCHW = torch.rand(1, 3, 3, *size)
+        frames_NTCHW = torch.rand(1, 2, 3, *size)
         with torch.no_grad():
             expected = network(frames_NTCHW).frames_NTCHW
             torch.testing.assert_close(loaded(frames_NTCHW), expected, rtol=0, atol=1e-6)

@@ -182,6 +182,20 @@ def test_torch_export_is_the_network(name: str, tmp_path: Path) -> None:
     assert described["smallest_side"] == LEAST[name]
 
 
+def test_at_scale_1_outputs_are_as_large_as_inputs(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra deploy is not installed")
+    network = pruned_network("edsr", upscale_factors=())
+    folder, described = exported(network, "onnx", tmp_path)
+    frames_NTCHW = torch.rand(1, 3, 3, 11, 13)
+    (got,) = onnxruntime.InferenceSession(folder / "clip.onnx").run(
+        ["upscaled_frames"], {"frames": frames_NTCHW.numpy()}
+    )
+    assert np.abs(got - restored(network, frames_NTCHW).numpy()).max() < 1e-5
+    assert got.shape == (1, 3, 3, 11, 13)
+    assert described["scale"] == 1
+    assert described["files"]["clip.onnx"]["outputs"] == {"upscaled_frames": [1, "frames", 3, "height", "width"]}
+
+
 def test_rrn_step_by_step_is_the_network(tmp_path: Path) -> None:
     """Whoever uses step.onnx keeps the state, in which the last output lies too, as with a unidirectional BasicVSR."""
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra deploy is not installed")

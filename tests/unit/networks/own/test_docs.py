@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+from forked import run_script
 
 DOCS = Path(__file__).parents[4] / "docs" / "networks.md"
 
@@ -14,7 +14,7 @@ def test_the_program_on_the_page_runs(tmp_path: Path) -> None:
     network, use = re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
     (tmp_path / "my_net.py").write_text(network)
     (tmp_path / "use.py").write_text(use)
-    done = subprocess.run([sys.executable, "use.py"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = run_script([tmp_path / "use.py"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "up2: 16 channels in group up2" in done.stdout
     (error,) = re.findall(r"float64: (\S+)", done.stdout)

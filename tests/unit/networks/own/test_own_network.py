@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -140,9 +141,15 @@ def test_macs_and_parameters_are_those_of_the_network(rule: str) -> None:
         assert cost.parameters == layout.parameters(kept)
 
 
+@cache
+def recurrent() -> Recurrent:
+    """The network that all examples cut: it takes half a second to trace, and the cut is made on a copy."""
+    return Recurrent().prepare()
+
+
 @given(seed=st.integers(0, 2**31), rule=st.sampled_from(RULES))
 def test_any_cut_is_exact(seed: int, rule: str) -> None:
-    network = Recurrent().prepare()
+    network = recurrent()
     draw = torch.Generator().manual_seed(seed)
     layout = network.channel_layout(rule)
     cut = {

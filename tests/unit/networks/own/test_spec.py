@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import CONTEXT, described_by
 
 from vsrprune.channels.layout import RULES
 from vsrprune.channels.plan import PrunePlan
@@ -52,6 +53,12 @@ def net(folder: Path, text: str = NET) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "net.py").write_text(text)
     return folder / "net.py"
+
+
+@pytest.fixture(autouse=True)
+def quick_description(described: DescribedArguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes that describe networks are forked with torch imported; that of `described` starts from nothing."""
+    monkeypatch.setattr(spec, "subprocess", described_by(CONTEXT))
 
 
 @pytest.fixture(scope="module")

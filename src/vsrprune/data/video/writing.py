@@ -20,6 +20,7 @@ from av.video.reformatter import ColorRange
 from PIL import Image
 
 from vsrprune.data.sources import FRAME_SUFFIX
+from vsrprune.data.video.about import about, left_out
 from vsrprune.data.video.colour import RgbFrame, from_rgb
 from vsrprune.data.video.footage import Footage, TimedFrame
 from vsrprune.data.video.tracks import TrackCopier
@@ -202,7 +203,7 @@ class _VideoWriter:
         size: tuple[int, int],
         say: Callable[[str], None],
     ) -> None:
-        self._footage, self._matrix = footage, footage.matrix(*size)
+        self._file, self._footage, self._matrix, self._say = file, footage, footage.matrix(*size), say
         height, width = size
         encoder = ENCODERS[encoding.codec]
         self._padding = (height % 2, width % 2) if encoder.even else (0, 0)
@@ -281,3 +282,6 @@ class _VideoWriter:
             self._finish()
             if self._tracks is not None:
                 self._tracks.write_until(None)
+            asked = about(self._container)
+        for sentence in left_out(asked, self._file):
+            self._say(f"note: {sentence}")

@@ -39,9 +39,6 @@ def decoded(file: Path, transparent: bool = False) -> Iterator[Any]:
         with av.open(str(file)) as container:
             stream = video_stream(file, container)
             decoder = _decoder(stream)
-            # The duration is the container's: with other streams, the sound may be what is longer.
-            seconds = 0.0 if len(container.streams) > 1 else (container.duration or 0) / av.time_base
-            start = max(0, container.start_time or 0) / av.time_base
             shown, frames, reached = Shown(file, container, stream), 0, 0.0
             for packet in container.demux(stream):
                 shown.see(packet)
@@ -51,9 +48,10 @@ def decoded(file: Path, transparent: bool = False) -> Iterator[Any]:
                     frames += 1
                     frame.pts = shown.time(frame)
                     if frame.pts is not None:
-                        reached = max(reached, float((frame.pts + frame.duration) * frame.time_base) - start)
+                        reached = max(reached, float((frame.pts + frame.duration) * frame.time_base - shown.start))
                     yield frame
-            shown.refuse_short(frames, seconds, reached)
+            # The duration is the container's: with other streams, the sound may be what is longer.
+            shown.refuse_short(frames, 0.0 if len(container.streams) > 1 else shown.seconds, reached)
     except av.error.FFmpegError as error:
         raise UserError(f"{file}: cannot decode this video ({error})") from error
 

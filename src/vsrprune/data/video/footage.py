@@ -174,11 +174,10 @@ def _video(file: Path, background: Colour | None) -> Footage:
             stream = video_stream(file, container)
             shown = Shown(file, container, stream)
             reached = _reached(file, container, shown, stream.index)
-            start = max(Fraction(0), Fraction(container.start_time or 0, av.time_base))
-            shown.refuse_short(shown.frames, (container.duration or 0) / av.time_base, float(reached - start))
+            shown.refuse_short(shown.frames, shown.seconds, float(reached - shown.start))
             aspect = Fraction(stream.sample_aspect_ratio or 1)
             time_base = Fraction(stream.time_base)
-            end = shown.whole_end() - round(start / time_base)
+            start, end = shown.start, shown.whole_end() - round(shown.start / time_base)
     except av.error.FFmpegError as error:
         raise UserError(f"{file}: cannot read this video ({error})") from error
     height, width = first.height, first.width

@@ -73,6 +73,18 @@ class Shown:
             return None if frame.pts is None else int(frame.pts)
         return self._slots.popleft() if self._slots else None
 
+    @property
+    def start(self) -> Fraction:
+        """Where the file's time begins, in seconds."""
+        return max(Fraction(0), Fraction(self._container.start_time or 0, av.time_base))
+
+    @property
+    def seconds(self) -> float:
+        """How long the file says that it is, from its start."""
+        announced = Fraction(self._container.duration or 0, av.time_base)
+        # Matroska says when it ends.
+        return float(announced - (self.start if self._container.format.name == MATROSKA else 0))
+
     def whole_end(self) -> int:
         """When the last frame ends, in ticks, once all packets have passed: a picture may stand still at the end."""
         stream, container = self._stream, self._container
@@ -82,8 +94,7 @@ class Shown:
             return int(stated) if stated > self._last else self.end
         if container.format.name == MATROSKA and len(container.streams) == 1 and container.duration:
             # The length of the file; with sound, that may be what is longer.
-            seconds = Fraction((container.start_time or 0) + container.duration, av.time_base)
-            return max(self.end, int(seconds / stream.time_base))
+            return max(self.end, int((self.start + Fraction(self.seconds)) / stream.time_base))
         return self.end
 
     def refuse_short(self, frames: int, seconds: float, reached: float) -> None:

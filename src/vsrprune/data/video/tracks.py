@@ -71,14 +71,19 @@ class TrackCopier:
         carry_track(stream, self._copied.get(stream.index) or self._encoded[stream.index])
 
     def _output_takes(self, stream: Any) -> bool:
-        """Whether a file of the output's kind can begin with a track like this; some codecs fail only then."""
+        """Whether a file of the output's kind with this track alone can be begun and ended; some fail only then."""
         if stream.codec_context is None:
             return False
-        with io.BytesIO() as memory:
+        with io.BytesIO() as memory, av.open(str(self._file)) as source:
             try:
                 with av.open(memory, "w", format=self._output.format.name) as trial:
-                    trial.add_stream_from_template(stream)
+                    track = trial.add_stream_from_template(stream)
                     trial.start_encoding()
+                    # Subtitles may begin an hour later, and no container looks into them.
+                    packets = source.demux(source.streams[stream.index]) if stream.type == "audio" else iter(())
+                    if (packet := next(packets, None)) is not None and packet.size:
+                        packet.stream = track
+                        trial.mux(packet)
             except (av.error.FFmpegError, ValueError):  # PyAV's own for a codec that it knows not to fit
                 return False
         return True

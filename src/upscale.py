@@ -59,9 +59,11 @@ def _rate(text: str) -> Fraction:
 
 def _colour(text: str) -> tuple[int, int, int]:
     try:
-        red, green, blue = ImageColor.getrgb(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be a colour like white, #ffffff or red; got {text!r}") from error
+        red, green, blue, *alpha = ImageColor.getrgb(text)
+    except ValueError:
+        alpha = [0]
+    if alpha:
+        raise argparse.ArgumentTypeError(f"must be an opaque colour like white or #ffffff; got {text!r}")
     return red, green, blue
 
 

@@ -46,8 +46,8 @@ class UpscalingRequest:
     """What the command line asks for.
 
     `rate` is the number of frames per second of a folder of PNGs, None for the usual one; a video has its own. `crf`
-    and `codec` are None for the usual ones of the container, `precision` is None for the usual one of the device; `auto`
-    is a GPU where there is one. `threads` is the number of CPU threads of the network, 0 for PyTorch's choice.
+    and `codec` are None for the usual ones of the container, `precision` is None for the usual one of the device;
+    `auto` is a GPU where there is one. `threads` is the number of CPU threads of the network, 0 for PyTorch's choice.
     `background` is what is seen through transparent frames, which are refused if it is None.
     """
 

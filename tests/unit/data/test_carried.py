@@ -1,4 +1,4 @@
-"""Sound, subtitles, marks of tracks, chapters and attachments: what is copied, encoded again, or left out with a note."""
+"""Sound, subtitles, marks, chapters, attachments: what is copied, encoded again, or left out with a note."""
 
 from __future__ import annotations
 

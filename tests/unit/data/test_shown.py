@@ -135,7 +135,9 @@ def test_a_steady_video_does_not_become_longer(tmp_path: Path, name: str, sound:
 def test_png_frames_last_as_long_as_their_rate_says(tmp_path: Path) -> None:
     rewrite(make_video(tmp_path / "in.mkv", pictures(5), "ffv1", "bgr0"), tmp_path / "frames")
     footage = look_over(tmp_path / "frames", Fraction(10))
-    with open_writer(tmp_path / "out.mp4", choose_encoding(tmp_path / "out.mp4", None, None), footage, (16, 24), print) as writer:
+    with open_writer(
+        tmp_path / "out.mp4", choose_encoding(tmp_path / "out.mp4", None, None), footage, (16, 24), print
+    ) as writer:
         for frame in footage.read():
             writer.write(frame)
     assert length(tmp_path / "out.mp4") == pytest.approx(0.5)

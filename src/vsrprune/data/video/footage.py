@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +16,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vsrprune.data.reading import read_png
 from vsrprune.data.sources import png_frames
-from vsrprune.data.video.colour import BT2020, Colour, RgbFrame, conventional_matrix, to_rgb
+from vsrprune.data.video.colour import BT2020, Colour, RgbFrame, conventional_matrix, has_alpha, to_rgb
 from vsrprune.data.video.decoding import decoded, video_stream
 from vsrprune.data.video.icc import conversion, to_srgb
 from vsrprune.data.video.shown import Shown, is_shown, refuse_corrupt
@@ -115,11 +116,15 @@ def look_over(path: Path, rate: Fraction, background: Colour | None = None) -> F
 
 
 class _Header(NamedTuple):
-    """What a PNG says of itself. size: (width, height), upright. pictures: more than one where it is animated."""
+    """What a PNG says of itself.
+
+    size: (width, height), upright. pictures: more than one where it is animated. alpha: whether it may be transparent.
+    """
 
     size: tuple[int, int]
     pictures: int
     profile: bytes
+    alpha: bool
 
 
 def _header(file: Path) -> _Header:
@@ -129,7 +134,8 @@ def _header(file: Path) -> _Header:
             # Asking where it is not in the header would read the whole file.
             turn = image.getexif().get(ExifTags.Base.Orientation) if "exif" in image.info else None
             size = image.size[::-1] if turn in LYING else image.size
-            return _Header(size, getattr(image, "n_frames", 1), image.info.get("icc_profile") or b"")
+            alpha = "A" in image.getbands() or "transparency" in image.info
+            return _Header(size, getattr(image, "n_frames", 1), image.info.get("icc_profile") or b"", alpha)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{file}: cannot read this PNG ({error})") from error
 
@@ -146,6 +152,8 @@ def _pngs(folder: Path, rate: Fraction, background: Colour | None) -> Footage:
                 f"{file}: the frame is {header.size[0]}x{header.size[1]}, but {files[0].name} is {width}x{height};"
                 " all frames must have one size"
             )
+        if header.alpha and background is None:
+            read_png(file)  # refuses it now and not after hours
     notes = [
         f"{file}: only the first of its {header.pictures} pictures is taken; give the file itself for all"
         for file, header in zip(files, headers, strict=True)
@@ -166,9 +174,12 @@ def _in_srgb(file: Path, pixels_HW3: RgbFrame) -> RgbFrame:
 
 def _video(file: Path, background: Colour | None) -> Footage:
     """Footage of a video. All packets are read and one frame is decoded: seconds for an hour of video."""
-    first = next(decoded(file, transparent=background is not None), None)
+    frames = decoded(file, transparent=background is not None)
+    first = next(frames, None)
     if first is None:
         raise UserError(f"{file}: no frame in this video can be decoded")
+    if has_alpha(first) and background is None:
+        deque(frames, maxlen=0)  # refuses transparent ones now and not after hours
     try:
         with av.open(str(file)) as container:
             stream = video_stream(file, container)

@@ -32,7 +32,7 @@ def conversion(profile: bytes) -> Any:
     except (ImageCms.PyCMSError, OSError):
         return None  # a profile of grey, or a damaged one
     # Most profiles are sRGB's own under some name: converting would only round its pixels once more.
-    levels = np.arange(0, 256, STEP, np.uint8)
+    levels = np.arange(0, 256, STEP).astype(np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(len(levels), -1, 3)
     converted = np.asarray(ImageCms.applyTransform(Image.fromarray(grid), transform))
     same = int(np.abs(converted.astype(int) - grid).max()) <= ROUNDING

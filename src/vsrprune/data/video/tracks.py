@@ -6,6 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ class TrackCopier:
             self._next = self._read()
         if seconds is None:
             for index, stream in self._encoded.items():
-                self._attempt(index, lambda stream=stream: self._output.mux(stream.encode(None)))
+                self._attempt(index, partial(self._encode, stream, None))
             for index, count in self._lost.items():
                 name = _name(self._container.streams[index])
                 self._say(f"note: {name}: {count} packets cannot be read or written, and are left out")
@@ -103,14 +104,14 @@ class TrackCopier:
     def _put(self, packet: Any) -> None:
         index = packet.stream_index
         if index in self._encoded:
-            self._attempt(index, lambda: self._encode(packet))
+            self._attempt(index, partial(self._encode_packet, packet))
         elif not is_shown(packet):
             self._before[index] = packet
         else:
             # A decoder of sound needs one packet before those that are played; what else was cut off stays off.
             before = self._before.pop(index, None)
             for one in (packet,) if before is None else (before, packet):
-                self._attempt(index, lambda one=one: self._copy(one))
+                self._attempt(index, partial(self._copy, one))
 
     def _attempt(self, index: int, write: Callable[[], None]) -> None:
         """Write a piece of a track, or count it as lost."""
@@ -129,12 +130,15 @@ class TrackCopier:
         packet.stream = self._copied[packet.stream_index]
         self._output.mux(packet)
 
-    def _encode(self, packet: Any) -> None:
-        stream = self._encoded[packet.stream_index]
+    def _encode_packet(self, packet: Any) -> None:
         for frame in packet.decode():
             if frame.pts is not None:
                 frame.pts -= round(self._start / frame.time_base)
-            self._output.mux(stream.encode(frame))
+            self._encode(self._encoded[packet.stream_index], frame)
+
+    def _encode(self, track: Any, frame: Any) -> None:
+        """Encode a frame of sound; None for what the encoder has kept back."""
+        self._output.mux(track.encode(frame))
 
     def _read(self) -> Any:
         """The next packet that has content, None after the last."""

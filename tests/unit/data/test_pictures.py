@@ -109,6 +109,34 @@ def test_an_opaque_video_with_an_alpha_channel_is_a_video(
         assert near(frame.pixels_HW3[16, 6], PLAIN, off)
 
 
+def test_the_fourth_byte_of_uncompressed_avi_is_no_alpha(tmp_path: Path) -> None:
+    file = encode(tmp_path / "in.avi", "rawvideo", "bgra", half_transparent([0] * 3))
+    for background in (None, BLUE):
+        frames = list(look_over(file, RATE, background).read())
+        assert [near(frame.pixels_HW3[16, 6], PLAIN, 0) for frame in frames] == [True] * 3
+    assert read_frames(ClipSource("clip", (file,))).shape == (3, 3, 32, 48)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("in.avi", "msrle"), ("in.avi", "zmbv"), ("in.mov", "png")])
+def test_a_palette_is_no_transparency(tmp_path: Path, name: str, codec: str) -> None:
+    palette = np.array([[255, *PLAIN], [255, *BLUE]] + [[255, 0, 0, 0]] * 254, np.uint8)  # alpha, red, green, blue
+    places = np.zeros((32, 48), np.uint8)
+    places[:, 24:] = 1
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "pal8"
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray((places, palette), format="pal8")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    frames = list(look_over(tmp_path / name, RATE).read())
+    assert len(frames) == 3
+    for frame in frames:
+        assert near(frame.pixels_HW3[16, 6], PLAIN, 0)
+        assert near(frame.pixels_HW3[16, 40], BLUE, 0)
+
+
 def test_training_and_the_doctor_refuse_transparency_wherever_it_begins(tmp_path: Path) -> None:
     file = encode(tmp_path / "in.mkv", "ffv1", "bgra", half_transparent([255, 255, 254, 255]))
     source = ClipSource("clip", (file,))

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 from av.stream import Disposition
 
-from vsrprune.data.video.colour import is_transparent
-from vsrprune.data.video.shown import Shown
+from vsrprune.data.video.colour import has_alpha, is_transparent
+from vsrprune.data.video.shown import AVI, Shown
 from vsrprune.errors import UserError
 
 # FFmpeg's own decoders drop the transparency that WebM keeps beside the pictures; those of libvpx read it.
@@ -40,9 +41,11 @@ def decoded(file: Path, transparent: bool = False) -> Iterator[Any]:
             stream = video_stream(file, container)
             decoder = _decoder(stream)
             shown, frames, reached = Shown(file, container, stream), 0, 0.0
+            padded = container.format.name == AVI and stream.codec_context.name == "rawvideo"
             for packet in container.demux(stream):
                 shown.see(packet)
-                for frame in decoder.decode(packet):
+                for coded in decoder.decode(packet):
+                    frame = _without_padding(coded) if padded and has_alpha(coded) else coded
                     if not transparent and is_transparent(frame):
                         raise UserError(f"{file}: frame {frames} is transparent in places; {FLATTEN}")
                     frames += 1
@@ -54,6 +57,13 @@ def decoded(file: Path, transparent: bool = False) -> Iterator[Any]:
             shown.refuse_short(frames, 0.0 if len(container.streams) > 1 else shown.seconds, reached)
     except av.error.FFmpegError as error:
         raise UserError(f"{file}: cannot decode this video ({error})") from error
+
+
+def _without_padding(frame: Any) -> Any:
+    """A frame of BGRA as BGR: uncompressed AVI has a fourth byte that means nothing, and is mostly 0."""
+    plain = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.to_ndarray()[..., :3]), format="bgr24")
+    plain.pts, plain.time_base, plain.duration = frame.pts, frame.time_base, frame.duration
+    return plain
 
 
 def _decoder(stream: Any) -> Any:

@@ -169,6 +169,44 @@ def test_pictures_that_an_avi_leaves_out_are_gaps_and_no_damage(tmp_path: Path) 
     assert read_frames(clip(source)).shape[0] == 6
 
 
+def not_coded(index: int) -> bytes:
+    """A packet of MPEG-4, 25 ticks per second, that repeats the last picture."""
+    bits = f"0101{index:05b}10" + "01111"  # VOP of type P, in this second, its tick, not coded; padding
+    return b"\0\0\1\xb6" + int(bits, 2).to_bytes(2, "big")
+
+
+def test_pictures_that_mpeg4_repeats_are_gaps(tmp_path: Path) -> None:
+    """Nothing comes out of the decoder for them, so that counting would let the pictures run ahead of the sound."""
+    whole = make_video(tmp_path / "whole.avi", pictures(12), "mpeg4", ticks=1 / RATE)
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "in.avi"), "w") as container:
+        track = container.add_stream_from_template(source.streams.video[0])
+        for index, packet in enumerate(packet for packet in source.demux() if packet.size):
+            written = av.Packet(not_coded(index)) if index in (5, 6, 9) else packet
+            written.pts, written.dts, written.time_base = packet.pts, packet.dts, packet.time_base
+            written.stream = track
+            container.mux(written)
+    footage = look_over(tmp_path / "in.avi", RATE)
+    assert [frame.pts * footage.time_base * 25 for frame in footage.read()] == [0, 1, 2, 3, 4, 7, 8, 10, 11]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_reordered_frames_in_avi_start_at_zero(tmp_path: Path, codec: str) -> None:
+    source = tmp_path / "in.avi"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream(codec, rate=25, options={"bf": "2"})
+        stream.width, stream.height, stream.pix_fmt = 24, 16, "yuv420p"
+        for index, image in enumerate(pictures(12)):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p", threads=1)
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with av.open(str(source)) as container:
+        assert any(packet.pts != packet.dts for packet in container.demux(video=0))
+    footage = look_over(source, RATE)
+    assert [frame.pts * footage.time_base * 25 for frame in footage.read()] == list(range(12))
+    assert footage.end * footage.time_base == Fraction(12, 25)
+
+
 @pytest.mark.parametrize("sound", [None, "libmp3lame"])
 def test_an_avi_that_is_cut_off_is_refused(tmp_path: Path, sound: str | None) -> None:
     source = make_video(tmp_path / "in.avi", pictures(60), "mpeg4", ticks=Fraction(1, 25), sound=sound)

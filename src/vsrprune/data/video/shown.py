@@ -41,9 +41,11 @@ class Shown:
         self._file, self._container, self._stream = file, container, stream
         # AVI gives each frame a slot of equal length in the order of decoding, and no time of presentation: frames come
         # in order out of the decoder, and take the slots in order. A slot without a packet repeats the last picture.
-        self._slots: deque[int] | None = deque() if container.format.name == AVI else None
-        self._skipped = 0
-        self._first: int | None = None
+        self._slotted = container.format.name == AVI
+        self._slots: deque[int] = deque()
+        self._first: Any = None  # packet in a slot
+        # In MPEG-4 packets may say that a picture repeats, and no frame comes out; but its frames say when they are.
+        self._timed = not self._slotted or stream.codec_context.codec.canonical_name == "mpeg4"
         self._last = -1
 
     @property
@@ -57,11 +59,10 @@ class Shown:
         if not is_shown(packet):
             return
         when = packet.pts
-        if self._slots is not None and packet.dts is not None:
+        if self._slotted and packet.dts is not None:
             when = packet.dts
             self._slots.append(when)
-            self._first = when if self._first is None else self._first
-            self._skipped = when - self._first - self.frames
+            self._first = self._first or packet
         self.frames += 1
         if when is not None:
             length = packet.duration or round(1 / (self.rate * self._stream.time_base))
@@ -69,9 +70,13 @@ class Shown:
 
     def time(self, frame: Any) -> int | None:
         """When a decoded frame is shown, in ticks; None if nothing tells. Frames come in the order of presentation."""
-        if self._slots is None:
-            return None if frame.pts is None else int(frame.pts)
-        return self._slots.popleft() if self._slots else None
+        if not self._timed:
+            return self._slots.popleft() if self._slots else None
+        if frame.pts is None:
+            return None
+        # Where frames are reordered, the first is shown one slot after it is decoded, but the sound begins at once.
+        ahead = self._first.pts - self._first.dts if self._first is not None and self._first.pts is not None else 0
+        return int(frame.pts - ahead)
 
     @property
     def start(self) -> Fraction:
@@ -106,7 +111,9 @@ class Shown:
         """
         promised, found = self._announced(), f"{frames} can be read"
         if promised:
-            short, announced = frames + self._skipped < MOST_FRAMES * promised, f"{promised} frames"
+            # Slots that repeat a picture are no loss.
+            there = self._last - self._first.dts + 1 if self._first else frames
+            short, announced = there < MOST_FRAMES * promised, f"{promised} frames"
         else:
             reached += float(1 / self.rate)
             short, announced = reached < MOST_FRAMES * seconds, f"{seconds:.2f} seconds"

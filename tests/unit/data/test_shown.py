@@ -132,6 +132,14 @@ def test_a_steady_video_does_not_become_longer(tmp_path: Path, name: str, sound:
     assert float((footage.end - first) * footage.time_base) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1"])
+def test_a_raw_stream_lasts_as_long_as_its_rate_says(tmp_path: Path, codec: str) -> None:
+    source, target = make_video(tmp_path / "in.h264", pictures(20, 64, 96)), tmp_path / "out.mkv"
+    rewrite(source, target, codec)
+    assert times(target) == pytest.approx([index / 25 for index in range(20)], abs=1e-3)
+    assert length(target) == pytest.approx(0.8, abs=1e-3)
+
+
 def test_png_frames_last_as_long_as_their_rate_says(tmp_path: Path) -> None:
     rewrite(make_video(tmp_path / "in.mkv", pictures(5), "ffv1", "bgr0"), tmp_path / "frames")
     footage = look_over(tmp_path / "frames", Fraction(10))

@@ -58,15 +58,14 @@ class Shown:
         refuse_corrupt(self._file, packet)
         if not is_shown(packet):
             return
-        when = packet.pts
+        step = round(1 / (self.rate * self._stream.time_base))
+        when = self.frames * step if packet.pts is None else packet.pts  # raw streams carry no times
         if self._slotted and packet.dts is not None:
             when = packet.dts
             self._slots.append(when)
             self._first = self._first or packet
         self.frames += 1
-        if when is not None:
-            length = packet.duration or round(1 / (self.rate * self._stream.time_base))
-            self._last, self.end = max(self._last, when), max(self.end, when + length)
+        self._last, self.end = max(self._last, when), max(self.end, when + (packet.duration or step))
 
     def time(self, frame: Any) -> int | None:
         """When a decoded frame is shown, in ticks; None if nothing tells. Frames come in the order of presentation."""

@@ -267,6 +267,7 @@ class _VideoWriter:
         if self._by_decoding and self._waiting:
             self._lengths[self._waiting[-1].pts] = last
         self._mux()
+        self._container.mux(list(self._waiting))  # none, unless an encoder changed times
 
     def __enter__(self) -> _VideoWriter:
         return self

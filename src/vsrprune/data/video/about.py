@@ -61,7 +61,7 @@ def about(container: Any) -> About:
     return About(keys, len(container.chapters()), tracks)
 
 
-def left_out(asked: About, file: Path) -> Iterator[str]:
+def not_kept(asked: About, file: Path) -> Iterator[str]:
     """Sentences about what a file was asked to say, and does not: containers have no place for some of it."""
     with av.open(str(file)) as container:
         found = about(container)

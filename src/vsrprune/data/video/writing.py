@@ -20,7 +20,7 @@ from av.video.reformatter import ColorRange
 from PIL import Image
 
 from vsrprune.data.sources import FRAME_SUFFIX
-from vsrprune.data.video.about import about, left_out
+from vsrprune.data.video.about import about, not_kept
 from vsrprune.data.video.colour import RgbFrame, from_rgb
 from vsrprune.data.video.footage import Footage, TimedFrame
 from vsrprune.data.video.tracks import TrackCopier
@@ -284,5 +284,5 @@ class _VideoWriter:
             if self._tracks is not None:
                 self._tracks.write_until(None)
             asked = about(self._container)
-        for sentence in left_out(asked, self._file):
+        for sentence in not_kept(asked, self._file):
             self._say(f"note: {sentence}")

@@ -20,16 +20,13 @@ MS = Fraction(1, 1000)
 def carry_file(source: Any, target: Any, start: Fraction) -> None:
     """Copy the metadata and chapters of an open container, which begins `start` seconds after 0, into one at 0."""
     target.metadata.update({key: text for key, text in source.metadata.items() if key.lower() not in TECHNICAL})
-    target.set_chapters(
-        [
-            {
-                **chapter,
-                "time_base": MS,
-                **{side: round((chapter[side] * chapter["time_base"] - start) / MS) for side in ("start", "end")},
-            }
-            for chapter in source.chapters()
-        ]
-    )
+    target.set_chapters([_moved(chapter, start) for chapter in source.chapters()])
+
+
+def _moved(chapter: Any, start: Fraction) -> dict[str, Any]:
+    """A chapter `start` seconds earlier, but not before 0: muxers refuse that."""
+    begin, end = (round((chapter[side] * chapter["time_base"] - start) / MS) for side in ("start", "end"))
+    return {**chapter, "time_base": MS, "start": max(0, begin), "end": max(0, begin, end)}
 
 
 def carry_track(source: Any, target: Any) -> None:

@@ -154,11 +154,13 @@ def _pngs(folder: Path, rate: Fraction, background: Colour | None) -> Footage:
             )
         if header.alpha and background is None:
             read_png(file)  # refuses it now and not after hours
-    notes = [
-        f"{file}: only the first of its {header.pictures} pictures is taken; give the file itself for all"
-        for file, header in zip(files, headers, strict=True)
-        if header.pictures > 1
-    ]
+    notes = []
+    animated = [file for file, header in zip(files, headers, strict=True) if header.pictures > 1]
+    if animated:
+        notes.append(
+            f"{folder}: {len(animated)} frames are animated, such as {animated[0].name}, and only their first picture"
+            " is taken; give such a file itself for all"
+        )
     converted = sum(conversion(header.profile) is not None for header in headers if header.profile)
     if converted:
         notes.append(f"{folder}: {converted} frames have a colour profile; their colours are converted to sRGB")

@@ -20,6 +20,7 @@ from vsrprune.data.video.sound import LAST_RESORT, encoded_as
 from vsrprune.errors import UserError
 
 WITH_ATTACHMENTS = ".mkv"
+UNKNOWN_KIND = "application/octet-stream"  # Matroska wants one of every attachment
 
 
 class TrackCopier:
@@ -52,8 +53,8 @@ class TrackCopier:
     def _take(self, stream: Any, suffix: str) -> None:
         """Add a stream like this one to the output, or say why not."""
         if stream.type == "attachment" and suffix == WITH_ATTACHMENTS:
-            about = stream.metadata
-            self._output.add_attachment(about.get("filename", "attachment"), stream.mimetype or "", stream.data)
+            name, kind = stream.metadata.get("filename", "attachment"), stream.mimetype or UNKNOWN_KIND
+            self._output.add_attachment(name, kind, stream.data)
             return
         if stream.type in ("audio", "subtitle") and self._output_takes(stream):
             self._copied[stream.index] = self._output.add_stream_from_template(stream)

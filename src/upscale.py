@@ -14,6 +14,8 @@ from fractions import Fraction
 from pathlib import Path
 from types import FrameType
 
+from PIL import ImageColor
+
 from vsrprune.errors import UserError
 from vsrprune.host.causes import first_line, known_cause
 
@@ -39,7 +41,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--tile-overlap", type=int, default=16, help="input pixels around a tile that it also reads (16)")
     add("--codec", help="libx264 (default; .webm: libvpx-vp9), libx265, libvpx-vp9, libsvtav1 or ffv1 (lossless)")
     add("--crf", type=int, help="constant quality, lower is better (17 for libx264)")
-    add("--fps", type=_rate, default=Fraction(25), help="frames per second of a folder of PNGs, like 25 or 30000/1001")
+    add("--fps", type=_rate, help="frames per second of a folder of PNGs, like 25 (usual) or 30000/1001")
+    add("--background", type=_colour, help="what is seen through transparent frames: a name like white, or #rrggbb")
     add("--device", default="auto", help="auto (default: a GPU where there is one), cpu or cuda")
     add("--precision", help="32 (usual on the CPU), tf32, bf16 or 16 (usual on a GPU; what it costs is told)")
     add("--threads", type=int, default=0, help="of the network; 0 (default) leaves it to PyTorch")
@@ -52,6 +55,16 @@ def _rate(text: str) -> Fraction:
         return Fraction(text)
     except (ValueError, ZeroDivisionError) as error:
         raise argparse.ArgumentTypeError(f"must be a number like 25 or 30000/1001; got {text!r}") from error
+
+
+def _colour(text: str) -> tuple[int, int, int]:
+    try:
+        red, green, blue, *alpha = ImageColor.getrgb(text)
+    except ValueError:
+        alpha = [0]
+    if alpha:
+        raise argparse.ArgumentTypeError(f"must be an opaque colour like white or #ffffff; got {text!r}")
+    return red, green, blue
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

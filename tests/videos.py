@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +104,43 @@ def times(path: Path) -> list[float]:
     """Seconds at which the frames of a video are shown."""
     with av.open(str(path)) as container:
         return [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+
+
+def last_for(path: Path, codec: str, pts: Sequence[int], length: int, options: dict[str, str] | None = None) -> Path:
+    """A video of frames at `pts` milliseconds, each shown until the next, and the last for `length`."""
+    lengths = dict(zip(pts, [after - before for before, after in pairwise(pts)] + [length], strict=True))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = 24, 16, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        coded = []
+        for image, when in zip(pictures(len(pts)), pts, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p", threads=1)
+            frame.pts, frame.time_base = when, Fraction(1, 1000)
+            coded += stream.encode(frame)
+        for packet in [*coded, *stream.encode()]:
+            packet.duration = lengths[packet.pts]
+            container.mux(packet)
+    return path
+
+
+def trim(source: Path, target: Path, first: int, frames: int | None = None) -> Path:
+    """Hide the frames (25 per second) before `first`, and those after `frames` more, by the edit list of an MP4."""
+    with av.open(str(source)) as whole, av.open(str(target), "w", options={"movflags": "faststart"}) as container:
+        tracks = {stream.index: container.add_stream_from_template(stream) for stream in whole.streams}
+        for packet in whole.demux():
+            if packet.size:
+                # The muxer writes an edit list for what lies before 0.
+                shift = round(Fraction(first, 25) / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = tracks[packet.stream_index]
+                container.mux(packet)
+    if frames is not None:
+        content = bytearray(target.read_bytes())
+        # Box elst of the video: version and flags, number of entries; duration in ms, first tick, rate of each.
+        entries = content.index(b"elst") + 8
+        (count,) = struct.unpack(">I", content[entries : entries + 4])
+        place = entries + 4 + 12 * (count - 1)
+        content[place : place + 4] = struct.pack(">I", frames * 40)
+        target.write_bytes(content)
+    return target

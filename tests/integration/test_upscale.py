@@ -16,7 +16,7 @@ import pytest
 import torch
 from forked import Script, run_script
 from PIL import Image
-from videos import make_video, packets, pictures, times
+from videos import make_video, packets, pictures, times, trim
 
 from vsrprune.data.video.footage import look_over
 from vsrprune.errors import UserError
@@ -193,6 +193,53 @@ def test_a_scale_of_three_of_an_odd_size_is_padded_for_the_usual_encoder(tmp_pat
     assert (footage.height, footage.width, footage.frames) == (34, 46, 3)
 
 
+def test_progress_counts_the_frames_that_are_shown(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars: list[tuple[int, list[int]]] = []
+
+    class Progress:
+        def __init__(self, _: str, total: int) -> None:
+            bars.append((total, []))
+
+        def __enter__(self) -> Progress:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def update(self, done: int) -> None:
+            bars[-1][1].append(done)
+
+    monkeypatch.setattr("vsrprune.use.upscaling.StageProgress", Progress)
+    short = trim(make_video(tmp_path / "long.mp4", pictures(60)), tmp_path / "short.mp4", 50)
+    said = run(short, tmp_path / "out.mp4", model)
+    assert bars == [(10, list(range(1, 11)))]
+    assert "24x16, 10 frames, to" in said[0]
+    assert len(times(tmp_path / "out.mp4")) == 10
+
+
+def test_transparent_frames_are_laid_over_the_background_that_the_command_line_names(
+    tmp_path: Path, model: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    clear = Image.new("RGBA", (24, 16), (255, 0, 0, 0))
+    clear.save(tmp_path / "in" / "0.png")
+    (tmp_path / "opaque").mkdir()
+    Image.new("RGB", (24, 16), (0, 128, 255)).save(tmp_path / "opaque" / "0.png")
+    done = upscale_py(tmp_path / "in", tmp_path / "out", "--model", model, "--background", "#0080ff")
+    assert done.returncode == 0, done.stderr
+    run(tmp_path / "opaque", tmp_path / "expected", model)
+    np.testing.assert_array_equal(pngs(tmp_path / "out")[0], pngs(tmp_path / "expected")[0])
+
+
+@pytest.mark.parametrize("colour", ["mauvish", "#0080ff80", "300,0,0"])
+def test_a_background_that_is_no_opaque_colour_is_refused(tmp_path: Path, model: Path, colour: str) -> None:
+    done = upscale_py(tmp_path, tmp_path / "out", "--model", model, "--background", colour)
+    assert done.returncode == 2
+    assert f"--background: must be an opaque colour like white or #ffffff; got '{colour}'" in done.stderr
+
+
 # Memory
 
 
@@ -294,6 +341,7 @@ WRONG = [
     ("in.mp4 out.mp4", {"pieces": Pieces(5, 1, -8)}, "--tile must be at least 0; got -8"),
     ("in.mp4 out.mp4", {"rate": 0}, "--fps must be more than 0; got 0"),
     ("in.mp4 out.mp4", {"threads": -1}, "--threads must be at least 0; got -1"),
+    ("in.mp4 out.mp4", {"rate": 50}, "--fps 50 is for folders of PNG frames, but in.mp4 is a video"),
 ]
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from vsrprune.data.clips import Clip, ClipSet, make_clip, pair_clip
 from vsrprune.data.sources import ClipSource
-from vsrprune.data.video.colour import RgbFrame, to_rgb
-from vsrprune.data.video.decoding import decoded
+from vsrprune.data.video.colour import OPAQUE, Colour, RgbFrame, over, to_rgb
+from vsrprune.data.video.decoding import FLATTEN, decoded
 from vsrprune.data.video.scenes import scene_starts
 from vsrprune.errors import UserError
 
@@ -145,10 +145,11 @@ def _frames(source: ClipSource) -> Iterator[tuple[Path, RgbFrame]]:
         yield from ((file, read_png(file)) for file in source.files)
 
 
-def read_png(file: Path) -> RgbFrame:
-    """A PNG as RGB of 8 bits; grey becomes RGB and an opaque alpha channel is dropped.
+def read_png(file: Path, background: Colour | None = None) -> RgbFrame:
+    """A PNG as RGB of 8 bits, turned as its EXIF orientation asks; grey becomes RGB and opaque alpha is dropped.
 
-    Raises UserError for 16-bit and transparent images, and what is no PNG.
+    background: what is seen through transparent pixels; None to refuse them. Raises UserError for 16-bit and
+    transparent images, and what is no PNG.
     """
     try:
         with Image.open(file, formats=["PNG"]) as image:
@@ -156,10 +157,14 @@ def read_png(file: Path) -> RgbFrame:
             # Refused and not converted: the truth would change without a word.
             if image.mode.startswith(("I", "F")) or _bit_depth(file) > 8:
                 raise UserError(f"{file}: 16-bit frames are not supported; convert it to 8 bits per channel")
-            transparent = "A" in image.getbands() or "transparency" in image.info
-            if transparent and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-                raise UserError(f"{file}: the frame is transparent in places; flatten it to opaque RGB")
-            return np.asarray(image.convert("RGB"))
+            upright = ImageOps.exif_transpose(image)
+            if "A" in upright.getbands() or "transparency" in upright.info:
+                pixels_HW4 = np.asarray(upright.convert("RGBA"))
+                if background is not None:
+                    return over(pixels_HW4, background)
+                if pixels_HW4[..., 3].min() < OPAQUE:
+                    raise UserError(f"{file}: the frame is transparent in places; {FLATTEN}")
+            return np.asarray(upright.convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{file}: cannot read this PNG ({error})") from error
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vsrprune.data.sources import FRAME_SUFFIX
-from vsrprune.data.video.colour import RgbFrame
+from vsrprune.data.video.colour import Colour, RgbFrame
 from vsrprune.data.video.footage import Footage, TimedFrame, look_over
 from vsrprune.data.video.writing import choose_encoding, open_writer
 from vsrprune.errors import UserError, one_of
@@ -37,6 +37,7 @@ from vsrprune.use.transfer import from_device, to_8_bits, to_device, to_host_mem
 
 DEVICES = ("auto", "cpu", "cuda")
 USUAL_PRECISION = {"cpu": "32", "cuda": "16"}
+USUAL_RATE = Fraction(25)  # of a folder of PNG frames, per second
 COMPARED = 4  # frames from which the cost of a lower precision is told
 
 
@@ -44,9 +45,10 @@ COMPARED = 4  # frames from which the cost of a lower precision is told
 class UpscalingRequest:
     """What the command line asks for.
 
-    `rate` is the number of frames per second of a folder of PNGs. `crf` and `codec` are None for the usual ones of the
-    container, `precision` is None for the usual one of the device; `auto` is a GPU where there is one. `threads` is the
-    number of CPU threads of the network, 0 for PyTorch's choice.
+    `rate` is the number of frames per second of a folder of PNGs, None for the usual one; a video has its own. `crf`
+    and `codec` are None for the usual ones of the container, `precision` is None for the usual one of the device;
+    `auto` is a GPU where there is one. `threads` is the number of CPU threads of the network, 0 for PyTorch's choice.
+    `background` is what is seen through transparent frames, which are refused if it is None.
     """
 
     source: Path
@@ -55,13 +57,14 @@ class UpscalingRequest:
     store: Path
     pieces: Pieces
     which: str = "pruned"
-    rate: Fraction = Fraction(25)
+    rate: Fraction | None = None
     codec: str | None = None
     crf: int | None = None
     device: str = "auto"
     precision: str | None = None
     threads: int = 0
     overwrite: bool = False
+    background: Colour | None = None
 
 
 def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
@@ -70,7 +73,7 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
     encoding = choose_encoding(request.target, request.codec, request.crf)
     _check_target(request)
     # Read to its end before any work starts, so that a file that is cut off is refused at once and not after hours.
-    footage = look_over(request.source, request.rate)
+    footage = look_over(request.source, request.rate or USUAL_RATE, request.background)
     network = load_trained(request.model, request.store, lambda text: say(f"warning: {text}"), request.which)
     if request.threads:
         torch.set_num_threads(request.threads)
@@ -81,6 +84,8 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
         f"{request.source}: {footage.width}x{footage.height}, {footage.frames} frames,"
         f" to {size[1]}x{size[0]} by {request.model} on {_name(device)}"
     )
+    for note in footage.notes:
+        say(f"note: {note}")
     with (
         _within_memory(request.pieces),
         tf32(precision != "32"),
@@ -118,8 +123,13 @@ def _check(request: UpscalingRequest) -> None:
     ):
         if value < least:
             raise UserError(f"{name} must be at least {least}; got {value}")
-    if request.rate <= 0:
+    if request.rate is not None and request.rate <= 0:
         raise UserError(f"--fps must be more than 0; got {request.rate}")
+    if request.rate is not None and request.source.is_file():
+        raise UserError(
+            f"--fps {request.rate} is for folders of PNG frames, but {request.source} is a video, which keeps its own"
+            " times; leave it out"
+        )
     if request.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no GPU here; use --device cpu")
 

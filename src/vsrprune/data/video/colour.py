@@ -10,6 +10,8 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from numpy.typing import NDArray
 
 RgbFrame = NDArray[np.uint8]  # (H, W, 3)
+Colour = tuple[int, int, int]  # red, green and blue, each from 0 to 255
+OPAQUE = 255
 
 # swscale is fast instead of exact by default: flat 4:2:0 colours come out a level too dark.
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
@@ -43,14 +45,38 @@ def is_full_range(frame: Any) -> bool:
     return bool(frame.color_range == ColorRange.JPEG) or frame.format.name.startswith("yuvj")
 
 
-def to_rgb(frame: Any) -> RgbFrame:
-    """An av.VideoFrame of any pixel format as RGB of 8 bits (H, W, 3)."""
+def has_alpha(frame: Any) -> bool:
+    """Whether the pixels of an av.VideoFrame may be transparent."""
+    return frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
+
+
+def is_transparent(frame: Any) -> bool:
+    """Whether a pixel of an av.VideoFrame is not opaque."""
+    return has_alpha(frame) and bool((_converted(frame, "rgba")[..., 3] < OPAQUE).any())
+
+
+def to_rgb(frame: Any, background: Colour | None = None) -> RgbFrame:
+    """An av.VideoFrame of any pixel format as RGB of 8 bits (H, W, 3), over a background where it is transparent."""
+    if background is not None and has_alpha(frame):
+        return over(_converted(frame, "rgba"), background)
+    return _converted(frame, "rgb24")
+
+
+def over(pixels_HW4: RgbFrame, background: Colour) -> RgbFrame:
+    """RGB (H, W, 3) of RGBA pixels (H, W, 4), whose colours are not multiplied by alpha, over a colour."""
+    alpha = pixels_HW4[..., 3:].astype(np.uint16)
+    blended = pixels_HW4[..., :3] * alpha + np.array(background, np.uint16) * (OPAQUE - alpha)
+    rounded: RgbFrame = ((blended + OPAQUE // 2) // OPAQUE).astype(np.uint8)
+    return rounded
+
+
+def _converted(frame: Any, pixel_format: str) -> RgbFrame:
     # Both are set, since swscale would take what is not stated for BT.601 of limited range, whatever the size.
     if not frame.format.is_rgb:
         frame.color_range = ColorRange.JPEG if is_full_range(frame) else ColorRange.MPEG
         frame.colorspace = matrix_of(frame)
     pixels: RgbFrame = frame.reformat(
-        format="rgb24",
+        format=pixel_format,
         interpolation=EXACT,
         # By name: a number would be read as swscale's, which counts differently.
         src_colorspace=None if frame.format.is_rgb else SWSCALE[frame.colorspace],

@@ -7,63 +7,70 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 from av.stream import Disposition
 
+from vsrprune.data.video.colour import has_alpha, is_transparent
+from vsrprune.data.video.shown import AVI, Shown
 from vsrprune.errors import UserError
 
-MOST_FRAMES = 0.9  # the share of announced frames that must be found; containers are a little vague about the number
+# FFmpeg's own decoders drop the transparency that WebM keeps beside the pictures; those of libvpx read it.
+WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+FLATTEN = "flatten it to opaque RGB (src/upscale.py does so with --background COLOUR)"
 
 
 def video_stream(file: Path, container: Any) -> Any:
-    """The first video stream that is not a cover picture; raises UserError if there is none."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            return stream
-    raise UserError(f"{file}: no video stream in this file")
+    """The video stream marked default, or the first; no cover picture. Raises UserError if none can be decoded."""
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        raise UserError(f"{file}: no video stream in this file")
+    chosen = next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
+    if chosen.codec_context is None:
+        raise UserError(f"{file}: cannot decode this video (it is damaged, or of a codec that FFmpeg does not decode)")
+    return chosen
 
 
-def decoded(file: Path) -> Iterator[Any]:
-    """Every av.VideoFrame of a file, as it was coded; raises UserError for a file that cannot be read to its end."""
+def decoded(file: Path, transparent: bool = False) -> Iterator[Any]:
+    """Every av.VideoFrame of a file that is shown, as it was coded; its `pts` is when, None if nothing tells.
+
+    transparent: whether frames may be so. Raises UserError for a frame that is and may not, and for a file that cannot
+    be read to its end.
+    """
     try:
         with av.open(str(file)) as container:
             stream = video_stream(file, container)
-            stream.thread_type = "AUTO"
-            # The duration is the container's: with other streams, the sound may be what is longer.
-            seconds = 0.0 if len(container.streams) > 1 else (container.duration or 0) / av.time_base
-            start = max(0, container.start_time or 0) / av.time_base
-            frames, reached = 0, 0.0
+            decoder = _decoder(stream)
+            shown, frames, reached = Shown(file, container, stream), 0, 0.0
+            padded = container.format.name == AVI and stream.codec_context.name == "rawvideo"
             for packet in container.demux(stream):
-                refuse_corrupt(file, packet)
-                for frame in packet.decode():
+                shown.see(packet)
+                for coded in decoder.decode(packet):
+                    frame = _without_padding(coded) if padded and has_alpha(coded) else coded
+                    if not transparent and is_transparent(frame):
+                        raise UserError(f"{file}: frame {frames} is transparent in places; {FLATTEN}")
                     frames += 1
+                    frame.pts = shown.time(frame)
                     if frame.pts is not None:
-                        reached = max(reached, float((frame.pts + frame.duration) * frame.time_base) - start)
+                        reached = max(reached, float((frame.pts + frame.duration) * frame.time_base - shown.start))
                     yield frame
-            refuse_short(file, stream, frames, seconds, reached)
+            # The duration is the container's: with other streams, the sound may be what is longer.
+            shown.refuse_short(frames, 0.0 if len(container.streams) > 1 else shown.seconds, reached)
     except av.error.FFmpegError as error:
         raise UserError(f"{file}: cannot decode this video ({error})") from error
 
 
-def refuse_corrupt(file: Path, packet: Any) -> None:
-    """Raise UserError for a packet that lacks a piece: a file that lost its end would pass for a shorter one."""
-    if packet.is_corrupt:
-        raise UserError(f"{file}: cannot decode this video (it is cut off or damaged)")
+def _without_padding(frame: Any) -> Any:
+    """A frame of BGRA as BGR: uncompressed AVI has a fourth byte that means nothing, and is mostly 0."""
+    plain = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.to_ndarray()[..., :3]), format="bgr24")
+    plain.pts, plain.time_base, plain.duration = frame.pts, frame.time_base, frame.duration
+    return plain
 
 
-def refuse_short(file: Path, stream: Any, frames: int, seconds: float, reached: float) -> None:
-    """Raise UserError if a file holds less than it announces.
-
-    frames: how many were found. seconds: the announced duration. reached: when the last frame found ends, in seconds.
-    The number of frames decides where the file states one; with a variable frame rate the time does not tell it.
-    """
-    found = f"{frames} can be read"
-    if stream.frames:
-        short, announced = frames < MOST_FRAMES * stream.frames, f"{stream.frames} frames"
-    else:
-        reached += float(1 / (stream.average_rate or 25))
-        short, announced = reached < MOST_FRAMES * seconds, f"{seconds:.2f} seconds"
-        found = f"{frames} frames in {reached:.2f} seconds can be read"
-    if short:
-        raise UserError(
-            f"{file}: cannot decode this video (it announces {announced}, but {found}; it is cut off or damaged)"
-        )
+def _decoder(stream: Any) -> Any:
+    """The decoder of a stream, with its transparency."""
+    name = stream.codec_context.codec.canonical_name
+    marks = {key.lower(): value for key, value in stream.metadata.items()}
+    if marks.get("alpha_mode") == "1" and name in WITH_ALPHA:
+        return av.CodecContext.create(WITH_ALPHA[name], "r")
+    stream.thread_type = "AUTO"
+    return stream.codec_context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,15 +11,27 @@ from typing import Any, NamedTuple
 
 import av
 import numpy as np
-from PIL import Image
+from av.sidedata.sidedata import Type
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vsrprune.data.reading import read_png
 from vsrprune.data.sources import png_frames
-from vsrprune.data.video.colour import BT2020, RgbFrame, conventional_matrix, to_rgb
-from vsrprune.data.video.decoding import decoded, refuse_corrupt, refuse_short, video_stream
+from vsrprune.data.video.colour import BT2020, Colour, RgbFrame, conventional_matrix, has_alpha, to_rgb
+from vsrprune.data.video.decoding import decoded, video_stream
+from vsrprune.data.video.icc import conversion, to_srgb
+from vsrprune.data.video.shown import Shown, is_shown, refuse_corrupt
 from vsrprune.errors import UserError
 
 PRIMARIES_UNSPECIFIED = TRANSFER_UNSPECIFIED = 2  # ITU-T H.273
+LYING = range(5, 9)  # the values of EXIF's orientation with which a picture is stored lying on its side
+HDR = {
+    Type.MASTERING_DISPLAY_METADATA: "mastering display",
+    Type.CONTENT_LIGHT_LEVEL: "content light level",
+    Type.DYNAMIC_HDR_PLUS: "HDR10+",
+    Type.DYNAMIC_HDR_VIVID: "HDR Vivid",
+    Type.DOVI_METADATA: "Dolby Vision",
+    Type.DOVI_RPU_BUFFER: "Dolby Vision",
+}
 
 
 class TimedFrame(NamedTuple):
@@ -36,9 +49,11 @@ class Footage:
     """Frames on disk, and what is known of them without decoding all.
 
     files: one video, or PNG frames in order. height, width: the size of upright frames, in pixels. frames: how many
-    packets or files there are. rate: frames per second on average. time_base: seconds per tick. start: where the
-    file's time begins, in seconds. aspect: width of a pixel over its height. primaries, transfer: the colour primaries
-    and the transfer function, by ITU-T H.273 (2: unspecified). wide_gamut: whether the YUV has the matrix of BT.2020.
+    frames or files are shown. rate: frames per second on average. time_base: seconds per tick. end: when the last frame
+    ends, in ticks from the start. start: where the file's time begins, in seconds. aspect: width of a pixel over its
+    height. primaries, transfer: the colour primaries and the transfer function, by ITU-T H.273 (2: unspecified).
+    wide_gamut: whether the YUV has the matrix of BT.2020. background: what is seen through transparent frames; None to
+    refuse them. notes: what is not kept of the frames, a sentence each.
     """
 
     files: tuple[Path, ...]
@@ -48,11 +63,14 @@ class Footage:
     frames: int
     rate: Fraction
     time_base: Fraction
+    end: int
     start: Fraction = Fraction(0)
     aspect: Fraction = Fraction(1)
     primaries: int = PRIMARIES_UNSPECIFIED
     transfer: int = TRANSFER_UNSPECIFIED
     wide_gamut: bool = False
+    background: Colour | None = None
+    notes: tuple[str, ...] = ()
 
     def read(self) -> Generator[TimedFrame, None, None]:
         """The frames in order of time; raises UserError for what cannot be decoded, and frames of another size."""
@@ -69,61 +87,110 @@ class Footage:
 
     def _timed(self) -> Iterator[tuple[Path, RgbFrame, int]]:
         if not self.is_video:
-            yield from ((file, read_png(file), index) for index, file in enumerate(self.files))
+            for index, file in enumerate(self.files):
+                yield file, _in_srgb(file, read_png(file, self.background)), index
             return
         # Time starts at the file's start, not at the first frame: the sound keeps its distance to the pictures.
         step = round(1 / (self.rate * self.time_base))
         start = round(self.start / self.time_base)
         pts = -step
-        for frame in decoded(self.files[0]):
+        for frame in decoded(self.files[0], transparent=self.background is not None):
             pts = pts + step if frame.pts is None else frame.pts - start  # raw streams carry no times
-            yield self.files[0], _upright(to_rgb(frame), frame.rotation), pts
+            yield self.files[0], _upright(to_rgb(frame, self.background), frame.rotation), pts
 
     def matrix(self, height: int, width: int) -> int:
         """The matrix for this footage's colours in a video of another size."""
         return BT2020 if self.wide_gamut else conventional_matrix(height, width)
 
 
-def look_over(path: Path, rate: Fraction) -> Footage:
+def look_over(path: Path, rate: Fraction, background: Colour | None = None) -> Footage:
     """Footage of a file or a folder.
 
-    rate: frames per second of PNG frames. Raises UserError if there is nothing to read, frames differ in size, or a
-    video is cut off or damaged, as far as its packets tell.
+    rate: frames per second of PNG frames. background: what is seen through transparent frames; None to refuse them.
+    Raises UserError if there is nothing to read, frames differ in size, or a video is cut off or damaged, as far as its
+    packets tell.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give a video, or a folder of PNG frames")
-    return _pngs(path, rate) if path.is_dir() else _video(path)
+    return _pngs(path, rate, background) if path.is_dir() else _video(path, background)
 
 
-def _pngs(folder: Path, rate: Fraction) -> Footage:
+class _Header(NamedTuple):
+    """What a PNG says of itself.
+
+    size: (width, height), upright. pictures: more than one where it is animated. alpha: whether it may be transparent.
+    """
+
+    size: tuple[int, int]
+    pictures: int
+    profile: bytes
+    alpha: bool
+
+
+def _header(file: Path) -> _Header:
+    """Reads no pixels; raises UserError for what is no PNG."""
+    try:
+        with Image.open(file, formats=["PNG"]) as image:
+            # Asking where it is not in the header would read the whole file.
+            turn = image.getexif().get(ExifTags.Base.Orientation) if "exif" in image.info else None
+            size = image.size[::-1] if turn in LYING else image.size
+            alpha = "A" in image.getbands() or "transparency" in image.info
+            return _Header(size, getattr(image, "n_frames", 1), image.info.get("icc_profile") or b"", alpha)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{file}: cannot read this PNG ({error})") from error
+
+
+def _pngs(folder: Path, rate: Fraction, background: Colour | None) -> Footage:
     files = png_frames(folder)
     if not files:
         raise UserError(f"{folder}: no PNG frames in this folder")
-    height, width, _ = read_png(files[0]).shape
-    for file in files:
-        with Image.open(file, formats=["PNG"]) as image:  # reads the header only
-            if image.size != (width, height):
-                raise UserError(
-                    f"{file}: the frame is {image.size[0]}x{image.size[1]}, but {files[0].name} is {width}x{height};"
-                    " all frames must have one size"
-                )
-    return Footage(files, False, height, width, len(files), rate, 1 / rate)
+    height, width, _ = read_png(files[0], background).shape
+    headers = [_header(file) for file in files]
+    for file, header in zip(files, headers, strict=True):
+        if header.size != (width, height):
+            raise UserError(
+                f"{file}: the frame is {header.size[0]}x{header.size[1]}, but {files[0].name} is {width}x{height};"
+                " all frames must have one size"
+            )
+        if header.alpha and background is None:
+            read_png(file)  # refuses it now and not after hours
+    notes = []
+    animated = [file for file, header in zip(files, headers, strict=True) if header.pictures > 1]
+    if animated:
+        notes.append(
+            f"{folder}: {len(animated)} frames are animated, such as {animated[0].name}, and only their first picture"
+            " is taken; give such a file itself for all"
+        )
+    converted = sum(conversion(header.profile) is not None for header in headers if header.profile)
+    if converted:
+        notes.append(f"{folder}: {converted} frames have a colour profile; their colours are converted to sRGB")
+    return Footage(
+        files, False, height, width, len(files), rate, 1 / rate, len(files), background=background, notes=tuple(notes)
+    )
 
 
-def _video(file: Path) -> Footage:
+def _in_srgb(file: Path, pixels_HW3: RgbFrame) -> RgbFrame:
+    profile = _header(file).profile
+    return to_srgb(pixels_HW3, profile) if profile else pixels_HW3
+
+
+def _video(file: Path, background: Colour | None) -> Footage:
     """Footage of a video. All packets are read and one frame is decoded: seconds for an hour of video."""
-    first = next(decoded(file), None)
+    frames = decoded(file, transparent=background is not None)
+    first = next(frames, None)
     if first is None:
         raise UserError(f"{file}: no frame in this video can be decoded")
+    if has_alpha(first) and background is None:
+        deque(frames, maxlen=0)  # refuses transparent ones now and not after hours
     try:
         with av.open(str(file)) as container:
             stream = video_stream(file, container)
-            frames, end = _packets(file, container, stream)
-            start = max(Fraction(0), Fraction(container.start_time or 0, av.time_base))
-            refuse_short(file, stream, frames, (container.duration or 0) / av.time_base, float(end - start))
-            rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
+            shown = Shown(file, container, stream)
+            reached = _reached(file, container, shown, stream.index)
+            shown.refuse_short(shown.frames, shown.seconds, float(reached - shown.start))
             aspect = Fraction(stream.sample_aspect_ratio or 1)
             time_base = Fraction(stream.time_base)
+            start, end = shown.start, shown.whole_end() - round(shown.start / time_base)
     except av.error.FFmpegError as error:
         raise UserError(f"{file}: cannot read this video ({error})") from error
     height, width = first.height, first.width
@@ -135,28 +202,37 @@ def _video(file: Path) -> Footage:
         True,
         height,
         width,
-        frames,
-        rate,
+        shown.frames,
+        shown.rate,
         time_base,
+        end,
         start,
         aspect,
         first.color_primaries,
         first.color_trc,
         first.colorspace == BT2020,
+        background,
+        _left_out(file, first),
     )
 
 
-def _packets(file: Path, container: Any, video: Any) -> tuple[int, Fraction]:
-    """How many packets the video has, and when the last packet of any stream ends."""
-    frames, end = 0, Fraction(0)
+def _reached(file: Path, container: Any, shown: Shown, video: int) -> Fraction:
+    """When the last packet of any stream ends, in seconds; `shown` sees those of the stream `video`."""
+    reached = Fraction(0)
     for packet in container.demux():
-        if packet.size == 0:  # the packet that flushes a decoder has no content
-            continue
+        if packet.stream_index == video:
+            shown.see(packet)
         refuse_corrupt(file, packet)
-        frames += packet.stream_index == video.index
-        if packet.pts is not None:
-            end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
-    return frames, end
+        if is_shown(packet) and packet.pts is not None:
+            reached = max(reached, (packet.pts + (packet.duration or 0)) * packet.time_base)
+    return reached
+
+
+def _left_out(file: Path, frame: Any) -> tuple[str, ...]:
+    kinds = [name for kind, name in HDR.items() if kind in frame.side_data]
+    if not kinds:
+        return ()
+    return (f"{file}: HDR metadata ({', '.join(dict.fromkeys(kinds))}) is left out: it is of pictures of 10 bits",)
 
 
 def _upright(pixels_HW3: RgbFrame, rotation: int) -> RgbFrame:

@@ -6,6 +6,7 @@ import fcntl
 import re
 import shutil
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from av.video.reformatter import ColorRange
 from PIL import Image
 
 from vsrprune.data.sources import FRAME_SUFFIX
+from vsrprune.data.video.about import about, not_kept
 from vsrprune.data.video.colour import RgbFrame, from_rgb
 from vsrprune.data.video.footage import Footage, TimedFrame
 from vsrprune.data.video.tracks import TrackCopier
 from vsrprune.errors import UserError, one_of
 
 LOCK_SUFFIX = ".lock"
+BY_DECODING = (".mp4", ".mov")  # containers that keep how far apart frames are decoded, not how long each is shown
 PIXEL_FORMAT = "yuv420p"  # the one format that every player shows
 
 
@@ -111,7 +114,7 @@ def open_writer(
     with _replacing(target) as unfinished:
         if encoding is None:
             unfinished.mkdir()
-            yield _PngWriter(unfinished, footage)
+            yield _PngWriter(unfinished, footage, say)
             return
         try:
             with _VideoWriter(unfinished, encoding, footage, size, say) as writer:
@@ -174,9 +177,13 @@ def _remove(path: Path) -> None:
 class _PngWriter:
     """Frames as PNG files, named as those that they were made from, or by number."""
 
-    def __init__(self, folder: Path, footage: Footage) -> None:
+    def __init__(self, folder: Path, footage: Footage, say: Callable[[str], None]) -> None:
         self._folder = folder
         self._names = [] if footage.is_video else [file.stem for file in footage.files]
+        # Letter case does not tell names apart on every file system, and suffixes are no part of them.
+        if len({name.lower() for name in self._names}) < len(self._names):
+            say("note: frames are numbered: by their names, which differ by letter case alone, they would be one file")
+            self._names = []
         self._written = 0
 
     def write(self, frame: TimedFrame) -> None:
@@ -196,7 +203,7 @@ class _VideoWriter:
         size: tuple[int, int],
         say: Callable[[str], None],
     ) -> None:
-        self._footage, self._matrix = footage, footage.matrix(*size)
+        self._file, self._footage, self._matrix, self._say = file, footage, footage.matrix(*size), say
         height, width = size
         encoder = ENCODERS[encoding.codec]
         self._padding = (height % 2, width % 2) if encoder.even else (0, 0)
@@ -207,12 +214,14 @@ class _VideoWriter:
             self._stream = self._new_stream(encoding, encoder, height + self._padding[0], width + self._padding[1])
             self._tracks: TrackCopier | None = None
             if footage.is_video:
-                source = footage.files[0]
-                self._tracks = TrackCopier(source, footage.start, self._container, file.suffix.lower())
+                source, suffix = footage.files[0], file.suffix.lower()
+                self._tracks = TrackCopier(source, footage.start, self._container, suffix, say)
                 stack.enter_context(self._tracks)
-                for note in self._tracks.notes:
-                    say(f"note: {note}")
             self._open = stack.pop_all()
+        self._by_decoding = file.suffix.lower() in BY_DECODING
+        self._newest: int | None = None  # the time of the last frame, in ticks
+        self._lengths: dict[int, int] = {}  # by the time of a frame: for how many ticks it is shown
+        self._waiting: deque[Any] = deque()  # packets, until it is known how long their frames are shown
 
     def _new_stream(self, encoding: Encoding, encoder: Encoder, height: int, width: int) -> Any:
         footage = self._footage
@@ -233,10 +242,32 @@ class _VideoWriter:
         pixels_HW3: RgbFrame = np.pad(frame.pixels_HW3, ((0, bottom), (0, right), (0, 0)), mode="edge")
         picture = from_rgb(pixels_HW3, PIXEL_FORMAT, self._matrix)
         picture.pts, picture.time_base = frame.pts, self._footage.time_base
-        self._container.mux(self._stream.encode(picture))
+        self._show_until(frame.pts)
+        self._newest = frame.pts
+        self._waiting += self._stream.encode(picture)
+        self._mux()
         # Interleaved: containers want packets in order of time, or a player has to seek between sound and pictures.
         if self._tracks is not None:
             self._tracks.write_until(frame.pts * self._footage.time_base)
+
+    def _show_until(self, pts: int) -> None:
+        if self._newest is not None:
+            self._lengths[self._newest] = max(1, pts - self._newest)
+
+    def _mux(self) -> None:
+        while self._waiting and self._waiting[0].pts in self._lengths:
+            packet = self._waiting.popleft()
+            packet.duration = self._lengths.pop(packet.pts)
+            self._container.mux(packet)
+
+    def _finish(self) -> None:
+        self._show_until(self._footage.end)
+        last = self._lengths.get(self._newest or 0, 0)
+        self._waiting += self._stream.encode(None)
+        if self._by_decoding and self._waiting:
+            self._lengths[self._waiting[-1].pts] = last
+        self._mux()
+        self._container.mux(list(self._waiting))  # none, unless an encoder changed times
 
     def __enter__(self) -> _VideoWriter:
         return self
@@ -249,6 +280,9 @@ class _VideoWriter:
                 self._open.close()
             return
         with self._open:
-            self._container.mux(self._stream.encode(None))
+            self._finish()
             if self._tracks is not None:
                 self._tracks.write_until(None)
+            asked = about(self._container)
+        for sentence in not_kept(asked, self._file):
+            self._say(f"note: {sentence}")

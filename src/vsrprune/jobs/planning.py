@@ -16,12 +16,12 @@ from vsrprune.config.data import PUBLISHED_SETS
 from vsrprune.config.job import Config, completed
 from vsrprune.config.task import SUPER_RESOLUTION
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
+from vsrprune.data.folder import find_folder
 from vsrprune.data.sets.layout import FoundClips
 from vsrprune.data.sets.table import find_set, narrowed
 from vsrprune.data.sources import (
     check_crop,
     clips_identity,
-    find_clips,
     photos_identity,
     set_aside,
     sizes_identity,
@@ -133,9 +133,10 @@ def find_sources(config: Config, scale: int) -> FoundClips:
     """Clips on disk; training clips of another set never share a name's files with the held-out ones."""
     data = config.data
     if data.name == "folder":
-        test, rest = set_aside(find_clips(data.path), data.test, [*data.train, *data.val])
+        there = find_folder(data.path)
+        test, rest = set_aside(there.clips, data.test, [*data.train, *data.val])
         train, val = split_clips(rest, data.train, data.val, data.val_share, data.split_seed)
-        return FoundClips(train, val, test=tuple(test))
+        return FoundClips(train, val, there.notes, tuple(test), there.warnings)
     found = find_set(data.name, "data.path", data.path, data.low, scale)
     val = narrowed("data.val", found.val, data.val)
     # A dense network that is read, and nothing after it that trains: no set to train on is needed.
@@ -151,14 +152,16 @@ def find_sources(config: Config, scale: int) -> FoundClips:
     if not data.train_set:
         return FoundClips(narrowed("data.train", found.train, data.train), val, found.notes)
     if data.train_set == "folder":
-        other = FoundClips(find_clips(data.train_path, "data.train_path"), [])
+        there = find_folder(data.train_path, "data.train_path")
+        other = FoundClips(there.clips, [], there.notes, warnings=there.warnings)
         held_out = {clip.files[0].resolve() for clip in val}
         for clip in other.train:
             if clip.files[0].resolve() in held_out:
                 raise UserError(f"data.train_path={data.train_path}: {clip.name} is held out by data={data.name}")
     else:
         other = find_set(data.train_set, "data.train_path", data.train_path, data.low, scale)
-    return FoundClips(narrowed("data.train", other.train, data.train), val, (*found.notes, *other.notes))
+    train = narrowed("data.train", other.train, data.train)
+    return FoundClips(train, val, (*found.notes, *other.notes), warnings=other.warnings)
 
 
 def _file_hash(path: str) -> str:

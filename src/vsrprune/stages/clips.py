@@ -65,7 +65,7 @@ def _clips_on_disk(job: Job, sources: FoundClips, say: Say) -> ClipSet:
         wanted, read = getattr(sources, side), getattr(clips, side)
         if wanted and not read:
             raise UserError(f"data: no clip is left of the {len(wanted)} in data.{side}: {'; '.join(clips.notes)}")
-    return replace(clips, notes=(*sources.notes, *clips.notes))
+    return replace(clips, notes=(*sources.notes, *sources.warnings, *clips.notes))
 
 
 def _sides(sources: FoundClips) -> tuple[tuple[Sequence[ClipSource], Sequence[ClipSource]], ...]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vsrprune.data.degradation import DEGRADATIONS, degrade
-from vsrprune.data.reading import read_png
+from vsrprune.data.reading import read_picture
 from vsrprune.data.sources import ClipSource
 from vsrprune.data.video.colour import RgbFrame, to_rgb
 from vsrprune.data.video.decoding import decoded
@@ -126,12 +126,12 @@ def _frames(source: ClipSource) -> Iterator[tuple[Path, RgbFrame | UserError]]:
             yield source.files[0], error
         return
     for file in source.files:
-        yield file, _png(file)
+        yield file, _picture(file)
 
 
-def _png(file: Path) -> RgbFrame | UserError:
+def _picture(file: Path) -> RgbFrame | UserError:
     try:
-        return read_png(file)
+        return read_picture(file)
     except UserError as error:
         return error
 
@@ -140,7 +140,7 @@ def _compare_low(
     file: Path, frame: RgbFrame, sample: bool, settings: DoctorSettings, facts: ClipFacts, severity: str
 ) -> None:
     """Look at the low-resolution twin of a frame; a sample is compared with what every degradation makes."""
-    low = _png(file)
+    low = _picture(file)
     if isinstance(low, UserError):
         facts.findings.append(Finding(severity, str(file), str(low), "restore it, or leave the clip out"))
         return

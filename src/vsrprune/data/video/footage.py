@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 import av
 import numpy as np
-from PIL import Image
 
-from vsrprune.data.reading import read_png
-from vsrprune.data.sources import png_frames
+from vsrprune.data.folder import frame_files
+from vsrprune.data.reading import picture_size, read_picture
 from vsrprune.data.video.colour import BT2020, RgbFrame, conventional_matrix, to_rgb
 from vsrprune.data.video.decoding import decoded, refuse_corrupt, refuse_short, video_stream
 from vsrprune.errors import UserError
@@ -69,7 +68,7 @@ class Footage:
 
     def _timed(self) -> Iterator[tuple[Path, RgbFrame, int]]:
         if not self.is_video:
-            yield from ((file, read_png(file), index) for index, file in enumerate(self.files))
+            yield from ((file, read_picture(file), index) for index, file in enumerate(self.files))
             return
         # Time starts at the file's start, not at the first frame: the sound keeps its distance to the pictures.
         step = round(1 / (self.rate * self.time_base))
@@ -96,17 +95,17 @@ def look_over(path: Path, rate: Fraction) -> Footage:
 
 
 def _pngs(folder: Path, rate: Fraction) -> Footage:
-    files = png_frames(folder)
+    files = frame_files(folder)
     if not files:
-        raise UserError(f"{folder}: no PNG frames in this folder")
-    height, width, _ = read_png(files[0]).shape
+        raise UserError(f"{folder}: no PNG frames or JPEGs in this folder")
+    height, width, _ = read_picture(files[0]).shape
     for file in files:
-        with Image.open(file, formats=["PNG"]) as image:  # reads the header only
-            if image.size != (width, height):
-                raise UserError(
-                    f"{file}: the frame is {image.size[0]}x{image.size[1]}, but {files[0].name} is {width}x{height};"
-                    " all frames must have one size"
-                )
+        size = picture_size(file)
+        if size != (height, width):
+            raise UserError(
+                f"{file}: the frame is {size[1]}x{size[0]}, but {files[0].name} is {width}x{height}; all frames must"
+                " have one size"
+            )
     return Footage(files, False, height, width, len(files), rate, 1 / rate)
 
 

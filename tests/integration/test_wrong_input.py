@@ -54,7 +54,10 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         (["-m", "ratio=interval(0,1)"], "BasicSweeper does not support sweep type"),
         (["data=folder"], "data.path must be a folder"),
         (["data=folder", "data.path=/no/such/folder"], "/no/such/folder"),
-        (["data.degradation=bd"], "data.degradation must be one of bicubic, bicubic_uint8_passes, bd_basicvsr, bd_duf"),
+        (
+            ["data.degradation=bd"],
+            "data.degradation must be one of bicubic, bicubic_uint8_passes, bd_basicvsr, bd_duf, bd_duf_frames",
+        ),
         (["evaluate.protocol=reds4", "data.channel=y"], "data.channel=y contradicts evaluate.protocol=reds4"),
         (["pretrained=nothing.safetensors"], "nothing.safetensors"),
     ],

@@ -54,7 +54,7 @@ def find_folder(path: str, knob: str = "data.path") -> FolderClips:
     """
     folder = Path(path).expanduser()
     if not path or not folder.is_dir():
-        raise UserError(f"{knob} must be a folder of videos or of folders of frames; got {path!r}")
+        raise UserError(f"{knob} must be a folder of videos or of folders of PNG or JPEG frames; got {path!r}")
     here = contents(folder)
     videos = [*here.videos, *(file for file in here.others if _opens_as_video(file))]
     clips = [ClipSource(file.stem, (file,)) for file in videos]

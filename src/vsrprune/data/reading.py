@@ -155,7 +155,7 @@ def read_picture(file: Path) -> RgbFrame:
 
     Raises UserError for 16-bit, transparent and CMYK images, and what is neither PNG nor JPEG.
     """
-    kind = _kind(file)
+    kind = picture_format(file)
     try:
         with Image.open(file, formats=[kind]) as image:
             image.load()
@@ -172,17 +172,8 @@ def read_picture(file: Path) -> RgbFrame:
         raise UserError(f"{file}: cannot read this {kind} ({error})") from error
 
 
-def picture_size(file: Path) -> tuple[int, int]:
-    """Height and width of a PNG or JPEG, by its header alone. Raises UserError for what is neither."""
-    kind = _kind(file)
-    try:
-        with Image.open(file, formats=[kind]) as image:
-            return image.height, image.width
-    except UNREADABLE as error:
-        raise UserError(f"{file}: cannot read this {kind} ({error})") from error
-
-
-def _kind(file: Path) -> str:
+def picture_format(file: Path) -> str:
+    """Pillow's name of the format that a frame's suffix announces: a JPEG called .png is refused."""
     return "JPEG" if file.suffix.lower() in COMPRESSED_SUFFIXES else "PNG"
 
 

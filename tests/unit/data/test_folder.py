@@ -163,7 +163,7 @@ FORMATS = {".m4v": "mp4", ".ts": "mpegts", ".mts": "mpegts", ".wmv": "asf", ".mp
 
 @pytest.mark.parametrize("suffix", [*FORMATS, ".flv", ".3gp", ".nut"])
 def test_videos_of_every_suffix_that_libav_opens_are_clips(tmp_path: Path, suffix: str) -> None:
-    path = video(tmp_path / f"sea{suffix}", FORMATS.get(suffix, suffix.removeprefix(".")))
+    video(tmp_path / f"sea{suffix}", FORMATS.get(suffix, suffix.removeprefix(".")))
     (clip,) = find_folder(str(tmp_path)).clips
     assert (clip.name, clip.is_video) == ("sea", True)
     assert read_frames(clip).shape[1:] == (3, 16, 32)

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import av
 import numpy as np
+from PIL import Image
 
 from vsrprune.data.folder import frame_files
-from vsrprune.data.reading import picture_size, read_picture
+from vsrprune.data.reading import picture_format, read_picture
 from vsrprune.data.video.colour import BT2020, RgbFrame, conventional_matrix, to_rgb
 from vsrprune.data.video.decoding import decoded, refuse_corrupt, refuse_short, video_stream
 from vsrprune.errors import UserError
@@ -100,12 +101,12 @@ def _pngs(folder: Path, rate: Fraction) -> Footage:
         raise UserError(f"{folder}: no PNG frames or JPEGs in this folder")
     height, width, _ = read_picture(files[0]).shape
     for file in files:
-        size = picture_size(file)
-        if size != (height, width):
-            raise UserError(
-                f"{file}: the frame is {size[1]}x{size[0]}, but {files[0].name} is {width}x{height}; all frames must"
-                " have one size"
-            )
+        with Image.open(file, formats=[picture_format(file)]) as image:  # reads the header only
+            if image.size != (width, height):
+                raise UserError(
+                    f"{file}: the frame is {image.size[0]}x{image.size[1]}, but {files[0].name} is {width}x{height};"
+                    " all frames must have one size"
+                )
     return Footage(files, False, height, width, len(files), rate, 1 / rate)
 
 

@@ -51,6 +51,7 @@ def register(kind: type[Config]) -> None:
     `composed_config` with better words than Hydra's.
     """
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("unless", lambda that, value, other: other if that is True else value, replace=True)
     OmegaConf.register_new_resolver("home", lambda path: str(Path(path).expanduser()), replace=True)
     node = OmegaConf.create(schema(kind))
     for name in OPEN:

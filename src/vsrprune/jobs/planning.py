@@ -129,8 +129,11 @@ def _demo_identity(config: Config, scale: int, made: Mapping[str, Any]) -> DataI
     )
 
 
-def find_sources(config: Config, scale: int) -> FoundClips:
-    """Clips on disk; training clips of another set never share a name's files with the held-out ones."""
+def find_sources(config: Config, scale: int, trains: bool = True) -> FoundClips:
+    """Clips on disk; training clips of another set never share a name's files with the held-out ones.
+
+    trains: whether clips to train on must be there, where the job trains at all.
+    """
     data = config.data
     if data.name == "folder":
         there = find_folder(data.path)
@@ -143,11 +146,11 @@ def find_sources(config: Config, scale: int) -> FoundClips:
     ends_early = config.until == "pretrain" or (
         config.until in ("score", "select") and not reads_batches(config.score, config.score_batches)
     )
-    trains = not (config.pretrained and ends_early)
+    trains = trains and not (config.pretrained and ends_early)
     if trains and not found.train and not data.train_set:
         raise UserError(
             f"data={data.name} has test clips alone; add data.train_set=reds, vimeo90k or folder, and"
-            " data.train_path=FOLDER of it, to train on"
+            " data.train_path=FOLDER of it, to train on; src/evaluate.py compares a trained network without"
         )
     if not data.train_set:
         return FoundClips(narrowed("data.train", found.train, data.train), val, found.notes)
@@ -162,6 +165,19 @@ def find_sources(config: Config, scale: int) -> FoundClips:
         other = find_set(data.train_set, "data.train_path", data.train_path, data.low, scale)
     train = narrowed("data.train", other.train, data.train)
     return FoundClips(train, val, (*found.notes, *other.notes), warnings=other.warnings)
+
+
+def find_test_clips(config: Config, scale: int) -> FoundClips:
+    """The clips that a trained network is compared on: all of a folder, or those that a published set holds out.
+
+    `data.val` narrows them. They stand in `val`.
+    """
+    data = config.data
+    if data.name == "folder":
+        there = find_folder(data.path)
+        return FoundClips([], narrowed("data.val", there.clips, data.val), there.notes, warnings=there.warnings)
+    found = find_set(data.name, "data.path", data.path, data.low, scale)
+    return FoundClips([], narrowed("data.val", found.val, data.val), found.notes)
 
 
 def _file_hash(path: str) -> str:

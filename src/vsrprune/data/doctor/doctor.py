@@ -6,6 +6,7 @@ Each clip is decoded once, and only a few of its frames are held. A fault become
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 
 from vsrprune.data.degradation import DEGRADATIONS, degrade
 from vsrprune.data.reading import read_picture
-from vsrprune.data.sources import ClipSource
+from vsrprune.data.sources import ClipSource, check_crop
 from vsrprune.data.video.colour import RgbFrame, to_rgb
 from vsrprune.data.video.decoding import decoded
 from vsrprune.errors import UserError
@@ -55,7 +56,8 @@ class DoctorSettings:
     scale: how much larger the network's output is. frames, patch: how many frames a training step takes, and the side
     of its patch in low-resolution pixels. halve: whether frames are halved when they are read. skip_errors: whether
     clips that cannot be read are skipped. degradations: by which of them the low-resolution frames may have been made;
-    the first makes those that are missing.
+    the first makes those that are missing. max_frames: how many frames of a clip are read, from its start; 0 for all.
+    crop: border pixels that the comparison leaves out.
     """
 
     scale: int
@@ -64,6 +66,8 @@ class DoctorSettings:
     patch: int
     skip_errors: bool
     degradations: Sequence[str]
+    max_frames: int = 0
+    crop: int = 0
 
 
 @dataclass
@@ -87,12 +91,14 @@ class ClipFacts:
 
 
 def examine_clip(source: ClipSource, side: str, settings: DoctorSettings) -> ClipFacts:
-    """Decode every frame of a clip; whatever is wrong with it becomes a finding that names the file."""
+    """Decode every frame of a clip that is read; whatever is wrong with it becomes a finding that names the file."""
     facts = ClipFacts(source.name, side, low=bool(source.low_files))
     severity = "warning" if settings.skip_errors else "error"
     digest, before, still = hashlib.blake2b(digest_size=16), b"", []
-    sampled = set(np.linspace(0, max(len(source.low_files) - 1, 0), SAMPLES).round().astype(int).tolist())
-    for index, (file, frame) in enumerate(_frames(source)):
+    wanted = settings.max_frames or None
+    last = max(len(source.low_files[:wanted]) - 1, 0)
+    sampled = set(np.linspace(0, last, SAMPLES).round().astype(int).tolist())
+    for index, (file, frame) in enumerate(itertools.islice(_frames(source), wanted)):
         if isinstance(frame, UserError):
             facts.findings.append(Finding(severity, str(file), str(frame), "restore it, or leave the clip out"))
             continue
@@ -113,7 +119,7 @@ def examine_clip(source: ClipSource, side: str, settings: DoctorSettings) -> Cli
         if source.low_files:
             _compare_low(source.low_files[index], frame, index in sampled, settings, facts, severity)
     facts.digest = digest.hexdigest() if facts.frames else ""
-    facts.findings += _repeated(source.name, still) + _too_small(facts, settings)
+    facts.findings += _repeated(source.name, still) + _too_small(facts, settings) + _cropped(facts, settings)
     return facts
 
 
@@ -176,11 +182,36 @@ def _too_small(facts: ClipFacts, settings: DoctorSettings) -> list[Finding]:
     if facts.side == "train" and 0 < facts.frames < settings.frames:
         what = f"{facts.frames} frames, but a training step takes {settings.frames}"
         found.append(Finding("error", facts.name, what, f"leave it out, or schedule.frames={facts.frames}"))
-    side = min(facts.size) // (2 if settings.halve else 1) // settings.scale
+    side = min(_read_size(facts, settings)) // settings.scale
     if facts.side == "train" and facts.frames and side < settings.patch:
         what = f"its input has {side} pixels a side, but a training patch has {settings.patch}"
-        found.append(Finding("error", facts.name, what, f"leave it out, or schedule.patch={side}"))
+        halved = ", or data.halve=false" if settings.halve else ""
+        found.append(Finding("error", facts.name, what, f"leave it out, or schedule.patch={side}{halved}"))
     return found
+
+
+def _cropped(facts: ClipFacts, settings: DoctorSettings) -> list[Finding]:
+    """What is lost at the borders: rows and columns beyond a multiple of the scale, and those not compared."""
+    if not facts.frames:
+        return []
+    size, scale = _read_size(facts, settings), settings.scale
+    height, width = (side // scale * scale for side in size)
+    found = []
+    if (height, width) != size:
+        what = f"its {size[1]}x{size[0]} pixels are cropped to {width}x{height}, a multiple of the scale {scale}"
+        found.append(Finding("note", facts.name, what, ""))
+    if facts.side == "test":
+        try:
+            check_crop("its frames", (height, width), settings.crop)
+        except UserError as error:
+            found.append(Finding("error", facts.name, str(error), "leave it out"))
+    return found
+
+
+def _read_size(facts: ClipFacts, settings: DoctorSettings) -> tuple[int, int]:
+    """Height and width of the frames as they are read."""
+    height, width = (side // (2 if settings.halve else 1) for side in facts.size)
+    return height, width
 
 
 def perceptual_hash(frame: RgbFrame) -> int:

@@ -211,10 +211,15 @@ def config_warnings(config: Config) -> list[str]:
             f"schedule=demo with data={config.data.name}: a few hundred steps show that everything runs, not what a"
             " method can do; use schedule=short or schedule=paper"
         )
+    return warnings + protocol_warnings(config)
+
+
+def protocol_warnings(config: Config) -> list[str]:
+    """What a reader must know who compares the numbers with published ones."""
     protocol = PROTOCOLS.get(config.evaluate.protocol)
-    if protocol and config.data.shrinking not in protocol.degradations:
-        warnings.append(
-            f"evaluate.protocol={config.evaluate.protocol} with data.degradation={config.data.shrinking}: published"
-            f" numbers on this set are of {' or '.join(protocol.degradations)}"
-        )
-    return warnings
+    if not protocol or config.data.shrinking in protocol.degradations:
+        return []
+    return [
+        f"evaluate.protocol={config.evaluate.protocol} with data.degradation={config.data.shrinking}: published"
+        f" numbers on this set are of {' or '.join(protocol.degradations)}"
+    ]

@@ -162,6 +162,28 @@ def test_the_degradation_of_stored_frames_is_found(tmp_path: Path, made: str, ta
         assert f"made by {made}, not by {taken}" in found[0].what
 
 
+@pytest.mark.parametrize(("made", "alike"), [
+    (("bd_basicvsr", "bd_duf_frames"), False),
+    (("bd_duf", "bd_duf_frames"), True),
+    (("bicubic", "bicubic_uint8_passes"), True),
+    (("", "bd_basicvsr"), True),  # the settings' first makes what is not stored
+    (("bd_duf", ""), False),
+])  # fmt: skip
+def test_training_on_one_degradation_and_testing_on_another_is_told(
+    tmp_path: Path, made: tuple[str, str], alike: bool
+) -> None:
+    train, test = (clip(tmp_path, name, scene(seed), low) for name, seed, low in zip("ab", (0, 7), made, strict=True))
+    taken = ("bd_basicvsr", *(name for name in DEGRADATIONS if name != "bd_basicvsr"))
+    found = findings([train], [test], degradations=taken)
+    if alike:
+        assert found == []
+    else:
+        told = the_one(found)
+        assert (told.severity, told.where) == ("warning", "test")
+        expected = {"bd_basicvsr": ("bd_duf_frames", "bd_basicvsr"), "bd_duf": ("bd_basicvsr", "bd_duf")}[made[0]]
+        assert told.what == "the low-resolution frames are of {}, but those to train on are of {}".format(*expected)
+
+
 def test_frames_that_no_degradation_made_are_told(tmp_path: Path) -> None:
     source = clip(tmp_path, "walk", scene(0), "bicubic")
     for file in source.low_files:

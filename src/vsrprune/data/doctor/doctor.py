@@ -33,6 +33,9 @@ ALIKE = 16
 SEEN = 0.5  # share of a test clip's frames that one training clip must show
 TEST_FRAMES = 16  # of each test clip are looked for among the training frames
 
+# Degradations whose samples stand in the same places. A network of one group loses 7 dB and more on another.
+SAMPLED_ALIKE = (("bicubic", "bicubic_uint8_passes"), ("bd_basicvsr",), ("bd_duf", "bd_duf_frames"))
+
 SEVERITIES = ("note", "warning", "error")
 
 
@@ -300,6 +303,20 @@ def wrong_degradation(clips: Sequence[ClipFacts], settings: DoctorSettings) -> l
     return found
 
 
+def unlike_sides(clips: Sequence[ClipFacts], settings: DoctorSettings) -> list[Finding]:
+    """A finding if a network that trains on one side's low-resolution frames would be tested on others."""
+    made = {}
+    for side in ("train", "test"):
+        of_side = [facts for facts in clips if facts.side == side]
+        stored = [facts for facts in of_side if facts.differences]
+        made[side] = fitting_degradations(stored) if stored else list(settings.degradations[: bool(of_side)])
+    train, test = made["train"], made["test"]
+    if not train or not test or any(set(train) & set(group) and set(test) & set(group) for group in SAMPLED_ALIKE):
+        return []
+    what = f"the low-resolution frames are of {' or '.join(test)}, but those to train on are of {' or '.join(train)}"
+    return [Finding("warning", "test", what, "take both of one kind: networks of one lose 7 dB and more on the other")]
+
+
 def side_differences(clips: Sequence[ClipFacts]) -> dict[str, tuple[float, float]]:
     """Mean over clips of the mean difference, and the largest difference, in levels, by degradation."""
     names = [name for name in DEGRADATIONS if any(name in facts.differences for facts in clips)]
@@ -328,6 +345,7 @@ OVERALL: Mapping[str, Callable[[Sequence[ClipFacts], DoctorSettings], list[Findi
     "identical clips": lambda clips, settings: identical_clips(clips),
     "test clips among the training clips": lambda clips, settings: leaked_clips(clips),
     "degradation": wrong_degradation,
+    "one degradation on both sides": unlike_sides,
 }
 
 

@@ -88,7 +88,7 @@ def run(composed: DictConfig, folder: Path) -> float | None:
 
 
 def examine(config: Config, console: Console) -> int:
-    """Check the data set that a job would train on; the doctor's exit code."""
+    """Check the data set that a job would train on, or a test set alone; the doctor's exit code."""
     validate(config)
     if config.data.name == "demo":
         raise UserError(
@@ -100,7 +100,7 @@ def examine(config: Config, console: Console) -> int:
     scale, data = prepared_arguments(config).scale, config.data
     check_scale(config, scale)
     try:
-        found = find_sources(config, scale)
+        found = find_sources(config, scale, trains=False)
     except UserError as error:  # a layout in which clips cannot even be told: the worst finding there is
         print_findings([Finding("error", "data", str(error), "")], console)
         return 2
@@ -114,8 +114,15 @@ def examine(config: Config, console: Console) -> int:
         skip_errors=data.on_error == "skip",
         degradations=degradations,
         frames_knob=config.schedule.longest_knob,
+        max_frames=data.max_frames,
+        crop=config.comparison.crop,
     )
-    return check_data(found.train, [*found.val, *found.test], settings, found.notes, console)
+    said = [
+        Finding(severity, "data", sentence, "")
+        for severity, sentences in (("warning", found.warnings), ("note", found.notes))
+        for sentence in sentences
+    ]
+    return check_data(found.train, [*found.val, *found.test], settings, said, console)
 
 
 if __name__ == "__main__":

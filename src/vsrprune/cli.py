@@ -51,6 +51,7 @@ def register(kind: type[Config]) -> None:
     `composed_config` with better words than Hydra's.
     """
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("unless", lambda that, value, other: other if that is True else value, replace=True)
     OmegaConf.register_new_resolver("home", lambda path: str(Path(path).expanduser()), replace=True)
     node = OmegaConf.create(schema(kind))
     for name in OPEN:
@@ -68,11 +69,16 @@ def composed_config(composed: DictConfig, kind: type[C]) -> C:
     return configured(kind, {str(name): value for name, value in values.items()})
 
 
-def preset(name: str) -> ModelConfig:
-    """The network of a file in conf/model, for scripts that Hydra does not start."""
+def composed(*choices: str) -> Config:
+    """The configuration of files in conf, such as `model=basicvsr`, for scripts that Hydra does not start."""
     register(Config)
     with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-        return composed_config(compose("config", [f"model={name}"]), Config).model
+        return composed_config(compose("config", list(choices)), Config)
+
+
+def preset(name: str) -> ModelConfig:
+    """The network of a file in conf/model."""
+    return composed(f"model={name}").model
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import av
@@ -54,7 +55,10 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         (["-m", "ratio=interval(0,1)"], "BasicSweeper does not support sweep type"),
         (["data=folder"], "data.path must be a folder"),
         (["data=folder", "data.path=/no/such/folder"], "/no/such/folder"),
-        (["data.degradation=bd"], "data.degradation must be one of bicubic, bicubic_uint8_passes, bd_basicvsr, bd_duf"),
+        (
+            ["data.degradation=bd"],
+            "data.degradation must be one of bicubic, bicubic_uint8_passes, bd_basicvsr, bd_duf, bd_duf_frames",
+        ),
         (["evaluate.protocol=reds4", "data.channel=y"], "data.channel=y contradicts evaluate.protocol=reds4"),
         (["pretrained=nothing.safetensors"], "nothing.safetensors"),
     ],
@@ -132,6 +136,40 @@ def test_a_truncated_video_is_named(tmp_path: Path) -> None:
     assert "cut.mp4" in complaint
 
 
+def test_the_doctor_looks_at_a_test_set_alone_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    for name in ("calendar", "city", "foliage", "walk"):
+        write_pngs(tmp_path / "Vid4" / "GT" / name, [(64, 66)] * 7)
+    write_pngs(tmp_path / "Vid4" / "GT" / ".thumbnails", [(4, 4)])
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    outcome = run_py("doctor=true", "data=vid4", f"data.path={tmp_path / 'Vid4'}", "data.max_frames=5", cwd=folder)
+    assert outcome.returncode == 1, outcome.stdout + outcome.stderr
+    assert "0 errors, 3 warnings" in outcome.stdout  # the clips of this tree show the same
+    assert re.search(r"test +4 +20 ", outcome.stdout)
+    assert "city: its 66x64 pixels are cropped to 64x64" in outcome.stdout
+    assert "train" not in outcome.stdout
+    assert list(folder.iterdir()) == []
+
+
+def test_what_a_folder_leaves_out_is_a_warning_of_the_doctor(tmp_path: Path) -> None:
+    clips = tmp_path / "clips"
+    for name in ("a", "b", ".thumbnails", "day1/c"):
+        write_pngs(clips / name, [(64, 64)] * 5)
+    for file in (clips / "b").iterdir():
+        with Image.open(file) as image:
+            image.rotate(180).save(file)  # other pictures than those of a
+    (clips / "a" / "002.png").unlink()
+    (clips / "list.txt").write_text("")
+    asked = ["doctor=true", "data=folder", f"data.path={clips}", "schedule.patch=8", "schedule.frames=3"]
+    outcome = run_py(*asked, f"runs_dir={tmp_path / 'runs'}")
+    assert outcome.returncode == 1, outcome.stdout + outcome.stderr
+    assert "warning data: a: the numbers jump from 001.png to 003.png" in outcome.stdout
+    assert "warning data: day1: left out, its clips lie one folder deeper (c)" in outcome.stdout
+    assert "note data: left out list.txt: neither frames nor videos" in outcome.stdout
+    assert "thumbnails" not in outcome.stdout
+    assert "0 errors, 2 warnings, 1 note; exit code 1" in outcome.stdout
+
+
 def test_the_doctor_reports_by_its_exit_code_and_makes_no_store(tmp_path: Path) -> None:
     write_pngs(tmp_path / "clips" / "good", [(64, 64)] * 5)
     write_pngs(tmp_path / "clips" / "bad", [(64, 64)] * 4 + [(64, 60)])
@@ -141,6 +179,7 @@ def test_the_doctor_reports_by_its_exit_code_and_makes_no_store(tmp_path: Path) 
     assert outcome.returncode == 2, outcome.stderr
     assert "bad/004.png: 60x64, but the clip began with 64x64" in outcome.stdout
     assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "runs").exists()
     for wrong, words in (([], "data=demo has none"), (["-m", "seed=0,1", *clips], "run it without -m")):
         refused_one = run_py(*wrong[:1], *common, *wrong[1:])
         assert refused_one.returncode == 2

@@ -59,11 +59,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.stages": BELOW_STAGES,
     "vsrprune.jobs": (*BELOW_STAGES, "vsrprune.stages"),
     "vsrprune.use": BELOW_STAGES,
+    "vsrprune.use.comparing": (*BELOW_STAGES, "vsrprune.stages", "vsrprune.use"),
     "vsrprune.search": (*BELOW_STAGES, "vsrprune.jobs", "vsrprune.knobs", "vsrprune.stages"),
     "vsrprune.cli": ("vsrprune.config", "vsrprune.errors", "vsrprune.host", "vsrprune.knobs", "vsrprune.store"),
     "run": ("vsrprune",),
     "upscale": ("vsrprune",),
     "export": ("vsrprune",),
+    "evaluate": ("vsrprune",),
     "hydra_plugins": ("vsrprune",),
     "vsrprune": (),
 }

@@ -68,7 +68,8 @@ class DataConfig:
         "bicubic",
         "How low-resolution frames are made. `bicubic`: MATLAB's imresize, rounded once; `bicubic_uint8_passes`: as"
         " MATLAB rounds uint8 images, after each dimension; `bd_basicvsr`, `bd_duf`: a Gaussian blur of 1.6 pixels,"
-        " then every 4th pixel, by BasicVSR's or DUF's script.",
+        " then every 4th pixel, by BasicVSR's or DUF's script; `bd_duf_frames`: as DUF's authors made the frames that"
+        " they gave out, of 9 taps and rounded down.",
         choices=DEGRADATIONS,
     )
     channel: str | None = knob(

@@ -83,7 +83,8 @@ PADDINGS: Mapping[str, Callable[[Tensor, int], Tensor]] = {
 ROUNDINGS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "half_up": lambda values: (values + 0.5).floor(),
     "half_even": torch.round,
-    "floor": torch.floor,
+    # The tolerance is for sums of weights that miss 1 by 1e-16: a flat 5 would become 4.
+    "floor": lambda values: (values + 1e-9).floor(),
 }
 
 # BD_degradation.m, released with BasicVSR, at x4: a kernel of ceil(3 sigma) * 2 + 2 = 12 taps, imfilter's `replicate`,
@@ -95,6 +96,8 @@ BD_BASICVSR = BlurDown(kernel=12, sigma=1.6, padding="replicate", phase=1)
 # DUF never rounds; half_even is what code does that stores its frames. A network that learned one of the two phases
 # loses more than 7 dB on the other (open-mmlab/mmagic issues 318, 803).
 BD_DUF = BlurDown(kernel=13, sigma=1.6, padding="reflect", phase=0, rounding="half_even")
+# The low-resolution frames that DUF's authors gave out (blur4 of UDM10 and Vid4) are not what DownSample makes.
+BD_DUF_FRAMES = BlurDown(kernel=9, sigma=1.6, padding="replicate", phase=0, rounding="floor")
 
 
 def blur_down(frames_TCHW: Tensor, scale: int, blur: BlurDown) -> Tensor:
@@ -110,6 +113,7 @@ DEGRADATIONS: Mapping[str, Callable[[Tensor, int], Tensor]] = {
     "bicubic_uint8_passes": lambda frames_TCHW, scale: bicubic_uint8_passes(frames_TCHW, 1 / scale),
     "bd_basicvsr": partial(blur_down, blur=BD_BASICVSR),
     "bd_duf": partial(blur_down, blur=BD_DUF),
+    "bd_duf_frames": partial(blur_down, blur=BD_DUF_FRAMES),
 }
 
 

@@ -1,7 +1,9 @@
-"""Frames from PNG folders and video files, as RGB uint8; every error names the file."""
+"""Frames from folders of pictures and from video files, as RGB uint8; every error names the file."""
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,15 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from vsrprune.data.clips import Clip, ClipSet, make_clip, pair_clip
-from vsrprune.data.sources import ClipSource
+from vsrprune.data.sources import COMPRESSED_SUFFIXES, ClipSource
 from vsrprune.data.video.colour import OPAQUE, Colour, RgbFrame, over, to_rgb
 from vsrprune.data.video.decoding import FLATTEN, decoded
 from vsrprune.data.video.scenes import scene_starts
 from vsrprune.errors import UserError
+
+# What Pillow raises for damaged pictures, which depends on where the damage is.
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -142,21 +147,24 @@ def _frames(source: ClipSource) -> Iterator[tuple[Path, RgbFrame]]:
     if source.is_video:
         yield from ((source.files[0], to_rgb(frame)) for frame in decoded(source.files[0]))
     else:
-        yield from ((file, read_png(file)) for file in source.files)
+        yield from ((file, read_picture(file)) for file in source.files)
 
 
-def read_png(file: Path, background: Colour | None = None) -> RgbFrame:
-    """A PNG as RGB of 8 bits, turned as its EXIF orientation asks; grey becomes RGB and opaque alpha is dropped.
+def read_picture(file: Path, background: Colour | None = None) -> RgbFrame:
+    """A PNG or JPEG as RGB of 8 bits, turned as its EXIF orientation asks; grey becomes RGB, opaque alpha is dropped.
 
-    background: what is seen through transparent pixels; None to refuse them. Raises UserError for 16-bit and
-    transparent images, and what is no PNG.
+    background: what is seen through transparent pixels; None to refuse them. Raises UserError for 16-bit, transparent
+    and CMYK images, and what is neither PNG nor JPEG.
     """
+    kind = picture_format(file)
     try:
-        with Image.open(file, formats=["PNG"]) as image:
+        with Image.open(file, formats=[kind]) as image:
             image.load()
             # Refused and not converted: the truth would change without a word.
-            if image.mode.startswith(("I", "F")) or _bit_depth(file) > 8:
+            if image.mode.startswith(("I", "F")) or (kind == "PNG" and _bit_depth(file) > 8):
                 raise UserError(f"{file}: 16-bit frames are not supported; convert it to 8 bits per channel")
+            if image.mode in ("CMYK", "YCCK"):
+                raise UserError(f"{file}: the frame has the colours of print (CMYK); convert it to RGB")
             upright = ImageOps.exif_transpose(image)
             if "A" in upright.getbands() or "transparency" in upright.info:
                 pixels_HW4 = np.asarray(upright.convert("RGBA"))
@@ -165,8 +173,13 @@ def read_png(file: Path, background: Colour | None = None) -> RgbFrame:
                 if pixels_HW4[..., 3].min() < OPAQUE:
                     raise UserError(f"{file}: the frame is transparent in places; {FLATTEN}")
             return np.asarray(upright.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{file}: cannot read this PNG ({error})") from error
+    except UNREADABLE as error:
+        raise UserError(f"{file}: cannot read this {kind} ({error})") from error
+
+
+def picture_format(file: Path) -> str:
+    """Pillow's name of the format that a frame's suffix announces: a JPEG called .png is refused."""
+    return "JPEG" if file.suffix.lower() in COMPRESSED_SUFFIXES else "PNG"
 
 
 def _bit_depth(file: Path) -> int:

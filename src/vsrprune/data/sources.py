@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import random
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from pathlib import Path
 from vsrprune.errors import UserError
 from vsrprune.store.atomic import write_atomically
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".y4m", ".avi", ".webm")
-FRAME_SUFFIX = ".png"
+FRAME_SUFFIX = ".png"  # of frames that are written
+COMPRESSED_SUFFIXES = (".jpg", ".jpeg")
+FRAME_SUFFIXES = (FRAME_SUFFIX, *COMPRESSED_SUFFIXES)
 VIDEO_DECODING = 2  # raise it when the same video comes to other pixels
 SMALLEST_SIDE = 11  # SSIM's window; stated again here, since metrics/ imports torch
 _SAMPLE_BYTES = 1 << 16  # from the start, the middle and the end of a file
@@ -24,9 +24,9 @@ _SAMPLE_BYTES = 1 << 16  # from the start, the middle and the end of a file
 
 @dataclass(frozen=True)
 class ClipSource:
-    """One clip on disk: a video file, or the PNG frames of a folder in order of their names.
+    """One clip on disk: a video file, or the PNG or JPEG frames of a folder in order of their names.
 
-    low_files: PNG frames of the same clip at low resolution, as many; none where they are made from the others.
+    low_files: frames of the same clip at low resolution, as many; none where they are made from the others.
     """
 
     name: str
@@ -36,7 +36,7 @@ class ClipSource:
     @property
     def is_video(self) -> bool:
         """Whether the clip is a single video file."""
-        return self.files[0].suffix.lower() in VIDEO_SUFFIXES
+        return self.files[0].suffix.lower() not in FRAME_SUFFIXES
 
 
 def demo_photo(name: str) -> Path:
@@ -49,48 +49,6 @@ def demo_photo(name: str) -> Path:
         if (folder / f"{name}{suffix}").is_file():
             return folder / f"{name}{suffix}"
     raise UserError(f"data=demo: the photograph {name!r} is not in {folder}; install scikit-image 0.26")
-
-
-def find_clips(path: str, knob: str = "data.path") -> list[ClipSource]:
-    """Clips under a folder, by name: its video files, its sub-folders of PNG frames, or its own PNG frames.
-
-    Raises UserError if there is no such folder, nothing in it, or two clips of one name.
-    """
-    folder = Path(path).expanduser()
-    if not path or not folder.is_dir():
-        raise UserError(f"{knob} must be a folder of videos or of folders of PNG frames; got {path!r}")
-    clips = []
-    own_frames = png_frames(folder)
-    if own_frames:
-        clips.append(ClipSource(folder.resolve().name, own_frames))
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir():
-            frames = png_frames(entry)
-            if frames:
-                clips.append(ClipSource(entry.name, frames))
-        elif entry.suffix.lower() in VIDEO_SUFFIXES:
-            clips.append(ClipSource(entry.stem, (entry,)))
-    if not clips:
-        raise UserError(
-            f"{knob}={path}: no clips found; expected video files ({', '.join(VIDEO_SUFFIXES)})"
-            " or sub-folders of PNG frames"
-        )
-    names = [clip.name for clip in clips]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"{knob}={path}: two clips are called {name!r}; rename one of them")
-    return sorted(clips, key=lambda clip: clip.name)
-
-
-def png_frames(folder: Path) -> tuple[Path, ...]:
-    """The PNG files of a folder, number-aware by name: frame 2 before frame 10."""
-    frames = (entry for entry in folder.iterdir() if entry.suffix.lower() == FRAME_SUFFIX and entry.is_file())
-    return tuple(sorted(frames, key=lambda entry: _number_aware(entry.name)))
-
-
-def _number_aware(name: str) -> list[tuple[int, str]]:
-    """Sort key that puts frame 2 before frame 10, padded with zeros or not."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def split_clips(

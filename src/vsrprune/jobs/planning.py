@@ -16,12 +16,12 @@ from vsrprune.config.data import PUBLISHED_SETS
 from vsrprune.config.job import Config, completed
 from vsrprune.config.task import SUPER_RESOLUTION
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
+from vsrprune.data.folder import find_folder
 from vsrprune.data.sets.layout import FoundClips
 from vsrprune.data.sets.table import find_set, narrowed
 from vsrprune.data.sources import (
     check_crop,
     clips_identity,
-    find_clips,
     photos_identity,
     set_aside,
     sizes_identity,
@@ -130,36 +130,55 @@ def _demo_identity(config: Config, scale: int, made: Mapping[str, Any]) -> DataI
     )
 
 
-def find_sources(config: Config, scale: int) -> FoundClips:
-    """Clips on disk; training clips of another set never share a name's files with the held-out ones."""
+def find_sources(config: Config, scale: int, trains: bool = True) -> FoundClips:
+    """Clips on disk; training clips of another set never share a name's files with the held-out ones.
+
+    trains: whether clips to train on must be there, where the job trains at all.
+    """
     data = config.data
     if data.name == "folder":
-        test, rest = set_aside(find_clips(data.path), data.test, [*data.train, *data.val])
+        there = find_folder(data.path)
+        test, rest = set_aside(there.clips, data.test, [*data.train, *data.val])
         train, val = split_clips(rest, data.train, data.val, data.val_share, data.split_seed)
-        return FoundClips(train, val, test=tuple(test))
+        return FoundClips(train, val, there.notes, tuple(test), there.warnings)
     found = find_set(data.name, "data.path", data.path, data.low, scale)
     val = narrowed("data.val", found.val, data.val)
     # A dense network that is read, and nothing after it that trains: no set to train on is needed.
     ends_early = config.until == "pretrain" or (
         config.until in ("score", "select") and not reads_batches(config.score, config.score_batches)
     )
-    trains = not (config.pretrained and ends_early)
+    trains = trains and not (config.pretrained and ends_early)
     if trains and not found.train and not data.train_set:
         raise UserError(
             f"data={data.name} has test clips alone; add data.train_set=reds, vimeo90k or folder, and"
-            " data.train_path=FOLDER of it, to train on"
+            " data.train_path=FOLDER of it, to train on; src/evaluate.py compares a trained network without"
         )
     if not data.train_set:
         return FoundClips(narrowed("data.train", found.train, data.train), val, found.notes)
     if data.train_set == "folder":
-        other = FoundClips(find_clips(data.train_path, "data.train_path"), [])
+        there = find_folder(data.train_path, "data.train_path")
+        other = FoundClips(there.clips, [], there.notes, warnings=there.warnings)
         held_out = {clip.files[0].resolve() for clip in val}
         for clip in other.train:
             if clip.files[0].resolve() in held_out:
                 raise UserError(f"data.train_path={data.train_path}: {clip.name} is held out by data={data.name}")
     else:
         other = find_set(data.train_set, "data.train_path", data.train_path, data.low, scale)
-    return FoundClips(narrowed("data.train", other.train, data.train), val, (*found.notes, *other.notes))
+    train = narrowed("data.train", other.train, data.train)
+    return FoundClips(train, val, (*found.notes, *other.notes), warnings=other.warnings)
+
+
+def find_test_clips(config: Config, scale: int) -> FoundClips:
+    """The clips that a trained network is compared on: all of a folder, or those that a published set holds out.
+
+    `data.val` narrows them. They stand in `val`.
+    """
+    data = config.data
+    if data.name == "folder":
+        there = find_folder(data.path)
+        return FoundClips([], narrowed("data.val", there.clips, data.val), there.notes, warnings=there.warnings)
+    found = find_set(data.name, "data.path", data.path, data.low, scale)
+    return FoundClips([], narrowed("data.val", found.val, data.val), found.notes)
 
 
 def _file_hash(path: str) -> str:
@@ -193,10 +212,15 @@ def config_warnings(config: Config) -> list[str]:
             f"schedule=demo with data={config.data.name}: a few hundred steps show that everything runs, not what a"
             " method can do; use schedule=short or schedule=paper"
         )
+    return warnings + protocol_warnings(config)
+
+
+def protocol_warnings(config: Config) -> list[str]:
+    """What a reader must know who compares the numbers with published ones."""
     protocol = PROTOCOLS.get(config.evaluate.protocol)
-    if protocol and config.data.shrinking not in protocol.degradations:
-        warnings.append(
-            f"evaluate.protocol={config.evaluate.protocol} with data.degradation={config.data.shrinking}: published"
-            f" numbers on this set are of {' or '.join(protocol.degradations)}"
-        )
-    return warnings
+    if not protocol or config.data.shrinking in protocol.degradations:
+        return []
+    return [
+        f"evaluate.protocol={config.evaluate.protocol} with data.degradation={config.data.shrinking}: published"
+        f" numbers on this set are of {' or '.join(protocol.degradations)}"
+    ]

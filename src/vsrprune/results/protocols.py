@@ -34,7 +34,7 @@ class Protocol:
     centre: bool = False
 
 
-BICUBIC, BLUR = ("bicubic", "bicubic_uint8_passes"), ("bd_basicvsr", "bd_duf")
+BICUBIC, BLUR = ("bicubic", "bicubic_uint8_passes"), ("bd_basicvsr", "bd_duf", "bd_duf_frames")
 # The first crops are those of BasicVSR (mmagic, BasicSR). DUF and tables made with its evaluation code leave out 8
 # pixels, and the first and last two frames, which is not done here.
 PROTOCOLS: Mapping[str, Protocol] = {

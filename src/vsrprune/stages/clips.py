@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from vsrprune.config.job import Config
 from vsrprune.data.cache import cached_clips
 from vsrprune.data.clips import ClipSet, check_clips
 from vsrprune.data.corruption import corrupted
@@ -44,17 +45,22 @@ def job_clips(job: Job, say: Say) -> ClipSet:
     return clips
 
 
-def _clips_on_disk(job: Job, sources: FoundClips, say: Say) -> ClipSet:
-    data, schedule = job.config.data, job.config.schedule
-    how = Reading(
-        scale=job.arguments.scale,
+def reading_of(config: Config, scale: int) -> Reading:
+    """How a configuration has files read."""
+    data = config.data
+    return Reading(
+        scale=scale,
         max_frames=data.max_frames,
         halve=data.halve,
         scene_cut=data.scene_cut,
-        shortest=schedule.longest,
+        shortest=config.schedule.longest,
         skip_errors=data.on_error == "skip",
         degradation=data.shrinking,
     )
+
+
+def _clips_on_disk(job: Job, sources: FoundClips, say: Say) -> ClipSet:
+    data, how = job.config.data, reading_of(job.config, job.arguments.scale)
     if data.cache:
         folder = Path(data.cache_dir or Path(job.config.store_dir) / "cache").expanduser()
         clips, tests = (cached_clips(*sides, how, folder, say) for sides in _sides(sources))
@@ -65,7 +71,7 @@ def _clips_on_disk(job: Job, sources: FoundClips, say: Say) -> ClipSet:
         wanted, read = getattr(sources, side), getattr(clips, side)
         if wanted and not read:
             raise UserError(f"data: no clip is left of the {len(wanted)} in data.{side}: {'; '.join(clips.notes)}")
-    return replace(clips, notes=(*sources.notes, *clips.notes))
+    return replace(clips, notes=(*sources.notes, *sources.warnings, *clips.notes))
 
 
 def _sides(sources: FoundClips) -> tuple[tuple[Sequence[ClipSource], Sequence[ClipSource]], ...]:

@@ -152,7 +152,7 @@ CHOICES = {
     "data.name": ["demo", "folder", "reds", "vimeo90k", "reds4", "vid4", "udm10"],
     "data.low": ["bi", "bd"],
     "data.on_error": ["fail", "skip"],
-    "data.degradation": ["bicubic", "bicubic_uint8_passes", "bd_basicvsr", "bd_duf"],
+    "data.degradation": ["bicubic", "bicubic_uint8_passes", "bd_basicvsr", "bd_duf", "bd_duf_frames"],
     "data.channel": ["rgb", "y"],
     "evaluate.protocol": ["full", "reds4", "vid4", "udm10", "vimeo90k"],
     "tracking.mode": ["offline", "online", "none"],
@@ -477,7 +477,7 @@ def test_knobs_hold_a_task_with_its_own_options():
     assert restoring("deblur").knobs()["task"] == {"name": "deblur", "blur_frames": 7}
 
 
-@pytest.mark.parametrize("name", ["bd_basicvsr", "bd_duf"])
+@pytest.mark.parametrize("name", ["bd_basicvsr", "bd_duf", "bd_duf_frames"])
 @pytest.mark.parametrize("factors", [[2], [3], [2, 2, 2]])
 def test_blur_is_defined_for_a_scale_of_four(name, factors):
     text = refusal(changed({"data.degradation": name, "model.upscale_factors": factors}))

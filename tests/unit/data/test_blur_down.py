@@ -13,6 +13,7 @@ from vsrprune.data.clips import make_clip
 from vsrprune.data.degradation import (
     BD_BASICVSR,
     BD_DUF,
+    BD_DUF_FRAMES,
     DEGRADATIONS,
     PADDINGS,
     BlurDown,
@@ -159,6 +160,15 @@ def test_presets_equal_the_released_scripts(blur, script, height, width):
     assert (low == np.round(expected))[decided].all()
 
 
+def test_duf_s_own_frames_are_a_blur_of_nine_taps_rounded_down():
+    frames_TCHW = noise(6, 1, 1, 40, 56)
+    padded = np.pad(frames_TCHW[0, 0].double().numpy(), 4, mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (9, 9))[::4, ::4]
+    expected = (windows * gaussian(9, 1.6)).sum((-2, -1))
+    assert np.abs(expected - np.round(expected)).min() > 1e-9  # no value that summing in another order would move
+    assert (blur_down(frames_TCHW, 4, BD_DUF_FRAMES)[0, 0].numpy() == np.floor(expected)).all()
+
+
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("kernel", [1, 7, 13])
 @pytest.mark.parametrize("phase", [0, 1, 3])
@@ -205,6 +215,7 @@ def test_where_the_samples_stand():
     assert (degrade(ramp_TCHW, 4, "bicubic")[0, 0, 2, inside] == first + 3).all()
     assert (degrade(ramp_TCHW, 4, "bd_basicvsr")[0, 0, 2, inside] == first + 3).all()
     assert (degrade(ramp_TCHW, 4, "bd_duf")[0, 0, 2, inside] == first).all()
+    assert (degrade(ramp_TCHW, 4, "bd_duf_frames")[0, 0, 2, inside] == first).all()
 
 
 @pytest.mark.parametrize(("wrong", "expected"), [
@@ -217,7 +228,7 @@ def test_unknown_conventions_are_refused(wrong, expected):
 
 
 def test_an_unknown_degradation_is_refused():
-    with pytest.raises(UserError, match=r"data\.degradation must be one of bicubic, .*bd_duf; got 'bd'"):
+    with pytest.raises(UserError, match=r"data\.degradation must be one of bicubic, .*bd_duf_frames; got 'bd'"):
         degrade(noise(0, 1, 1, 8, 8), 4, "bd")
 
 

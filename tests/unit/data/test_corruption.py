@@ -16,9 +16,9 @@ from vsrprune.data.clips import Clip, ClipSet, make_clip
 from vsrprune.data.corruption import CORRUPTIONS, MeanOfFrames, Noise, corrupted
 from vsrprune.data.degradation import bicubic_uint8
 from vsrprune.data.demo import demo_clips
+from vsrprune.data.folder import find_folder
 from vsrprune.data.reading import Reading, read_clips
 from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
-from vsrprune.data.sources import find_clips
 from vsrprune.stages.pictures import save_png
 
 OPTIONS = {"denoise": {"sigma": 25.0}, "deblur": {"blur_frames": 3}}
@@ -186,7 +186,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_cache_holds_the_truth_alone_and_serves_every_task(folder: Path) -> None:
-    train, val = ([clip] for clip in find_clips(str(folder / "clips")))
+    train, val = ([clip] for clip in find_folder(str(folder / "clips")).clips)
     how = Reading(scale=1)
     said: list[str] = []
     cached = cached_clips(train, val, how, folder / "cache", said.append)
@@ -209,7 +209,7 @@ def test_scenes_are_cut_in_the_truth_and_blurred_apart(folder: Path) -> None:
     video_TCHW = torch.cat((textured(4) // 4, 255 - textured(4) // 4))
     for index, frame_CHW in enumerate(video_TCHW):
         save_png(frame_CHW, folder / "cut" / "film" / f"{index}.png")
-    clips = read_clips(find_clips(str(folder / "cut")), [], Reading(scale=1, scene_cut=0.5))
+    clips = read_clips(find_folder(str(folder / "cut")).clips, [], Reading(scale=1, scene_cut=0.5))
     made = corrupted(clips, "deblur", {"blur_frames": 7}).train
     assert [clip.frames for clip in made] == [4, 4]
     assert int(made[0].low_TCHW.max()) < 64

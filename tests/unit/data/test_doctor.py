@@ -15,7 +15,15 @@ from rich.console import Console
 from videos import make_video
 
 from vsrprune.data.degradation import DEGRADATIONS, degrade
-from vsrprune.data.doctor.doctor import DoctorSettings, Finding, all_findings, examine_clip, exit_code, perceptual_hash
+from vsrprune.data.doctor.doctor import (
+    DoctorSettings,
+    Finding,
+    all_findings,
+    examine_clip,
+    exit_code,
+    fitting_degradations,
+    perceptual_hash,
+)
 from vsrprune.data.doctor.report import check_data
 from vsrprune.data.sources import ClipSource
 
@@ -92,7 +100,7 @@ def test_nothing_is_said_of_a_healthy_set(tmp_path: Path) -> None:
     test = [clip(tmp_path, f"city{seed}", scene(seed), "bicubic") for seed in (7, 8)]
     assert findings(train, test) == []
     console = Console(record=True, width=80)
-    assert check_data(train, test, settings(), ["a note of the reader"], console) == 0
+    assert check_data(train, test, settings(), [Finding("note", "data", "a note of the reader", "")], console) == 0
     text = console.export_text()
     assert "made by bicubic" in text
     assert "a note of the reader" in text
@@ -142,13 +150,38 @@ def test_a_low_resolution_frame_of_the_wrong_size_is_named(tmp_path: Path) -> No
 @pytest.mark.parametrize("taken", ["bicubic", "bd_basicvsr"])
 def test_the_degradation_of_stored_frames_is_found(tmp_path: Path, made: str, taken: str) -> None:
     train, test = clip(tmp_path, "walk", scene(0), made), clip(tmp_path, "city", scene(7), made)
-    families = {"bicubic": ("bicubic", "bicubic_uint8_passes"), "bd_basicvsr": ("bd_basicvsr", "bd_duf")}
+    families = {
+        "bicubic": ("bicubic", "bicubic_uint8_passes"),
+        "bd_basicvsr": ("bd_basicvsr", "bd_duf", "bd_duf_frames"),
+    }
     found = findings([train], [test], degradations=families[taken])
     if made in families[taken]:
         assert found == []
     else:
         assert [(finding.severity, finding.where) for finding in found] == [("warning", "train"), ("warning", "test")]
         assert f"made by {made}, not by {taken}" in found[0].what
+
+
+@pytest.mark.parametrize(("made", "alike"), [
+    (("bd_basicvsr", "bd_duf_frames"), False),
+    (("bd_duf", "bd_duf_frames"), True),
+    (("bicubic", "bicubic_uint8_passes"), True),
+    (("", "bd_basicvsr"), True),  # the settings' first makes what is not stored
+    (("bd_duf", ""), False),
+])  # fmt: skip
+def test_training_on_one_degradation_and_testing_on_another_is_told(
+    tmp_path: Path, made: tuple[str, str], alike: bool
+) -> None:
+    train, test = (clip(tmp_path, name, scene(seed), low) for name, seed, low in zip("ab", (0, 7), made, strict=True))
+    taken = ("bd_basicvsr", *(name for name in DEGRADATIONS if name != "bd_basicvsr"))
+    found = findings([train], [test], degradations=taken)
+    if alike:
+        assert found == []
+    else:
+        told = the_one(found)
+        assert (told.severity, told.where) == ("warning", "test")
+        expected = {"bd_basicvsr": ("bd_duf_frames", "bd_basicvsr"), "bd_duf": ("bd_basicvsr", "bd_duf")}[made[0]]
+        assert told.what == "the low-resolution frames are of {}, but those to train on are of {}".format(*expected)
 
 
 def test_frames_that_no_degradation_made_are_told(tmp_path: Path) -> None:
@@ -202,6 +235,46 @@ def test_clips_that_training_cannot_take_are_told(tmp_path: Path) -> None:
     assert {finding.severity for finding in found} == {"error"}
     halved = the_one(findings([clip(tmp_path / "b", "walk", scene(0))], [], patch=8, halve=True))
     assert "its input has 6 pixels a side" in halved.what
+
+
+def test_a_patch_that_halved_frames_cannot_hold_is_told_with_what_would_do(tmp_path: Path) -> None:
+    source = clip(tmp_path, "walk", scene(0, 3, 480, 640))
+    found = the_one(findings([source], [], patch=64, halve=True))
+    assert (found.severity, found.what) == ("error", "its input has 60 pixels a side, but a training patch has 64")
+    assert found.advice == "leave it out, or schedule.patch=60, or data.halve=false"
+
+
+def test_what_is_cropped_is_told(tmp_path: Path) -> None:
+    source = clip(tmp_path, "walk", scene(0, 3, 50, 67))
+    found = the_one(findings([source], []))
+    assert (found.severity, found.where) == ("note", "walk")
+    assert found.what == "its 67x50 pixels are cropped to 64x48, a multiple of the scale 4"
+    halved = the_one(findings([source], [], halve=True, patch=4))
+    assert halved.what == "its 33x25 pixels are cropped to 32x24, a multiple of the scale 4"
+
+
+def test_a_test_clip_of_which_too_little_is_compared_is_told(tmp_path: Path) -> None:
+    source = clip(tmp_path, "walk", scene(0, 3))
+    assert findings([], [source], crop=18) == []
+    found = the_one(findings([], [source], crop=19))
+    assert found.severity == "error"
+    assert "data.crop=19 leaves less than 11x11 pixels" in found.what
+    assert findings([source], [], crop=19) == []
+
+
+def test_only_the_frames_that_are_read_are_examined(tmp_path: Path) -> None:
+    source = clip(tmp_path, "walk", scene(0, 12), "bicubic")
+    for file in (source.files[5], source.low_files[6]):
+        file.write_bytes(b"")
+    for file in source.low_files[4:]:
+        with Image.open(file) if file != source.low_files[6] else Image.new("RGB", (16, 12)) as image:
+            image.point(lambda level: 255 - level).save(file)
+    facts = examine_clip(source, "train", settings(max_frames=4))
+    assert (facts.frames, facts.findings) == (4, [])
+    assert fitting_degradations([facts]) == ["bicubic"]
+    assert "4 frames, but a training step takes 5" in the_one(findings([source], [], max_frames=4, frames=5)).what
+    video = ClipSource("video", (make_video(tmp_path / "walk.mp4", scene(0, 12)),))
+    assert examine_clip(video, "train", settings(max_frames=4)).frames == 4
 
 
 def test_exit_codes_are_those_of_the_worst() -> None:

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from videos import make_video, pictures, times
 
 from vsrprune.data.doctor.doctor import DoctorSettings, examine_clip
-from vsrprune.data.reading import read_frames, read_png
+from vsrprune.data.reading import read_frames, read_picture
 from vsrprune.data.sources import ClipSource
 from vsrprune.data.video.footage import look_over
 from vsrprune.data.video.writing import choose_encoding, open_writer
@@ -190,7 +190,7 @@ def test_pngs_stand_upright(tmp_path: Path, orientation: int, turned: Any) -> No
     assert (footage.height, footage.width) == turned(images[0]).shape[:2]
     for frame, image in zip(footage.read(), images, strict=True):
         np.testing.assert_array_equal(frame.pixels_HW3, turned(image))
-    np.testing.assert_array_equal(read_png(tmp_path / "1.png"), turned(images[1]))
+    np.testing.assert_array_equal(read_picture(tmp_path / "1.png"), turned(images[1]))
 
 
 def swapped_profile() -> bytes:

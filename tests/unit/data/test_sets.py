@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,27 @@ def names(found: FoundClips) -> tuple[list[str], list[str]]:
 
 def low_folders(found: FoundClips) -> set[Path]:
     return {clip.low_files[0].parent for clip in (*found.train, *found.val)}
+
+
+@pytest.mark.parametrize("layout", [lambda root: tree_of(root, UDM10, low="BDx4"), udm10_as_published])
+def test_folders_and_files_of_the_system_are_no_clips_and_no_frames(
+    tmp_path: Path, layout: Callable[[Path], Path]
+) -> None:
+    root = layout(tmp_path / "UDM10")
+    before = find_set("udm10", "data.path", str(root), "bd", SCALE)
+    for name in (".thumbnails", "__MACOSX"):
+        folder(root / "GT" / name if (root / "GT").is_dir() else root / name / "truth", HIGH, EIGHT_DIGITS)
+    (before.val[0].files[0].parent / "._00000000.png").write_bytes(b"resource fork")
+    found = find_set("udm10", "data.path", str(root), "bd", SCALE)
+    assert names(found) == ([], list(UDM10))
+    assert found == before
+
+
+def test_frames_of_a_published_set_are_png_alone(tmp_path: Path) -> None:
+    root = tree_of(tmp_path, VID4)
+    for name in EIGHT_DIGITS:
+        (root / "GT/city" / name).rename((root / "GT/city" / name).with_suffix(".jpg"))
+    assert "clip city is missing; PNG frames are expected" in complaint("vid4", root)
 
 
 # REDS
@@ -353,6 +375,14 @@ def test_test_clips_are_compared_after_training_on_another_set(tmp_path: Path) -
     assert names(found) == (list(VID4), list(VID4))
     with pytest.raises(UserError, match="calendar is held out by data=vid4"):
         job(tmp_path, name="vid4", path=str(vid4), train_set="folder", train_path=str(vid4 / "GT"))
+
+
+def test_what_a_folder_to_train_on_leaves_out_is_a_warning(tmp_path: Path) -> None:
+    vid4 = tree_of(tmp_path / "vid4", VID4)
+    (vid4 / "BIx4" / "walk" / "mask.bmp").write_bytes(b"")
+    found = job(tmp_path, name="vid4", path=str(vid4), train_set="folder", train_path=str(vid4 / "BIx4")).sources
+    assert found is not None
+    assert found.warnings == ("walk: left out mask.bmp: pictures that are neither PNG nor JPEG",)
 
 
 def test_training_and_comparison_share_their_degradation(tmp_path: Path) -> None:

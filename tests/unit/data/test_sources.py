@@ -1,4 +1,4 @@
-"""Finding clips in folders, splitting them, and recognising whether their content changed."""
+"""Splitting clips, and recognising whether their content changed."""
 
 import json
 import os
@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from vsrprune.data import sources
+from vsrprune.data.folder import find_folder
 from vsrprune.data.sources import (
     ClipSource,
     clips_identity,
     demo_photo,
-    find_clips,
     photos_identity,
     set_aside,
     split_clips,
@@ -46,70 +46,6 @@ def clips_named(*names):
 
 def names_of(clips):
     return [clip.name for clip in clips]
-
-
-# find_clips
-
-
-def test_finds_folders_of_frames_and_videos_by_name(tmp_path):
-    write_frames(tmp_path / "walk", count=3)
-    write_frames(tmp_path / "city")
-    write_video(tmp_path / "sea.mp4")
-    write_video(tmp_path / "Bay.MKV")
-    (tmp_path / "notes.txt").write_text("not a clip")
-    (tmp_path / "empty").mkdir()
-    clips = find_clips(str(tmp_path))
-    assert names_of(clips) == ["Bay", "city", "sea", "walk"]
-    assert [clip.is_video for clip in clips] == [True, False, True, False]
-    assert clips[2].files == (tmp_path / "sea.mp4",)
-    assert clips[3].files == tuple(tmp_path / "walk" / f"{index:04d}.png" for index in range(3))
-
-
-def test_a_folder_of_frames_is_one_clip(tmp_path):
-    write_frames(tmp_path / "walk", count=2)
-    (tmp_path / "walk" / "0002.PNG").write_bytes((tmp_path / "walk" / "0001.png").read_bytes())
-    (clip,) = find_clips(str(tmp_path / "walk"))
-    assert clip.name == "walk"
-    assert [file.name for file in clip.files] == ["0000.png", "0001.png", "0002.PNG"]
-    assert not clip.is_video
-
-
-def test_a_clip_in_the_current_folder_is_named_after_it(tmp_path, monkeypatch):
-    write_frames(tmp_path / "walk")
-    monkeypatch.chdir(tmp_path / "walk")
-    assert names_of(find_clips(".")) == ["walk"]
-
-
-def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
-    write_frames(tmp_path / "clips" / "walk")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert names_of(find_clips("~/clips")) == ["walk"]
-
-
-def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"no clips found; expected video files \(\.mp4.*sub-folders of PNG") as caught:
-        find_clips(str(tmp_path))
-    assert str(tmp_path) in str(caught.value)
-
-
-@pytest.mark.parametrize("kind", ["missing", "file", "none"])
-def test_what_is_no_folder_is_refused_by_name(tmp_path, kind):
-    (tmp_path / "file").write_text("")
-    path = "" if kind == "none" else str(tmp_path / kind)
-    with pytest.raises(UserError, match=r"data\.path must be a folder") as caught:
-        find_clips(path)
-    assert repr(path) in str(caught.value)
-
-
-@pytest.mark.parametrize("others", [("sea.mp4", "sea.mkv"), ("sea.mp4", "sea")])
-def test_two_clips_of_one_name_are_refused(tmp_path, others):
-    for other in others:
-        if "." in other:
-            write_video(tmp_path / other)
-        else:
-            write_frames(tmp_path / other)
-    with pytest.raises(UserError, match="two clips are called 'sea'; rename one"):
-        find_clips(str(tmp_path))
 
 
 # split_clips
@@ -181,7 +117,7 @@ def material(tmp_path):
 
 
 def identity(folder, cache):
-    return clips_identity(find_clips(str(folder)), cache)
+    return clips_identity(find_folder(str(folder)).clips, cache)
 
 
 def test_identity_ignores_the_folder_and_times(material, tmp_path):
@@ -292,7 +228,7 @@ def test_demo_photographs_are_found():
 
 def test_identity_of_videos_alone_changes_with_how_they_are_decoded(material, tmp_path, monkeypatch):
     def identities():
-        clips = find_clips(str(material))
+        clips = find_folder(str(material)).clips
         return [
             clips_identity([c for c in clips if c.is_video == video], tmp_path / "cache") for video in (True, False)
         ]

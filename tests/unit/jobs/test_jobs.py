@@ -133,7 +133,7 @@ def test_a_wrong_ratio_of_a_layer_is_refused_by_name(value):
 def test_a_missing_data_folder_is_refused_by_name(tmp_path):
     missing = str(tmp_path / "clips")
     message = refusal(data__name="folder", data__path=missing, store_dir=str(tmp_path))
-    assert message == f"data.path must be a folder of videos or of folders of PNG frames; got {missing!r}"
+    assert message == f"data.path must be a folder of videos or of folders of PNG or JPEG frames; got {missing!r}"
     assert "data.path must be a folder" in refusal(data__name="folder")
 
 
@@ -222,10 +222,10 @@ def test_how_demo_clips_are_made_changes_the_keys(knob):
 
 
 def test_every_degradation_of_the_demo_has_keys_of_its_own():
-    names = ("bicubic", "bicubic_uint8_passes", "bd_basicvsr", "bd_duf")
+    names = ("bicubic", "bicubic_uint8_passes", "bd_basicvsr", "bd_duf", "bd_duf_frames")
     keys = [keys_of(plan_job(changed(data__degradation=name))) for name in names]
     for stage in ("pretrain", "reference"):
-        assert len({of_job[stage] for of_job in keys}) == 4
+        assert len({of_job[stage] for of_job in keys}) == 5
     assert keys[0] == keys_of(plan_job(Config()))
 
 
@@ -280,7 +280,7 @@ def test_the_demo_schedule_warns_with_other_data():
 
 
 @pytest.mark.parametrize(("protocol", "degradation", "published"), [
-    ("udm10", "bicubic", "bd_basicvsr or bd_duf"),
+    ("udm10", "bicubic", "bd_basicvsr or bd_duf or bd_duf_frames"),
     ("reds4", "bd_duf", "bicubic or bicubic_uint8_passes"),
 ])  # fmt: skip
 def test_a_degradation_that_a_protocol_is_not_published_with_is_said(protocol, degradation, published):

@@ -6,6 +6,7 @@ Each clip is decoded once, and only a few of its frames are held. A fault become
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vsrprune.data.degradation import DEGRADATIONS, degrade
-from vsrprune.data.reading import read_png
-from vsrprune.data.sources import ClipSource
+from vsrprune.data.reading import read_picture
+from vsrprune.data.sources import ClipSource, check_crop
 from vsrprune.data.video.colour import RgbFrame, to_rgb
 from vsrprune.data.video.decoding import decoded
 from vsrprune.errors import UserError
@@ -31,6 +32,9 @@ FLAT = 4.0  # standard deviation in levels; thumbnails below it look like each o
 ALIKE = 16
 SEEN = 0.5  # share of a test clip's frames that one training clip must show
 TEST_FRAMES = 16  # of each test clip are looked for among the training frames
+
+# Degradations whose samples stand in the same places. A network of one group loses 7 dB and more on another.
+SAMPLED_ALIKE = (("bicubic", "bicubic_uint8_passes"), ("bd_basicvsr",), ("bd_duf", "bd_duf_frames"))
 
 SEVERITIES = ("note", "warning", "error")
 
@@ -55,7 +59,8 @@ class DoctorSettings:
     scale: how much larger the network's output is. frames, patch: how many frames a training step takes, and the side
     of its patch in low-resolution pixels. halve: whether frames are halved when they are read. skip_errors: whether
     clips that cannot be read are skipped. degradations: by which of them the low-resolution frames may have been made;
-    the first makes those that are missing. frames_knob: the knob that asks for `frames`.
+    the first makes those that are missing. frames_knob: the knob that asks for `frames`. max_frames: how many frames of
+    a clip are read, from its start; 0 for all. crop: border pixels that the comparison leaves out.
     """
 
     scale: int
@@ -65,6 +70,8 @@ class DoctorSettings:
     skip_errors: bool
     degradations: Sequence[str]
     frames_knob: str = "schedule.frames"
+    max_frames: int = 0
+    crop: int = 0
 
 
 @dataclass
@@ -88,12 +95,14 @@ class ClipFacts:
 
 
 def examine_clip(source: ClipSource, side: str, settings: DoctorSettings) -> ClipFacts:
-    """Decode every frame of a clip; whatever is wrong with it becomes a finding that names the file."""
+    """Decode every frame of a clip that is read; whatever is wrong with it becomes a finding that names the file."""
     facts = ClipFacts(source.name, side, low=bool(source.low_files))
     severity = "warning" if settings.skip_errors else "error"
     digest, before, still = hashlib.blake2b(digest_size=16), b"", []
-    sampled = set(np.linspace(0, max(len(source.low_files) - 1, 0), SAMPLES).round().astype(int).tolist())
-    for index, (file, frame) in enumerate(_frames(source)):
+    wanted = settings.max_frames or None
+    last = max(len(source.low_files[:wanted]) - 1, 0)
+    sampled = set(np.linspace(0, last, SAMPLES).round().astype(int).tolist())
+    for index, (file, frame) in enumerate(itertools.islice(_frames(source), wanted)):
         if isinstance(frame, UserError):
             facts.findings.append(Finding(severity, str(file), str(frame), "restore it, or leave the clip out"))
             continue
@@ -114,7 +123,7 @@ def examine_clip(source: ClipSource, side: str, settings: DoctorSettings) -> Cli
         if source.low_files:
             _compare_low(source.low_files[index], frame, index in sampled, settings, facts, severity)
     facts.digest = digest.hexdigest() if facts.frames else ""
-    facts.findings += _repeated(source.name, still) + _too_small(facts, settings)
+    facts.findings += _repeated(source.name, still) + _too_small(facts, settings) + _cropped(facts, settings)
     return facts
 
 
@@ -127,12 +136,12 @@ def _frames(source: ClipSource) -> Iterator[tuple[Path, RgbFrame | UserError]]:
             yield source.files[0], error
         return
     for file in source.files:
-        yield file, _png(file)
+        yield file, _picture(file)
 
 
-def _png(file: Path) -> RgbFrame | UserError:
+def _picture(file: Path) -> RgbFrame | UserError:
     try:
-        return read_png(file)
+        return read_picture(file)
     except UserError as error:
         return error
 
@@ -141,7 +150,7 @@ def _compare_low(
     file: Path, frame: RgbFrame, sample: bool, settings: DoctorSettings, facts: ClipFacts, severity: str
 ) -> None:
     """Look at the low-resolution twin of a frame; a sample is compared with what every degradation makes."""
-    low = _png(file)
+    low = _picture(file)
     if isinstance(low, UserError):
         facts.findings.append(Finding(severity, str(file), str(low), "restore it, or leave the clip out"))
         return
@@ -177,11 +186,36 @@ def _too_small(facts: ClipFacts, settings: DoctorSettings) -> list[Finding]:
     if facts.side == "train" and 0 < facts.frames < settings.frames:
         what = f"{facts.frames} frames, but a training step takes {settings.frames}"
         found.append(Finding("error", facts.name, what, f"leave it out, or {settings.frames_knob}={facts.frames}"))
-    side = min(facts.size) // (2 if settings.halve else 1) // settings.scale
+    side = min(_read_size(facts, settings)) // settings.scale
     if facts.side == "train" and facts.frames and side < settings.patch:
         what = f"its input has {side} pixels a side, but a training patch has {settings.patch}"
-        found.append(Finding("error", facts.name, what, f"leave it out, or schedule.patch={side}"))
+        halved = ", or data.halve=false" if settings.halve else ""
+        found.append(Finding("error", facts.name, what, f"leave it out, or schedule.patch={side}{halved}"))
     return found
+
+
+def _cropped(facts: ClipFacts, settings: DoctorSettings) -> list[Finding]:
+    """What is lost at the borders: rows and columns beyond a multiple of the scale, and those not compared."""
+    if not facts.frames:
+        return []
+    size, scale = _read_size(facts, settings), settings.scale
+    height, width = (side // scale * scale for side in size)
+    found = []
+    if (height, width) != size:
+        what = f"its {size[1]}x{size[0]} pixels are cropped to {width}x{height}, a multiple of the scale {scale}"
+        found.append(Finding("note", facts.name, what, ""))
+    if facts.side == "test":
+        try:
+            check_crop("its frames", (height, width), settings.crop)
+        except UserError as error:
+            found.append(Finding("error", facts.name, str(error), "leave it out"))
+    return found
+
+
+def _read_size(facts: ClipFacts, settings: DoctorSettings) -> tuple[int, int]:
+    """Height and width of the frames as they are read."""
+    height, width = (side // (2 if settings.halve else 1) for side in facts.size)
+    return height, width
 
 
 def perceptual_hash(frame: RgbFrame) -> int:
@@ -270,6 +304,20 @@ def wrong_degradation(clips: Sequence[ClipFacts], settings: DoctorSettings) -> l
     return found
 
 
+def unlike_sides(clips: Sequence[ClipFacts], settings: DoctorSettings) -> list[Finding]:
+    """A finding if a network that trains on one side's low-resolution frames would be tested on others."""
+    made = {}
+    for side in ("train", "test"):
+        of_side = [facts for facts in clips if facts.side == side]
+        stored = [facts for facts in of_side if facts.differences]
+        made[side] = fitting_degradations(stored) if stored else list(settings.degradations[: bool(of_side)])
+    train, test = made["train"], made["test"]
+    if not train or not test or any(set(train) & set(group) and set(test) & set(group) for group in SAMPLED_ALIKE):
+        return []
+    what = f"the low-resolution frames are of {' or '.join(test)}, but those to train on are of {' or '.join(train)}"
+    return [Finding("warning", "test", what, "take both of one kind: networks of one lose 7 dB and more on the other")]
+
+
 def side_differences(clips: Sequence[ClipFacts]) -> dict[str, tuple[float, float]]:
     """Mean over clips of the mean difference, and the largest difference, in levels, by degradation."""
     names = [name for name in DEGRADATIONS if any(name in facts.differences for facts in clips)]
@@ -298,6 +346,7 @@ OVERALL: Mapping[str, Callable[[Sequence[ClipFacts], DoctorSettings], list[Findi
     "identical clips": lambda clips, settings: identical_clips(clips),
     "test clips among the training clips": lambda clips, settings: leaked_clips(clips),
     "degradation": wrong_degradation,
+    "one degradation on both sides": unlike_sides,
 }
 
 

@@ -31,20 +31,25 @@ def check_data(
     train: Sequence[ClipSource],
     test: Sequence[ClipSource],
     settings: DoctorSettings,
-    notes: Sequence[str],
+    said: Sequence[Finding],
     console: Console,
 ) -> int:
-    """Examine all clips and print a report; the exit code: 0 for notes at most, 1 for warnings, 2 for errors."""
+    """Examine all clips and print a report; the exit code: 0 for notes at most, 1 for warnings, 2 for errors.
+
+    said: what was found while the clips were looked for.
+    """
     sides = [("train", source) for source in train] + [("test", source) for source in test]
     clips = []
     with StageProgress("examine", len(sides)) as progress:
         for done, (side, source) in enumerate(sides, start=1):
             clips.append(examine_clip(source, side, settings))
             progress.update(done)
-    findings = [*all_findings(clips, settings), *(Finding("note", "data", note, "") for note in notes)]
+    findings = [*all_findings(clips, settings), *said]
     console.print(_clips_table(clips))
-    for side in ("train", "test") if settings.scale > 1 else ():
-        _print_degradations(side, [facts for facts in clips if facts.side == side], settings, console)
+    for side in ("train", "test"):
+        of_side = [facts for facts in clips if facts.side == side]
+        if of_side and settings.scale > 1:
+            _print_degradations(side, of_side, settings, console)
     print_findings(findings, console)
     return exit_code(findings)
 
@@ -55,6 +60,8 @@ def _clips_table(clips: Sequence[ClipFacts]) -> Table:
         table.add_column(heading, justify="left" if heading in ("side", "sizes") else "right")
     for side in ("train", "test"):
         of_side = [facts for facts in clips if facts.side == side]
+        if not of_side:
+            continue
         lengths = [facts.frames for facts in of_side]
         sizes = Counter(f"{facts.size[1]}x{facts.size[0]}" for facts in of_side if facts.frames)
         shown = ", ".join(f"{size} ({count})" for size, count in sizes.most_common(4))
@@ -62,8 +69,8 @@ def _clips_table(clips: Sequence[ClipFacts]) -> Table:
             side,
             str(len(of_side)),
             f"{sum(lengths):,}",
-            str(min(lengths, default=0)),
-            str(max(lengths, default=0)),
+            str(min(lengths)),
+            str(max(lengths)),
             shown + (", ..." if len(sizes) > 4 else ""),
         )
     return table

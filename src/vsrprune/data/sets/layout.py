@@ -9,7 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import overload
 
-from vsrprune.data.sources import ClipSource, png_frames
+from vsrprune.data.folder import frame_files
+from vsrprune.data.sources import FRAME_SUFFIX, ClipSource
 from vsrprune.errors import UserError
 
 
@@ -17,13 +18,15 @@ from vsrprune.errors import UserError
 class FoundClips:
     """The clips of a data set to train on and those held out (either may be none), and notes for readers of results.
 
-    test: clips that are reported beside those held out, and that no choice is made by.
+    warnings: what of a folder is left out, and gaps in it; notes that the doctor takes more seriously. test: clips that
+    are reported beside those held out, and that no choice is made by.
     """
 
     train: list[ClipSource]
     val: list[ClipSource]
     notes: tuple[str, ...] = ()
     test: tuple[ClipSource, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ def png_clip(what: str, name: str, high: Path, low: Path | None) -> ClipSource:
 
 
 def _numbered(what: str, name: str, folder: Path) -> tuple[Path, ...]:
-    frames = png_frames(folder) if folder.is_dir() else ()
+    # PNG alone: published numbers are of frames without losses.
+    files = frame_files(folder) if folder.is_dir() else ()
+    frames = tuple(file for file in files if file.suffix.lower() == FRAME_SUFFIX)
     if not frames:
         raise UserError(f"{what}: clip {name} is missing; PNG frames are expected in {folder}")
     # The last number of a name: im1.png, 00000000.png, clip_2_frame_007.png.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vsrprune.data.folder import is_no_data
 from vsrprune.data.sets.layout import FoundClips, check_equal_lengths, first_folder, low_root, png_clip
 from vsrprune.errors import UserError
 
@@ -18,7 +19,7 @@ def find_udm10(root: Path, low: str, scale: int) -> FoundClips:
     """The ten clips; none to train on."""
     what = "data=udm10"
     published = {"bd": f"blur{scale}", "bi": f"bicubic{scale}"}[low]
-    inside = sorted(folder for folder in root.glob("*/truth") if folder.is_dir())
+    inside = sorted(folder for folder in root.glob("*/truth") if folder.is_dir() and not is_no_data(folder.parent))
     if inside:
         names = [folder.parent.name for folder in inside]
         low_folder, notes = low_root(what, [inside[0].with_name(published)])
@@ -26,7 +27,7 @@ def find_udm10(root: Path, low: str, scale: int) -> FoundClips:
         place = root
     else:
         place = first_folder(f"{what}: the clips", [root / "GT", root / "truth"])
-        names = sorted(folder.name for folder in place.iterdir() if folder.is_dir())
+        names = sorted(folder.name for folder in place.iterdir() if folder.is_dir() and not is_no_data(folder))
         low_folder, notes = low_root(what, [root / f"{low.upper()}x{scale}", root / published])
         pairs = [(place / name, low_folder and low_folder / name) for name in names]
     if len(names) != CLIPS:

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.sidedata.sidedata import Type
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
-from vsrprune.data.reading import read_png
-from vsrprune.data.sources import png_frames
+from vsrprune.data.folder import frame_files
+from vsrprune.data.reading import UNREADABLE, picture_format, read_picture
 from vsrprune.data.video.colour import BT2020, Colour, RgbFrame, conventional_matrix, has_alpha, to_rgb
 from vsrprune.data.video.decoding import decoded, video_stream
 from vsrprune.data.video.icc import conversion, to_srgb
@@ -88,7 +88,7 @@ class Footage:
     def _timed(self) -> Iterator[tuple[Path, RgbFrame, int]]:
         if not self.is_video:
             for index, file in enumerate(self.files):
-                yield file, _in_srgb(file, read_png(file, self.background)), index
+                yield file, _in_srgb(file, read_picture(file, self.background)), index
             return
         # Time starts at the file's start, not at the first frame: the sound keeps its distance to the pictures.
         step = round(1 / (self.rate * self.time_base))
@@ -116,7 +116,7 @@ def look_over(path: Path, rate: Fraction, background: Colour | None = None) -> F
 
 
 class _Header(NamedTuple):
-    """What a PNG says of itself.
+    """What a picture says of itself.
 
     size: (width, height), upright. pictures: more than one where it is animated. alpha: whether it may be transparent.
     """
@@ -128,23 +128,23 @@ class _Header(NamedTuple):
 
 
 def _header(file: Path) -> _Header:
-    """Reads no pixels; raises UserError for what is no PNG."""
+    """Reads no pixels; raises UserError for what cannot be read."""
     try:
-        with Image.open(file, formats=["PNG"]) as image:
+        with Image.open(file, formats=[picture_format(file)]) as image:
             # Asking where it is not in the header would read the whole file.
             turn = image.getexif().get(ExifTags.Base.Orientation) if "exif" in image.info else None
             size = image.size[::-1] if turn in LYING else image.size
             alpha = "A" in image.getbands() or "transparency" in image.info
             return _Header(size, getattr(image, "n_frames", 1), image.info.get("icc_profile") or b"", alpha)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{file}: cannot read this PNG ({error})") from error
+    except UNREADABLE as error:
+        raise UserError(f"{file}: cannot read this {picture_format(file)} ({error})") from error
 
 
 def _pngs(folder: Path, rate: Fraction, background: Colour | None) -> Footage:
-    files = png_frames(folder)
+    files = frame_files(folder)
     if not files:
-        raise UserError(f"{folder}: no PNG frames in this folder")
-    height, width, _ = read_png(files[0], background).shape
+        raise UserError(f"{folder}: no PNG frames or JPEGs in this folder")
+    height, width, _ = read_picture(files[0], background).shape
     headers = [_header(file) for file in files]
     for file, header in zip(files, headers, strict=True):
         if header.size != (width, height):
@@ -153,7 +153,7 @@ def _pngs(folder: Path, rate: Fraction, background: Colour | None) -> Footage:
                 " all frames must have one size"
             )
         if header.alpha and background is None:
-            read_png(file)  # refuses it now and not after hours
+            read_picture(file)  # refuses it now and not after hours
     notes = []
     animated = [file for file, header in zip(files, headers, strict=True) if header.pictures > 1]
     if animated:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from hydra_plugins.vsrprune_launcher.launcher import distinct
+from hydra_plugins.vsrprune_launcher.launcher import differing_jobs
 from vsrprune.cli import REFUSED, SWEEP_DIR, check_hydra, check_names, leaving_no_trace, typed_numbers
 from vsrprune.config.job import Config
 from vsrprune.errors import UserError
@@ -114,7 +114,7 @@ def test_a_value_that_only_rounding_put_into_a_range_is_left_out() -> None:
     """0.1 + 0.1 + 0.1 in binary fractions is a little above 0.3, and 0.8 - 0.1 seven times a little above 0.1."""
     meant = typed_numbers(["ratio=range(0.8,0.1,-0.1)"])
     assert len([item for item in meant.values() if item]) == 7
-    jobs = distinct([[item] for item in meant], meant)
+    jobs = differing_jobs([[item] for item in meant], meant)
     assert jobs == [[f"ratio={index / 10}"] for index in range(8, 1, -1)]
 
 
@@ -124,8 +124,8 @@ def test_ranges_of_whole_numbers_and_other_sweeps_stay_as_they_are() -> None:
 
 def test_equal_jobs_are_one_in_the_order_in_which_they_were_given() -> None:
     jobs = [["ratio=0.5", "seed=1"], ["ratio=0.3", "seed=1"], ["ratio=0.5", "seed=1"], ["ratio=0.3", "seed=2"]]
-    assert distinct(jobs, {}) == [jobs[0], jobs[1], jobs[3]]
-    assert distinct([["ratio=0.8999999999999999"], ["ratio=0.9"]], {"ratio=0.8999999999999999": "ratio=0.9"}) == [
+    assert differing_jobs(jobs, {}) == [jobs[0], jobs[1], jobs[3]]
+    assert differing_jobs([["ratio=0.8999999999999999"], ["ratio=0.9"]], {"ratio=0.8999999999999999": "ratio=0.9"}) == [
         ["ratio=0.9"]
     ]
 

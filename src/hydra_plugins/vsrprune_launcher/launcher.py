@@ -101,7 +101,7 @@ class VsrpruneLauncher(Launcher):
         with explained():
             check_hydra(hydra)
         swept = [*hydra.overrides.task, *(f"{name}={value}" for name, value in (hydra.sweeper.params or {}).items())]
-        overrides = distinct(job_overrides, typed_numbers(swept))
+        overrides = differing_jobs(job_overrides, typed_numbers(swept))
         if len(overrides) < len(job_overrides):
             print(f"note: equal jobs run once: {len(overrides)} of {len(job_overrides)}", flush=True)
         names = job_names(overrides)
@@ -320,7 +320,7 @@ class Sweep:
                 ask_to_stop(item.folder)
 
 
-def distinct(jobs: Sequence[Sequence[str]], typed: Mapping[str, str | None]) -> list[list[str]]:
+def differing_jobs(jobs: Sequence[Sequence[str]], typed: Mapping[str, str | None]) -> list[list[str]]:
     """Each job once, in order, with values of ranges as they were typed; without those beyond a range's end."""
     meant = [[typed.get(item, item) for item in job] for job in jobs]
     inside = [tuple(item for item in job if item is not None) for job in meant if None not in job]

@@ -48,7 +48,7 @@ from vsrprune.jobs.collect import collect, read_measured
 from vsrprune.jobs.devices import runs_elsewhere
 from vsrprune.jobs.dry_run import print_plan
 from vsrprune.jobs.housekeeping import readable_time
-from vsrprune.jobs.planning import missing_stages, plan_job
+from vsrprune.jobs.planning import changed_network, missing_stages, plan_job
 from vsrprune.jobs.runner import needs_no_process, open_store
 from vsrprune.results.result import RESULT, Result
 from vsrprune.results.terminal import Row, print_layers, print_replicates, print_results
@@ -262,11 +262,21 @@ class Sweep:
             for stale in (RESULT, CARD):
                 (item.folder / stale).unlink(missing_ok=True)
             item.folder.mkdir(parents=True, exist_ok=True)
+            if changed := changed_network(item.job):
+                self._refuse(item, changed)
+                continue
             log = None if self._alone else item.folder / OUTPUT
             print(item.title if log is None else f"{item.title} (started)", flush=True)
             self._started[item.name] = time.monotonic()
             call = Call(item.command, os.getcwd(), item.folder, log)
             self._running[submit(call)] = item
+
+    def _refuse(self, item: SweepJob, cause: str) -> None:
+        """Fail a job that its process would run on another network."""
+        advice = "put the file back, or leave it; then run the sweep again, which plans all jobs anew"
+        FailureCard(*read_state(item.folder), cause, advice, retry_command(item.command[1:])).save(item.folder)
+        print(f"{item.title} (failed: {cause})", flush=True)
+        self._outcomes[item.name] = FAILED
 
     def _is_ready(self, item: SweepJob) -> bool:
         """Whether no running job of the sweep is going to compute the stage that the job needs next."""

@@ -62,7 +62,7 @@ def lasting_run_id(folder: Path, in_sweep: bool) -> str:
     run_id = given or known or new_run_id()
     with contextlib.suppress(OSError):  # then the job has another id when it is taken up again
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(run_id)
+        path.write_text(f"{run_id}\n")
     return run_id
 
 

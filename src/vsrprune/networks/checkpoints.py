@@ -69,6 +69,7 @@ def _load(
     wild = [name for name in known if not single[name].isfinite().all()]
     for names, words in ((whole, "no floating-point numbers"), (wild, "NaN or infinite")):
         if names:
-            raise UserError(f"{file}: {len(names)} weights are {words}: {', '.join(names[:3])}; take another file")
+            count = f" ({len(names)} in all)" if len(names) > 1 else ""
+            raise UserError(f"{file}: weights are {words}: {', '.join(names[:3])}{count}; take another file")
     where = f"; compared with {found.layout}'s layout{found.words}: {found.listing}"
     load_exactly(module, single, file, table, where)

@@ -239,13 +239,13 @@ def test_a_refusal_prints_the_names_of_the_file(tmp_path: Path) -> None:
 def test_weights_that_are_no_numbers_are_refused_by_name(value: float, tmp_path: Path) -> None:
     weights = basicsr()
     weights["conv_hr.bias"][1] = value
-    assert "1 weights are NaN or infinite: conv_hr.bias; " in complaint({"params": weights}, tmp_path)
+    assert "weights are NaN or infinite: conv_hr.bias; " in complaint({"params": weights}, tmp_path)
 
 
 def test_weights_beyond_single_precision_are_refused_by_name(tmp_path: Path) -> None:
     weights = basicsr()
     weights["conv_hr.bias"] = weights["conv_hr.bias"].double() + 1e300
-    assert "1 weights are NaN or infinite: conv_hr.bias; " in complaint({"params": weights}, tmp_path)
+    assert "weights are NaN or infinite: conv_hr.bias; " in complaint({"params": weights}, tmp_path)
 
 
 @pytest.mark.parametrize("kind", [torch.int8, torch.int64, torch.bool])
@@ -253,4 +253,9 @@ def test_integer_weights_are_refused_by_name(kind: torch.dtype, tmp_path: Path) 
     weights = basicsr()
     weights["conv_hr.bias"] = weights["conv_hr.bias"].to(kind)
     message = complaint({"params": weights}, tmp_path)
-    assert f"1 weights are no floating-point numbers: conv_hr.bias ({kind}); " in message
+    assert f"weights are no floating-point numbers: conv_hr.bias ({kind}); " in message
+
+
+def test_weights_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
+    weights = {name: torch.full_like(value, torch.nan) for name, value in basicsr().items()}
+    assert f" ({len(weights)} in all); take another file" in complaint({"params": weights}, tmp_path)

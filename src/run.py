@@ -16,7 +16,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from vsrprune.cli import Command, composed_config, explained, register, run_command
+from vsrprune.cli import (
+    Command,
+    check_hydra,
+    composed_config,
+    explained,
+    leaving_no_trace,
+    register,
+    run_command,
+)
 from vsrprune.config.agreement import check_scale, validate
 from vsrprune.config.job import Config
 from vsrprune.errors import PreemptedError, UserError
@@ -48,8 +56,11 @@ register(Config)
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
 def main(config: DictConfig) -> float | None:
     """Run the job that Hydra composed; its PSNR in dB, or None if it stops before the evaluation."""
-    with explained():
-        return run(config, Path(HydraConfig.get().runtime.output_dir))
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    with leaving_no_trace(folder, hydra_config.output_subdir), explained():
+        check_hydra(hydra_config)
+        return run(config, folder)
 
 
 def run(composed: DictConfig, folder: Path) -> float | None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import shutil
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType, ValueType
+from hydra.core.override_parser.types import Override, OverrideType, RangeSweep, ValueType
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vsrprune.config.composing import OPEN, configured, default_model, known_names, schema
@@ -32,6 +36,16 @@ from vsrprune.store.atomic import explain_os_error
 C = TypeVar("C", bound=Config)
 CONF = Path(__file__).parents[2] / "conf"
 OWN_BY_HYDRA = ("hydra",)
+# What Hydra would do besides, and which would go wrong here without a word: why not, and what to do.
+REFUSED = {
+    "hydra.sweeper.max_batch_size": "a sweep is planned as a whole; launcher.jobs says how many jobs run at a time",
+    "hydra.job.chdir": "jobs run where the command was typed, so that relative paths mean the same everywhere",
+    "hydra.sweep": "runs_dir is the folder in which every sweep has one of its own",
+    "hydra.launcher": "launcher=NAME says where jobs run",
+    "hydra.sweeper._target_": "a sweep runs every combination; sweeps/search_ratios.py searches",
+    "hydra.callbacks": "they would run code that is not this project's",
+}
+SWEEP_DIR = "${home:${runs_dir}}/.multirun"  # of conf/config.yaml
 
 
 @dataclass(frozen=True)
@@ -102,6 +116,17 @@ def explained() -> Iterator[None]:
         sys.exit(complain("interrupted; run the same command again to go on", 130))
 
 
+@contextlib.contextmanager
+def leaving_no_trace(folder: Path, record: str | None) -> Iterator[None]:
+    """Remove a run's folder in the end if nothing is in it but Hydra's record of the command: nothing was run."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if record and [path.name for path in folder.iterdir()] == [record]:
+                shutil.rmtree(folder)
+
+
 def run_command(command: Command) -> None:
     """Print help or call Hydra's main; also what fails in Hydra's own hands ends in one line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print a traceback and exit
@@ -113,6 +138,9 @@ def run_command(command: Command) -> None:
                 return
             check_names(command.kind, sys.argv[1:])
             command.main()
+    except OmegaConfBaseException as error:
+        first = str(error).strip().splitlines()[0]
+        sys.exit(complain(f"{first}; ${{NAME}} in a value stands for that knob's value, and \\${{NAME}} for the text"))
     except (HydraException, YAMLError) as error:
         causes = filter(None, (error, error.__cause__))
         sys.exit(complain(" ".join(" ".join(str(cause).split()) for cause in causes)))
@@ -123,8 +151,11 @@ def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
 
     Hydra would advise to add an unknown knob with a plus, which then changes nothing.
     """
+    if any("\udc80" <= letter <= "\udcff" for item in arguments for letter in item):
+        raise UserError("this terminal's locale cannot read the letters of the command; set PYTHONUTF8=1 before it")
     # Hydra's own parser, so that flags and overrides are told apart as Hydra will do it.
     given = get_args_parser().parse_args(arguments)
+    _check_flags(given)
     # Hydra takes a relative folder for one beside the script.
     conf = Path(sys.argv[0]).resolve().parent / given.config_path if given.config_path else CONF
     folders = [*([Path(given.config_dir)] if given.config_dir else []), conf]
@@ -137,11 +168,15 @@ def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
         overrides = OverridesParser.create().parse_overrides(given.overrides)
     except OverrideParseException as error:
         first = str(error).splitlines()[0].split(". To set")[0]
-        raise UserError(f"{error.override!r} cannot be read as KNOB=VALUE ({first})") from None
+        name, _, value = str(error.override).partition("=")
+        # Hydra's grammar takes few characters without quotes, of letters those of ASCII.
+        advice = "" if "'" in value else f"; with quotes any text is taken: \"{name}='{value}'\""
+        raise UserError(f"{error.override!r} cannot be read as KNOB=VALUE ({first}){advice}") from None
     known = known_names(kind)
     for override in overrides:
         name = override.key_or_group.split("@")[0]
         if name.split(".")[0] in OWN_BY_HYDRA or name.split("/")[0] in OWN_BY_HYDRA:
+            _check_hydra_override(override, given.multirun)
             continue
         if override.type is OverrideType.DEL:
             raise UserError(f"~{name}: a knob cannot be taken away; leave {name} out of the command for its default")
@@ -150,6 +185,43 @@ def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
             _check_choice(override, name, [folder / name for folder in folders])
         elif not _is_known(name, known):
             raise unknown(name, known)
+
+
+def check_hydra(hydra: Any) -> None:
+    """Raise UserError for settings of Hydra that would go wrong, in its composed node: files may hold them too."""
+    node = OmegaConf.to_container(hydra, resolve=False)
+    assert isinstance(node, dict)
+    _refuse_if(node["sweeper"].get("max_batch_size") is not None, "hydra.sweeper.max_batch_size")
+    _refuse_if(bool(node["job"].get("chdir")), "hydra.job.chdir")
+    _refuse_if(node["sweep"]["dir"] != SWEEP_DIR, "hydra.sweep.dir", "hydra.sweep")
+    _refuse_if(bool(node.get("callbacks")), "hydra.callbacks")
+
+
+def _refuse_if(wrong: bool, name: str, listed: str = "") -> None:
+    if wrong:
+        raise UserError(f"{name} cannot be set: {REFUSED[listed or name]}")
+
+
+def _check_flags(given: Namespace) -> None:
+    """Flags of Hydra that end in a traceback of its own."""
+    if given.shell_completion or given.experimental_rerun:
+        flag = "--shell-completion" if given.shell_completion else "--experimental-rerun"
+        raise UserError(f"{flag} is not offered here; --help lists the knobs, and the same command goes on with a run")
+    if given.resolve and not given.cfg:
+        raise UserError("--resolve belongs to --cfg: --cfg job --resolve prints the configuration")
+    if sum(map(bool, (given.run, given.multirun, given.cfg, given.info))) > 1:
+        raise UserError("give one of --run, --multirun, --cfg and --info")
+
+
+def _check_hydra_override(override: Override, sweep: bool) -> None:
+    name = override.key_or_group.replace("/", ".")
+    value = override.value()
+    for refused in REFUSED:
+        listed = name == refused or name.startswith(f"{refused}.")
+        _refuse_if(listed and not (value is None or value is False), override.key_or_group, refused)
+    _refuse_if(name == "hydra.sweeper", override.key_or_group, "hydra.sweeper._target_")
+    if name == "hydra.run.dir" and sweep:
+        raise UserError(f"hydra.run.dir is the folder of a single run; in a sweep {REFUSED['hydra.sweep']}")
 
 
 def _is_known(name: str, known: Sequence[str]) -> bool:
@@ -176,6 +248,25 @@ def _check_file(group: str, name: str, folders: Sequence[Path]) -> None:
     close = difflib.get_close_matches(name, there, 1, 0.6)
     advice = f"; did you mean {close[0]}? There are" if close else "; there are"
     raise UserError(f"there is no {group}={name}{advice} {', '.join(there)}")
+
+
+def typed_numbers(sweeps: Sequence[str]) -> dict[str, str | None]:
+    """Overrides that Hydra makes of ranges of decimal numbers -> what was meant, None beyond the end of the range.
+
+    Hydra adds up binary fractions: range(0,1,0.3) ends in 0.8999999999999999.
+    """
+    meant: dict[str, str | None] = {}
+    for override in OverridesParser.create().parse_overrides(list(sweeps)):
+        sweep = override.value()
+        if not isinstance(sweep, RangeSweep) or isinstance(sweep.range(), range):
+            continue
+        start, stop, step = (Decimal(str(value)) for value in (sweep.start, sweep.stop, sweep.step))
+        key = override.get_key_element()
+        for index, value in enumerate(sweep.range()):
+            number = start + index * step
+            inside = number < stop if step > 0 else number > stop
+            meant[f"{key}={value}"] = f"{key}={float(number)}" if inside else None
+    return meant
 
 
 def complain(text: str, code: int = 2) -> int:

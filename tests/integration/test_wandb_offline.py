@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from forked import Script
 from PIL import Image
 
 from analysis.watched_jobs import DONE, RUNNING, WAITING, JobRow, Watch
+from vsrprune.host.tracking import RunLabel, lasting_run_id, tracked
 from vsrprune.results.result import Result
 
 RATIOS = ("0.3", "0.5")
@@ -215,3 +218,28 @@ def test_the_pictures_are_there(jobs: list[Mirrored]) -> None:
         (row,) = (row for row in job.history if "layers/heatmap.path" in row)
         heatmap = Image.open(job.files / row["layers/heatmap.path"])
         assert heatmap.height == 12 * len(job.result.layers)
+
+
+def test_a_job_that_is_taken_up_again_leaves_one_run_with_all_curves(
+    jobs: list[Mirrored], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in its second stage, and then finished; the environment names a run that is none of this job's."""
+    monkeypatch.setenv("WANDB_RUN_ID", "abc123")
+    shutil.copytree(jobs[0].folder, tmp_path / "job", ignore=shutil.ignore_patterns("wandb"))
+    folder = tmp_path / "job"
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for taken in (rows[:5], rows[4:]):
+        run_id = lasting_run_id(folder, in_sweep=True)
+        label = RunLabel("job", "sweep", "ssl", "vsrprune", run_id=run_id)
+        with contextlib.suppress(KeyboardInterrupt), tracked("offline", label, {}, folder, pytest.fail) as tracker:
+            for row in taken:
+                tracker.row(row)
+            if taken[-1] != rows[-1]:
+                raise KeyboardInterrupt
+            tracker.finished(jobs[0].result, folder)
+    (left,) = folder.glob("wandb/offline-run-*")
+    assert left.name.endswith(f"-{run_id}")
+    mirrored = read_back(folder)
+    assert (mirrored.run["run_id"], mirrored.exit_codes) == (run_id, [0])
+    for stage, steps in STEPS.items():
+        assert sorted(mirrored.steps(stage)) == list(range(steps)), stage

@@ -53,6 +53,13 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         (["~ratio"], "~ratio: a knob cannot be taken away; leave ratio out of the command for its default"),
         (["-cd", "nowhere", "-cn", "scope"], "--config-dir=nowhere: there is no such folder"),
         (["-m", "ratio=interval(0,1)"], "BasicSweeper does not support sweep type"),
+        (["-m", "ratio=0.3,0.5", "hydra.sweeper.max_batch_size=1"], "launcher.jobs says how many jobs run at a time"),
+        (["-m", "ratio=0.3,0.5", "hydra.sweep.dir=mine"], "hydra.sweep.dir cannot be set: runs_dir is the folder"),
+        (["hydra.job.chdir=true"], "hydra.job.chdir cannot be set: jobs run where the command was typed"),
+        (["data.path=${nope}"], "Interpolation key 'nope' not found; ${NAME} in a value stands for"),
+        (["-m", "ratio=0.3,0.5", "data.val=['${q}']"], "Interpolation key 'q' not found"),
+        (["data.path=é"], """with quotes any text is taken: "data.path='é'\""""),
+        (["--shell-completion"], "--shell-completion is not offered here"),
         (["data=folder"], "data.path must be a folder"),
         (["data=folder", "data.path=/no/such/folder"], "/no/such/folder"),
         (
@@ -71,6 +78,41 @@ def test_a_wrong_value_is_named(tmp_path: Path, arguments: list[str], expected: 
 def test_a_name_that_does_not_exist_is_refused_in_a_file_too(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("# @package _global_\ndefaults: [config, _self_]\nratoi: 0.3\n")
     assert refused(tmp_path, "-cd", str(tmp_path), "-cn", "mine") == "error: ratoi is no knob; did you mean ratio?"
+
+
+def test_what_hydra_would_do_besides_is_refused_in_a_file_too(tmp_path: Path) -> None:
+    header = "# @package _global_\ndefaults: [config, _self_]\n"
+    (tmp_path / "mine.yaml").write_text(f"{header}hydra: {{sweeper: {{max_batch_size: 1}}}}\n")
+    complaint = refused(tmp_path, "-cd", str(tmp_path), "-cn", "mine", "-m", "ratio=0.3,0.5")
+    assert complaint.startswith("error: hydra.sweeper.max_batch_size cannot be set: a sweep is planned as a whole")
+
+
+@pytest.mark.parametrize("arguments", [["ratio=7"], ["dry_run=true"], ["-m", "ratio=0.3,7"], ["hydra.job.chdir=true"]])
+def test_what_runs_nothing_leaves_no_folder(tmp_path: Path, arguments: list[str]) -> None:
+    run_py(*arguments, f"store_dir={tmp_path / 'store'}", f"runs_dir={tmp_path / 'runs'}", "tracking=none")
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_equal_jobs_of_a_sweep_are_one_and_ranges_are_named_as_typed(tmp_path: Path) -> None:
+    places = [f"store_dir={tmp_path / 'store'}", f"runs_dir={tmp_path / 'runs'}", "tracking=none", "dry_run=true"]
+    equal = run_py("-m", "ratio=0.2,0.20,0.3", *places)
+    assert "note: equal jobs run once: 2 of 3" in equal.stdout
+    assert "#2 ratio=0.3: flow" in equal.stdout
+    assert "#1 ratio=0.3: flow" in run_py("-m", "ratio=0.3,0.3", *places).stdout
+    ranged = run_py("-m", "ratio=range(0,1,0.3)", *places).stdout
+    assert [f"#{number} ratio={ratio}: " in ranged for number, ratio in enumerate((0.0, 0.3, 0.6, 0.9), 1)] == [
+        True
+    ] * 4
+
+
+def test_a_name_that_looks_like_an_interpolation_can_be_written(tmp_path: Path) -> None:
+    for name in ("${q}", "other"):
+        write_pngs(tmp_path / "clips" / name, [(96, 96)] * 5)
+    values = ["data=folder", f"data.path={tmp_path / 'clips'}", "schedule.frames=5", "schedule.patch=16"]
+    places = [f"store_dir={tmp_path / 'store'}", f"runs_dir={tmp_path / 'runs'}", "tracking=none", "dry_run=true"]
+    for arguments in (["data.val=['\\${q}']"], ["-m", "data.val=['\\${q}'],[other]"]):
+        done = run_py(*arguments, *values, *places)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_size_that_would_hang_the_machine_is_refused(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from rich.console import Console
 
 from hydra_plugins.vsrprune_launcher.cards import blocks_of, dividing, sharing
 from hydra_plugins.vsrprune_launcher.engines import ENGINES, Call, Submit
-from vsrprune.cli import complain, composed_config, explained
+from vsrprune.cli import check_hydra, complain, composed_config, explained, typed_numbers
 from vsrprune.config.job import Config
 from vsrprune.config.machine import LauncherConfig
 from vsrprune.errors import UserError
@@ -48,7 +48,7 @@ from vsrprune.jobs.collect import collect, read_measured
 from vsrprune.jobs.devices import runs_elsewhere
 from vsrprune.jobs.dry_run import print_plan
 from vsrprune.jobs.housekeeping import readable_time
-from vsrprune.jobs.planning import missing_stages, plan_job
+from vsrprune.jobs.planning import changed_network, missing_stages, plan_job
 from vsrprune.jobs.runner import needs_no_process, open_store
 from vsrprune.results.result import RESULT, Result
 from vsrprune.results.terminal import Row, print_layers, print_replicates, print_results
@@ -94,7 +94,16 @@ class VsrpruneLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs. Exits with 2 before the first if a value is wrong, with 1 at the end if a job failed."""
-        overrides = [list(items) for items in job_overrides]
+        hydra = self._config.hydra
+        with contextlib.suppress(OSError):  # Hydra's own record of a sweep, which the next sweep would overwrite
+            (Path(hydra.sweep.dir) / "multirun.yaml").unlink()
+            Path(hydra.sweep.dir).rmdir()
+        with explained():
+            check_hydra(hydra)
+        swept = [*hydra.overrides.task, *(f"{name}={value}" for name, value in (hydra.sweeper.params or {}).items())]
+        overrides = differing_jobs(job_overrides, typed_numbers(swept))
+        if len(overrides) < len(job_overrides):
+            print(f"note: equal jobs run once: {len(overrides)} of {len(job_overrides)}", flush=True)
         names = job_names(overrides)
         console = Console()
         jobs = [self._plan(name, items) for name, items in zip(names, overrides, strict=True)]
@@ -150,7 +159,9 @@ class VsrpruneLauncher(Launcher):
             if flag:
                 command += [flag, source.path]
         command += ["--config-name", str(self._config.hydra.job.config_name)]
-        hydra = [item for item in self._config.hydra.overrides.hydra if item.startswith("hydra.searchpath=")]
+        hydra = [
+            item for item in self._config.hydra.overrides.hydra if not item.startswith(("hydra.mode=", "hydra.run."))
+        ]
         return [*command, *overrides, *hydra, "hydra.mode=RUN", f"hydra.run.dir={_quoted(folder)}"]
 
 
@@ -251,11 +262,21 @@ class Sweep:
             for stale in (RESULT, CARD):
                 (item.folder / stale).unlink(missing_ok=True)
             item.folder.mkdir(parents=True, exist_ok=True)
+            if changed := changed_network(item.job):
+                self._refuse(item, changed)
+                continue
             log = None if self._alone else item.folder / OUTPUT
             print(item.title if log is None else f"{item.title} (started)", flush=True)
             self._started[item.name] = time.monotonic()
             call = Call(item.command, os.getcwd(), item.folder, log)
             self._running[submit(call)] = item
+
+    def _refuse(self, item: SweepJob, cause: str) -> None:
+        """Fail a job that its process would run on another network."""
+        advice = "put the file back, or leave it; then run the sweep again, which plans all jobs anew"
+        FailureCard(*read_state(item.folder), cause, advice, retry_command(item.command[1:])).save(item.folder)
+        print(f"{item.title} (failed: {cause})", flush=True)
+        self._outcomes[item.name] = FAILED
 
     def _is_ready(self, item: SweepJob) -> bool:
         """Whether no running job of the sweep is going to compute the stage that the job needs next."""
@@ -307,6 +328,13 @@ class Sweep:
         for future, item in self._running.items():
             if not future.cancel():
                 ask_to_stop(item.folder)
+
+
+def differing_jobs(jobs: Sequence[Sequence[str]], typed: Mapping[str, str | None]) -> list[list[str]]:
+    """Each job once, in order, with values of ranges as they were typed; without those beyond a range's end."""
+    meant = [[typed.get(item, item) for item in job] for job in jobs]
+    inside = [tuple(item for item in job if item is not None) for job in meant if None not in job]
+    return [list(job) for job in dict.fromkeys(inside)]
 
 
 def training_threads(config: Config) -> int:

@@ -23,7 +23,7 @@ from vsrprune.selection.scores import ADDITIVE, NAMES, OF_BATCHES, adds_up, is_o
 
 BLUR_SCALE = 4  # the only one that published numbers with blur have
 READS_UNITS = ("ranked", "whole")  # plans that rank units, or cut none whatever is said of them
-WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pth.tar")
 
 
 def validate(config: Config) -> None:
@@ -316,7 +316,7 @@ def _check_weights(config: Config) -> None:
 def _check_weights_file(name: str, file: str) -> None:
     # Only name and existence are checked: reading weights needs torch, which planning must not import.
     path = Path(file).expanduser()
-    if file and not (path.is_file() and path.suffix in WEIGHT_SUFFIXES):
+    if file and not (path.is_file() and path.name.lower().endswith(WEIGHT_SUFFIXES)):
         lack = f"{path.suffix!r} is another kind" if path.is_file() else "there is none"
         raise UserError(f"{name} must be a file of weights ({', '.join(WEIGHT_SUFFIXES)}); got {file!r}: {lack}")
 

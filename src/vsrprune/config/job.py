@@ -166,8 +166,8 @@ class Config:
     )
     pretrained: str = knob(
         "",
-        "A dense network (.safetensors, .pth, .pt) instead of pretraining: one's own, BasicSR's, mmagic's, or of SSL's"
-        " authors (whose gates are read too; add model.slope=0).",
+        "A dense network (.safetensors, .pth, .pt, .ckpt, .pth.tar) instead of pretraining: one's own, BasicSR's,"
+        " mmagic's, or of SSL's authors (whose gates are read too; add model.slope=0).",
     )
     pretrained_flow: str = knob("", "A SPyNet (the same kinds of file) that pretraining starts from.")
     store_dir: str = knob("store", "The folder of finished stages, which any number of jobs share.")

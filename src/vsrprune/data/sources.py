@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsrprune.errors import UserError
-from vsrprune.store.atomic import write_atomically
+from vsrprune.store.atomic import write_cache
 
 FRAME_SUFFIX = ".png"  # of frames that are written
 COMPRESSED_SUFFIXES = (".jpg", ".jpeg")
@@ -142,7 +142,7 @@ def clips_identity(clips: Sequence[ClipSource], cache: Path) -> str:
             fresh[entry] = known.get(entry) or _sampled_hash(file, stat.st_size)
             digest.update(f"|{file.name}|{stat.st_size}|{fresh[entry]}".encode())
     if fresh.keys() - known.keys():
-        write_atomically(cache, json.dumps({**known, **fresh}))
+        write_cache(cache, json.dumps({**known, **fresh}))  # of a store that may only be read, none
     return digest.hexdigest()[:16]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from vsrprune.errors import LostRankError, UserError
 from vsrprune.host.causes import first_line, known_cause, less_memory
-from vsrprune.store.atomic import explain_os_error, write_json
+from vsrprune.store.atomic import mend_os_error, write_json
 from vsrprune.store.lease import Holder
 
 CARD, STATE = "failure.json", "state.json"
@@ -153,9 +153,9 @@ def _explain(error: BaseException, stage: str) -> tuple[str, str]:
     if isinstance(error, UserError):
         return str(error), "mend what it names"
     if isinstance(error, OSError):
-        explanation = explain_os_error(error)
-        if explanation:
-            return explanation, "free some space, or choose another store_dir"
+        mended = mend_os_error(error)
+        if mended:
+            return mended
     kind = known_cause(error)
     if kind is not None:
         return f"{kind.cause}: {text}", kind.advice(stage)

@@ -24,7 +24,9 @@ def run_name(overrides: str, config_name: str) -> str:
     """Name of a single run, different for different overrides: where `slug` replaced something, a hash is added."""
     text = overrides if config_name == "config" else ",".join(filter(None, (config_name, overrides)))
     name = slug(text)
-    return name if name == text or not text or len(text) > LONGEST else f"{name}-{_hash(text)}"
+    # Also where what was replaced made a long text short enough. A shortened name has its hash.
+    hashed = name.endswith(f"-{_hash(text)}")
+    return name if name == text or not text or hashed else f"{name}-{_hash(text)}"
 
 
 def job_names(overrides: Sequence[Sequence[str]]) -> list[str]:

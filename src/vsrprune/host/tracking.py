@@ -6,6 +6,8 @@ import contextlib
 import json
 import logging
 import os
+import secrets
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from vsrprune.results.settings import flatten
 ONLINE_TIMEOUT_S = 8  # without it a missing network costs half a minute
 LONGEST_TAG = 64  # W&B refuses a run with a longer one
 CLIPS_SHOWN = 4
+WANDB = "wandb"  # the folder that wandb makes in a job's
+RUN_ID = "run_id"
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class RunLabel:
     """How a run is found in W&B: its name, the group it is listed under, its kind of work, the project and its owner.
 
     `job_type` is a job's method, `search` or `trial`. `entity` is the project's owner, empty for the user. `tags` are
-    cut to the length that W&B takes; empty and repeated ones are left out.
+    cut to the length that W&B takes; empty and repeated ones are left out. `run_id` is the run's own name in W&B: a run
+    that is started again under it goes on; empty for WANDB_RUN_ID, or a new one.
     """
 
     name: str
@@ -38,6 +43,27 @@ class RunLabel:
     project: str
     entity: str = ""
     tags: tuple[str, ...] = ()
+    run_id: str = ""
+
+
+def new_run_id() -> str:
+    """An id that no other run has."""
+    return secrets.token_hex(4)
+
+
+def lasting_run_id(folder: Path, in_sweep: bool) -> str:
+    """The id of the run of the job in `folder`: the same one whenever the job is taken up again.
+
+    WANDB_RUN_ID names a single run. In a sweep every job has an id of its own: under one id W&B would merge them.
+    """
+    path = folder / WANDB / RUN_ID
+    given = "" if in_sweep else os.environ.get("WANDB_RUN_ID", "")
+    known = path.read_text().strip() if path.is_file() else ""
+    run_id = given or known or new_run_id()
+    with contextlib.suppress(OSError):  # then the job has another id when it is taken up again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{run_id}\n")
+    return run_id
 
 
 class Tracker(Protocol):
@@ -70,21 +96,27 @@ class WandbTracker:
     def __init__(self, run: Any, warn: Callable[[str], None]) -> None:
         self._run, self._warn = run, warn
         self._stages: set[str] = set()
+        self._logged: set[tuple[str, int]] = set()  # stages and steps
+        self._before: dict[str, Any] = {}  # the last step of each stage that an earlier process sent to W&B
         self._lost: set[str] = set()
         self._said: set[str] = set()
+        if getattr(run, "resumed", False):
+            self._mirror("steps of before", lambda: self._before.update(run.summary))
 
     def row(self, row: Mapping[str, Any]) -> None:
         """Log a row under its stage's name, against that stage's own steps."""
         self._mirror("curves", lambda: self._log_row(row))
 
     def finished(self, result: Result, folder: Path) -> None:
-        """Write the curves of stages that were reused, the summary, PSNR against MACs, the layers and the crops."""
-        self._mirror("curves", lambda: self._log_reused(folder))
+        """Write the rest of the curves, the summary, PSNR against MACs, the layers and the crops."""
+        self._mirror("curves", lambda: self._log_rest(folder))
         self._mirror("summary", lambda: self._log_summary(result, folder))
         self._mirror("trade-off", lambda: self._log_tradeoff(result))
         self._mirror("table of layers", lambda: self._log_layers(result))
         self._mirror("heatmap of layers", lambda: self._log_heatmap(result))
         self._mirror("crops", lambda: self._log_crops(folder))
+        if not self._lost:
+            self._mirror("older files", lambda: self._drop_older(folder))
 
     def close(self, failed: bool) -> None:
         """End the run."""
@@ -103,7 +135,10 @@ class WandbTracker:
                 self._warn(f"tracking: wandb did not take the {part} ({reason}); going on without")
 
     def _log_row(self, row: Mapping[str, Any]) -> None:
-        stage = row["stage"]
+        stage, step = row["stage"], row.get("step", 0)
+        if (stage, step) in self._logged or step <= self._before.get(f"{stage}/step", -1):
+            return
+        self._logged.add((stage, step))
         if stage not in self._stages:
             # Every stage counts its steps from 0, while wandb's own counter only grows: without an axis of its own a
             # stage would be drawn to the right of those before.
@@ -112,15 +147,21 @@ class WandbTracker:
             self._stages.add(stage)
         self._run.log({f"{stage}/{name}": value for name, value in row.items() if name != "stage"})
 
-    def _log_reused(self, folder: Path) -> None:
-        """The curves of stages that another job trained, so that every run has all of its own."""
-        # A copy: logging a row adds its stage, after which the loop would skip the stage's other rows.
-        live = frozenset(self._stages)
+    def _log_rest(self, folder: Path) -> None:
+        """The curves of stages, and of parts of stages, that another job or an earlier process trained."""
         path = folder / METRICS
         for line in path.read_text().splitlines() if path.is_file() else []:
-            row = json.loads(line)
-            if row["stage"] not in live:
-                self._log_row(row)
+            self._log_row(json.loads(line))
+
+    def _drop_older(self, folder: Path) -> None:
+        """Offline, wandb cannot go on with a run's files: it writes new ones, which now have all that the older had."""
+        found = list((folder / WANDB).glob("offline-run-*"))
+        own = Path(self._run.dir).parent.resolve() if len(found) > 1 else None
+        if own not in [path.resolve() for path in found]:  # the only one, or this run is online
+            return
+        for path in found:
+            if path.resolve() != own and path.name.endswith(f"-{self._run.id}"):
+                shutil.rmtree(path)
 
     def _log_summary(self, result: Result, folder: Path) -> None:
         measured = Measured.load(folder) if (folder / MEASURED).is_file() else None
@@ -275,6 +316,8 @@ def start_run(mode: str, label: RunLabel, config: Mapping[str, Any], folder: Pat
             name=label.name,
             group=label.group,
             job_type=label.job_type,
+            id=label.run_id or None,
+            resume="allow" if label.run_id and mode == "online" else None,  # offline, wandb takes none
             tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys(label.tags) if tag],
             config=flatten(config),  # so that a dashboard can filter and group by model.channels
             dir=str(folder),
@@ -294,7 +337,7 @@ def start_run(mode: str, label: RunLabel, config: Mapping[str, Any], folder: Pat
 
 def is_tracked(folder: Path) -> bool:
     """Whether a wandb run was written for the job in `folder`."""
-    return any((folder / "wandb").glob("*run-*"))
+    return any((folder / WANDB).glob("*run-*"))
 
 
 def one_line(error: BaseException) -> str:

@@ -46,6 +46,17 @@ def prepared_arguments(config: Config) -> Any:
     return prepared(config.model.arguments, Path(config.store_dir).expanduser() / "networks")
 
 
+def changed_network(job: Job) -> str:
+    """Why the job's network is no longer the one that was planned; empty if it is. Of one's own the file may change."""
+    try:
+        now = identity_of(prepared_arguments(job.config))
+    except UserError as error:
+        return str(error)
+    if now == identity_of(job.arguments):
+        return ""
+    return "the file of the network changed since the sweep was planned, and jobs of two networks make no sweep"
+
+
 def plan_job(config: Config) -> Job:
     """Check everything that can be known before work starts; raises UserError."""
     validate(config)

@@ -12,7 +12,7 @@ from vsrprune.config.job import Config
 from vsrprune.errors import UserError
 from vsrprune.host.failures import JobState
 from vsrprune.host.machine import working
-from vsrprune.host.tracking import RunLabel, Tracker, is_tracked, tracked
+from vsrprune.host.tracking import RunLabel, Tracker, is_tracked, lasting_run_id, tracked
 from vsrprune.jobs.collect import collect
 from vsrprune.jobs.planning import config_warnings, is_finished
 from vsrprune.results.result import RESULT, Result
@@ -85,6 +85,7 @@ def _tracker(config: Config, folder: Path, say: Callable[[str], None]) -> Abstra
         project=config.tracking.project,
         entity=config.tracking.entity,
         tags=(config.method.name, config.rule, config.model.name, config.data.name, f"replicate {config.replicate}"),
+        run_id="" if config.tracking.mode == "none" else lasting_run_id(folder, in_sweep=bool(config.tracking.group)),
     )
     return tracked(
         config.tracking.mode,

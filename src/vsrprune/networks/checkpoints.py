@@ -1,118 +1,75 @@
-"""Checkpoints of other projects as dense networks: .safetensors, .pth and .pt.
-
-Pickles are read by PyTorch's reader of plain tensors, which runs no code.
-"""
+"""Checkpoints of other projects as dense networks: .safetensors, .pth, .pt, .ckpt and .pth.tar."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsrprune.errors import UserError
-from vsrprune.networks.files import load_exactly, read_weights
+from vsrprune.networks.files import load_exactly
+from vsrprune.networks.foreign import FoundWeights, find_weights
 from vsrprune.networks.network import Network
 from vsrprune.networks.parts.flow import SPyNet
-from vsrprune.networks.parts.published import (
-    FLOW_CONSTANTS,
-    FLOW_LAYOUTS,
-    PREFIXES,
-    WRAPPERS,
-    PublishedNames,
-    flow_tensors,
-    likeliest,
-)
+from vsrprune.networks.parts.published import FLOW_CONSTANTS, FLOW_LAYOUTS, PublishedNames, flow_tensors
 from vsrprune.networks.table import build, family_of
 
 OWN = "vsrprune"
-TORCH_SUFFIXES = (".pth", ".pt")
 
 
 def load_dense(file: Path, arguments: Any, say: Callable[[str], None] = lambda text: None) -> Network:
     """A dense, gated network from a checkpoint of a project that publishes such; gates that it lacks are 1.
 
     `say` is told which layout, and which of several sets of weights, was read. Raises UserError naming the first
-    missing and unexpected weights and shapes, by the file's own names, if the file holds another architecture.
+    missing and unexpected weights and shapes, by the file's own names, if the file holds another architecture, and the
+    first weights that are integers, infinite or no numbers.
     """
-    weights, part = read_checkpoint(file)
     network = build(arguments)
     known = {
         OWN: PublishedNames({name: name for name in network.state_dict()}),
         **family_of(arguments).published(arguments),
     }
-    # A file does not say which project wrote it: the one whose names it shares most is taken, so that errors can speak
-    # in that project's names.
-    layout = likeliest({name: names.names for name, names in known.items()}, weights.keys())
-    if known[layout].refusal:
-        raise UserError(f"{file}: {known[layout].refusal}")
+    found = find_weights(file, {name: names.names for name, names in known.items()})
+    project = known[found.layout]
+    if project.refusal:
+        raise UserError(f"{file}: {project.refusal}")
     optional = network.optional_tensors()
-    named = known[layout].names
-    table = {**named, **{name: name for name in optional if name not in named.values()}}
-    given = {name: value for name, value in weights.items() if name not in known[layout].constants}
+    table = {**project.names, **{name: name for name in optional if name not in project.names.values()}}
+    given = {name: value for name, value in found.tensors.items() if name not in project.constants}
     given |= {name: given[name].flatten() for name, ours in table.items() if name in given and ours in optional}
+    given |= {name: given[name] * factor for name, factor in project.factors.items() if name in given}
     # Other projects have no gates: these keep the value 1 of a new network. All other weights must be there.
     lacking = {name: optional[ours] for name, ours in table.items() if ours in optional}
-    load_exactly(network, {**lacking, **given}, file, table)
-    say(f"{file}: weights in {layout}'s layout{part}")
+    _load(network, {**lacking, **given}, file, table, found)
+    say(f"{file}: weights in {found.layout}'s layout{found.words}")
     return network
 
 
 def load_flow(file: Path, network: Network, say: Callable[[str], None] = lambda text: None) -> None:
     """Replace a network's flow net by a SPyNet checkpoint in one of the `FLOW_LAYOUTS`; errors as `load_dense`."""
-    weights, part = read_checkpoint(file)
     flow_net = network.flow_net
     assert isinstance(flow_net, SPyNet), "a network without one was refused before"
     levels, convs, ours = len(flow_net.levels), flow_net.convs, FLOW_LAYOUTS[OWN]
     tables = {name: flow_tensors(template, ours, levels, convs) for name, template in FLOW_LAYOUTS.items()}
-    layout = likeliest(tables, weights.keys())
-    known = {name: value for name, value in weights.items() if name not in FLOW_CONSTANTS}
-    load_exactly(flow_net, known, file, tables[layout])
-    say(f"{file}: flow net in {layout}'s layout{part}")
+    found = find_weights(file, tables)
+    given = {name: value for name, value in found.tensors.items() if name not in FLOW_CONSTANTS}
+    _load(flow_net, given, file, tables[found.layout], found)
+    say(f"{file}: flow net in {found.layout}'s layout{found.words}")
 
 
-def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], str]:
-    """Tensors in float32 without the wrapper and prefixes of their project, and words about which were taken."""
-    if file.suffix in TORCH_SUFFIXES:
-        weights, part = _unwrapped(_read_pickled(file), file)
-    else:
-        weights, part = read_weights(file), ""
-    # Where a prefix occurs, only what stands under it counts: a training checkpoint holds an averaged generator beside
-    # the trained one.
-    for prefix in PREFIXES:
-        inside = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-        part += f", of {prefix.removesuffix('.')}" if inside else ""
-        weights = inside or weights
-    return weights, part
-
-
-def _read_pickled(file: Path) -> Any:
-    try:
-        # On the CPU, whatever device the file was saved from. weights_only, because a pickle can run any code.
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise UserError(
-            f"{file}: cannot read these weights as plain tensors ({_first_line(error)}); if you trust the file, load it"
-            " with torch.load(..., weights_only=False) and save its state dict alone, as .safetensors"
-        ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, LookupError) as error:
-        raise UserError(f"{file}: cannot read these weights ({_first_line(error)})") from error
-
-
-def _unwrapped(content: Any, file: Path) -> tuple[dict[str, Tensor], str]:
-    wrappers = [name for name in WRAPPERS if isinstance(content, dict) and name in content]
-    values = content[wrappers[0]] if wrappers else content
-    weights = {}
-    if isinstance(values, dict):
-        weights = {str(name): value.float() for name, value in values.items() if isinstance(value, Tensor)}
-    if not weights:
-        raise UserError(f"{file}: no weights in it; tensors by name are expected, or such under {', '.join(WRAPPERS)}")
-    left = f" instead of {', '.join(wrappers[1:])}" if wrappers[1:] else ""
-    return weights, f", under {wrappers[0]}{left}" if wrappers else ""
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
+def _load(
+    module: nn.Module, weights: Mapping[str, Tensor], file: Path, table: Mapping[str, str], found: FoundWeights
+) -> None:
+    own, single = module.state_dict(), {name: value.float() for name, value in weights.items()}
+    # load_state_dict would take both without a word.
+    known = [name for name in weights if name in table and own[table[name]].is_floating_point()]
+    whole = [f"{name} ({weights[name].dtype})" for name in known if not weights[name].is_floating_point()]
+    wild = [name for name in known if not single[name].isfinite().all()]
+    for names, words in ((whole, "no floating-point numbers"), (wild, "NaN or infinite")):
+        if names:
+            count = f" ({len(names)} in all)" if len(names) > 1 else ""
+            raise UserError(f"{file}: weights are {words}: {', '.join(names[:3])}{count}; take another file")
+    where = f"; compared with {found.layout}'s layout{found.words}: {found.listing}"
+    load_exactly(module, single, file, table, where)

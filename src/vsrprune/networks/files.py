@@ -70,11 +70,15 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 
 def load_exactly(
-    network: nn.Module, weights: Mapping[str, Tensor], file: Path, table: Mapping[str, str] | None = None
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    file: Path,
+    table: Mapping[str, str] | None = None,
+    remark: str = "",
 ) -> None:
     """Load weights by their names in the file; `table` maps these to the network's, where they differ.
 
-    Raises UserError naming the first missing and unexpected weights and shapes.
+    Raises UserError naming the first missing and unexpected weights and shapes, with the remark behind.
     """
     # Checked here and not by load_state_dict, which would complain in this project's names instead of the file's.
     own = network.state_dict()
@@ -91,7 +95,7 @@ def load_exactly(
         if names:
             complaints.append(f"{len(names)} {words}: {', '.join(names[:3])}")
     if complaints:
-        raise UserError(f"{file}: these weights are of another network ({'; '.join(complaints)})")
+        raise UserError(f"{file}: these weights are of another network ({'; '.join(complaints)}){remark}")
     network.load_state_dict({(table or {}).get(name, name): value for name, value in weights.items()})
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vsrprune.host.tracking import RunLabel, one_line, start_run
+from vsrprune.host.tracking import RunLabel, new_run_id, one_line, start_run
 
 Start = Callable[[RunLabel], Any]  # makes a wandb run of that label, or None where there is none
 
@@ -58,7 +58,8 @@ class StudyMirror:
         if not self._per_trial:
             self._run.log({"trial/number": row["number"], **{f"trial/{key}": value for key, value in values.items()}})
             return
-        run = self._start(replace(self._label, name=f"{self._label.name}-{row['number']}", job_type="trial"))
+        name = f"{self._label.name}-{row['number']}"
+        run = self._start(replace(self._label, name=name, job_type="trial", run_id=new_run_id()))
         run.config.update({"trial": row["number"], **ratios})
         for rung, psnr in enumerate(row["psnr"], start=1):
             run.log({"rung": rung, "psnr": psnr})

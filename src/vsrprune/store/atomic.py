@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -33,16 +34,34 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def explain_os_error(error: OSError) -> str | None:
-    """One line for an error of a full or read-only disk; None for any other error."""
+    """One line for an error of a disk or a right that a user can mend; None for any other error."""
+    mended = mend_os_error(error)
+    return None if mended is None else "; ".join(mended)
+
+
+def mend_os_error(error: OSError) -> tuple[str, str] | None:
+    """What is the matter with a disk or a right, and what to change; None for any other error."""
     name = error.filename2 or error.filename  # filename2 is the target where a file is copied
     where = f" while writing {name}" if name else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full{where}; free some space and run the same command again, finished stages are kept"
+    again = "run the same command again, finished stages are kept"
+    if error.errno == errno.ENOSPC:
+        return f"the disk is full{where}", f"free some space and {again}"
+    if error.errno == errno.EDQUOT:
+        return f"your disk quota is used up{where}", f"remove files of yours, or ask for a larger quota, and {again}"
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return f"{error.filename} is a file where a folder is needed; look at store_dir and runs_dir"
-    if error.errno in (errno.EROFS, errno.EACCES):
-        return f"no permission for {error.filename}; folders to write into are chosen by store_dir=... runs_dir=..."
+        return f"{error.filename} is a file where a folder is needed", "look at store_dir and runs_dir"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and error.filename:
+        return (
+            f"no permission for {error.filename}",
+            "folders to write into are chosen by store_dir=... runs_dir=...; or ask its owner for the right to write",
+        )
     return None
+
+
+def write_cache(path: Path, text: str) -> None:
+    """`write_atomically` for what may always be computed again: where it cannot be written, nothing is."""
+    with contextlib.suppress(OSError):
+        write_atomically(path, text)
 
 
 def fsync(path: Path) -> None:

@@ -549,15 +549,16 @@ def test_one_shot_methods_have_no_sparsified_network_and_no_stage_that_makes_it(
 
 @pytest.mark.parametrize("knob", ["pretrained", "pretrained_flow"])
 def test_a_pretrained_file_must_exist_and_be_of_a_known_kind(tmp_path, knob):
-    for suffix in (".safetensors", ".pth", ".pt"):
+    kinds = ".safetensors, .pth, .pt, .ckpt, .pth.tar"
+    for suffix in (".safetensors", ".pth", ".pt", ".ckpt", ".pth.tar", ".PTH", ".Pth.Tar"):
         missing = str(tmp_path / f"dense{suffix}")
         assert refusal(changed(**{knob: missing})) == (
-            f"{knob} must be a file of weights (.safetensors, .pth, .pt); got {missing!r}: there is none"
+            f"{knob} must be a file of weights ({kinds}); got {missing!r}: there is none"
         )
         (tmp_path / f"dense{suffix}").write_bytes(b"")
         validate(changed(**{knob: missing}))
-    (tmp_path / "dense.ckpt").write_bytes(b"")
-    assert "'.ckpt' is another kind" in refusal(changed(**{knob: str(tmp_path / "dense.ckpt")}))
+    (tmp_path / "dense.onnx").write_bytes(b"")
+    assert "'.onnx' is another kind" in refusal(changed(**{knob: str(tmp_path / "dense.onnx")}))
 
 
 def test_a_pretrained_network_has_a_flow_net_already(tmp_path):

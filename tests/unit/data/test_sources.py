@@ -1,5 +1,6 @@
 """Splitting clips, and recognising whether their content changed."""
 
+import errno
 import json
 import os
 import shutil
@@ -118,6 +119,16 @@ def material(tmp_path):
 
 def identity(folder, cache):
     return clips_identity(find_folder(str(folder)).clips, cache)
+
+
+def test_a_cache_in_a_store_that_may_only_be_read_is_done_without(material, tmp_path, monkeypatch):
+    expected = identity(material, tmp_path / "cache.json")
+
+    def refuse(path, text):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("vsrprune.store.atomic.write_atomically", refuse)
+    assert identity(material, tmp_path / "store" / "cache.json") == expected
 
 
 def test_identity_ignores_the_folder_and_times(material, tmp_path):

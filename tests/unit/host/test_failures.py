@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from pathlib import Path
 
-from vsrprune.host.failures import JobState, read_state
+import pytest
+
+from vsrprune.host.failures import JobState, card_of_error, read_state
 
 
 def test_a_state_is_never_seen_half_written(tmp_path: Path) -> None:
@@ -25,3 +29,19 @@ def test_a_state_is_never_seen_half_written(tmp_path: Path) -> None:
     done.set()
     watcher.join()
     assert seen == {"pretrain"}
+
+
+@pytest.mark.parametrize(
+    ("number", "cause", "advice"),
+    [
+        (errno.ENOSPC, "the disk is full while writing store/x", "free some space"),
+        (errno.EDQUOT, "your disk quota is used up while writing store/x", "ask for a larger quota"),
+        (errno.EACCES, "no permission for store/x", "folders to write into are chosen by store_dir=..."),
+        (errno.EROFS, "no permission for store/x", "folders to write into are chosen by store_dir=..."),
+    ],
+)
+def test_the_advice_of_a_card_is_that_of_the_cause(tmp_path: Path, number: int, cause: str, advice: str) -> None:
+    card = card_of_error(OSError(number, os.strerror(number), "store/x"), tmp_path, "python src/run.py")
+    assert card.cause == cause
+    assert card.advice.startswith(advice) or advice in card.advice
+    assert ("space" in card.advice) == (number == errno.ENOSPC)

@@ -414,6 +414,19 @@ def test_every_job_is_run_whatever_became_of_those_before(tmp_path: Path, run_sw
     assert cards["lost"].command == "python src/run.py lost"
 
 
+def test_jobs_whose_network_changed_fail_with_the_reason_and_do_not_start(
+    tmp_path: Path, run_sweep: Callable[[Engine], Sweep], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(first=[0], second=[0])
+    monkeypatch.setattr(launcher, "changed_network", lambda job: "the file changed" if engine.calls else "")
+    assert run_sweep(engine)._outcomes == {"first": launcher.DONE, "second": launcher.FAILED}
+    assert engine.calls == ["first"]
+    card = FailureCard.load(tmp_path / "runs" / "second")
+    assert card is not None
+    assert card.cause == "the file changed"
+    assert "run the sweep again" in card.advice
+
+
 def test_a_card_says_how_far_a_killed_job_was(tmp_path: Path, run_sweep: Callable[[Engine], Sweep]) -> None:
     JobState(tmp_path / "runs" / "killed").stage("sparsify")
     run_sweep(Engine(killed=[-signal.SIGKILL]))

@@ -146,3 +146,23 @@ def test_single_runs_that_differ_have_different_names():
     assert len(set(names)) == len(names)
     assert run_name("", "mine") == "mine"
     assert run_name("ratio=0.3", "mine") == "mine,ratio=0.3"
+
+
+def test_a_long_text_that_gets_short_by_what_is_replaced_has_a_hash_too():
+    clips = ("街道夜景素材第一批", "海边日出素材第二批")
+    texts = [
+        f"data=folder,data.path=/home/someone/datasets/video/{clip},data.halve=true,model=basicvsr" for clip in clips
+    ]
+    texts = [f"{text},schedule=short" for text in texts]
+    assert all(len(text) > LONGEST >= len(slug(text)) for text in texts)
+    names = [run_name(text, "config") for text in texts]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r".*-[0-9a-f]{8}", name) for name in names)
+
+
+@pytest.mark.parametrize(
+    "text", ["ratio=0.3", "data.path=a/b", "x" * 200, "é" * 150, "data.path=" + "é" * 150 + "x" * 99]
+)
+def test_a_name_has_a_hash_just_where_it_is_not_the_text(text):
+    name = run_name(text, "config")
+    assert (name == text) != bool(re.fullmatch(r"(.*-)?[0-9a-f]{8}", name))

@@ -21,6 +21,7 @@ from vsrprune.host.tracking import (
     RunLabel,
     WandbTracker,
     crop_files,
+    lasting_run_id,
     layer_heatmap,
     summary_of,
     tracked,
@@ -173,6 +174,7 @@ class RecordingRun:
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
         self.summary: dict[str, Any] = {}
+        self.resumed = False
 
     def define_metric(self, *args: Any, **kwargs: Any) -> None: ...
 
@@ -274,6 +276,57 @@ def test_stages_that_were_reused_have_their_curves_too(tmp_path: Path) -> None:
     }
     assert steps == {"pretrain": [0, 1], "finetune": [0, 1]}
     assert run.summary["macs_kept"] == 0.5
+
+
+def test_what_an_earlier_process_trained_of_a_stage_is_there_too(tmp_path: Path) -> None:
+    """Offline: the files of the earlier process are not gone on with, so these have all rows."""
+    rows = [{"stage": "finetune", "step": step, "loss": 1.0} for step in range(4)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = RecordingRun()
+    tracker = WandbTracker(run, pytest.fail)
+    for row in rows[2:]:
+        tracker.row(row)
+    tracker.finished(small_result(), tmp_path)
+    assert sorted(row["finetune/step"] for row in run.rows if "finetune/step" in row) == [0, 1, 2, 3]
+
+
+def test_a_run_that_goes_on_in_the_service_gets_no_row_twice(tmp_path: Path) -> None:
+    """Online: the service has what earlier processes sent, past the checkpoint that training goes on from."""
+    rows = [{"stage": stage, "step": step, "loss": 1.0} for stage in ("pretrain", "finetune") for step in range(6)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = RecordingRun()
+    run.resumed, run.summary = True, {"pretrain/step": 5, "finetune/step": 3}
+    tracker = WandbTracker(run, pytest.fail)
+    for row in rows[8:]:  # from step 2 on
+        tracker.row(row)
+    tracker.finished(small_result(), tmp_path)
+    assert [row["finetune/step"] for row in run.rows if "finetune/step" in row] == [4, 5]
+    assert not [row for row in run.rows if "pretrain/step" in row]
+
+
+def test_a_job_of_a_sweep_has_an_id_of_its_own_whatever_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_RUN_ID", "abc123")
+    ids = [lasting_run_id(tmp_path / f"job{index}", in_sweep=True) for index in range(3)]
+    assert len({*ids, "abc123"}) == 4
+    assert ids == [lasting_run_id(tmp_path / f"job{index}", in_sweep=True) for index in range(3)]
+    assert lasting_run_id(tmp_path / "single", in_sweep=False) == "abc123"
+    monkeypatch.delenv("WANDB_RUN_ID")
+    assert lasting_run_id(tmp_path / "single", in_sweep=False) == "abc123"
+    assert not list(tmp_path.glob("job*/wandb/*run-*"))  # no run is there yet
+
+
+@pytest.mark.parametrize(("mode", "resume"), [("online", "allow"), ("offline", None)])
+def test_a_run_goes_on_under_its_id(
+    mode: str, resume: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[dict[str, Any]] = []
+    monkeypatch.setattr(wandb, "init", lambda **options: started.append(options) or RecordingRun())
+    label = RunLabel("job", "sweep", "ssl", "vsrprune", run_id="0a1b2c3d")
+    with tracked(mode, label, config={}, folder=tmp_path, warn=pytest.fail):
+        pass
+    assert [(options["id"], options["resume"]) for options in started] == [("0a1b2c3d", resume)]
 
 
 def test_damaged_files_beside_the_result_cost_no_job(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ from PIL import Image
 
 from vsrprune.config.composing import with_knobs
 from vsrprune.config.job import Config
+from vsrprune.config.model import ModelConfig
 from vsrprune.config.task import TaskConfig
 from vsrprune.errors import UserError
 from vsrprune.jobs.collect import collect, read_measured
-from vsrprune.jobs.planning import config_warnings, is_finished, plan_job
+from vsrprune.jobs.planning import changed_network, config_warnings, is_finished, plan_job
 from vsrprune.jobs.runner import open_store
+from vsrprune.networks.own.spec import OwnArguments
 from vsrprune.results.measured import MEASURED
 from vsrprune.results.result import METRICS, Result
 from vsrprune.store.atomic import write_json
@@ -472,6 +474,7 @@ PLAN = """
 import sys
 import vsrprune.jobs.dry_run, vsrprune.jobs.planning, vsrprune.jobs.runner, vsrprune.results.terminal
 from vsrprune.config.job import Config
+from vsrprune.config.model import ModelConfig
 from vsrprune.store.store import Store
 from pathlib import Path
 from rich.console import Console
@@ -502,6 +505,7 @@ import sys
 from pathlib import Path
 import vsrprune.jobs.runner
 from vsrprune.config.job import Config
+from vsrprune.config.model import ModelConfig
 from vsrprune.jobs.planning import plan_job
 
 config = Config(store_dir=sys.argv[1])
@@ -541,3 +545,38 @@ def test_a_damaged_manifest_is_the_store_s_own_business(tmp_path):
     for path in (tmp_path / "store" / "score").glob("*/manifest.json"):
         path.write_text("{")
     assert open_store(job, print).find("score", job.stage("score").key) is None
+
+
+OWN_NETWORK = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+from vsrprune.networks.own import OwnNetwork, VSROutput
+
+
+class Net(OwnNetwork):
+    reach = (0, 0)
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.up = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 48, 3, padding=1)
+
+    def forward(self, frames_NTCHW, flows=None):
+        frames = [F.pixel_shuffle(self.up(F.relu(self.first(frame))), 4) for frame in frames_NTCHW.unbind(1)]
+        return VSROutput(torch.stack(frames, dim=1), {})
+"""
+
+
+def test_a_network_whose_file_changed_after_planning_is_told(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text(OWN_NETWORK)
+    model = ModelConfig(name="own", network="own", arguments=OwnArguments(f"{file}:Net"))
+    job = plan_job(with_knobs(Config(), {"model": model, "store_dir": str(tmp_path / "store"), "tf_weight": 0.0}))
+    assert changed_network(job) == ""
+    file.write_text(f"{OWN_NETWORK}# changed\n")
+    assert changed_network(job).startswith("the file of the network changed since the sweep was planned")
+    file.write_text("class Net(:")
+    assert "this is no Python" in changed_network(job)
+    file.write_text(OWN_NETWORK)
+    assert changed_network(job) == ""
+    assert changed_network(plan_job(Config())) == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -84,6 +85,91 @@ class ImageNet(nn.Module):
         return torch.stack([self(frame) for frame in frames.unbind(1)], dim=1)
 
 
+class Pack(nn.Module):
+    """mmagic's pixel shuffle with its convolution."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.upsample_conv, self.factor = conv(C, factor**2 * C), factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.upsample_conv(x), self.factor)
+
+
+class MmagicNet(nn.Module):
+    """mmagic's EDSR: pictures in [0, 1] less their mean, where the others have [0, 255]."""
+
+    def __init__(self, blocks: int, res_scale: float, factors: tuple[int, ...]) -> None:
+        super().__init__()
+        self.conv_first, self.conv_after_body, self.conv_last = conv(3, C), conv(C, C), conv(C, 3)
+        self.body = nn.Sequential(*(TwoConvs(res_scale) for _ in range(blocks)))
+        self.upsample = nn.Sequential(*(Pack(factor) for factor in factors))
+
+    def clip(self, frames: Tensor) -> Tensor:
+        mean = torch.tensor([0.4488, 0.4371, 0.4040]).view(1, 3, 1, 1)
+        restored = []
+        for frame in frames.unbind(1):
+            x = self.conv_first(frame - mean)
+            restored.append(self.conv_last(self.upsample(x + self.conv_after_body(self.body(x)))) + mean)
+        return torch.stack(restored, dim=1)
+
+
+class Body(nn.Module):
+    """x + scale * body(x): every block and group of the authors' code."""
+
+    def __init__(self, layers: list[nn.Module], res_scale: float = 1.0) -> None:
+        super().__init__()
+        self.body, self.res_scale = nn.Sequential(*layers), res_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.res_scale * self.body(x)
+
+
+class AuthorsAttention(nn.Module):
+    def __init__(self, squeezed: int) -> None:
+        super().__init__()
+        self.conv_du = nn.Sequential(conv(C, squeezed, 1), nn.ReLU(), conv(squeezed, C, 1), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.conv_du(x.mean(dim=(-2, -1), keepdim=True))
+
+
+def mean_shift(sign: int) -> nn.Conv2d:
+    shift = conv(3, 3, 1)
+    shift.weight.data = torch.eye(3).view(3, 3, 1, 1)
+    shift.bias.data = sign * 255 * torch.tensor([0.4488, 0.4371, 0.4040])
+    return shift
+
+
+class AuthorsNet(nn.Module):
+    """EDSR-PyTorch's EDSR and the RCAN that is built on it: head, body, tail, on pictures in [0, 255]."""
+
+    def __init__(self, body: list[nn.Module], factors: tuple[int, ...]) -> None:
+        super().__init__()
+        self.sub_mean, self.add_mean = mean_shift(-1), mean_shift(1)
+        self.head, self.body = nn.Sequential(conv(3, C)), nn.Sequential(*body, conv(C, C))
+        enlarging = [layer for factor in factors for layer in (conv(C, factor**2 * C), nn.PixelShuffle(factor))]
+        self.tail = nn.Sequential(nn.Sequential(*enlarging), conv(C, 3))
+
+    def clip(self, frames: Tensor) -> Tensor:
+        restored = []
+        for frame in frames.unbind(1):
+            x = self.head(self.sub_mean(255 * frame))
+            restored.append(self.add_mean(self.tail(x + self.body(x))) / 255)
+        return torch.stack(restored, dim=1)
+
+
+def authors_edsr(blocks: int, res_scale: float, factors: tuple[int, ...]) -> AuthorsNet:
+    return AuthorsNet([Body([conv(C, C), nn.ReLU(), conv(C, C)], res_scale) for _ in range(blocks)], factors)
+
+
+def authors_rcan() -> AuthorsNet:
+    def block() -> Body:
+        return Body([conv(C, C), nn.ReLU(), conv(C, C), AuthorsAttention(3)])
+
+    return AuthorsNet([Body([block(), block(), conv(C, C)]) for _ in range(2)], (2, 2))
+
+
 class Neuro(nn.Module):
     def __init__(self, blocks: int, detail: int) -> None:
         super().__init__()
@@ -119,32 +205,39 @@ class Recurrent(nn.Module):
         return torch.stack(restored, dim=1)
 
 
+EDSR, X3, RCAN = EDSRArguments(C, 3, 0.5), EDSRArguments(C, 1, 1.0, (3,)), RCANArguments(C, 2, 2, 2)
 THEIRS = {
-    "edsr": (EDSRArguments(C, 3, 0.5), lambda: ImageNet(nn.Sequential(*(TwoConvs(0.5) for _ in range(3))), (2, 2))),
-    "edsr x3": (
-        EDSRArguments(C, 1, 1.0, (3,)),
-        lambda: ImageNet(nn.Sequential(TwoConvs()), (3,)),
-    ),
-    "rcan": (
-        RCANArguments(C, groups=2, blocks=2, reduction=2),
-        lambda: ImageNet(nn.Sequential(*(Group(2, 3) for _ in range(2))), (2, 2)),
-    ),
-    "rrn": (RRNArguments(C, 2), lambda: Recurrent(2, 4)),
-    "rrn x2": (RRNArguments(C, 1, (2,)), lambda: Recurrent(1, 2)),
+    ("edsr", "BasicSR", EDSR): lambda: ImageNet(nn.Sequential(*(TwoConvs(0.5) for _ in range(3))), (2, 2)),
+    ("edsr", "BasicSR", X3): lambda: ImageNet(nn.Sequential(TwoConvs()), (3,)),
+    ("edsr", "mmagic", EDSR): lambda: MmagicNet(3, 0.5, (2, 2)),
+    ("edsr", "mmagic", X3): lambda: MmagicNet(1, 1.0, (3,)),
+    ("edsr", "EDSR-PyTorch", EDSR): lambda: authors_edsr(3, 0.5, (2, 2)),
+    ("edsr", "EDSR-PyTorch", X3): lambda: authors_edsr(1, 1.0, (3,)),
+    ("rcan", "BasicSR", RCAN): lambda: ImageNet(nn.Sequential(*(Group(2, 3) for _ in range(2))), (2, 2)),
+    ("rcan", "RCAN's authors", RCAN): authors_rcan,
+    ("rrn", "RRN", RRNArguments(C, 2)): lambda: Recurrent(2, 4),
+    ("rrn", "RRN", RRNArguments(C, 1, (2,))): lambda: Recurrent(1, 2),
 }
 
 
-@pytest.mark.parametrize("name", THEIRS)
-def test_their_network_and_ours_are_one(name: str, tmp_path: Path) -> None:
-    arguments, make = THEIRS[name]
+def test_every_project_of_these_families_is_tried() -> None:
+    tried = {(family, project) for family, project, _ in THEIRS}
+    cases = {family: arguments for family, _, arguments in THEIRS}
+    assert tried == {(name, project) for name, case in cases.items() for project in FAMILIES[name].published(case)}
+
+
+@pytest.mark.parametrize("case", THEIRS, ids=lambda case: f"{case[1]} {case[0]} {case[2].scale}")
+def test_their_network_and_ours_are_one(case: tuple[str, str, Any], tmp_path: Path) -> None:
+    family, project, arguments = case
     torch.manual_seed(0)
-    theirs = make()
-    (names,) = FAMILIES[name.split()[0]].published(arguments).values()
-    assert sorted(names.names) == sorted(theirs.state_dict())
+    theirs = THEIRS[case]()
+    names = FAMILIES[family].published(arguments)[project]
+    assert sorted(names.names) == sorted(name for name in theirs.state_dict() if "_mean." not in name)
     torch.save({"params": theirs.state_dict()}, tmp_path / "published.pth")
-    frames_NTCHW = torch.rand(2, 4, 3, 7, 9)
+    frames_NTCHW, said = torch.rand(2, 4, 3, 7, 9), []
     with torch.no_grad():
         expected = theirs.clip(frames_NTCHW)
-        got = load_dense(tmp_path / "published.pth", arguments)(frames_NTCHW).frames_NTCHW
+        got = load_dense(tmp_path / "published.pth", arguments, said.append)(frames_NTCHW).frames_NTCHW
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
     assert float(expected.std(dim=(-2, -1)).min()) > 0.01
+    assert said == [f"{tmp_path / 'published.pth'}: weights in {project}'s layout, under params"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vsrprune.store.atomic import explain_os_error, write_atomically, write_json
+from vsrprune.store.atomic import explain_os_error, write_atomically, write_cache, write_json
 from vsrprune.store.store import MANIFEST, Store, content_key
 
 KEY = "0123456789abcdef"
@@ -405,18 +405,34 @@ def test_a_full_disk_is_explained_in_one_line():
     assert "\n" not in explanation
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_or_quota_names_the_file(number):
+@pytest.mark.parametrize(
+    ("number", "words", "advice"),
+    [
+        (errno.ENOSPC, "the disk is full", "free some space"),
+        (errno.EDQUOT, "your disk quota is used up", "ask for a larger quota"),
+    ],
+)
+def test_a_full_disk_or_quota_names_the_file_and_has_advice_of_its_own(number, words, advice):
     explanation = explain_os_error(OSError(number, os.strerror(number), "store/x/weights"))
-    assert explanation.startswith("the disk is full while writing store/x/weights")
+    assert explanation.startswith(f"{words} while writing store/x/weights; ")
+    assert advice in explanation
+    assert "run the same command again" in explanation
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
 def test_a_folder_that_cannot_be_written_names_the_knobs(number):
     explanation = explain_os_error(OSError(number, os.strerror(number), "store/x"))
     assert explanation.startswith("no permission for store/x")
     assert "store_dir=" in explanation
     assert "runs_dir=" in explanation
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
+    (tmp_path / "file").write_text("")
+    write_cache(tmp_path / "file" / "cache.json", "{}")  # a file stands where its folder would be
+    write_cache(tmp_path / "cache.json", "{}")
+    assert (tmp_path / "cache.json").read_text() == "{}"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache.json", "file"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EINTR, errno.EIO])

@@ -34,6 +34,13 @@ BASICSR = Layout(
     flow="spynet.basic_module.{level}.basic_module.{layer}",
     constants=("spynet.mean", "spynet.std"),
 )
+MMAGIC = Layout(
+    first="{branch}_resblocks.main.0",
+    block="{branch}_resblocks.main.2.{block}",
+    upconv="upsample{index}.upsample_conv",
+    flow="spynet.basic_module.{level}.basic_module.{conv}.conv",
+    constants=("spynet.mean", "spynet.std", "steps"),
+)
 LAYOUTS = {
     "vsrprune": Layout(
         first="{branch}_trunk.first",
@@ -46,13 +53,7 @@ LAYOUTS = {
     "BasicSR": BASICSR,
     # The released code of arXiv 2206.07687; its gates are shaped (1, C, 1, 1), and the first convolutions have none.
     "SSL": replace(BASICSR, gate="act_scale", input_gate="act_scale_pre"),
-    "mmagic": Layout(
-        first="{branch}_resblocks.main.0",
-        block="{branch}_resblocks.main.2.{block}",
-        upconv="upsample{index}.upsample_conv",
-        flow="spynet.basic_module.{level}.basic_module.{conv}.conv",
-        constants=("spynet.mean", "spynet.std", "steps"),
-    ),
+    "mmagic": MMAGIC,
 }
 
 

@@ -1,16 +1,23 @@
-"""BasicSR's names of BasicVSR++'s weights."""
+"""BasicSR's and mmagic's names of BasicVSR++'s weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vsrprune.networks.basicvsr.weights import MMAGIC
 from vsrprune.networks.basicvsr_pp.spec import OFFSET_CONVS, BasicVSRPPArguments
-from vsrprune.networks.parts.published import SPYNET_CONSTANTS, PublishedNames, tensors
+from vsrprune.networks.parts.published import SPYNET_CONSTANTS, PublishedNames, flow_tensors, tensors
+
+FLOW = "flow_net.levels.{level}.{layer}"
+BASICSR_FLOW = "spynet.basic_module.{level}.basic_module.{layer}"
 
 
 def published(arguments: BasicVSRPPArguments) -> dict[str, PublishedNames]:
     """Who has published weights, and by which names."""
-    return {"BasicSR": PublishedNames(basicsr_names(arguments), SPYNET_CONSTANTS)}
+    return {
+        "BasicSR": PublishedNames(basicsr_names(arguments), SPYNET_CONSTANTS),
+        "mmagic": PublishedNames(_names(arguments, MMAGIC.flow, MMAGIC.upconv), MMAGIC.constants),
+    }
 
 
 def basicsr_names(arguments: BasicVSRPPArguments) -> dict[str, str]:
@@ -18,14 +25,20 @@ def basicsr_names(arguments: BasicVSRPPArguments) -> dict[str, str]:
 
     Their files hold two more, `spynet.mean` and `spynet.std`, which are constants.
     """
-    return tensors(_modules(arguments))
+    return _names(arguments, BASICSR_FLOW, "upconv{index}")
+
+
+def _names(arguments: BasicVSRPPArguments, flow: str, upconv: str) -> dict[str, str]:
+    """Projects differ in the names of the flow net and of the pixel shuffles alone."""
+    levels, convs = arguments.flow_levels, len(arguments.flow_widths) + 1
+    shuffles = [
+        (upconv.format(index=index), f"upconv{index}") for index in range(1, len(arguments.upscale_factors) + 1)
+    ]
+    return flow_tensors(flow, FLOW, levels, convs) | tensors([*_modules(arguments), *shuffles])
 
 
 def _modules(arguments: BasicVSRPPArguments) -> Iterator[tuple[str, str]]:
-    """Their and our names of all convolutions."""
-    for level in range(arguments.flow_levels):
-        for layer in range(0, 2 * len(arguments.flow_widths) + 1, 2):  # activations lie between
-            yield f"spynet.basic_module.{level}.basic_module.{layer}", f"flow_net.levels.{level}.{layer}"
+    """Their and our names of the convolutions outside the flow net, but for the pixel shuffles."""
     yield from _trunk("feat_extract", arguments.extract_blocks)
     for branch in arguments.branches:
         name = f"deform_align.{branch}"
@@ -34,8 +47,7 @@ def _modules(arguments: BasicVSRPPArguments) -> Iterator[tuple[str, str]]:
     for branch in arguments.branches:
         yield from _trunk(f"backbone.{branch}", arguments.blocks)
     yield from _trunk("reconstruction", arguments.reconstruction_blocks)
-    upconvs = (f"upconv{index}" for index in range(1, len(arguments.upscale_factors) + 1))
-    yield from ((name, name) for name in (*upconvs, "conv_hr", "conv_last"))
+    yield from ((name, name) for name in ("conv_hr", "conv_last"))
 
 
 def _trunk(name: str, blocks: int) -> Iterator[tuple[str, str]]:

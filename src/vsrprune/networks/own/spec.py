@@ -21,7 +21,7 @@ from vsrprune.errors import UserError
 from vsrprune.knobs import KNOB, Knob, check_knobs, knob
 from vsrprune.networks.own.sources import Source, read_source
 from vsrprune.networks.parts.traits import Reach, Traits
-from vsrprune.store.atomic import write_json
+from vsrprune.store.atomic import write_cache
 from vsrprune.store.store import content_key
 
 VERSION = 3  # raise it when a description says more, or something else
@@ -79,7 +79,7 @@ class OwnArguments(Traits):
                 raise UserError(
                     f"model.file={self.file}: the file changed while it was described; run the command again"
                 )
-            write_json(known, values)
+            write_cache(known, json.dumps(values))
         return DescribedArguments(f"{source.file}:{description.name}", self.arguments, description=description)
 
     @classmethod

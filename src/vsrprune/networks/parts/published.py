@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-# What checkpoints keep their weights under; averaged ones first, which are what such networks are published with.
+# The keys that checkpoints mostly keep their weights under; of several the first is taken.
 WRAPPERS = ("params_ema", "ema_state_dict", "params", "state_dict")
-# module. twice: DataParallel may wrap the whole model, or the generator in it.
-PREFIXES = ("module.", "generator_ema.", "generator.", "module.")
 
 # SPyNet by itself. {level} counts from the coarsest, {conv} the convolutions of a level, {layer} its activations too.
 FLOW_LAYOUTS = {
@@ -24,13 +22,15 @@ SPYNET_CONSTANTS = tuple(f"spynet.{name}" for name in FLOW_CONSTANTS)
 class PublishedNames:
     """The names of a project for the tensors of a dense network.
 
-    names: every one of its names -> ours. constants: tensors of its files that are no weights. refusal: why its files
-    do not fit a network of these arguments, after the file's name; empty if they do.
+    names: every one of its names -> ours. constants: tensors of its files that are no weights. factors: by its names,
+    what its tensors are multiplied by, where its network works on another range than ours. refusal: why its files do
+    not fit a network of these arguments, after the file's name; empty if they do.
     """
 
     names: Mapping[str, str]
     constants: tuple[str, ...] = ()
     refusal: str = ""
+    factors: Mapping[str, float] = field(default_factory=dict)
 
 
 def tensors(modules: Iterable[tuple[str, str]]) -> dict[str, str]:

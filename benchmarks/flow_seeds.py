@@ -7,9 +7,9 @@ one after the other, in the store OUT/store: a network that is there is not trai
 on. Measures each on the held-out clips and appends a line to OUT/rows.jsonl; prints a table of all lines.
 
 alive: share of positive outputs, at the ReLU of the flow net where it is least. spread: deviation of the flow (pixels)
-over frames and pixels of a clip, mean over clips; a constant shift has none. most: max |flow|. quotients: photometric
-error of warped neighbours over that of unwarped ones, least and largest of the clips, right after the stage and in the
-end.
+over frames and pixels of a clip, mean over clips; a constant shift has none. most: max |flow|. shift: what the flows of
+all clips share, forth and back. quotients: photometric error of neighbours warped without that shift over that of
+unwarped ones, least and largest of the clips, right after the stage and in the end.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from vsrprune.jobs.runner import run_job
 from vsrprune.networks.files import load_network
 from vsrprune.networks.parts.flow import clip_flows
 from vsrprune.stages.bench import Bench, Shared
-from vsrprune.stages.flow.photometric import BOTH_WAYS, photometric_errors
+from vsrprune.stages.flow.photometric import BOTH_WAYS, photometric_errors, shared_shift
 from vsrprune.stages.job import Job
 from vsrprune.stages.reference.time import psnr_alone
 
@@ -106,16 +106,18 @@ def health(flow_net: torch.nn.Module, clips: Sequence[Clip]) -> dict[str, Any]:
         if isinstance(module, torch.nn.ReLU)
     ]
     spreads, most, quotients = [], 0.0, []
+    shift_2 = shared_shift(flow_net, (clip.low_TCHW for clip in clips), torch.device("cpu"))
     for clip in clips:
         flows = clip_flows(flow_net, clip.low_TCHW[None].float() / 255, BOTH_WAYS)
         spreads += [float(flow.transpose(1, 2).flatten(2).std(-1).mean()) for flow in flows.values()]
         most = max(most, *(float(flow.abs().max()) for flow in flows.values()))
-        warped, still = photometric_errors(flow_net, clip.low_TCHW, torch.device("cpu"))
+        warped, still = photometric_errors(flow_net, clip.low_TCHW, torch.device("cpu"), shift_2)
         quotients.append(warped / still)
     for hook in hooks:
         hook.remove()
     alive = min(sum(values) / len(values) for values in outputs.values())
-    return {"alive": alive, "spread": sum(spreads) / len(spreads), "most": most, "quotients": quotients}
+    spread, shift = sum(spreads) / len(spreads), shift_2.tolist()
+    return {"alive": alive, "spread": spread, "most": most, "shift": shift, "quotients": quotients}
 
 
 def read_rows(out: Path) -> list[dict[str, Any]]:
@@ -126,13 +128,15 @@ def read_rows(out: Path) -> list[dict[str, Any]]:
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
     """A row of Markdown per network."""
-    print("| network | knobs | seed | PSNR | other frames | alive | spread | most | quotients: first | end |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("| network | knobs | seed | PSNR | other frames | alive | spread | most | shift | quotients: first | end |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for row in sorted(rows, key=lambda row: (row["knobs"], row["model"], row["seed"])):
         first = _range(row["first"]["quotients"]) if "first" in row else ""
+        x, y = row["shift"]
         print(
             f"| {row['model']} | {' '.join(row['knobs'])} | {row['seed']} | {row['psnr']:.3f} | {row['gain']:+.3f} |"
-            f" {row['alive']:.1%} | {row['spread']:.2f} | {row['most']:.1f} | {first} | {_range(row['quotients'])} |"
+            f" {row['alive']:.1%} | {row['spread']:.2f} | {row['most']:.1f} |"
+            f" {x:.2f}, {y:.2f} | {first} | {_range(row['quotients'])} |"
         )
 
 

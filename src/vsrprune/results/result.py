@@ -137,7 +137,8 @@ class Result:
 
     `temporal_gain` is the PSNR (dB) of the dense network minus that of itself on every frame alone; None for a network
     that reads one frame at a time. `flow_photometric` is the error between frames and neighbours warped by the dense
-    network's flows, over that of neighbours as they are; None without a flow net that frames judge.
+    network's flows, without the shift that all flows share, over that of neighbours as they are; None without a flow
+    net that frames judge.
 
     `test` holds the quality of `baseline`, `dense` and `finetuned` on the clips of data.test, by which no choice is
     made; it is empty without such clips.

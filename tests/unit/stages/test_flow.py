@@ -22,7 +22,7 @@ from vsrprune.networks.parts.flow import SPyNet
 from vsrprune.networks.table import FAMILIES, build
 from vsrprune.results.protocols import Comparison
 from vsrprune.stages.flow.module import FlowTraining
-from vsrprune.stages.flow.photometric import photometric_error, photometric_errors
+from vsrprune.stages.flow.photometric import photometric_error, photometric_errors, shared_shift
 from vsrprune.stages.reference.time import flow_photometric, psnr_alone
 from vsrprune.stages.training.fit import Hardware, Sampling, Session, fit
 
@@ -173,8 +173,33 @@ def test_an_untrained_flow_net_is_as_good_as_no_motion() -> None:
 
 
 def test_the_quotient_is_of_sums_over_clips(shifted: BasicVSR) -> None:
-    warped, still = zip(*(photometric_errors(shifted.flow_net, clip.low_TCHW, CPU) for clip in DEMO.val), strict=True)
+    shift_2 = shared_shift(shifted.flow_net, [clip.low_TCHW for clip in DEMO.val], CPU)
+    errors = (photometric_errors(shifted.flow_net, clip.low_TCHW, CPU, shift_2) for clip in DEMO.val)
+    warped, still = zip(*errors, strict=True)
     assert flow_photometric(bench_of(DEMO.val), shifted) == pytest.approx(sum(warped) / sum(still))
+
+
+def test_a_shift_that_all_flows_share_says_nothing_of_motion() -> None:
+    """A constant flow is no motion, and motion is judged as it is, whatever constant is added to it."""
+    network = BasicVSR(ARGUMENTS)
+    network.flow_net = constant_flow(0.5, -0.25)
+    bench = bench_of([moving(1, 0)])
+    assert shared_shift(network.flow_net, [moving(1, 0).low_TCHW], CPU).tolist() == pytest.approx([0.5, -0.25])
+    assert flow_photometric(bench, network) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (0.5, -0.25)])
+def test_motion_is_judged_without_the_shift_of_its_flows(shifted: BasicVSR, shift: tuple[float, float]) -> None:
+    class Shifted(torch.nn.Module):
+        def forward(self, reference_NCHW: Tensor, supporting_NCHW: Tensor) -> Tensor:
+            return shifted.flow_net(reference_NCHW, supporting_NCHW) + torch.tensor(shift)[:, None, None]
+
+    network, bench = BasicVSR(ARGUMENTS), bench_of([moving(1, 0)])
+    network.flow_net = Shifted()
+    expected = flow_photometric(bench, shifted)
+    assert expected is not None
+    assert expected < 0.5
+    assert flow_photometric(bench, network) == pytest.approx(expected, abs=1e-5)
 
 
 def test_there_is_no_quotient_where_nothing_moves_or_no_frames_judge() -> None:

@@ -7,7 +7,7 @@ import torch
 from vsrprune.data.clips import Clip
 from vsrprune.networks.network import Network
 from vsrprune.stages.bench import Bench
-from vsrprune.stages.flow.photometric import photometric_errors
+from vsrprune.stages.flow.photometric import photometric_errors, shared_shift
 from vsrprune.stages.quality import QualityMeter, restored
 
 STILL = 1e-5  # RGB in [0, 1]; Charbonnier makes 1e-6 of equal frames
@@ -32,11 +32,13 @@ def psnr_alone(bench: Bench, network: Network) -> float | None:
 def flow_photometric(bench: Bench, network: Network) -> float | None:
     """Photometric error of the flows over that of no motion, each summed over the held-out clips.
 
-    None where the flow net is none that frames judge, and where nothing moves.
+    The shift that all flows share is taken off first. None where the flow net is none that frames judge, and where
+    nothing moves.
     """
     flow_net = network.flow_net
     if flow_net is None or not network.arguments.trains_flow_alone:
         return None
-    errors = [photometric_errors(flow_net, clip.low_TCHW, bench.device) for clip in bench.clips.val]
+    shift_2 = shared_shift(flow_net, (clip.low_TCHW for clip in bench.clips.val), bench.device)
+    errors = [photometric_errors(flow_net, clip.low_TCHW, bench.device, shift_2) for clip in bench.clips.val]
     warped, still = (sum(values) for values in zip(*errors, strict=True))
     return warped / still if still > STILL * len(errors) else None

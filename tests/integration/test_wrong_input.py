@@ -46,7 +46,7 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         (["ratio=0.9", "min_kept=2"], "largest reachable ratio is 0.5"),
         (["round_to=4"], "round_to=4 leaves nothing to cut"),
         (["target=latency"], "target=latency needs times of this device: add round_to=auto"),
-        (["method=magic"], "there is no method=magic; there are assl, best, distill, l1, lite"),
+        (["method=magic"], "there is no method=magic; there are assl, best, dense, distill, l1, lite"),
         (["data=dmeo"], "there is no data=dmeo; did you mean demo? There are demo, folder"),
         (["-cd", "sweeps", "-cn", "scor"], "there is no --config-name=scor; did you mean score? There are config"),
         (["-m", "model=edsr_tiny,nope"], "there is no model=nope; there are basicvsr"),

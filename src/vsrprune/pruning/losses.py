@@ -29,8 +29,8 @@ def temporal_loss(
 
     Temporal Finetuning (arXiv 2206.07687, section 3.5) keeps the error of pruning from building up along the
     sequence. The paper gives the idea; this is the exact form used here. Differences are in units of the teacher's mean
-    |h| over a branch, so that a weight means the same for every network, whatever the scale of its states; where a
-    teacher's states are all 0, in those of the states themselves.
+    |h| over a branch of the same clip, so that a weight means the same for every network, whatever the scale of its
+    states, and a clip the same in every batch; where a teacher's states are all 0, in those of the states themselves.
 
     kept: indices of the channels of the dense state that the student still has, by branch, None for all. Under the RSC
     rule the student has all; under the aligned rule the kept channels are compared.
@@ -48,8 +48,11 @@ def temporal_loss(
 
 
 def _mean_magnitude(states: Sequence[Tensor]) -> Tensor:
-    """Mean |h| over all states, in float32 for tensors of 16 bits, without gradients; 1 where all of them are 0."""
-    means = [state.detach().abs().mean(dtype=torch.promote_types(state.dtype, torch.float32)) for state in states]
-    mean = torch.stack(means).mean()
+    """Mean |h| over all states of each clip (N, 1, 1, 1), in float32 for tensors of 16 bits, without gradients.
+
+    It is 1 for a clip whose states are all 0. Over a whole batch it would depend on how many processes share it.
+    """
+    dtype = torch.promote_types(states[0].dtype, torch.float32)
+    mean = torch.stack([state.detach().abs().mean((1, 2, 3), keepdim=True, dtype=dtype) for state in states]).mean(0)
     # Chosen on the device: a number that Python looked at would be a wait, and could not be replayed.
     return torch.where(mean > 0, mean, torch.ones_like(mean))

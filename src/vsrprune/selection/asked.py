@@ -81,8 +81,7 @@ def half_up(number: float) -> int:
 def check_reachable(layout: ChannelLayout, asked: Asked) -> None:
     """Raise UserError, naming what is reachable, if no scores could make a plan that meets the request."""
     _check_values(layout, asked)
-    # What a plan would be that cuts everything it may: no scores can cut more.
-    least = {group.name: asked.steps(group)[-1] for group in layout.groups}
+    least = least_counts(layout, asked)
     if asked.round_to != 1 and all(least[group.name] == group.size for group in layout.groups):
         sizes = sorted({group.size for group in layout.groups})
         limit = f"round_to={asked.round_to}" + (f" with min_kept={asked.min_kept}" if asked.min_kept > 1 else "")
@@ -98,6 +97,11 @@ def check_reachable(layout: ChannelLayout, asked: Asked) -> None:
         _check_global(layout, asked, least)
     else:
         _check_pools(layout, asked, least)
+
+
+def least_counts(layout: ChannelLayout, asked: Asked) -> dict[str, int]:
+    """What a plan keeps that cuts everything it may: no scores can cut more."""
+    return {group.name: asked.steps(group)[-1] for group in layout.groups}
 
 
 def pools(layout: ChannelLayout, asked: Asked) -> dict[str, list[ChannelGroup]]:

@@ -10,6 +10,7 @@ from vsrprune.metrics.latency import compare_latency
 from vsrprune.networks.fast.precision import MULTIPLES
 from vsrprune.pruning.masking import mask_smallest
 from vsrprune.pruning.surgery import compact
+from vsrprune.selection.asked import least_counts
 from vsrprune.selection.budget import Budget, budget
 from vsrprune.selection.controls import random_units
 from vsrprune.selection.timed import TimedSelection
@@ -37,9 +38,11 @@ def _ranked(bench: Bench, inputs: Inputs) -> Selection:
     assert inputs.scores is not None, "a ranked plan reads scores"
     layout, asked, scores = bench.job.layout, bench.config.asked, inputs.scores.by_layer
     if asked.target == "units" and asked.scope == "global" and asked.round_to != 1:
-        # Rounding moves units between layers of different cost: what it keeps is the MACs of the unrounded plan.
+        # Rounding moves units between layers of different cost: what it keeps is the MACs of the unrounded plan, or
+        # the least that rounded counts can keep.
         unrounded = select(layout, scores, replace(asked, round_to=1)).kept_counts
-        asked = replace(asked, ratio=1 - layout.macs_per_pixel(unrounded) / layout.macs_per_pixel(), target="macs")
+        kept = max(layout.macs_per_pixel(counts) for counts in (unrounded, least_counts(layout, asked)))
+        asked = replace(asked, ratio=1 - kept / layout.macs_per_pixel(), target="macs")
     if asked.round_to == "auto":
         return _timed(bench, inputs, asked.ratio, asked.target)
     plan = select(layout, scores, asked)

@@ -162,15 +162,19 @@ def _check_method(config: Config) -> None:
 def _check_teacher(config: Config) -> None:
     if config.method.sparsify:
         return
+    # Only a method that cuts units of the dense network can be told to drive them to zero first.
+    can_sparsify = METHODS[config.method.name].start == "cut"
+    lacks = "method.sparsify=false" if can_sparsify else f"method={config.method.name}"
+    remedy = ", or method.sparsify=true" if can_sparsify else ", or choose another method"
     if config.method.teacher == "sparsified":
         raise UserError(
-            "method.teacher=sparsified is the network that sparsify leaves, and method.sparsify=false leaves none; use"
-            " method.teacher=dense, or method.sparsify=true"
+            f"method.teacher=sparsified is the network that sparsify leaves, and {lacks} leaves none; use"
+            f" method.teacher=dense{remedy}"
         )
     if config.method.tf_in_sparsify:
         raise UserError(
-            "method.tf_in_sparsify=true adds a loss to sparsify, and method.sparsify=false runs no such stage; take it"
-            " out of the command, or use method.sparsify=true"
+            f"method.tf_in_sparsify=true adds a loss to sparsify, and {lacks} runs no such stage; take it out of the"
+            f" command{remedy}"
         )
 
 
@@ -179,12 +183,15 @@ def _check_score(config: Config) -> None:
         raise UserError(f"score must be one of {', '.join(NAMES)}, or FILE.py:FUNCTION; got {config.score!r}")
     if config.score in OF_BATCHES and not config.score_batches:
         raise UserError(f"score={config.score} is computed on training batches; score_batches must be at least 1")
-    # Where nothing is cut, nothing is added up: a search has operations timed so, and chooses counts itself.
-    cuts = config.ratio > 0 or config.target_ms > 0
+    # Where nothing is cut, nothing is added up: the dense control, and a search, which has operations timed so and
+    # chooses counts itself.
+    cuts = METHODS[config.method.name].plan != "whole" and (config.ratio > 0 or config.target_ms > 0)
     if config.round_to == "auto" and cuts and not adds_up(config.score):
+        # Milliseconds are met by timed counts alone.
+        remedy = "" if config.target == "latency" else ", or round_to=8"
         raise UserError(
             f"score={config.score} means nothing when it is added up over layers, as round_to=auto does; use"
-            f" score={' or '.join(ADDITIVE)}, or round_to=8"
+            f" score={' or '.join(ADDITIVE)}{remedy}"
         )
 
 

@@ -353,20 +353,40 @@ def test_every_target_may_be_met_by_timed_counts(target):
 
 
 @pytest.mark.parametrize("score", [*NAMES, "my_score.py:importance"])
-@pytest.mark.parametrize("budget", [{}, {"target": "latency", "ratio": 0.0, "target_ms": 33.0}])
-def test_counts_by_time_need_scores_that_add_up(score, budget):
+@pytest.mark.parametrize(
+    ("budget", "remedy"),
+    [({}, ", or round_to=8"), ({"target": "latency", "ratio": 0.0, "target_ms": 33.0}, "")],
+)
+def test_counts_by_time_need_scores_that_add_up(score, budget, remedy):
     config = changed(round_to="auto", score=score, **budget)
     if score in (*ADDITIVE, "my_score.py:importance"):
         validate(config)
     else:
         assert refusal(config) == (
             f"score={score} means nothing when it is added up over layers, as round_to=auto does; use"
-            " score=taylor or fisher, or round_to=8"
+            f" score=taylor or fisher{remedy}"
         )
 
 
-def test_a_plan_that_cuts_nothing_adds_no_scores():
-    validate(changed(round_to="auto", ratio=0.0))
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"ratio": 0.0},
+        {"method.name": "dense", "method.sparsify": False},
+        {"method.name": "dense", "method.sparsify": False, "target": "latency", "target_ms": 33.0},
+    ],
+)
+def test_a_plan_that_cuts_nothing_adds_no_scores(knobs):
+    validate(changed({"round_to": "auto", **knobs}))
+
+
+@pytest.mark.parametrize("knob", [{"method.teacher": "sparsified"}, {"method.tf_in_sparsify": True}])
+def test_a_method_that_never_sparsifies_is_not_told_to(knob):
+    lite = {"method.name": "lite", "method.sparsify": False, "rsc": False, "scope": "local", "target": "macs"}
+    message = refusal(changed({**lite, **knob}))
+    assert ", and method=lite " in message
+    assert "method.sparsify=true" not in message
+    assert message.endswith(", or choose another method")
 
 
 @pytest.mark.parametrize("value", [[], [180], [180, 320, 3], [180, 7], [-8, 320]])

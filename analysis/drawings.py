@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -183,6 +184,7 @@ ERRORS: dict[str, tuple[Literal["-", "--", ":"], str]] = {
     "propagated": ("--", "propagated"),
     "total": (":", "whole error"),
 }
+MARKS = {"-": "o", "--": "s", ":": "^"}  # by line: a line of one point shows no style
 SERIES_SHOWN = 5  # over frames
 
 
@@ -238,15 +240,18 @@ def _draw_errors(axes: Axes, table: pd.DataFrame, over: str, colour: Mapping[str
             axes.plot(mean.index, mean, color=shade, linestyle=ERRORS[column][0], linewidth=0.9)
 
 
-def _legend_of_errors(figure: Figure, colour: Mapping[str, Any], drawn: Sequence[str]) -> None:
+def _legend_of_errors(
+    figure: Figure, colour: Mapping[str, Any], drawn: Sequence[str], marks: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Below all panels: the styles of what is drawn, and the colours of series where there are several."""
     handles = [
-        Line2D([], [], color=GREY, linestyle=style, label=name) for style, name in (ERRORS[column] for column in drawn)
+        Line2D([], [], color=GREY, linestyle=style, marker=marks.get(style), label=name)
+        for style, name in (ERRORS[column] for column in drawn)
     ]
     if len(colour) > 1:
         handles += [Line2D([], [], color=shade, label=name) for name, shade in colour.items()]
     longest = max((len(str(handle.get_label())) for handle in handles), default=0)
-    columns = 4 if longest <= 10 else 3 if longest <= 16 else 2 if longest <= 30 else 1
+    columns = 4 if longest <= 10 else 3 if longest <= 16 else 2 if longest <= 27 else 1
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=2.2)
 
 
@@ -276,13 +281,14 @@ def draw_error_by_cut(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
         rows = table[table["point"] == point].assign(cut=lambda rows: 100 * rows["cut"])
         _draw_errors(axes, rows, "cut", colour, list(drawn))
         for line in axes.get_lines():
-            line.set_marker("o")
+            line.set_marker(MARKS[str(line.get_linestyle())])
+            line.set_clip_on(False)
         axes.set_title(title)
         axes.set_xlim(left=0)
         axes.set_xlabel("MACs cut (%)")
     panels[0].set_ylim(bottom=0)
     panels[0].set_ylabel("hidden states:\nrelative error")
-    _legend_of_errors(figure, colour, list(drawn))
+    _legend_of_errors(figure, colour, list(drawn), MARKS)
     _note_above(figure, notes, NOTE_COLUMN)
     return figure
 

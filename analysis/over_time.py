@@ -30,8 +30,9 @@ def hidden_table(runs: Runs) -> pd.DataFrame:
     """A row per job, point (after_cut, finetuned), branch and frame index: errors of hidden states, see HiddenError.
 
     Where a pruned network was fine-tuned with several tf_weights, only such jobs: others would differ in more. Then
-    `series` is that weight, and how much is cut otherwise. Jobs that share their cut have one row after it. Jobs from
-    scratch, whose hidden states compare with no others, are left out unless all are.
+    `series` is that weight; otherwise how much is cut, and the setting where several are compared. Jobs that share
+    their cut have one row after it. Jobs from scratch, whose hidden states compare with no others, are left out unless
+    all are.
     """
     rows = [{"series": series, **row} for run, series in _compared_in_time(runs) for row in _error_rows(run)]
     columns = ["series", "job", "prune", "point", "branch", "frame", "total", *PARTS_OF_ERROR]
@@ -81,7 +82,10 @@ def _compared_in_time(runs: Runs) -> list[tuple[Run, str]]:
         weights = {0: "without temporal fine-tuning"}
         return [(run, weights.get(run.knobs["tf_weight"], f"tf_weight={run.knobs['tf_weight']:g}")) for run in pairs]
     by_cut = sorted(comparable, key=lambda run: run.knobs["ratio"])
-    return [(run, f"{100 * run.knobs['ratio']:g} % cut") for run in by_cut]
+    settings = {run.name: runs.label(run, without=CUT_BY) for run in by_cut}
+    # Series are means: settings that differ in more than the cut must not be one.
+    named = len(set(settings.values())) > 1
+    return [(run, f"{100 * run.knobs['ratio']:g} % cut" + f", {settings[run.name]}" * named) for run in by_cut]
 
 
 def _temporal_pairs(finished: Sequence[Run]) -> list[Run]:

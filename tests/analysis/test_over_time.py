@@ -53,6 +53,14 @@ def test_errors_have_a_row_per_point_branch_and_frame(tmp_path: Path, make_run: 
     assert rows.loc[("finetuned", "forward", 1), ["total", "made_here", "propagated"]].tolist() == [0.4, 0.2, 0.3]
 
 
+def test_settings_at_one_cut_are_series_of_their_own(tmp_path: Path, make_run: MakeRun) -> None:
+    for name, scope in (("a", "global"), ("b", "local")):
+        make_run(tmp_path, name, scope=scope)
+    runs = load_runs([str(tmp_path)])
+    for table in (frame_table(runs), hidden_table(runs)):
+        assert set(table["series"]) == {"50 % cut, global", "50 % cut, local"}
+
+
 def test_errors_by_cut_are_means_over_frames_branches_and_replicates(tmp_path: Path, make_run: MakeRun) -> None:
     for replicate, macs in ((0, 4000), (1, 4000), (0, 6000)):
         make_run(tmp_path, f"{replicate}{macs}", replicate=replicate, macs=macs, ratio=1 - macs / 8000)

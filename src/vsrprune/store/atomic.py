@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import uuid
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,28 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises FileNotFoundError, another OSError, or ValueError for what is no JSON.
+
+    All JSON that may be damaged, or somebody else's, is read here.
+    """
+    # A named pipe would be waited for without end, and a device might never end.
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise ValueError("it is no regular file")
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text; raises ValueError for what is none."""
+    try:
+        return json.loads(text)
+    except RecursionError:  # no ValueError, and so not expected by any reader
+        raise ValueError("its brackets are nested too deep") from None
+
+
 def explain_os_error(error: OSError) -> str | None:
     """One line for an error of a full or read-only disk; None for any other error."""
     name = error.filename2 or error.filename  # filename2 is the target where a file is copied
@@ -40,6 +63,8 @@ def explain_os_error(error: OSError) -> str | None:
         return f"the disk is full{where}; free some space and run the same command again, finished stages are kept"
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return f"{error.filename} is a file where a folder is needed; look at store_dir and runs_dir"
+    if error.errno == errno.EISDIR:
+        return f"{name} is a folder where a file is needed; move it away and run the same command again"
     if error.errno in (errno.EROFS, errno.EACCES):
         return f"no permission for {error.filename}; folders to write into are chosen by store_dir=... runs_dir=..."
     return None

@@ -27,8 +27,8 @@ from vsrprune.data.cache_folder import (
     LOW,
     Checked,
     Verified,
-    check_unchanged,
-    set_aside,
+    check_still_verified,
+    put_aside,
     verify,
     write_description,
 )
@@ -59,7 +59,7 @@ class CachedClip:
         Raises UserError if its files are no longer those that were verified.
         """
         for array in self.arrays:
-            check_unchanged(array)
+            check_still_verified(array)
         # Without low.npy (scale 1) the input is the truth itself, videos[-1] is videos[0].
         videos = [_mapped(array.path)[self.start : self.stop] for array in self.arrays]
         return Clip(self.name, videos[0], videos[-1])
@@ -105,7 +105,7 @@ def cached_clips(
         at = folders[id(source)]
         if isinstance(damage := found[at], str):
             say(
-                f"warning: the cached clip {source.name} is damaged: {damage}; set aside in {set_aside(at)}, it is"
+                f"warning: the cached clip {source.name} is damaged: {damage}; set aside in {put_aside(at)}, it is"
                 " decoded again"
             )
         if not isinstance(found[at], Verified):

@@ -74,7 +74,7 @@ def verify(folder: Path) -> Verified | str | None:
         return f"{ABOUT} cannot be read"
 
 
-def set_aside(folder: Path) -> Path:
+def put_aside(folder: Path) -> Path:
     """Move a damaged clip out of the way; where it lies now."""
     # Renamed at once and under a name that nobody else draws: other processes may do the same at the same time.
     aside = folder.parent / ASIDE / f"{folder.name}-{uuid.uuid4().hex[:8]}"
@@ -84,7 +84,7 @@ def set_aside(folder: Path) -> Path:
     return aside
 
 
-def check_unchanged(array: Checked) -> None:
+def check_still_verified(array: Checked) -> None:
     """Raise UserError if the file is no longer what was verified; as long as nobody wrote it this is one system call.
 
     A copy that another process decoded again meanwhile is as good: its checksum tells.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
 import time
@@ -15,12 +14,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vsrprune.data.cache_folder import ASIDE, CLIPS, Verified, cached_folders, set_aside, verify
+from vsrprune.data.cache_folder import ASIDE, CLIPS, Verified, cached_folders, put_aside, verify
 from vsrprune.data.sources import HASHES, are_hashes_whole
 from vsrprune.errors import UserError
 from vsrprune.results.result import RESULT
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.recipe import StagePlan
+from vsrprune.store.atomic import read_json
 from vsrprune.store.store import MANIFEST, Store
 
 
@@ -71,7 +71,7 @@ def verify_caches(cache: Path, hashes: Path, console: Console) -> bool:
     checked = {folder: verify(folder) for folder in cached_folders(cache)}
     damaged = {folder: found for folder, found in checked.items() if not isinstance(found, Verified)}
     for folder, damage in damaged.items():
-        console.print(f"warning: {folder} is damaged: {damage}; set aside in {set_aside(folder)}", highlight=False)
+        console.print(f"warning: {folder} is damaged: {damage}; set aside in {put_aside(folder)}", highlight=False)
     if checked:
         console.print(f"{len(checked)} cached clips checked, {len(damaged)} damaged", highlight=False)
     whole = are_hashes_whole(hashes)
@@ -137,7 +137,7 @@ def estimated_cost(store: Store, plans: Sequence[StagePlan]) -> tuple[float, flo
 def _recorded(path: Path) -> tuple[float, float] | None:
     """Seconds per unit of work, and bytes, of one artifact; None if its manifest is damaged."""
     try:
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path)
         size = sum(file["bytes"] for file in manifest["files"].values())
         return manifest["seconds"] / _work(manifest["settings"]), size
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -193,8 +193,8 @@ def _needed(runs: Path) -> set[str]:
     keys: set[str] = set()
     for path in runs.rglob(RESULT):
         try:
-            keys |= set(json.loads(path.read_text())["stages"].values())
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            keys |= set(read_json(path)["stages"].values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             # Passing over a damaged result would let clean_store delete what it needs.
             raise UserError(f"{path} is damaged ({error}); delete it or run its job again") from error
     return keys

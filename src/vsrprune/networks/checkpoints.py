@@ -5,7 +5,7 @@ Pickles are read by PyTorch's reader of plain tensors, which runs no code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -86,10 +86,15 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], str]:
         inside = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
         part += f", of {prefix.removesuffix('.')}" if inside else ""
         weights = inside or weights
+    broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise UserError(f"{file}: {len(broken)} weights are NaN or infinite: {', '.join(broken[:3])}")
     return weights, part
 
 
 def _read_pickled(file: Path) -> Any:
+    if not file.is_file():  # a named pipe would be waited for without end
+        raise UserError(f"{file}: there is no such file")
     try:
         # On the CPU, whatever device the file was saved from. weights_only, because a pickle can run any code.
         return torch.load(file, map_location="cpu", weights_only=True)
@@ -107,11 +112,24 @@ def _unwrapped(content: Any, file: Path) -> tuple[dict[str, Tensor], str]:
     values = content[wrappers[0]] if wrappers else content
     weights = {}
     if isinstance(values, dict):
+        _check_plain(values, file)
         weights = {str(name): value.float() for name, value in values.items() if isinstance(value, Tensor)}
     if not weights:
         raise UserError(f"{file}: no weights in it; tensors by name are expected, or such under {', '.join(WRAPPERS)}")
     left = f" instead of {', '.join(wrappers[1:])}" if wrappers[1:] else ""
     return weights, f", under {wrappers[0]}{left}" if wrappers else ""
+
+
+def _check_plain(values: Mapping[Any, Any], file: Path) -> None:
+    """Raise UserError for tensors that are no plain numbers, or take more memory than the file has of them."""
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            continue
+        if value.is_quantized or value.layout != torch.strided or value.is_complex() or value.is_meta:
+            raise UserError(f"{file}: {name} is quantised, sparse, complex or empty; plain weights are expected")
+        # An expanded tensor repeats few numbers: terabytes in a file of a kilobyte.
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise UserError(f"{file}: {name} {tuple(value.shape)} holds fewer numbers than it has places")
 
 
 def _first_line(error: Exception) -> str:

@@ -72,7 +72,9 @@ def run(composed: DictConfig, folder: Path) -> float | None:
     job = plan_job(config)
     if config.store.action:
         runs = Path(config.runs_dir).expanduser()
-        sound = manage_store(config.store.action, open_store(job, print), runs, config.store.yes, console)
+        sound = manage_store(
+            config.store.action, open_store(job, print), runs, config.store.yes, console, job.clip_cache
+        )
         sys.exit(0 if sound else 1)
     if config.dry_run:
         print_plan([(folder.name, job)], open_store(job, print), console)

@@ -36,6 +36,7 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     folder = tempfile.mkdtemp(prefix="vsrprune-tests-", dir=MEMORY if memory else None)
     os.environ["TMPDIR"] = tempfile.tempdir = folder
+    os.environ.pop("XDG_RUNTIME_DIR", None)  # where locks would be those of the user's own jobs
     # After what multiprocessing removes there itself, at -100.
     Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=-200)
 

@@ -30,6 +30,7 @@ from vsrprune.config.job import Config
 from vsrprune.config.model import ModelConfig
 from vsrprune.errors import PreemptedError, UserError
 from vsrprune.host.naming import run_name
+from vsrprune.host.secrets import refuse_password
 from vsrprune.knobs import unknown
 from vsrprune.store.atomic import explain_os_error
 
@@ -162,6 +163,7 @@ def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
     for flag, folder in (("--config-dir", given.config_dir), ("--config-path", given.config_path and conf)):
         if folder and not Path(folder).is_dir():
             raise UserError(f"{flag}={folder}: there is no such folder")
+    _refuse_passwords(given.overrides, [folder for folder in folders if folder != CONF])
     if given.config_name:
         _check_file("--config-name", given.config_name, folders)
     try:
@@ -222,6 +224,15 @@ def _check_hydra_override(override: Override, sweep: bool) -> None:
     _refuse_if(name == "hydra.sweeper", override.key_or_group, "hydra.sweeper._target_")
     if name == "hydra.run.dir" and sweep:
         raise UserError(f"hydra.run.dir is the folder of a single run; in a sweep {REFUSED['hydra.sweep']}")
+
+
+def _refuse_passwords(overrides: Sequence[str], folders: Sequence[Path]) -> None:
+    """Look before Hydra writes what it composes."""
+    for text in overrides:
+        refuse_password(text.partition("=")[0], text)
+    for path in (path for folder in folders for part in ("*.yaml", "*/*.yaml") for path in sorted(folder.glob(part))):
+        if path.is_file():
+            refuse_password(str(path), path.read_text(errors="replace"))
 
 
 def _is_known(name: str, known: Sequence[str]) -> bool:

@@ -100,6 +100,7 @@ HEAVY = {
 WITHOUT_TORCH = (
     "spec",
     "recipe",
+    "data.cache_folder",
     "own.declaration",
     "stages.graph",
     "stages.job",

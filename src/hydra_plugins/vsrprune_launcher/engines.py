@@ -2,18 +2,25 @@
 
 An engine is a context manager over `submit`: it starts `processes.run_child` with a call's values somewhere and gives
 a future of its exit code. Everything else (order, results, failures, stopping) is the launcher's, the same for all.
+
+Whoever reaches a scheduler of Dask or a Ray can run anything as the user who started it. What is started here on this
+machine listens on the loopback interface alone, and Ray asks for a token. A cluster at `launcher.address` is as safe as
+it was made: by a network of its own, TLS (Dask), a token (Ray). The scheduler that a batch system's workers join
+listens on the network; `launcher.options.security` gives it TLS.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
+import secrets
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +31,7 @@ from vsrprune.errors import UserError
 from vsrprune.host.processes import run_child
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+LOOPBACK = "127.0.0.1"
 START_SECONDS = 30  # within which a scheduler at `address` must answer
 REPLACE_SECONDS = 30  # between two looks for batch jobs that have ended
 NOBODY_JOINED_SECONDS = 300  # after which it is said that no worker came: the queue is long, or batch jobs die early
@@ -67,18 +75,35 @@ def dask(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
     with _needing_extra(settings.name):
         import cloudpickle
         from distributed import Client
+        from distributed.security import Security
 
         from vsrprune.host import processes
     cloudpickle.register_pickle_by_value(processes)  # a worker needs nothing of ours to start a process
     with contextlib.ExitStack() as stack:
         target = settings.address or stack.enter_context(_dask_cluster(settings))
         try:
-            client = stack.enter_context(Client(target, timeout=START_SECONDS, set_as_default=False))
+            security = _security(settings.options or {}, Security) if settings.address else None
+            client = stack.enter_context(
+                Client(target, timeout=START_SECONDS, set_as_default=False, security=security or None)
+            )
         except (OSError, ValueError) as error:
             raise UserError(f"launcher.address={settings.address}: no Dask scheduler answers there ({error})") from None
         limits = {} if settings.address else {"resources": ONE_JOB}
         executor = client.get_executor(pure=False, **limits)  # pure: Dask would run equal calls once
         yield lambda call: executor.submit(run_child, *call.arguments())
+
+
+def _security(options: Mapping[str, Any], security: Callable[..., Any]) -> Any:
+    """TLS of Dask, by the names of `distributed.Security`; None where nothing is asked. Raises UserError for others."""
+    if not options:
+        return None
+    for name, value in options.items():
+        if name.endswith(("_file", "_cert", "_key")) and not Path(str(value)).expanduser().is_file():
+            raise UserError(f"launcher.options.{name}={value}: there is no such file")
+    try:
+        return security(**options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"launcher.options: {error}; with an address they are those of distributed.Security") from None
 
 
 ONE_JOB = {"job": 1}  # what a worker started here has and a job takes: one job at a time, whatever the worker's cores
@@ -92,13 +117,19 @@ def _dask_cluster(settings: LauncherConfig) -> Iterator[Any]:
 
         # Memory is the business of the jobs, which are not the workers: no limit, and no dashboard to serve.
         with LocalCluster(
-            n_workers=settings.jobs, threads_per_worker=1, memory_limit=0, dashboard_address=None, resources=ONE_JOB
+            n_workers=settings.jobs,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address=None,
+            resources=ONE_JOB,
+            host=LOOPBACK,
         ) as cluster:
             yield cluster
         return
     on_interrupt = signal.getsignal(signal.SIGINT)
     with _needing_extra(settings.name):
         import dask_jobqueue
+        from distributed.security import Security
     signal.signal(signal.SIGINT, on_interrupt)  # dask-jobqueue 0.9 makes Ctrl-C a sys.exit() when it is imported
     kinds = {
         "slurm": dask_jobqueue.SLURMCluster,
@@ -107,6 +138,8 @@ def _dask_cluster(settings: LauncherConfig) -> Iterator[Any]:
     }
     given = dict(settings.options or {})
     extra = [*given.pop("worker_extra_args", []), "--resources", "job=1"]
+    if isinstance(given.get("security"), Mapping):
+        given["security"] = _security(given["security"], Security)
     prologue = [*given.pop("job_script_prologue", []), WAIT_FOR_CHECKPOINT]
     try:
         cluster = kinds[settings.name](
@@ -116,7 +149,7 @@ def _dask_cluster(settings: LauncherConfig) -> Iterator[Any]:
             job_script_prologue=prologue,
             scheduler_options={"dashboard_address": ":0", "dashboard": False, "allowed_failures": ENDED_BATCH_JOBS},
         )
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, ImportError) as error:  # security=true needs a package
         raise UserError(f"launcher.options: {error}; they are those of dask-jobqueue for {settings.name}") from None
     with cluster, _kept_up(cluster, settings):
         yield cluster
@@ -175,24 +208,54 @@ async def _submit_missing(cluster: Any) -> None:
 @contextlib.contextmanager
 def ray(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
     """Ray tasks on the cluster at `address`, or on a Ray started here."""
-    with _needing_extra("ray"):
-        import ray
-    threads = max(1, threads)  # Ray only counts threads; the job sets how many it uses
-    where: dict[str, Any] = {"address": settings.address}
-    _check_ray_answers(settings.address)
-    if not settings.address:
-        where = {"address": "local", "num_cpus": threads * settings.jobs, "include_dashboard": False}
-    try:
-        ray.init(**where, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"launcher.address={settings.address}: no Ray cluster answers there ({error})") from None
-    try:
+    with contextlib.ExitStack() as stack:
+        if not settings.address:
+            stack.enter_context(_unreachable_ray())
+        with _needing_extra("ray"):
+            import ray
+        threads = max(1, threads)  # Ray only counts threads; the job sets how many it uses
+        where: dict[str, Any] = {"address": settings.address}
+        _check_ray_answers(settings.address)
+        if not settings.address:
+            where = {"address": "local", "num_cpus": threads * settings.jobs, "include_dashboard": False}
+        try:
+            ray.init(**where, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(f"launcher.address={settings.address}: no Ray cluster answers there ({error})") from None
+        stack.callback(ray.shutdown)
         # On this machine the launcher divides the cards, several jobs to a card if need be, as Ray would not.
         wanted = gpus if settings.address else 0
         task = ray.remote(num_cpus=threads, num_gpus=wanted, max_retries=2)(run_child)
         yield lambda call: task.remote(*call.arguments()).future()
+
+
+@contextlib.contextmanager
+def _unreachable_ray() -> Iterator[None]:
+    """Have a Ray that is started meanwhile listen on the loopback interface alone, and ask for a token of its own.
+
+    Ray must not have been imported before.
+    """
+    # The first variable is Ray's default on macOS and Windows: a Ray of one machine, at the loopback address, which
+    # ray.init would replace by that of the network. Other users of the machine reach it even so: hence the token.
+    ours = {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": _ray_token(),
+    }
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
     finally:
-        ray.shutdown()
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+@functools.cache
+def _ray_token() -> str:
+    return secrets.token_hex(32)  # one for all sweeps of a process: Ray reads it once
 
 
 def _check_ray_answers(address: str) -> None:

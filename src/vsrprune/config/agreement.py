@@ -359,7 +359,7 @@ def _check_launcher(launcher: LauncherConfig) -> None:
             f"launcher.address is given, but launcher={launcher.name} does not read it; use launcher=dask or ray"
         )
     batch = launcher.name in BATCH_SYSTEMS
-    if launcher.options and not batch:
+    if launcher.options and not batch and not (launcher.name == "dask" and launcher.address):
         raise UserError(
             f"launcher.options are given, but launcher={launcher.name} does not read them; use launcher=slurm, pbs, sge"
         )

@@ -94,7 +94,9 @@ class LauncherConfig:
     threads: int = knob(0, "Threads of each job's training; 0 divides this machine's among the jobs.", **THREADS)
     address: str = knob("", "The address of a running scheduler (dask) or cluster (ray).")
     options: dict[str, Any] | None = knob(
-        {}, "Options of one batch job (slurm, pbs, sge), as dask-jobqueue names them: launcher.options.queue=gpu."
+        {},
+        "Options of one batch job (slurm, pbs, sge), as dask-jobqueue names them: launcher.options.queue=gpu. With dask"
+        " and an address TLS, as distributed.Security names it: launcher.options.tls_ca_file=ca.pem.",
     )
 
 

@@ -1,20 +1,20 @@
 """Decoded clips as memory maps: a window of a clip is read without decoding the clip, from sets larger than memory.
 
 FOLDER/<key>/ holds high.npy, low.npy (not at scale 1), both uint8 as in `Clip`, and clip.json. A key depends on the
-files of the clip and on how they are read; a folder appears whole or not at all.
+files of the clip and on how they are read; a folder appears whole or not at all. A job reads every byte of its clips
+against their checksums before it uses any (`cache_folder.py`), since what comes of them is published for good.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import av
 import numpy as np
@@ -22,32 +22,46 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vsrprune.data.cache_folder import (
+    HIGH,
+    LOW,
+    Checked,
+    Verified,
+    check_still_verified,
+    put_aside,
+    verify,
+    write_description,
+)
 from vsrprune.data.clips import Clip, ClipSet
 from vsrprune.data.reading import Notes, Reading, read_clip, scenes
 from vsrprune.data.sources import VIDEO_DECODING, ClipSource
 from vsrprune.errors import UserError
 from vsrprune.host.progress import StageProgress
-from vsrprune.store.atomic import write_json
 from vsrprune.store.store import content_key
 
-HIGH, LOW, ABOUT = "high.npy", "low.npy", "clip.json"
 GB, RGB = 1e9, 3
+FORMAT = 2  # of clip.json; raise it when a folder of before can no longer be verified
+READERS = 4  # threads that verify
 
 
 @dataclass(frozen=True)
 class CachedClip:
-    """A clip in its folder, or a scene of it."""
+    """A verified clip, or a scene of it."""
 
     name: str
-    folder: Path
+    arrays: tuple[Checked, ...]
     start: int = 0
     stop: int | None = None
 
     def open(self) -> Clip:
-        """The clip as memory maps: pixels are read from the disk when they are used."""
+        """The clip as memory maps: pixels are read from the disk when they are used.
+
+        Raises UserError if its files are no longer those that were verified.
+        """
+        for array in self.arrays:
+            check_still_verified(array)
         # Without low.npy (scale 1) the input is the truth itself, videos[-1] is videos[0].
-        there = [self.folder / name for name in (HIGH, LOW) if (self.folder / name).is_file()]
-        videos = [_mapped(file)[self.start : self.stop] for file in there]
+        videos = [_mapped(array.path)[self.start : self.stop] for array in self.arrays]
         return Clip(self.name, videos[0], videos[-1])
 
 
@@ -78,26 +92,45 @@ class CachedClips(Sequence[Clip]):
 def cached_clips(
     train: Sequence[ClipSource], val: Sequence[ClipSource], how: Reading, folder: Path, say: Callable[[str], None]
 ) -> ClipSet:
-    """Clips on disk; those that are not in the cache are decoded into it first, and `say` is told how much that is.
+    """Clips on disk, verified; those that are not in the cache are decoded into it first, and `say` is told how much.
 
-    Raises UserError if there is no room for them.
+    What is damaged is set aside and decoded again, and `say` is told that too. Raises UserError if there is no room.
     """
     notes = Notes()
     # By identity: a ClipSource of thousands of files is costly to hash.
-    keys = {id(source): _key(source, how) for source in (*train, *val)}
-    missing = [source for source in (*train, *val) if not _is_whole(folder / keys[id(source)])]
+    folders = {id(source): folder / _key(source, how) for source in (*train, *val)}
+    found = _verified(folders.values())
+    missing = []
+    for source in (*train, *val):
+        at = folders[id(source)]
+        if isinstance(damage := found[at], str):
+            say(
+                f"warning: the cached clip {source.name} is damaged: {damage}; set aside in {put_aside(at)}, it is"
+                " decoded again"
+            )
+        if not isinstance(found[at], Verified):
+            missing.append(source)
     if missing:
-        _check_room(missing, how, folder, len(keys), say)
+        _check_room(missing, how, folder, len(folders), say)
     with StageProgress("cache", max(len(missing), 1)) as progress:
         for done, source in enumerate(missing, start=1):
-            _decode(source, how, folder / keys[id(source)], notes)
+            at = folders[id(source)]
+            _decode(source, how, at, notes)
+            found[at] = verify(at)
             progress.update(done)
 
     def entries(sources: Sequence[ClipSource]) -> CachedClips:
-        found = [_entries(source, folder / keys[id(source)], how, notes) for source in sources]
-        return CachedClips([entry for part in found for entry in part])
+        parts = [_entries(source, found[folders[id(source)]], how, notes) for source in sources]
+        return CachedClips([entry for part in parts for entry in part])
 
     return ClipSet(entries(train), entries(val), notes.lines())
+
+
+def _verified(folders: Iterable[Path]) -> dict[Path, Verified | str | None]:
+    # In threads: hashing lets others compute, and reads of several files at a time keep a disk busy.
+    with ThreadPoolExecutor(READERS) as pool:
+        each = list(dict.fromkeys(folders))
+        return dict(zip(each, pool.map(verify, each), strict=True))
 
 
 def _key(source: ClipSource, how: Reading) -> str:
@@ -105,19 +138,9 @@ def _key(source: ClipSource, how: Reading) -> str:
     stats = [(file.name, os.stat(file)) for file in (*source.files, *source.low_files)]
     files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
     read = {"scale": how.scale, "max_frames": how.max_frames, "halve": how.halve, "low": len(source.low_files)}
+    read["format"] = FORMAT
     read |= {"decoding": VIDEO_DECODING} if source.is_video else {}
     return content_key({"clip": source.name, "files": files, "degradation": how.degradation, **read})
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether a clip's folder has all that it should; sizes are looked at, not pixels."""
-    try:
-        about = json.loads((folder / ABOUT).read_text())
-        names = [name for name in (HIGH, LOW) if name == HIGH or name in about]
-        # Larger than the pixels, because of the header: a file that a full disk cut off is shorter.
-        return all((folder / name).stat().st_size > math.prod(about[name]) for name in names)
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def _check_room(
@@ -169,27 +192,28 @@ def _decode(source: ClipSource, how: Reading, folder: Path, notes: Notes) -> Non
                 np.save(stream, video_TCHW.numpy())
                 stream.flush()
                 os.fsync(stream.fileno())
-        about: dict[str, Any] = {name: list(video_TCHW.shape) for name, video_TCHW in videos.items()}
-        write_json(beside / ABOUT, {**about, "clip": source.name, "notes": own.lines()})
-        if folder.exists() and not _is_whole(folder):
-            shutil.rmtree(folder)  # damaged from outside: our own folders appear whole
+        write_description(beside, source.name, {name: video.shape for name, video in videos.items()}, own.lines())
         beside.rename(folder)
     except OSError:
-        if not _is_whole(folder):  # else another process was first
+        if not isinstance(verify(folder), Verified):  # else another process was first
             raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _entries(source: ClipSource, folder: Path, how: Reading, notes: Notes) -> list[CachedClip]:
-    if not _is_whole(folder):
+def _entries(source: ClipSource, clip: Verified | str | None, how: Reading, notes: Notes) -> list[CachedClip]:
+    if clip is None:
         return []  # it could not be read, and data.on_error=skip left it out
-    for line in json.loads((folder / ABOUT).read_text())["notes"]:
+    if isinstance(clip, str):
+        raise UserError(f"the cached clip {source.name} was damaged right after it was decoded: {clip}; check the disk")
+    for line in clip.notes:
         notes.add(line)
-    whole = CachedClip(source.name, folder)
+    whole = CachedClip(source.name, clip.arrays)
     if not how.scene_cut:
         return [whole]
-    return [CachedClip(name, folder, part.start or 0, part.stop) for name, part in scenes(whole.open(), how, notes)]
+    return [
+        CachedClip(name, clip.arrays, part.start or 0, part.stop) for name, part in scenes(whole.open(), how, notes)
+    ]
 
 
 def _mapped(file: Path) -> Tensor:

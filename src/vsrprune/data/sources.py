@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsrprune.errors import UserError
-from vsrprune.store.atomic import write_cache
+from vsrprune.store.atomic import read_json, write_cache
 
 FRAME_SUFFIX = ".png"  # of frames that are written
 COMPRESSED_SUFFIXES = (".jpg", ".jpeg")
 FRAME_SUFFIXES = (FRAME_SUFFIX, *COMPRESSED_SUFFIXES)
 VIDEO_DECODING = 2  # raise it when the same video comes to other pixels
 SMALLEST_SIDE = 11  # SSIM's window; stated again here, since metrics/ imports torch
+HASHES = "data_hashes.json"  # in the store: sampled hashes of files
 _SAMPLE_BYTES = 1 << 16  # from the start, the middle and the end of a file
 
 
@@ -142,7 +143,9 @@ def clips_identity(clips: Sequence[ClipSource], cache: Path) -> str:
             fresh[entry] = known.get(entry) or _sampled_hash(file, stat.st_size)
             digest.update(f"|{file.name}|{stat.st_size}|{fresh[entry]}".encode())
     if fresh.keys() - known.keys():
-        write_cache(cache, json.dumps({**known, **fresh}))  # of a store that may only be read, none
+        every = {**known, **fresh}
+        # Of a store that may only be read, none.
+        write_cache(cache, json.dumps({"sha256": _sum_of(every), "hashes": every}))
     return digest.hexdigest()[:16]
 
 
@@ -167,11 +170,22 @@ def sizes_identity(clips: Sequence[ClipSource]) -> str:
 
 
 def _read_cache(cache: Path) -> dict[str, str]:
+    """The hashes in a cache; none if there is no cache, or a damaged one."""
     try:
-        content = json.loads(cache.read_text())
-    except (FileNotFoundError, ValueError):
+        content = read_json(cache)
+        # A hash that was changed would give the same data another identity, and every stage would be computed again.
+        return content["hashes"] if content["sha256"] == _sum_of(content["hashes"]) else {}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return {}  # a cache may always be thrown away
-    return content if isinstance(content, dict) else {}
+
+
+def are_hashes_whole(cache: Path) -> bool:
+    """Whether the cache of hashes, if there is one, is as it was written."""
+    return not cache.exists() or (cache.is_file() and bool(_read_cache(cache)))
+
+
+def _sum_of(hashes: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
 def _sampled_hash(file: Path, size: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
 import time
@@ -15,10 +14,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from vsrprune.data.cache_folder import ASIDE, CLIPS, Verified, cached_folders, put_aside, verify
+from vsrprune.data.sources import HASHES, are_hashes_whole
 from vsrprune.errors import UserError
 from vsrprune.results.result import RESULT
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.recipe import StagePlan
+from vsrprune.store.atomic import read_json
 from vsrprune.store.store import MANIFEST, Store
 
 
@@ -64,8 +66,24 @@ def verify_store(store: Store, console: Console) -> bool:
     return not damaged
 
 
-def clean_store(store: Store, runs: Path, sure: bool, console: Console) -> None:
+def verify_caches(cache: Path, hashes: Path, console: Console) -> bool:
+    """Check cached clips and the hashes of files; damaged clips are set aside. Whether all are sound."""
+    checked = {folder: verify(folder) for folder in cached_folders(cache)}
+    damaged = {folder: found for folder, found in checked.items() if not isinstance(found, Verified)}
+    for folder, damage in damaged.items():
+        console.print(f"warning: {folder} is damaged: {damage}; set aside in {put_aside(folder)}", highlight=False)
+    if checked:
+        console.print(f"{len(checked)} cached clips checked, {len(damaged)} damaged", highlight=False)
+    whole = are_hashes_whole(hashes)
+    if not whole:
+        console.print(f"warning: {hashes} is damaged; the next job makes it again", highlight=False)
+    return whole and not damaged
+
+
+def clean_store(store: Store, runs: Path, sure: bool, console: Console, cache: Path | None = None) -> None:
     """Delete what no result below `runs` needs, damaged artifacts and work that nobody goes on with.
+
+    Of the clips in `cache` only damaged and half-made ones go: to decode the others again takes hours.
 
     Without `sure` it only shows what would go. Raises UserError where `runs` holds no result (a mistyped folder would
     cost everything) and while any stage is being computed (its job has no result yet).
@@ -80,9 +98,12 @@ def clean_store(store: Store, runs: Path, sure: bool, console: Console) -> None:
     gone += [path for stage in RECIPES for path in sorted((store.root / stage).glob(".*"))]  # half-made
     gone += sorted((store.root / "damaged").glob("*"))
     gone += sorted((store.root / "unfinished").glob("*"))
+    if cache:
+        gone += [*sorted(cache.glob(".*")), *sorted((cache / ASIDE).glob("*"))]
     size = sum(map(_size, gone))
     for path in gone:
-        console.print(f"{readable_size(_size(path)):>9}  {path.relative_to(store.root)}", highlight=False)
+        shown = path.relative_to(store.root) if path.is_relative_to(store.root) else path
+        console.print(f"{readable_size(_size(path)):>9}  {shown}", highlight=False)
     if not sure:
         console.print(
             f"{len(gone)} folders, {readable_size(size)}, needed by no result in {runs}. Nothing was deleted: add"
@@ -116,7 +137,7 @@ def estimated_cost(store: Store, plans: Sequence[StagePlan]) -> tuple[float, flo
 def _recorded(path: Path) -> tuple[float, float] | None:
     """Seconds per unit of work, and bytes, of one artifact; None if its manifest is damaged."""
     try:
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path)
         size = sum(file["bytes"] for file in manifest["files"].values())
         return manifest["seconds"] / _work(manifest["settings"]), size
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -132,14 +153,21 @@ def _work(settings: Mapping[str, Any]) -> float:
     return float(steps[0] * settings["schedule.batch"] * frames * settings["schedule.patch"] ** 2)
 
 
-def manage_store(action: str, store: Store, runs: Path, sure: bool, console: Console) -> bool:
-    """Do what `store.action` names; whether the store is sound as far as it was looked at."""
+def manage_store(
+    action: str, store: Store, runs: Path, sure: bool, console: Console, cache: Path | None = None
+) -> bool:
+    """Do what `store.action` names; whether the store is sound as far as it was looked at.
+
+    cache: the folder of decoded clips; None for the store's own.
+    """
+    cache = cache or store.root / CLIPS
     if action == "verify":
-        return verify_store(store, console)
+        sound = verify_store(store, console)
+        return verify_caches(cache, store.root / HASHES, console) and sound
     if action == "list":
         list_store(store, runs, console)
     else:
-        clean_store(store, runs, sure, console)
+        clean_store(store, runs, sure, console, cache)
     return True
 
 
@@ -165,8 +193,8 @@ def _needed(runs: Path) -> set[str]:
     keys: set[str] = set()
     for path in runs.rglob(RESULT):
         try:
-            keys |= set(json.loads(path.read_text())["stages"].values())
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            keys |= set(read_json(path)["stages"].values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             # Passing over a damaged result would let clean_store delete what it needs.
             raise UserError(f"{path} is damaged ({error}); delete it or run its job again") from error
     return keys

@@ -20,6 +20,7 @@ from vsrprune.data.folder import find_folder
 from vsrprune.data.sets.layout import FoundClips
 from vsrprune.data.sets.table import find_set, narrowed
 from vsrprune.data.sources import (
+    HASHES,
     check_crop,
     clips_identity,
     photos_identity,
@@ -102,7 +103,7 @@ def _data(config: Config, scale: int) -> tuple[FoundClips | None, DataIdentity]:
     made = {"scale": scale, "degradation": data.shrinking, "task": config.knobs()["task"]}
     if data.name == "demo":
         return None, _demo_identity(config, scale, made)
-    cache = Path(config.store_dir).expanduser() / "data_hashes.json"
+    cache = Path(config.store_dir).expanduser() / HASHES
     read = {
         **made,
         "max_frames": data.max_frames,

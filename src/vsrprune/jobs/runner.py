@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -18,6 +17,7 @@ from vsrprune.jobs.planning import config_warnings, is_finished
 from vsrprune.results.result import RESULT, Result
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.job import Job
+from vsrprune.store.atomic import read_json
 from vsrprune.store.store import FORMAT, MANIFEST, Store
 
 
@@ -34,7 +34,7 @@ def _refuse_older(root: Path) -> None:
     for stage in RECIPES:
         for path in (root / stage).glob(f"[!.]*/{MANIFEST}"):
             with contextlib.suppress(OSError, ValueError, AttributeError):  # damaged: the store itself deals with it
-                if json.loads(path.read_text()).get("format") != FORMAT:
+                if read_json(path).get("format") != FORMAT:
                     raise UserError(
                         f"store_dir={root} was written by an older version of vsrprune, which this one cannot read;"
                         " name another store_dir, or delete this one"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vsrprune.errors import UserError
@@ -62,6 +63,7 @@ def load_flow(file: Path, network: Network, say: Callable[[str], None] = lambda 
 def _load(
     module: nn.Module, weights: Mapping[str, Tensor], file: Path, table: Mapping[str, str], found: FoundWeights
 ) -> None:
+    _check_plain(weights, file)
     own, single = module.state_dict(), {name: value.float() for name, value in weights.items()}
     # load_state_dict would take both without a word.
     known = [name for name in weights if name in table and own[table[name]].is_floating_point()]
@@ -73,3 +75,13 @@ def _load(
             raise UserError(f"{file}: weights are {words}: {', '.join(names[:3])}{count}; take another file")
     where = f"; compared with {found.layout}'s layout{found.words}: {found.listing}"
     load_exactly(module, single, file, table, where)
+
+
+def _check_plain(weights: Mapping[str, Tensor], file: Path) -> None:
+    """Raise UserError for tensors that are no plain numbers, or take more memory than the file has of them."""
+    for name, value in weights.items():
+        if value.is_quantized or value.layout != torch.strided or value.is_complex() or value.is_meta:
+            raise UserError(f"{file}: {name} is quantised, sparse, complex or empty; plain weights are expected")
+        # An expanded tensor repeats few numbers: terabytes in a file of a kilobyte.
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise UserError(f"{file}: {name} {tuple(value.shape)} holds fewer numbers than it has places")

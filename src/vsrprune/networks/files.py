@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from torch import Tensor, nn
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
+from vsrprune.knobs import check_knobs
 from vsrprune.networks.network import Network
 from vsrprune.networks.table import FAMILIES, build, family_name
-from vsrprune.store.atomic import write_json
+from vsrprune.store.atomic import read_json, write_json
 
 WEIGHTS, DESCRIPTION = "network.safetensors", "network.json"
 
@@ -51,7 +51,9 @@ def load_network(folder: Path | str) -> Network:
     description = _read_description(folder / DESCRIPTION)
     try:
         name, plan = description["network"], description["plan"]
-        network = build(FAMILIES[name].arguments.load(description["arguments"], folder))
+        arguments = FAMILIES[name].arguments.load(description["arguments"], folder)
+        check_knobs(arguments)  # before anything is built: a billion blocks would take all memory
+        network = build(arguments)
         if plan is not None:
             # Before weights are loaded: their shapes are those of the cut network.
             network = network.with_plan(PrunePlan.from_json(plan))
@@ -63,6 +65,8 @@ def load_network(folder: Path | str) -> Network:
 
 def read_weights(file: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file, in float32."""
+    if not file.is_file():  # a named pipe would be waited for without end
+        raise UserError(f"{file}: there is no such file; a .safetensors file is expected")
     try:
         return {name: value.float() for name, value in load_file(file).items()}
     except (SafetensorError, OSError) as error:
@@ -101,7 +105,7 @@ def load_exactly(
 
 def _read_description(path: Path) -> dict[str, Any]:
     try:
-        description: dict[str, Any] = json.loads(path.read_text())
+        description: dict[str, Any] = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot read the network's description ({error})") from error
     name = description.get("network") if isinstance(description, dict) else None

@@ -54,6 +54,8 @@ def find_weights(file: Path, tables: Mapping[str, Mapping[str, str]]) -> FoundWe
     under a key that is in use for weights. Raises UserError where a file cannot be read, has no tensors, holds none of
     the names, or holds several networks.
     """
+    if not file.is_file():  # a named pipe would be waited for without end
+        raise UserError(f"{file}: there is no such file")
     inside = _read_dictionaries(file)
     fits = _fits(inside, tables)
     if not fits:

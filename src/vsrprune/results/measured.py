@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vsrprune.errors import UserError
-from vsrprune.store.atomic import write_json
+from vsrprune.store.atomic import read_json, write_json
 
 MEASURED = "measured.json"
 
@@ -94,10 +93,9 @@ class Measured:
         path = folder / MEASURED
         if not path.is_file():
             raise UserError(f"no {MEASURED} in {folder}")
-        data = json.loads(path.read_text())
         try:
-            return cls.from_json(data)
-        except (KeyError, TypeError) as error:
+            return cls.from_json(read_json(path))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path}: not what this version measures ({error}): run the job's command again, which writes a new one"
             ) from error

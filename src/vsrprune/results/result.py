@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.results.protocols import BICUBIC, OWN
 from vsrprune.selection.budget import Budget
-from vsrprune.store.atomic import write_json
+from vsrprune.store.atomic import read_json, write_json
 
 RESULT, METRICS = "result.json", "metrics.jsonl"
 CROP_PLACES = "places.json"  # beside the crops: clip, frame index, top left corner and side of each, in pixels
@@ -256,12 +255,16 @@ class Result:
 
     @classmethod
     def load(cls, folder: Path) -> Result:
-        """Read result.json from a job's folder. Raises UserError, with the file's name, for another format."""
+        """Read result.json from a job's folder. Raises UserError, with the file's name, if it cannot be used."""
         path = folder / RESULT
         try:
-            return cls.from_json(json.loads(path.read_text()))
+            return cls.from_json(read_json(path))
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path} is damaged ({error!r}): run the job's command again, which writes a new one"
+            ) from error
 
 
 def network_order(results: Sequence[Result]) -> list[Layer]:

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from vsrprune.config.job import Config
 from vsrprune.errors import UserError
+from vsrprune.host.secrets import refuse_password
 from vsrprune.knobs import Limits, check_knobs, knob
 from vsrprune.search.samplers import PRUNERS, SAMPLERS, check_pair
 from vsrprune.search.space import GROUPS
@@ -60,7 +61,11 @@ class SearchConfig:
     )
     seed: int = knob(0, "The seed of the sampler and of the choice of scoring clips.", at_least=0, at_most=2**32 - 1)
     workers: int = knob(1, "Processes on this machine.", at_least=1, at_most=256)
-    storage: str = knob("", "SQLite in the search's folder if empty; or postgresql://..., which many machines share.")
+    storage: str = knob(
+        "",
+        "SQLite in the search's folder if empty; or postgresql://USER@HOST/DATABASE, which many machines share. Its"
+        " password is taken from the environment variable VSRPRUNE_STORAGE_PASSWORD, or from what the driver reads.",
+    )
     study: str = knob("ratios", "The name of the study in the storage.")
 
 
@@ -75,6 +80,7 @@ def validate_search(config: SearchJobConfig) -> None:
     """Raise UserError for the first value that cannot be used."""
     search = config.search
     check_knobs(search, "search.")
+    refuse_password("search.storage", search.storage)  # one that an interpolation brought
     check_pair(search.name, search.objective, search.project)
     if not 0 <= search.low < search.high < 1:
         raise UserError(f"search.low and search.high must fulfil 0 <= low < high < 1; got {search.low}, {search.high}")

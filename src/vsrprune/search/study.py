@@ -16,8 +16,10 @@ from typing import Any, Protocol
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
 
 from vsrprune.errors import UserError
+from vsrprune.host.secrets import refuse_password, storage_password, without_secrets
 from vsrprune.search.optuna_private import start_clock
 from vsrprune.search.samplers import SAMPLERS, make_pruner
 from vsrprune.search.space import Range, Space
@@ -96,7 +98,7 @@ def open_study(storage: str, name: str, plan: StudyPlan, settings: Mapping[str, 
         raise
     except Exception as error:  # SQLAlchemy's and the driver's own
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"search.storage={storage}: cannot open this database ({text})") from error
+        raise UserError(f"search.storage={storage}: cannot open this database ({without_secrets(text)})") from error
     # A resumed search that began its sampler's random numbers anew would draw its first trials once more.
     begun = len(study.get_trials(deepcopy=False))
     seed = int(np.random.SeedSequence([plan.seed, worker, begun]).generate_state(1)[0])
@@ -120,13 +122,17 @@ def _agree(study: optuna.Study, storage: str, settings: Mapping[str, Any]) -> No
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's relational storage at a URL such as sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE."""
+    """Optuna's relational storage at a URL such as sqlite:///FILE or postgresql://USER@HOST/DATABASE.
+
+    The password is that of the environment.
+    """
+    refuse_password("search.storage", url)  # it stands in messages
     # SQLite lets one process write at a time, and the others wait. A server may have closed a connection that was idle
     # while a trial trained, so that it is tried before it is used.
     arguments = {"connect_args": {"timeout": SQLITE_WAIT_S}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     try:
         return optuna.storages.RDBStorage(
-            url,
+            _with_password(url),
             engine_kwargs=arguments,
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
@@ -137,6 +143,13 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
         raise UserError(
             f"search.storage={url}: its database driver is missing ({error}); pip install -e '.[search]'"
         ) from error
+
+
+def _with_password(url: str) -> str:
+    password = storage_password()
+    if url.startswith("sqlite") or not password:
+        return url
+    return make_url(url).set(password=password).render_as_string(hide_password=False)
 
 
 def ask_first(study: optuna.Study, points: Sequence[Mapping[str, float]]) -> None:

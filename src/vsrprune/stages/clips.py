@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from vsrprune.config.job import Config
 from vsrprune.data.cache import cached_clips
@@ -62,8 +61,7 @@ def reading_of(config: Config, scale: int) -> Reading:
 def _clips_on_disk(job: Job, sources: FoundClips, say: Say) -> ClipSet:
     data, how = job.config.data, reading_of(job.config, job.arguments.scale)
     if data.cache:
-        folder = Path(data.cache_dir or Path(job.config.store_dir) / "cache").expanduser()
-        clips, tests = (cached_clips(*sides, how, folder, say) for sides in _sides(sources))
+        clips, tests = (cached_clips(*sides, how, job.clip_cache, say) for sides in _sides(sources))
     else:
         clips, tests = (read_clips(*sides, how) for sides in _sides(sources))
     clips = replace(clips, test=tests.val, notes=(*clips.notes, *tests.notes))

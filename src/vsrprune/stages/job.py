@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.config.job import Config
+from vsrprune.data.cache_folder import CLIPS
 from vsrprune.data.sets.layout import FoundClips
 from vsrprune.host.devices import Place
 from vsrprune.stages.recipe import StagePlan
@@ -26,6 +28,11 @@ class Job:
     stages: list[StagePlan]
     sources: FoundClips | None
     place: Place = field(default_factory=Place)
+
+    @property
+    def clip_cache(self) -> Path:
+        """The folder in which its clips are decoded, if data.cache asks for that."""
+        return Path(self.config.data.cache_dir or Path(self.config.store_dir) / CLIPS).expanduser()
 
     def stage(self, name: str) -> StagePlan:
         """The stage of that name."""

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import uuid
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,28 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises FileNotFoundError, another OSError, or ValueError for what is no JSON.
+
+    All JSON that may be damaged, or somebody else's, is read here.
+    """
+    # A named pipe would be waited for without end, and a device might never end.
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise ValueError("it is no regular file")
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text; raises ValueError for what is none."""
+    try:
+        return json.loads(text)
+    except RecursionError:  # no ValueError, and so not expected by any reader
+        raise ValueError("its brackets are nested too deep") from None
+
+
 def explain_os_error(error: OSError) -> str | None:
     """One line for an error of a disk or a right that a user can mend; None for any other error."""
     mended = mend_os_error(error)
@@ -50,6 +73,8 @@ def mend_os_error(error: OSError) -> tuple[str, str] | None:
         return f"your disk quota is used up{where}", f"remove files of yours, or ask for a larger quota, and {again}"
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return f"{error.filename} is a file where a folder is needed", "look at store_dir and runs_dir"
+    if error.errno == errno.EISDIR:
+        return f"{name} is a folder where a file is needed", "move it away and run the same command again"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and error.filename:
         return (
             f"no permission for {error.filename}",

@@ -20,7 +20,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
+from vsrprune.store.atomic import read_json
+from vsrprune.store.locks import opened, wait_for_lock
+
+WITHOUT = "end it, or use another store_dir"  # what a user can do who does not want to wait
 BEATS = 5  # touches per length of a lease: a few may fail or come late before the lease is lost
+MOST_PID = 2**22  # proc(5): the kernel's own limit
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,8 @@ def is_held(path: Path, seconds: float) -> bool:
 
 def _holder(path: Path, seconds: float, now: float) -> Holder | None:
     holder = _read(path)
-    alive = holder is not None and not holder.is_dead and now - path.stat().st_mtime < seconds
+    # On both sides: a time in the future is of a clock that was set back, or forged, and would keep the lease for ever.
+    alive = holder is not None and not holder.is_dead and abs(now - path.stat().st_mtime) < seconds
     return holder if alive else None
 
 
@@ -133,22 +139,30 @@ def try_acquire(path: Path, seconds: float) -> Lease | Holder:
 
 @contextlib.contextmanager
 def changing(folder: Path) -> Iterator[float]:
-    """Be the only process that changes leases in `folder`; yields the time by the file system's own clock."""
+    """Be the only process that changes leases in `folder`; yields the time by the file system's own clock.
+
+    Raises UserError where the file system has no locks.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".mutex").open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    # Who may write into the folder may hold the lock: others, who could stop all work by it, may not even read it.
+    shared = folder.stat().st_mode & 0o022
+    with opened(folder / ".mutex", 0o600 | shared | shared << 1) as handle:
+        wait_for_lock(handle, fcntl.LOCK_EX, folder / ".mutex", WITHOUT)
         # Ages of leases are compared with the clock that stamps them: clocks of machines differ by more than a beat.
-        os.utime(handle.fileno())
-        yield os.fstat(handle.fileno()).st_mtime
+        os.utime(handle)
+        yield os.fstat(handle).st_mtime
 
 
 def _read(path: Path) -> Holder | None:
     try:
-        return Holder(**json.loads(path.read_text()))
+        holder = Holder(**read_json(path))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
         return None  # torn by a crash of the machine: nobody's
+    texts = (holder.host, holder.started, holder.token)
+    is_one = all(isinstance(text, str) for text in texts) and type(holder.pid) is int and 0 < holder.pid <= MOST_PID
+    return holder if is_one else None
 
 
 def _host() -> str:

@@ -11,18 +11,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from vsrprune.store.atomic import fsync, write_json
+from vsrprune.store.atomic import fsync, read_json, write_json
 from vsrprune.store.lease import Holder, Lease, changing, is_held, try_acquire
 
 MANIFEST = "manifest.json"
+KEY = re.compile("[0-9a-f]{16}")
 FORMAT = 2  # of manifests; raise it when a store of before can no longer be read
 WAIT_SECONDS = 0.5  # between looks at a stage that another process computes
 
@@ -31,6 +33,11 @@ def content_key(settings: Mapping[str, Any]) -> str:
     """16 hex digits that depend on the settings' values, not on their order; floats count to 9 digits."""
     text = json.dumps(_canonical(settings), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_key(value: object) -> TypeGuard[str]:
+    """Whether it can be a content key. Keys from files are asked for this before they become part of a path."""
+    return isinstance(value, str) and KEY.fullmatch(value) is not None
 
 
 def _canonical(value: Any) -> Any:
@@ -56,7 +63,7 @@ class Artifact:
 
     def json(self, name: str) -> Any:
         """Content of one of its JSON files."""
-        return json.loads(self.path(name).read_text())
+        return read_json(self.path(name))
 
     @property
     def seconds(self) -> float:
@@ -117,7 +124,7 @@ class Store:
         if not folder.is_dir():
             return None, None
         try:
-            manifest = json.loads((folder / MANIFEST).read_text())
+            manifest = read_json(folder / MANIFEST)
             if manifest.pop("manifest_sha256") != _manifest_sha256(manifest):
                 return None, f"{MANIFEST} fails its checksum"
             damage = _damage(folder, manifest["files"])

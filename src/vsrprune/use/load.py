@@ -11,7 +11,7 @@ from vsrprune.networks.files import DESCRIPTION, WEIGHTS, load_network
 from vsrprune.networks.network import Network
 from vsrprune.pruning.surgery import compact
 from vsrprune.results.result import RESULT, Result
-from vsrprune.store.store import Store
+from vsrprune.store.store import Store, is_key
 
 STAGES = {"pruned": "finetune", "dense": "pretrain"}
 
@@ -27,7 +27,9 @@ def load_trained(source: Path, store: Path, warn: Callable[[str], None], which: 
     """
     folder = source.parent if source.name in (WEIGHTS, DESCRIPTION) else source
     if (folder / RESULT).is_file() and not (folder / WEIGHTS).is_file():
-        key = Result.load(folder).stages[STAGES[which]]
+        key = Result.load(folder).stages.get(STAGES[which])
+        if not is_key(key):
+            raise UserError(f"{folder / RESULT}: {key!r} is no key of the stage {STAGES[which]}; run the job again")
         artifact = Store(store, warn).find(STAGES[which], key)
         if artifact is None:
             raise UserError(

@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -77,13 +77,13 @@ def test_clips_stay_on_disk(sources: list[ClipSource], tmp_path: Path) -> None:
     assert isinstance(clips, CachedClips)
     mapped, file = clips[0], next((tmp_path / "cache").glob("*/high.npy"))
     both = [mapped.high_TCHW, clips[1].high_TCHW]
+    assert len(pickle.dumps(clips)) < 2000  # what another process is sent
+    assert same(pickle.loads(pickle.dumps(clips)), clips)
+    assert [clip.name for clip in clips[1:]] == ["run"]
     with file.open("r+b") as stream:  # what is on disk when it is touched is what is read
         stream.seek(-1000, os.SEEK_END)
         stream.write(bytes(1000))
     assert sum(not video.flatten()[-1000:].any() for video in both) == 1
-    assert len(pickle.dumps(clips)) < 2000  # what another process is sent
-    assert same(pickle.loads(pickle.dumps(clips)), clips)
-    assert [clip.name for clip in clips[1:]] == ["run"]
 
 
 def test_training_draws_the_same_batches(tmp_path: Path, sources: list[ClipSource]) -> None:
@@ -114,19 +114,95 @@ def test_other_files_and_other_readings_have_folders_of_their_own(sources: list[
     assert not cached_clips(sources, [], HOW, folder, print).train[1].low_TCHW[0].any()
 
 
-@pytest.mark.parametrize("damage", ["half", "gone", "no description"])
+def rewritten(change: Callable[[bytearray], object]) -> Callable[[Path], object]:
+    """Change the bytes of high.npy."""
+
+    def damage(folder: Path) -> None:
+        content = bytearray((folder / "high.npy").read_bytes())
+        change(content)
+        (folder / "high.npy").write_bytes(content)
+
+    return damage
+
+
+def described(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "clip.json").write_text(text)
+
+
+def without(name: str) -> Callable[[Path], object]:
+    """Forget an entry of the description, as an editor might."""
+
+    def damage(folder: Path) -> None:
+        about = json.loads((folder / "clip.json").read_text())
+        del about[name]
+        (folder / "clip.json").write_text(json.dumps(about))
+
+    return damage
+
+
+def in_its_place(make: Callable[[Path], object]) -> Callable[[Path], object]:
+    def damage(folder: Path) -> None:
+        (folder / "high.npy").unlink()
+        make(folder / "high.npy")
+
+    return damage
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "half": rewritten(lambda content: content.__delitem__(slice(500, None))),
+    "cut by a byte": rewritten(lambda content: content.pop()),
+    "longer by a byte": rewritten(lambda content: content.append(0)),
+    "other pixels": rewritten(lambda content: content.__setitem__(slice(200, 300), bytes(100))),
+    "one bit of a pixel": rewritten(lambda content: content.__setitem__(-1, content[-1] ^ 1)),
+    "the magic": rewritten(lambda content: content.__setitem__(1, content[1] ^ 128)),
+    "the shape in the header": rewritten(lambda content: content.__setitem__(70, content[70] ^ 2)),
+    "gone": lambda folder: (folder / "high.npy").unlink(),
+    "input gone": lambda folder: (folder / "low.npy").unlink(),
+    "a folder in its place": in_its_place(lambda path: path.mkdir()),
+    "a link to nothing": in_its_place(lambda path: path.symlink_to(path.parent / "nothing")),
+    "no description": lambda folder: (folder / "clip.json").unlink(),
+    "torn description": described("{"),
+    "empty description": described(""),
+    "list for a description": described("[1]"),
+    "deep description": described("[" * 100_000),
+    "no notes": without("notes"),
+    "no shape": without("high.npy"),
+    "no checksums": without("sha256"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_folder_is_made_again(sources: list[ClipSource], tmp_path: Path, damage: str) -> None:
-    folder = tmp_path / "cache"
+    folder, said = tmp_path / "cache", []
     cached_clips(sources, [], HOW, folder, print)
-    broken = next(folder.glob("*/high.npy"))
-    if damage == "half":
-        broken.write_bytes(broken.read_bytes()[:500])
-    elif damage == "gone":
-        broken.unlink()
-    else:
-        (broken.parent / "clip.json").write_text("{")
-    assert same(cached_clips(sources, [], HOW, folder, print).train, read_clips(sources, [], HOW).train)
+    broken = next(folder.glob("*/high.npy")).parent
+    DAMAGES[damage](broken)
+    assert same(cached_clips(sources, [], HOW, folder, said.append).train, read_clips(sources, [], HOW).train)
     assert not list(folder.glob(".*"))
+    (warning,) = (line for line in said if "warning" in line)
+    assert "is damaged: " in warning
+    assert "\n" not in warning
+    (aside,) = (folder / "damaged").iterdir()
+    assert str(aside) in warning
+    said.clear()
+    cached_clips(sources, [], HOW, folder, said.append)
+    assert said == []
+
+
+def test_a_clip_that_changes_while_it_is_used_is_not_used_further(sources: list[ClipSource], tmp_path: Path) -> None:
+    clips = cached_clips(sources, [], HOW, tmp_path / "cache", print).train
+    plain = read_clips(sources, [], HOW).train
+    file = next(path for path in (tmp_path / "cache").glob("*/high.npy") if len(list(path.parent.iterdir())) == 3)
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content)  # another process decoded it again: another file, the same pixels
+    assert same(clips, plain)
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match=r"high\.npy: this cached clip was changed or removed while it was used"):
+        [clip.name for clip in clips]
+    file.unlink()
+    with pytest.raises(UserError, match=r"changed or removed"):
+        [clip.name for clip in pickle.loads(pickle.dumps(clips))]
 
 
 def test_a_process_that_died_leaves_nothing_that_passes_for_a_clip(sources: list[ClipSource], tmp_path: Path) -> None:

@@ -199,10 +199,10 @@ def test_the_cache_is_reused(material, tmp_path, monkeypatch):
 def test_the_cache_keeps_what_other_clips_left(material, tmp_path):
     cache = tmp_path / "cache.json"
     identity(material, cache)
-    before = json.loads(cache.read_text())
+    before = json.loads(cache.read_text())["hashes"]
     write_frames(tmp_path / "two" / "fly")
     identity(tmp_path / "two", cache)
-    after = json.loads(cache.read_text())
+    after = json.loads(cache.read_text())["hashes"]
     assert len(before) == 3
     assert len(after) == 5
     assert before.items() <= after.items()
@@ -216,6 +216,8 @@ def test_the_cache_keeps_what_other_clips_left(material, tmp_path):
         b"[]",
         b"null",
         b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b'{"sha256": "0", "hashes": {}}',
     ],
 )
 def test_a_corrupt_cache_is_ignored_and_mended(material, tmp_path, content):
@@ -225,6 +227,16 @@ def test_a_corrupt_cache_is_ignored_and_mended(material, tmp_path, content):
     cache.write_bytes(content)
     assert identity(material, cache) == before
     assert json.loads(cache.read_text()) == good
+
+
+def test_a_hash_that_was_changed_is_not_believed(material, tmp_path):
+    cache = tmp_path / "cache.json"
+    before = identity(material, cache)
+    content = json.loads(cache.read_text())
+    entry = next(iter(content["hashes"]))
+    content["hashes"][entry] = "0" * 16
+    cache.write_text(json.dumps(content))
+    assert identity(material, cache) == before
 
 
 # demo photographs

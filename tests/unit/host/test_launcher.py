@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ from fake_cards import fake_cards
 
 from hydra_plugins.vsrprune_launcher import launcher
 from hydra_plugins.vsrprune_launcher.cards import blocks_of, dividing, sharing
-from hydra_plugins.vsrprune_launcher.engines import Call, Submit
+from hydra_plugins.vsrprune_launcher.engines import ENGINES, Call, Submit
 from hydra_plugins.vsrprune_launcher.launcher import INTERRUPTED, REQUEUES, Sweep, SweepJob, training_threads
 from vsrprune.config.agreement import validate
 from vsrprune.config.composing import with_knobs
@@ -87,6 +88,7 @@ def test_a_batch_system_needs_the_size_of_a_job(name: str, options: dict[str, An
         {"name": "local", "jobs": 8, "threads": 2},
         {"name": "dask"},
         {"name": "dask", "address": "tcp://host:8786"},
+        {"name": "dask", "address": "tls://host:8786", "options": {"tls_ca_file": "ca.pem"}},
         {"name": "ray", "address": "auto"},
         *({"name": name, "options": {**BATCH_JOB, "queue": "gpu"}} for name in ("slurm", "pbs", "sge")),
     ],
@@ -99,6 +101,20 @@ def test_right_settings_are_accepted(settings: dict[str, Any]) -> None:
 
 
 # Threads
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"tls_ca_file": "/nope/ca.pem"}, r"launcher\.options\.tls_ca_file=/nope/ca\.pem: there is no such file"),
+        ({"tls_authority": "x"}, r"launcher\.options: .*tls_authority.*distributed\.Security"),
+    ],
+)
+def test_tls_that_cannot_be_is_refused_before_a_scheduler_is_asked(options: dict[str, str], expected: str) -> None:
+    pytest.importorskip("distributed")
+    settings = LauncherConfig(name="dask", address="tls://127.0.0.1:1", options=options)
+    with pytest.raises(UserError, match=expected), ENGINES["dask"](settings, 0, 1):
+        pass
 
 
 @pytest.fixture
@@ -264,8 +280,10 @@ def test_a_sweep_on_this_machine_divides_its_cards(
     "name", ["local", pytest.param("dask", marks=pytest.mark.slow), pytest.param("ray", marks=pytest.mark.slow)]
 )
 def test_the_processes_of_every_engine_see_the_cards_that_they_were_given(tmp_path: Path, name: str) -> None:
-    if name != "local":
-        pytest.importorskip({"dask": "distributed"}.get(name, name))
+    package = {"dask": "distributed"}.get(name, name)
+    # Not importorskip: Ray reads its settings when it is imported, and those of a Ray of one's own come first.
+    if name != "local" and importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
     command = [sys.executable, "-c", "import os, sys; open(sys.argv[1], 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])"]
     calls = [
         Call([*command, str(tmp_path / f"seen{number}")], str(tmp_path), tmp_path / f"job{number}", None)

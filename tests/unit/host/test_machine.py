@@ -6,13 +6,14 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from vsrprune.host.machine import is_measuring, measuring, working
+from vsrprune.errors import UserError
+from vsrprune.host.machine import is_measuring, lock_folder, measuring, working
 
 CHILD = """
 import sys
@@ -143,6 +144,50 @@ def test_an_error_leaves_the_machine_free() -> None:
         raise ValueError("stop")
     with measuring(lambda: pytest.fail("the machine is free")):
         pass
+
+
+# Nobody else can hold the locks
+
+
+def test_locks_lie_where_no_other_user_can_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with working():
+        pass
+    folder = lock_folder()
+    assert folder.parent == tmp_path
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    assert lock_folder() == runtime / "vsrprune"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "nothing"))
+    assert lock_folder() == folder
+
+
+def enterable(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    folder.chmod(0o755)
+
+
+def linked(folder: Path) -> None:
+    folder.with_name("elsewhere").mkdir(mode=0o700)
+    folder.symlink_to(folder.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("planted", [enterable, linked, Path.touch], ids=["enterable", "link", "file"])
+def test_a_folder_of_locks_that_others_could_have_made_is_refused(planted: Callable[[Path], None]) -> None:
+    folder = lock_folder()
+    folder.rmdir()
+    planted(folder)
+    with pytest.raises(UserError, match="must be a folder of yours that nobody else can enter"), working():
+        pass
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (lock_folder() / "gate.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match=r"gate\.lock is a link"), working():
+        pass
+    assert not (tmp_path / "precious").exists()
 
 
 # One lock per card, and one for the CPU

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from vsrprune.data.cache_folder import write_description
 from vsrprune.errors import UserError
 from vsrprune.jobs.housekeeping import (
     clean_store,
@@ -106,6 +107,48 @@ def test_verify_finds_a_flipped_bit(store: Store, console: Console) -> None:
     weights.write_bytes(b"y" + weights.read_bytes()[1:])
     assert not verify_store(store, console)
     assert "3 artifacts checked, 1 damaged" in printed(console)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """Two sound clips, one set aside, one half-made."""
+    cache = tmp_path / "clips"
+    for name in ("walk", "run", "damaged/old", ".half"):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "high.npy").write_bytes(b"pixels")
+        write_description(cache / name, name, {"high.npy": (1, 3, 1, 2)}, [])
+    return cache
+
+
+def test_verify_reads_every_cached_clip(store: Store, cache: Path, tmp_path: Path, console: Console) -> None:
+    def is_sound() -> bool:
+        return manage_store("verify", store, tmp_path / "runs", False, console, cache)
+
+    assert is_sound()
+    assert "2 cached clips checked, 0 damaged" in printed(console)
+    (cache / "run" / "high.npy").write_bytes(b"pixelz")
+    assert not is_sound()
+    assert "2 cached clips checked, 1 damaged" in printed(console)
+    assert len(list((cache / "damaged").iterdir())) == 2
+    assert is_sound()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, '{"sha256": "0", "hashes": {"a|1|2": "b"}}'])
+def test_verify_reads_the_hashes_of_files(content: str, store: Store, tmp_path: Path, console: Console) -> None:
+    (store.root / "data_hashes.json").write_text(content)
+    assert not manage_store("verify", store, tmp_path / "runs", False, console)
+    assert "data_hashes.json is damaged" in " ".join(printed(console).split())
+
+
+def test_clean_takes_damaged_and_half_made_clips_alone(
+    store: Store, cache: Path, tmp_path: Path, console: Console
+) -> None:
+    manage_store("clean", store, tmp_path / "runs", True, console, cache)
+    assert sorted(path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_dir()) == [
+        "damaged",
+        "run",
+        "walk",
+    ]
 
 
 @pytest.mark.parametrize(("action", "word"), [("list", "needed"), ("verify", "checked"), ("clean", "Nothing was")])

@@ -17,6 +17,7 @@ import pytest
 from optuna.trial import TrialState
 
 from vsrprune.errors import UserError
+from vsrprune.host.secrets import VARIABLE
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments, basicvsr_layout
 from vsrprune.search.costs import MacsCost
 from vsrprune.search.samplers import SAMPLERS, check_pair
@@ -186,6 +187,22 @@ def test_a_storage_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
         open_study(f"sqlite:///{tmp_path / 'no' / 'where'}/study.db", "s", planned(), {}, worker=0)
     with pytest.raises(UserError, match=r"search\.storage=nonsense"):
         open_study("nonsense", "s", planned(), {}, worker=0)
+
+
+def test_the_password_of_the_environment_reaches_the_database_and_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached: list[str] = []
+
+    def refuse(url: str, **options: object) -> None:
+        reached.append(url)
+        raise ValueError(f"{url} does not answer\nand more")
+
+    monkeypatch.setattr(optuna.storages, "RDBStorage", refuse)
+    monkeypatch.setenv(VARIABLE, "p@ss:/w")
+    with pytest.raises(UserError, match=r"search\.storage=postgresql://bob@db/x: cannot open") as caught:
+        open_study("postgresql://bob@db/x", "s", planned(), {}, worker=0)
+    assert reached == ["postgresql://bob:p%40ss%3A%2Fw@db/x"]
+    assert "p%40ss" not in str(caught.value)
+    assert "p@ss" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

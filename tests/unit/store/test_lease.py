@@ -119,7 +119,26 @@ def test_a_lease_that_was_lost_is_not_given_back(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["token"] == second.token
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+LIVING = {"host": "elsewhere/boot/1", "pid": 1, "started": "1", "token": "t"}
+
+
+@pytest.mark.parametrize("forged", [{"pid": "x"}, {"pid": -1}, {"pid": 0}, {"pid": 2**70}, {"host": 1}, {"token": []}])
+def test_a_lease_of_no_process_is_nobodys(tmp_path: Path, forged: dict[str, object]) -> None:
+    path = tmp_path / "lease.json"
+    path.write_text(json.dumps(LIVING))
+    assert isinstance(try_acquire(path, 60), Holder)
+    path.write_text(json.dumps({**LIVING, **forged}))
+    assert isinstance(try_acquire(path, 60), Lease)
+
+
+def test_a_lease_from_the_future_ends(tmp_path: Path) -> None:
+    path = tmp_path / "lease.json"
+    path.write_text(json.dumps(LIVING))
+    os.utime(path, (time.time() + 7200, time.time() + 7200))
+    assert isinstance(try_acquire(path, 60), Lease)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "[" * 100_000])
 def test_a_torn_lease_is_nobodys(tmp_path: Path, content: str) -> None:
     path = tmp_path / "lease.json"
     path.write_text(content)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from vsrprune.store.atomic import explain_os_error, write_atomically, write_cache, write_json
-from vsrprune.store.store import MANIFEST, Store, content_key
+from vsrprune.store.store import MANIFEST, Store, content_key, is_key
 
 KEY = "0123456789abcdef"
 
@@ -438,3 +438,11 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EINTR, errno.EIO])
 def test_other_errors_are_not_explained(number):
     assert explain_os_error(OSError(number, os.strerror(number))) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "../../../etc", "0123456789abcde/", "0123456789ABCDEF", "0" * 17, "0" * 16 + "\n", 1]
+)
+def test_what_is_no_key_of_a_file_is_told(text: object) -> None:
+    assert is_key(content_key({}))
+    assert not is_key(text)

@@ -46,7 +46,7 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         (["ratio=0.9", "min_kept=2"], "largest reachable ratio is 0.5"),
         (["round_to=4"], "round_to=4 leaves nothing to cut"),
         (["target=latency"], "target=latency needs times of this device: add round_to=auto"),
-        (["method=magic"], "there is no method=magic; there are assl, best, distill, l1, lite"),
+        (["method=magic"], "there is no method=magic; there are assl, best, dense, distill, l1, lite"),
         (["data=dmeo"], "there is no data=dmeo; did you mean demo? There are demo, folder"),
         (["-cd", "sweeps", "-cn", "scor"], "there is no --config-name=scor; did you mean score? There are config"),
         (["-m", "model=edsr_tiny,nope"], "there is no model=nope; there are basicvsr"),
@@ -85,6 +85,29 @@ def test_what_hydra_would_do_besides_is_refused_in_a_file_too(tmp_path: Path) ->
     (tmp_path / "mine.yaml").write_text(f"{header}hydra: {{sweeper: {{max_batch_size: 1}}}}\n")
     complaint = refused(tmp_path, "-cd", str(tmp_path), "-cn", "mine", "-m", "ratio=0.3,0.5")
     assert complaint.startswith("error: hydra.sweeper.max_batch_size cannot be set: a sweep is planned as a whole")
+
+
+@pytest.mark.parametrize(
+    "calling",
+    [
+        "callbacks: {mine: {_target_: shutil.copy, src: SOURCE, dst: TARGET}}",
+        "sweeper: {params: {ratio: {_target_: shutil.copy, src: SOURCE, dst: TARGET}}}",
+        "hydra_logging: {formatters: {mine: {(): shutil.copy, src: SOURCE, dst: TARGET}}}",
+        "job_logging: {handlers: {mine: {class: logging.FileHandler, filename: TARGET, mode: w}}}",
+    ],
+)
+@pytest.mark.parametrize("arguments", [["dry_run=true"], ["-m", "seed=0,1", "dry_run=true"]])
+def test_somebody_elses_file_cannot_have_hydra_call_anything(
+    tmp_path: Path, calling: str, arguments: list[str]
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("new")
+    target.write_text("old")
+    text = calling.replace("SOURCE", str(source)).replace("TARGET", str(target))
+    (tmp_path / "mine.yaml").write_text(f"# @package _global_\ndefaults: [config, _self_]\nhydra:\n  {text}\n")
+    complaint = refused(tmp_path, "-cd", str(tmp_path), "-cn", "mine", *arguments)
+    assert "cannot be set: " in complaint
+    assert target.read_text() == "old"
 
 
 @pytest.mark.parametrize("arguments", [["ratio=7"], ["dry_run=true"], ["-m", "ratio=0.3,7"], ["hydra.job.chdir=true"]])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vsrprune.errors import UserError
+from vsrprune.results.fitting import check_fit
 from vsrprune.store.atomic import write_json
 
 MEASURED = "measured.json"
@@ -84,9 +85,11 @@ class Measured:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measured:
-        """What `to_json` took apart. Raises KeyError or TypeError for what is none."""
+        """What `to_json` took apart. Raises KeyError, TypeError or ValueError for what is none."""
         latency = {name: Timing(**data["latency_ms"][name]) for name in ("dense", "pruned")}
-        return cls(**{**data, "latency_ms": latency, "frame_size": tuple(data["frame_size"])})
+        found = cls(**{**data, "latency_ms": latency, "frame_size": tuple(data["frame_size"])})
+        check_fit(found, cls, "measured")
+        return found
 
     @classmethod
     def load(cls, folder: Path) -> Measured:
@@ -97,7 +100,7 @@ class Measured:
         data = json.loads(path.read_text())
         try:
             return cls.from_json(data)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{path}: not what this version measures ({error}): run the job's command again, which writes a new one"
             ) from error

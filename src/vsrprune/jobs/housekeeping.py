@@ -19,6 +19,7 @@ from vsrprune.errors import UserError
 from vsrprune.results.result import RESULT
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.recipe import StagePlan
+from vsrprune.store.atomic import left_by_writers
 from vsrprune.store.store import MANIFEST, Store
 
 
@@ -80,9 +81,12 @@ def clean_store(store: Store, runs: Path, sure: bool, console: Console) -> None:
     gone += [path for stage in RECIPES for path in sorted((store.root / stage).glob(".*"))]  # half-made
     gone += sorted((store.root / "damaged").glob("*"))
     gone += sorted((store.root / "unfinished").glob("*"))
-    size = sum(map(_size, gone))
+    left = [path for folder in (runs, *runs.rglob("*/")) for path in left_by_writers(folder)]
+    size = sum(map(_size, gone)) + sum(path.stat().st_size for path in left)
     for path in gone:
         console.print(f"{readable_size(_size(path)):>9}  {path.relative_to(store.root)}", highlight=False)
+    for path in left:
+        console.print(f"{readable_size(path.stat().st_size):>9}  {path}", highlight=False)
     if not sure:
         console.print(
             f"{len(gone)} folders, {readable_size(size)}, needed by no result in {runs}. Nothing was deleted: add"
@@ -93,6 +97,8 @@ def clean_store(store: Store, runs: Path, sure: bool, console: Console) -> None:
     for path in gone:
         aside = path.rename(path.with_name(f".{path.name}-deleted"))  # at once, for whoever reads meanwhile
         shutil.rmtree(aside)
+    for path in left:
+        path.unlink(missing_ok=True)
     console.print(f"{len(gone)} folders deleted, {readable_size(size)} freed", highlight=False)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.comparisons import published_table
+from analysis.escaping import for_csv, for_latex, for_markdown
 from analysis.runs import Run, Runs
 from vsrprune.errors import UserError
 from vsrprune.results.replicates import (
@@ -163,9 +164,9 @@ def evidence_markdown(rows: Sequence[Evidence]) -> str:
         "|" + "|".join("---" if name in WORDS else "---:" for name in HEADINGS) + "|",
     ]
     for title, of_title in _by_title(rows).items():
-        lines.append(f"| *{title}* |" + " |" * (len(HEADINGS) - 1))
-        lines += ["| " + " | ".join(_texts(row, "±")) + " |" for row in of_title]
-    return "\n".join([*lines, "", *_notes(rows), ""])
+        lines.append(f"| *{for_markdown(title)}* |" + " |" * (len(HEADINGS) - 1))
+        lines += ["| " + " | ".join(map(for_markdown, _texts(row, "±"))) + " |" for row in of_title]
+    return "\n".join([*lines, "", *map(for_markdown, _notes(rows)), ""])
 
 
 def evidence_csv(rows: Sequence[Evidence]) -> str:
@@ -181,9 +182,7 @@ def evidence_csv(rows: Sequence[Evidence]) -> str:
         psnr, difference = row.psnr, row.against.difference if row.against else None
         writer.writerow(
             [
-                row.group,
-                row.column,
-                row.name,
+                *map(for_csv, (row.group, row.column, row.name)),
                 *(["", "", ""] if row.published else [psnr.networks, psnr.plans, psnr.runs]),
                 _full(psnr.mean),
                 _full(psnr.over_networks.half_width),
@@ -196,7 +195,7 @@ def evidence_csv(rows: Sequence[Evidence]) -> str:
                 _full(row.units_cut),
                 _full(row.macs_kept),
                 str(row.below_baseline).lower(),
-                row.published,
+                for_csv(row.published),
             ]
         )
     return out.getvalue()
@@ -206,12 +205,12 @@ def _full(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6f}"
 
 
-def evidence_latex(rows: Sequence[Evidence], escaped: Callable[[str], str]) -> str:
+def evidence_latex(rows: Sequence[Evidence]) -> str:
     """A booktabs tabular with its notes in comments."""
-    lines = [f"% {escaped(note)}" for note in _notes(rows)]
+    lines = [f"% {for_latex(note)}" for note in _notes(rows)]
     lines += [rf"\begin{{tabular}}{{{''.join('l' if name in WORDS else 'r' for name in HEADINGS)}}}", r"\toprule"]
-    lines += [" & ".join(map(escaped, HEADINGS)) + r" \\", r"\midrule"]
+    lines += [" & ".join(map(for_latex, HEADINGS)) + r" \\", r"\midrule"]
     for title, of_title in _by_title(rows).items():
-        lines.append(rf"\multicolumn{{{len(HEADINGS)}}}{{l}}{{\emph{{{escaped(title)}}}}} \\")
-        lines += [" & ".join(map(escaped, _texts(row, "±"))) + r" \\" for row in of_title]
+        lines.append(rf"\multicolumn{{{len(HEADINGS)}}}{{l}}{{\emph{{{for_latex(title)}}}}} \\")
+        lines += [" & ".join(map(for_latex, _texts(row, "±"))) + r" \\" for row in of_title]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

@@ -9,7 +9,6 @@ that need it, with the reason.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,12 +26,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, 
 
 from analysis import drawings
 from analysis.comparisons import difference_table, pareto_front, published_table, replicate_table
+from analysis.output import folder_for
 from analysis.over_time import cut_table, frame_table, hidden_table
+from analysis.pictures import read_places
 from analysis.runs import CUT_BY, Run, Runs, gate_table, load_runs, ratio_table, score_table, time_caveats
 from analysis.style import RC
 from vsrprune.cli import explained
 from vsrprune.errors import UserError
-from vsrprune.results.result import CROP_PLACES
 from vsrprune.results.settings import SEEDS
 
 CROP_SETTINGS = 4  # pruned networks beside each other in the figure of crops
@@ -109,20 +109,16 @@ def gate_trajectories(runs: Runs, run: Run) -> Figure:
 
 
 def qualitative(runs: Runs, run: Run) -> Figure:
-    """Crops of `run` and of the jobs that share its dense network, ratio and seeds."""
-
-    def shared(item: Run) -> tuple[object, ...]:
-        return (item.result.stages["reference"], *(item.knobs[knob] for knob in (*CUT_BY, *SEEDS)))
-
-    settings = {runs.label(item): item for item in (run, *runs.finished) if shared(item) == shared(run)}
+    """Crops of `run` and of the jobs that share its dense network, ratio and seeds; damaged ones are left out."""
+    places = read_places(run.folder)
+    if not places:
+        raise NothingToDrawError(f"{run.name} has no crops (evaluate.crops=0?)")
+    settings = {runs.label(item): item for item in _shown_beside(runs, run) if not _crop_fault(item)}
     spread = np.linspace(0, len(settings) - 1, min(CROP_SETTINGS, len(settings))).round().astype(int)
     # The job that was asked for stands first; others are spread over what there is.
     chosen = {runs.label(run): run} | {list(settings)[at]: list(settings.values())[at] for at in spread[1:]}
-    places = run.folder / "crops" / CROP_PLACES
-    if not places.is_file():
-        raise NothingToDrawError(f"{run.name} has no crops (evaluate.crops=0?)")
     frames, rows, psnr = [], [], []
-    for place in json.loads(places.read_text()):
+    for place in places:
         crops = _crops(run.folder, place["clip"], chosen)
         truth = _pixels(crops["ground truth"])
         frames.append((run.folder / "crops" / f"{place['clip']}_frame.png", (place["x"], place["y"], place["side"])))
@@ -131,6 +127,28 @@ def qualitative(runs: Runs, run: Run) -> Figure:
             {name: _psnr(_pixels(path), truth) for name, path in crops.items() if name not in ("LR", "ground truth")}
         )
     return drawings.draw_qualitative(frames, rows, psnr)
+
+
+def _shown_beside(runs: Runs, run: Run) -> list[Run]:
+    def shared(item: Run) -> tuple[object, ...]:
+        return (item.result.stages["reference"], *(item.knobs[knob] for knob in (*CUT_BY, *SEEDS)))
+
+    return [item for item in (run, *runs.finished) if shared(item) == shared(run)]
+
+
+def damaged_crops(runs: Runs, run: Run) -> dict[str, str]:
+    """Jobs that the figure of crops leaves out although it would show them, and why."""
+    faults = {item.name: _crop_fault(item) for item in _shown_beside(runs, run) if item is not run}
+    return {name: fault for name, fault in faults.items() if fault}
+
+
+def _crop_fault(run: Run) -> str:
+    """Why a job's crops cannot be shown; empty if they can, or if it has none."""
+    try:
+        read_places(run.folder)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _crops(folder: Path, clip: str, settings: Mapping[str, Run]) -> dict[str, Path]:
@@ -177,7 +195,7 @@ def write_figures(runs: Runs, run: Run, names: Sequence[str], out: Path) -> dict
         for name in names:
             try:
                 figure = FIGURES[name](runs, run)
-            except NothingToDrawError as error:
+            except (NothingToDrawError, UserError) as error:
                 reasons[name] = str(error)
                 continue
             save_figure(figure, out / name)
@@ -214,10 +232,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", default="", help="the job that scores, gates and crops are drawn of")
     given = parser.parse_args(arguments)
     with explained():
+        out = folder_for(given.out)
         runs = load_runs(given.runs)
         run = chosen_run(runs, given.run)
-        for name, reason in write_figures(runs, run, given.only, Path(given.out)).items():
+        for name, reason in write_figures(runs, run, given.only, out).items():
             print(f"not drawn: {name}: {reason}", file=sys.stderr)
+        for name, reason in (damaged_crops(runs, run) if "qualitative" in given.only else {}).items():
+            print(f"left out of the crops: {name}: {reason}", file=sys.stderr)
         for item in runs.left_out:
             print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
     return 0

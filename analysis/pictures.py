@@ -5,13 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from vsrprune.errors import UserError
+from vsrprune.results.result import CROP_PLACES
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,28 @@ class Pictures:
     def uris(self) -> dict[str, str]:
         """Data URIs by key."""
         return {key: picture.uri for key, picture in self._by_key.items()}
+
+
+def read_places(folder: Path) -> list[dict[str, Any]]:
+    """Where a job's crops lie: clip, x, y and side of each; empty without crops.
+
+    Raises UserError, naming the file, where one of them is missing or cannot be read.
+    """
+    path = folder / "crops" / CROP_PLACES
+    if not path.is_file():
+        return []
+    try:
+        places = [{"clip": str(at["clip"]), **{name: int(at[name]) for name in ("x", "y", "side")}}
+                  for at in json.loads(path.read_text())]  # fmt: skip
+        for place in places:
+            for kind in ("frame", "dense", "pruned", "truth"):
+                path = folder / "crops" / f"{place['clip']}_{kind}.png"
+                with Image.open(path) as image:
+                    image.load()
+    # Pillow raises SyntaxError for a broken PNG.
+    except (OSError, ValueError, KeyError, TypeError, SyntaxError, RecursionError) as error:
+        raise UserError(f"its crops are damaged: {path.name} is missing or cannot be read") from error
+    return places
 
 
 def _picture(key: str, data: bytes) -> Picture:

@@ -25,6 +25,7 @@ from plotly.offline import get_plotlyjs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
 
+from analysis.output import file_for
 from analysis.pictures import Pictures, psnr
 from analysis.report_data import (
     MEASURES,
@@ -270,7 +271,10 @@ def main() -> int:
     arguments = parser.parse_args()
     with explained():
         # Names of files that are no UTF-8 have surrogates in them, which cannot be encoded: "replace" keeps the report.
-        page, out = report_page(arguments.runs, arguments.places).encode("utf-8", "replace"), Path(arguments.out)
+        if arguments.places < 0:
+            raise UserError(f"--places must be at least 0; got {arguments.places}")
+        out = file_for(arguments.out)
+        page = report_page(arguments.runs, arguments.places).encode("utf-8", "replace")
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_bytes(page)

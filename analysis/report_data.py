@@ -15,6 +15,7 @@ import pandas as pd
 
 from analysis.comparisons import replicate_table
 from analysis.runs import Run, Runs, job_table
+from vsrprune.errors import UserError
 from vsrprune.results.replicates import psnr_difference
 from vsrprune.results.result import CROP_KINDS, CROP_PLACES, Result, network_order
 from vsrprune.results.settings import SEEDS, flatten
@@ -197,8 +198,8 @@ def layer_table(runs: Runs, settings: pd.DataFrame) -> pd.DataFrame:
 def curve_table(run: Run) -> pd.DataFrame:
     """A row per stage, loss and step of a run, thinned to POINTS steps; empty where metrics.jsonl is not readable."""
     try:
-        curves = run.curves()
-    except (ValueError, OSError):
+        curves = run.curves
+    except UserError:
         curves = pd.DataFrame()
     if not {"stage", "step"} <= set(curves.columns):
         curves = pd.DataFrame(columns=["stage", "step"])

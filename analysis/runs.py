@@ -32,6 +32,8 @@ CUT_BY = ("target", "ratio")  # how much is cut, which no file of a group sets
 TOLD_BY = {"model.upscale_factors": ("model", "task")}
 NOT_SHOWN = ("rsc", "residual", "until")  # `rule` stands for the first two, and a job without a result is not shown
 ALL_PARTS = "all parts"
+# What reading a damaged file of a job raises: one must not hide the results of the other jobs.
+UNREADABLE = (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 REASONS_SHOWN = 3  # of jobs that were left out, where none is left to show
 
 # The order of values in figures and tables; the first is an ablation's reference. Others follow in ascending order.
@@ -83,10 +85,17 @@ class Run:
         """The same for jobs that differ by their seeds alone."""
         return setting_of(self.result)
 
+    @cached_property
     def curves(self) -> pd.DataFrame:
-        """Rows of metrics.jsonl: stage, step, losses and gates; empty if there are none."""
+        """Rows of metrics.jsonl: stage, step, losses and gates; empty if there are none.
+
+        Raises UserError where the file is damaged.
+        """
         path = self.folder / METRICS
-        return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else [])
+        try:
+            return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else [])
+        except (ValueError, OSError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(f"{path} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -183,14 +192,13 @@ def load_runs(folders: Sequence[str]) -> Runs:
                 left_out.append(_unfinished(name, folder))
                 continue
             run = Run(name, folder, Result.load(folder), Measured.load(folder))
-            _place(run)  # raises KeyError where a knob is missing
+            _show_alone(run)
             same = found.setdefault(_identity(run), name)
             if same == name:
                 finished.append(run)
             else:
                 left_out.append(LeftOut(name, folder, f"the same run as {same}, counted once"))
-        # One torn file must not hide the results of the other jobs.
-        except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except UNREADABLE as error:
             left_out.append(LeftOut(name, folder, f"cannot be read: {error!s}".replace("\n", " ")))
     finished.sort(key=_place)
     if not finished:
@@ -201,6 +209,13 @@ def load_runs(folders: Sequence[str]) -> Runs:
             f"{''.join(reasons[:REASONS_SHOWN])}{more}"
         )
     return Runs(finished, left_out)
+
+
+def _show_alone(run: Run) -> None:
+    """Make what tables and figures show of a run, which raises one of UNREADABLE where a file of it is damaged."""
+    _place(run)
+    hash(tuple(run.knobs.values()))  # pandas groups by them
+    job_table(Runs([run], []))
 
 
 def _identity(run: Run) -> tuple[str, ...]:
@@ -337,7 +352,7 @@ def score_table(run: Run) -> pd.DataFrame:
 
 def gate_table(run: Run) -> pd.DataFrame:
     """A row per layer and logged step of sparsify: mean |gamma| of its cut units, and lambda; empty for one-shot."""
-    curves = run.curves()
+    curves = run.curves
     if "lambda" not in curves:
         return pd.DataFrame(columns=["step", "layer", "part", "gate", "lambda"])
     rows = curves[curves["stage"] == "sparsify"]

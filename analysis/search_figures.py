@@ -29,6 +29,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, 
 
 from analysis import drawings
 from analysis.figures import NothingToDrawError, save_figure
+from analysis.output import folder_for
+from analysis.runs import UNREADABLE
 from analysis.style import COLOURS, COLUMN_IN, GREY, RC
 from vsrprune.cli import explained
 from vsrprune.errors import UserError
@@ -151,7 +153,7 @@ def read_search(folder: Path) -> Found:
     path = folder / SEARCH
     try:
         found: Found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: no finished search can be read there ({error})") from error
     return found
 
@@ -166,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     with explained():
-        found, out = read_search(given.search), given.out or given.search / "figures"
+        found, out = read_search(given.search), folder_for(given.out or given.search / "figures")
         out.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(RC):
         for name in given.only:
@@ -174,6 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 save_figure(FIGURES[name](found), out / name)
             except NothingToDrawError as error:
                 print(f"{name} is left out: {error}")
+            except UNREADABLE as error:
+                print(f"{name} is left out: {given.search / SEARCH} lacks what it shows ({error!r})")
     return 0
 
 

@@ -23,7 +23,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
 
+from analysis.escaping import for_csv, for_latex, for_markdown
 from analysis.evidence import BELOW, Cells, evidence_csv, evidence_latex, evidence_markdown, evidence_rows
+from analysis.output import folder_for
 from analysis.runs import CUT_BY, LEADERS, Run, Runs, cut_words, load_runs, time_caveats
 from vsrprune.cli import explained
 from vsrprune.errors import UserError
@@ -195,7 +197,7 @@ def _marked(cell: Cell | None, text: str, latex: bool) -> str:
 
 def markdown(table: Table) -> str:
     """GitHub's tables; a group is a row of its own."""
-    lines = ["| setting | " + " | ".join(f"{column} | MACs kept" for column in table.columns) + " |"]
+    lines = ["| setting | " + " | ".join(f"{for_markdown(column)} | MACs kept" for column in table.columns) + " |"]
     lines.append("|---|" + "---:|" * (2 * len(table.columns)))
     for group, name, cells in _with_groups(table):
         values = [
@@ -204,9 +206,11 @@ def markdown(table: Table) -> str:
             for value in (_marked(cell, _number(cell, "±"), latex=False), f"{cell.macs_kept:.1%}" if cell else "")
         ]
         lines.append(
-            f"| *{group}* |" + " |" * (2 * len(table.columns)) if not cells else f"| {name} | {' | '.join(values)} |"
+            f"| *{for_markdown(group)}* |" + " |" * (2 * len(table.columns))
+            if not cells
+            else f"| {for_markdown(name)} | {' | '.join(values)} |"
         )
-    return "\n".join([*lines, "", table.note, ""])
+    return "\n".join([*lines, "", for_markdown(table.note), ""])
 
 
 def _with_groups(table: Table) -> list[tuple[str, str, list[Cell | None]]]:
@@ -235,20 +239,21 @@ def comma_separated(table: Table) -> str:
                 texts = ["" if math.isnan(value) else f"{value:.6f}" for value in numbers]
                 counts = [psnr.networks, psnr.plans, psnr.runs]
                 below = str(cell.below_baseline).lower()
-                writer.writerow([group, name, column, *counts, *texts, cell.place or "", below])
+                words = map(for_csv, (group, name, column))
+                writer.writerow([*words, *counts, *texts, cell.place or "", below])
     return out.getvalue()
 
 
 def latex(table: Table) -> str:
     """A booktabs tabular with its caption in a comment."""
-    lines = [f"% {_escaped(table.note)}", rf"\begin{{tabular}}{{l{'rr' * len(table.columns)}}}", r"\toprule"]
-    heads = " & ".join(rf"\multicolumn{{2}}{{c}}{{{_escaped(column)}}}" for column in table.columns)
+    lines = [f"% {for_latex(table.note)}", rf"\begin{{tabular}}{{l{'rr' * len(table.columns)}}}", r"\toprule"]
+    heads = " & ".join(rf"\multicolumn{{2}}{{c}}{{{for_latex(column)}}}" for column in table.columns)
     lines += [rf"setting & {heads} \\"]
     lines += ["".join(rf"\cmidrule(lr){{{2 * i + 2}-{2 * i + 3}}}" for i in range(len(table.columns)))]
     lines += [" & " + " & ".join(["PSNR & MACs"] * len(table.columns)) + r" \\", r"\midrule"]
     for group, name, cells in _with_groups(table):
         if not cells:
-            lines.append(rf"\multicolumn{{{2 * len(table.columns) + 1}}}{{l}}{{\emph{{{_escaped(group)}}}}} \\")
+            lines.append(rf"\multicolumn{{{2 * len(table.columns) + 1}}}{{l}}{{\emph{{{for_latex(group)}}}}} \\")
             continue
         values = [
             value
@@ -258,16 +263,8 @@ def latex(table: Table) -> str:
                 rf"{100 * cell.macs_kept:.1f}\,\%" if cell else "",
             )
         ]
-        lines.append(" & ".join([_escaped(name), *values]) + r" \\")
+        lines.append(" & ".join([for_latex(name), *values]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _escaped(text: str) -> str:
-    return (
-        "".join(rf"\{letter}" if letter in "_%&#$" else letter for letter in text)
-        .replace("±", r"$\pm$")
-        .replace("\N{DAGGER}", r"$\dagger$")
-    )
 
 
 FORMATS = {"md": markdown, "csv": comma_separated, "tex": latex}
@@ -290,23 +287,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_tables(given: argparse.Namespace) -> None:
+    out = folder_for(given.out) if given.out else None
     runs = load_runs(given.runs)
     table = build_table(runs, given.table, given.split)
     rows = evidence_rows(settings_compared(runs, given.table), runs, given.against, given.split)
     print(markdown(table))
     print(evidence_markdown(rows))
-    if given.out:
-        Path(given.out).mkdir(parents=True, exist_ok=True)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
         for ending, render in FORMATS.items():
-            path = Path(given.out) / f"{given.table}.{ending}"
+            path = out / f"{given.table}.{ending}"
             path.write_text(render(table))
             print(path)
         for ending, text in (
             ("md", evidence_markdown(rows)),
             ("csv", evidence_csv(rows)),
-            ("tex", evidence_latex(rows, _escaped)),
+            ("tex", evidence_latex(rows)),
         ):
-            path = Path(given.out) / f"{given.table}_evidence.{ending}"
+            path = out / f"{given.table}_evidence.{ending}"
             path.write_text(text)
             print(path)
     for item in runs.left_out:

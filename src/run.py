@@ -18,7 +18,6 @@ from rich.console import Console
 
 from vsrprune.cli import (
     Command,
-    check_hydra,
     composed_config,
     explained,
     leaving_no_trace,
@@ -59,7 +58,6 @@ def main(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     with leaving_no_trace(folder, hydra_config.output_subdir), explained():
-        check_hydra(hydra_config)
         return run(config, folder)
 
 

@@ -14,7 +14,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
+import hydra._internal.hydra
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -46,7 +48,24 @@ REFUSED = {
     "hydra.sweeper._target_": "a sweep runs every combination; sweeps/search_ratios.py searches",
     "hydra.callbacks": "they would run code that is not this project's",
 }
+# The same of what files set; a command may.
+REFUSED_IN_FILES = {
+    "hydra.job_logging": "it can run code and write over any file; jobs say what they do on the terminal",
+    "hydra.hydra_logging": "it can run code and write over any file; jobs say what they do on the terminal",
+    "hydra.output_subdir": "the record of a command lies in .hydra of its job's folder",
+    "hydra.job.env_set": "variables that a file sets can run code; give them on the command line",
+}
 SWEEP_DIR = "${home:${runs_dir}}/.multirun"  # of conf/config.yaml
+RECORDS = (None, ".hydra", "${unless:${doctor},.hydra,null}")  # the last of conf/config.yaml
+LOGGING = {"version": 1, "root": {"level": "ERROR"}, "disable_existing_loggers": True}  # Hydra's `disabled`
+# What Hydra makes of names in files, and which it would call whatever they name.
+TARGETS = {
+    "hydra.launcher._target_": (
+        "hydra_plugins.vsrprune_launcher.launcher.VsrpruneLauncher",
+        "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+    ),
+    "hydra.sweeper._target_": ("hydra._internal.core_plugins.basic_sweeper.BasicSweeper",),
+}
 
 
 @dataclass(frozen=True)
@@ -131,6 +150,7 @@ def leaving_no_trace(folder: Path, record: str | None) -> Iterator[None]:
 def run_command(command: Command) -> None:
     """Print help or call Hydra's main; also what fails in Hydra's own hands ends in one line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print a traceback and exit
+    hydra._internal.hydra.ConfigLoaderImpl = CheckedLoader  # type: ignore[attr-defined]
     try:
         with explained():
             asked = [item for item in sys.argv[1:] if item not in ("--help", "-h")]
@@ -189,19 +209,51 @@ def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
             raise unknown(name, known)
 
 
+class CheckedLoader(ConfigLoaderImpl):
+    """Hydra's loader, which refuses what a file would have Hydra call: the next that Hydra does is to call it."""
+
+    def load_configuration(self, *given: Any, **named: Any) -> DictConfig:
+        """What Hydra composed. Raises UserError as `check_hydra` and `check_targets` do."""
+        composed = super().load_configuration(*given, **named)
+        check_targets(composed)
+        check_hydra(composed.hydra)
+        return composed
+
+
+def check_targets(composed: DictConfig) -> None:
+    """Raise UserError for a `_target_` that is not this project's: Hydra calls what it names, whatever that is."""
+    for name, target in _targets(OmegaConf.to_container(composed, resolve=False), ""):
+        if target not in TARGETS.get(name, ()):
+            raise UserError(f"{name}={target} cannot be set: it would run code that is not this project's")
+
+
+def _targets(node: object, name: str) -> Iterator[tuple[str, object]]:
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, child in children:
+        inner = f"{name}.{key}".lstrip(".")
+        if key == "_target_":
+            yield inner, child
+        yield from _targets(child, inner)
+
+
 def check_hydra(hydra: Any) -> None:
     """Raise UserError for settings of Hydra that would go wrong, in its composed node: files may hold them too."""
     node = OmegaConf.to_container(hydra, resolve=False)
     assert isinstance(node, dict)
+    _refuse_if(bool(node.get("callbacks")), "hydra.callbacks")
+    for name in ("job_logging", "hydra_logging"):
+        _refuse_if(node.get(name, LOGGING) != LOGGING, f"hydra.{name}")
+    _refuse_if(node.get("output_subdir") not in RECORDS, "hydra.output_subdir")
+    typed = "".join(node.get("overrides", {}).get("hydra", []))
+    _refuse_if(any(f"env_set.{name}=" not in typed for name in node["job"].get("env_set", {})), "hydra.job.env_set")
     _refuse_if(node["sweeper"].get("max_batch_size") is not None, "hydra.sweeper.max_batch_size")
     _refuse_if(bool(node["job"].get("chdir")), "hydra.job.chdir")
     _refuse_if(node["sweep"]["dir"] != SWEEP_DIR, "hydra.sweep.dir", "hydra.sweep")
-    _refuse_if(bool(node.get("callbacks")), "hydra.callbacks")
 
 
 def _refuse_if(wrong: bool, name: str, listed: str = "") -> None:
     if wrong:
-        raise UserError(f"{name} cannot be set: {REFUSED[listed or name]}")
+        raise UserError(f"{name} cannot be set: {({**REFUSED, **REFUSED_IN_FILES})[listed or name]}")
 
 
 def _check_flags(given: Namespace) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from analysis.evidence import Evidence, evidence_csv, evidence_latex, evidence_markdown, evidence_rows
 from analysis.runs import load_runs
-from analysis.tables import _escaped, main, settings_compared
+from analysis.tables import main, settings_compared
 from vsrprune.errors import UserError
 from vsrprune.results.result import RESULT
 
@@ -144,7 +144,7 @@ def test_all_formats_hold_the_same_rows(tmp_path: Path, make_run: MakeRun, capsy
     assert "| reference |" in capsys.readouterr().out
     rows = list(rows_of(tmp_path / "runs", "tf").values())
     assert (out / "tf_evidence.md").read_text() == evidence_markdown(rows)
-    assert (out / "tf_evidence.tex").read_text() == evidence_latex(rows, _escaped)
+    assert (out / "tf_evidence.tex").read_text() == evidence_latex(rows)
     lines = list(csv.DictReader(io.StringIO((out / "tf_evidence.csv").read_text())))
     assert (out / "tf_evidence.csv").read_text() == evidence_csv(rows)
     assert [line["verdict"] for line in lines] == ["reference", "worse"]

@@ -87,6 +87,29 @@ def test_what_hydra_would_do_besides_is_refused_in_a_file_too(tmp_path: Path) ->
     assert complaint.startswith("error: hydra.sweeper.max_batch_size cannot be set: a sweep is planned as a whole")
 
 
+@pytest.mark.parametrize(
+    "calling",
+    [
+        "callbacks: {mine: {_target_: shutil.copy, src: SOURCE, dst: TARGET}}",
+        "sweeper: {params: {ratio: {_target_: shutil.copy, src: SOURCE, dst: TARGET}}}",
+        "hydra_logging: {formatters: {mine: {(): shutil.copy, src: SOURCE, dst: TARGET}}}",
+        "job_logging: {handlers: {mine: {class: logging.FileHandler, filename: TARGET, mode: w}}}",
+    ],
+)
+@pytest.mark.parametrize("arguments", [["dry_run=true"], ["-m", "seed=0,1", "dry_run=true"]])
+def test_somebody_elses_file_cannot_have_hydra_call_anything(
+    tmp_path: Path, calling: str, arguments: list[str]
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("new")
+    target.write_text("old")
+    text = calling.replace("SOURCE", str(source)).replace("TARGET", str(target))
+    (tmp_path / "mine.yaml").write_text(f"# @package _global_\ndefaults: [config, _self_]\nhydra:\n  {text}\n")
+    complaint = refused(tmp_path, "-cd", str(tmp_path), "-cn", "mine", *arguments)
+    assert "cannot be set: " in complaint
+    assert target.read_text() == "old"
+
+
 @pytest.mark.parametrize("arguments", [["ratio=7"], ["dry_run=true"], ["-m", "ratio=0.3,7"], ["hydra.job.chdir=true"]])
 def test_what_runs_nothing_leaves_no_folder(tmp_path: Path, arguments: list[str]) -> None:
     run_py(*arguments, f"store_dir={tmp_path / 'store'}", f"runs_dir={tmp_path / 'runs'}", "tracking=none")

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from hydra_plugins.vsrprune_launcher.launcher import differing_jobs
-from vsrprune.cli import REFUSED, SWEEP_DIR, check_hydra, check_names, leaving_no_trace, typed_numbers
+from vsrprune.cli import REFUSED, SWEEP_DIR, check_hydra, check_names, check_targets, leaving_no_trace, typed_numbers
 from vsrprune.config.job import Config
 from vsrprune.errors import UserError
 
@@ -78,12 +78,30 @@ def test_flags_of_hydra_that_end_in_a_traceback_are_refused(flags: list[str], wo
         ({"job": {"chdir": True}}, "hydra.job.chdir"),
         ({"sweep": {"dir": "mine"}}, "hydra.sweep.dir"),
         ({"callbacks": {"mine": {"_target_": "os.system"}}}, "hydra.callbacks"),
+        ({"job_logging": {"version": 1, "formatters": {"mine": {"()": "os.system"}}}}, "hydra.job_logging"),
+        ({"hydra_logging": {"version": 1}}, "hydra.hydra_logging"),
+        ({"output_subdir": "../elsewhere"}, "hydra.output_subdir"),
+        ({"job": {"env_set": {"LD_PRELOAD": "mine.so"}}}, "hydra.job.env_set"),
     ],
 )
 def test_the_composed_settings_are_looked_at_too(changes: dict[str, Any], name: str) -> None:
     check_hydra(OmegaConf.create(SOUND))
     with pytest.raises(UserError, match=f"{name} cannot be set"):
         check_hydra(OmegaConf.create({**SOUND, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("tree", "name"),
+    [
+        ({"data": {"_target_": "os.system"}}, "data._target_"),
+        ({"model": {"widths": [{"_target_": "os.system"}]}}, "model.widths.0._target_"),
+        ({"hydra": {"sweeper": {"params": {"ratio": {"_target_": "os.system"}}}}}, "hydra.sweeper.params.ratio"),
+        ({"hydra": {"sweeper": {"_target_": "os.system"}}}, "hydra.sweeper._target_"),
+    ],
+)
+def test_what_hydra_would_call_is_refused_wherever_it_stands(tree: dict[str, Any], name: str) -> None:
+    with pytest.raises(UserError, match=rf"{name}.*=os.system cannot be set: it would run code"):
+        check_targets(OmegaConf.create(tree))
 
 
 def test_letters_of_a_locale_that_python_cannot_read_are_refused() -> None:

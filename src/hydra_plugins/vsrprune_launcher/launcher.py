@@ -26,7 +26,7 @@ from rich.console import Console
 
 from hydra_plugins.vsrprune_launcher.cards import blocks_of, dividing, sharing
 from hydra_plugins.vsrprune_launcher.engines import ENGINES, Call, Submit
-from vsrprune.cli import check_hydra, complain, composed_config, explained, typed_numbers
+from vsrprune.cli import complain, composed_config, explained, typed_numbers
 from vsrprune.config.job import Config
 from vsrprune.config.machine import LauncherConfig
 from vsrprune.errors import UserError
@@ -98,8 +98,6 @@ class VsrpruneLauncher(Launcher):
         with contextlib.suppress(OSError):  # Hydra's own record of a sweep, which the next sweep would overwrite
             (Path(hydra.sweep.dir) / "multirun.yaml").unlink()
             Path(hydra.sweep.dir).rmdir()
-        with explained():
-            check_hydra(hydra)
         swept = [*hydra.overrides.task, *(f"{name}={value}" for name, value in (hydra.sweeper.params or {}).items())]
         overrides = differing_jobs(job_overrides, typed_numbers(swept))
         if len(overrides) < len(job_overrides):

@@ -20,7 +20,7 @@ from vsrprune.errors import UserError
 from vsrprune.results.result import RESULT
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.recipe import StagePlan
-from vsrprune.store.atomic import read_json
+from vsrprune.store.atomic import left_by_writers, read_json
 from vsrprune.store.store import MANIFEST, Store
 
 
@@ -100,10 +100,13 @@ def clean_store(store: Store, runs: Path, sure: bool, console: Console, cache: P
     gone += sorted((store.root / "unfinished").glob("*"))
     if cache:
         gone += [*sorted(cache.glob(".*")), *sorted((cache / ASIDE).glob("*"))]
-    size = sum(map(_size, gone))
+    left = [path for folder in (runs, *runs.rglob("*/")) for path in left_by_writers(folder)]
+    size = sum(map(_size, gone)) + sum(path.stat().st_size for path in left)
     for path in gone:
         shown = path.relative_to(store.root) if path.is_relative_to(store.root) else path
         console.print(f"{readable_size(_size(path)):>9}  {shown}", highlight=False)
+    for path in left:
+        console.print(f"{readable_size(path.stat().st_size):>9}  {path}", highlight=False)
     if not sure:
         console.print(
             f"{len(gone)} folders, {readable_size(size)}, needed by no result in {runs}. Nothing was deleted: add"
@@ -114,6 +117,8 @@ def clean_store(store: Store, runs: Path, sure: bool, console: Console, cache: P
     for path in gone:
         aside = path.rename(path.with_name(f".{path.name}-deleted"))  # at once, for whoever reads meanwhile
         shutil.rmtree(aside)
+    for path in left:
+        path.unlink(missing_ok=True)
     console.print(f"{len(gone)} folders deleted, {readable_size(size)} freed", highlight=False)
 
 

@@ -17,7 +17,7 @@ from vsrprune.jobs.planning import config_warnings, is_finished
 from vsrprune.results.result import RESULT, Result
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.job import Job
-from vsrprune.store.atomic import read_json
+from vsrprune.store.atomic import left_by_writers, read_json
 from vsrprune.store.store import FORMAT, MANIFEST, Store
 
 
@@ -47,6 +47,8 @@ def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None
     config = job.config
     store = open_store(job, say)
     state = JobState(folder)
+    for path in left_by_writers(folder):
+        path.unlink(missing_ok=True)
     for warning in config_warnings(config):
         say(f"warning: {warning}")
     # Before the tracker starts: a finished job opens no run in W&B, and imports no torch.

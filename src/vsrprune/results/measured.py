@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vsrprune.errors import UserError
+from vsrprune.results.fitting import check_fit
 from vsrprune.store.atomic import read_json, write_json
 
 MEASURED = "measured.json"
@@ -83,9 +84,11 @@ class Measured:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measured:
-        """What `to_json` took apart. Raises KeyError or TypeError for what is none."""
+        """What `to_json` took apart. Raises KeyError, TypeError or ValueError for what is none."""
         latency = {name: Timing(**data["latency_ms"][name]) for name in ("dense", "pruned")}
-        return cls(**{**data, "latency_ms": latency, "frame_size": tuple(data["frame_size"])})
+        found = cls(**{**data, "latency_ms": latency, "frame_size": tuple(data["frame_size"])})
+        check_fit(found, cls, "measured")
+        return found
 
     @classmethod
     def load(cls, folder: Path) -> Measured:

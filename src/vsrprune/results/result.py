@@ -9,6 +9,7 @@ from typing import Any
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
+from vsrprune.results.fitting import check_fit
 from vsrprune.results.protocols import BICUBIC, OWN
 from vsrprune.selection.budget import Budget
 from vsrprune.store.atomic import read_json, write_json
@@ -232,13 +233,13 @@ class Result:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Result:
-        """The result that `to_json` took apart. Raises UserError for another format."""
+        """The result that `to_json` took apart. Raises UserError for another format, ValueError for wrong types."""
         if data.get("format") != FORMAT:
             raise UserError(
                 f"result of format {data.get('format')!r}; this version reads format {FORMAT}: run the job's command"
                 " again, which writes a new one"
             )
-        return cls(
+        found = cls(
             **{
                 **data,
                 "quality": {name: Quality(**quality) for name, quality in data["quality"].items()},
@@ -252,6 +253,8 @@ class Result:
                 "plan": PrunePlan.from_json(data["plan"]),
             }
         )
+        check_fit(found, cls, "result")
+        return found
 
     @classmethod
     def load(cls, folder: Path) -> Result:

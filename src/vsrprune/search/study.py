@@ -22,6 +22,7 @@ from vsrprune.errors import UserError
 from vsrprune.host.secrets import refuse_password, storage_password, without_secrets
 from vsrprune.search.optuna_private import start_clock
 from vsrprune.search.samplers import SAMPLERS, make_pruner
+from vsrprune.search.sound import check_database, check_trials
 from vsrprune.search.space import Range, Space
 
 HEARTBEAT_S, GRACE_S = 5, 30  # a worker that was silent for so long is dead
@@ -83,8 +84,9 @@ def open_study(storage: str, name: str, plan: StudyPlan, settings: Mapping[str, 
     """The study of that name, made if it is not there.
 
     `settings` is what the trials of one study must agree in. Raises UserError, naming what differs, if the study was
-    begun with others, or if the storage cannot be reached.
+    begun with others, if the storage cannot be reached, or if it is damaged.
     """
+    check_database(storage)
     try:
         study = optuna.create_study(
             storage=open_storage(storage),
@@ -104,6 +106,7 @@ def open_study(storage: str, name: str, plan: StudyPlan, settings: Mapping[str, 
     seed = int(np.random.SeedSequence([plan.seed, worker, begun]).generate_state(1)[0])
     study.sampler = SAMPLERS[plan.sampler].make(seed, plan.trials)
     _agree(study, storage, settings)
+    check_trials(study, storage)
     return study
 
 

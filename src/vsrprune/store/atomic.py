@@ -6,10 +6,15 @@ import contextlib
 import errno
 import json
 import os
+import re
 import stat
+import time
 import uuid
 from pathlib import Path
 from typing import Any
+
+LEFT = re.compile(r"\..+-[0-9a-f]{32}")  # names that `write_atomically` gives to unfinished files
+WRITING_S = 600  # a file that nobody has touched for so long is being written no more
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -27,6 +32,16 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def left_by_writers(folder: Path) -> list[Path]:
+    """What writers that were killed have left in a folder: files of `write_atomically` that nobody writes any more."""
+    before = time.time() - WRITING_S
+    return [
+        path
+        for path in sorted(folder.glob(".*"))
+        if LEFT.fullmatch(path.name) and path.is_file() and not path.is_symlink() and path.lstat().st_mtime < before
+    ]
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,19 @@ def test_clean_takes_abandoned_work(store: Store, tmp_path: Path, console: Conso
     (store.root / "unfinished" / "pretrain-dead" / "token").mkdir(parents=True)
     clean_store(store, tmp_path / "runs", True, console)
     assert list((store.root / "unfinished").iterdir()) == []
+
+
+def test_clean_takes_what_killed_writers_left_beside_results(store: Store, tmp_path: Path, console: Console) -> None:
+    job = next((tmp_path / "runs").rglob("result.json")).parent
+    left, written, other = (job / name for name in (f".state.json-{'0' * 32}", f".x.json-{'1' * 32}", ".hidden"))
+    for path in (left, written, other):
+        path.write_text("{")
+    os.utime(left, (0, 0))
+    os.utime(other, (0, 0))
+    clean_store(store, tmp_path / "runs", False, console)
+    assert left.is_file()
+    clean_store(store, tmp_path / "runs", True, console)
+    assert [path.exists() for path in (left, written, other)] == [False, True, True]
 
 
 def test_clean_refuses_while_a_stage_is_computed(store: Store, tmp_path: Path, console: Console) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -180,6 +181,33 @@ def test_another_question_under_the_same_name_is_refused(tmp_path: Path) -> None
     open_study(url, "s", asked, {"budget": 0.5, "rungs": [0, 20]}, worker=0)
     with pytest.raises(UserError, match=r"'s'.*budget \(0.5, now 0.7\).*another search.study"):
         open_study(url, "s", asked, {"budget": 0.7, "rungs": [0, 20]}, worker=0)
+
+
+@pytest.mark.parametrize("how", ["flip", "cut", "empty page", "text"])
+def test_a_damaged_database_is_named_before_any_trial(tmp_path: Path, how: str) -> None:
+    study = studied(tmp_path, planned(trials=3))
+    assert len(study.trials) == 3
+    file = tmp_path / "study.db"
+    content = bytearray(file.read_bytes())
+    if how == "flip":
+        content[4096] ^= 0xFF  # the kind of the second page
+    elif how == "cut":
+        del content[len(content) // 2 :]
+    elif how == "empty page":
+        content[4096:8192] = bytes(4096)
+    else:
+        content = bytearray(b"no database at all" * 100)
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"study\.db is damaged \(.*\); move it away and run the same command again"):
+        open_study(f"sqlite:///{file}", "s", planned(), {"version": 1}, worker=0)
+
+
+def test_a_trial_whose_value_was_changed_is_named(tmp_path: Path) -> None:
+    studied(tmp_path, planned(trials=3))
+    with sqlite3.connect(tmp_path / "study.db") as database:
+        database.execute("UPDATE trial_values SET value = 99 WHERE trial_id = 2")
+    with pytest.raises(UserError, match=r"study\.db is damaged \(trial 1 of s has the value 99\.0 and the PSNR"):
+        studied(tmp_path, planned(trials=4))
 
 
 def test_a_storage_that_cannot_be_reached_is_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ class StageProgress:
     """Shows a stage's name, how many steps are done, and the time that is left; use it as a context manager."""
 
     def __init__(self, stage: str, steps: int) -> None:
-        self._stage, self._steps, self._done = stage, steps, 0
+        self._stage, self._steps, self._done, self._first = stage, steps, 0, 0
         self._progress = Progress(
             TextColumn("  {task.description:<10}"),
             BarColumn(),
@@ -34,6 +34,12 @@ class StageProgress:
         self._progress.start()
         return self
 
+    def start_at(self, done: int) -> None:
+        """Say how many steps an earlier process has done: what they took says nothing of the time that is left."""
+        self._first = self._done = done
+        self._started = time.monotonic()
+        self._progress.reset(self._task, completed=done)
+
     def update(self, done: int, note: str = "") -> None:
         """Set the number of steps that are done, and a short note that is shown with it."""
         if self._progress.disable:
@@ -47,7 +53,7 @@ class StageProgress:
         quarter = LOG_LINES * done // self._steps
         if quarter > LOG_LINES * self._done // self._steps and quarter < LOG_LINES:
             elapsed = time.monotonic() - self._started
-            left = elapsed / done * (self._steps - done)
+            left = elapsed / (done - self._first) * (self._steps - done)
             print(f"  {self._stage:<10} {done}/{self._steps}, {left:.0f} s left{note and f', {note}'}", flush=True)
 
     def __exit__(

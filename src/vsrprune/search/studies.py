@@ -76,6 +76,7 @@ def open_planned(bench: SearchBench, name: str, plan: StudyPlan, worker: int = 0
 def run_study(bench: SearchBench, study: optuna.Study, plan: StudyPlan, label: str, mirror: StudyMirror) -> None:
     """Run the trials that the study lacks; `mirror` is told of all that have ended, those of earlier calls too."""
     with StageProgress(label, plan.trials) as progress:
+        progress.start_at(min(len(study.get_trials(deepcopy=False, states=ENDED)), plan.trials))
         look = _watching(plan, progress, mirror)
         look(study)
         # Each worker takes seconds to start, and a finished study has nothing for it.

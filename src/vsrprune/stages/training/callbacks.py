@@ -186,6 +186,9 @@ class Bar(Callback):
     def __init__(self, progress: StageProgress) -> None:
         self._progress = progress
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._progress.start_at(trainer.global_step)
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         self._progress.update(trainer.global_step)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vsrprune.cli import CONF, preset
-from vsrprune.networks.basicvsr.network import BasicVSR, propagated
+from vsrprune.networks.basicvsr.network import BasicVSR, in_frame_order, propagation
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.network import Network
 from vsrprune.networks.table import build
@@ -45,8 +45,9 @@ def plain_recurrence(weight: Tensor, window: int, reverse: bool = False) -> list
     def step(frame_NCHW: Tensor, state_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
         return weight * state_NCHW + frame_NCHW
 
-    flows_NT2HW = torch.zeros(1, 3, 2, 1, 1)
-    return propagated(step, torch.zeros(1, 1, 1, 1), frames_NTCHW, flows_NT2HW, reverse, holder.handed_on)
+    start_NCHW, flows_NT2HW = torch.zeros(1, 1, 1, 1), torch.zeros(1, 3, 2, 1, 1)
+    states = propagation(step, start_NCHW, frames_NTCHW, flows_NT2HW, reverse, holder.handed_on)
+    return in_frame_order(states, reverse)
 
 
 @pytest.mark.parametrize(

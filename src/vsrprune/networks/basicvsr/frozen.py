@@ -20,7 +20,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vsrprune.networks.basicvsr.network import BasicVSR, propagated
+from vsrprune.networks.basicvsr.network import BasicVSR, in_frame_order, propagation
 from vsrprune.networks.basicvsr.spec import RGB, trunk
 from vsrprune.networks.fast.blocks import Chain, Forms, FrozenBlock, active_channels, block_shape
 from vsrprune.networks.fast.frozen import Carried, Moment
@@ -108,7 +108,8 @@ class FrozenBasicVSR(nn.Module):
         """The hidden states (N, C, H, W) of a branch, in frame order, their channels in the branch's own order."""
         module = self._trunk(branch)
         step, start_NCHW = partial(self.call, module.step), module.start(frames_NTCHW[:, 0])
-        return propagated(step, start_NCHW, frames_NTCHW, flows_NT2HW, branch == "backward")
+        reverse = branch == "backward"
+        return in_frame_order(propagation(step, start_NCHW, frames_NTCHW, flows_NT2HW, reverse), reverse)
 
     def _trunk(self, branch: str) -> _Trunk:
         return cast(_Trunk, self.get_submodule(trunk(branch)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -151,7 +151,7 @@ class _Trunk(nn.Module):
     ) -> list[Tensor]:
         """Hidden states (N, C, H, W) of all frames, in frame order; `call` runs the step of a frame."""
         step, start_NCHW = partial(call, self.step), self.start(frames_NTCHW)
-        return propagated(step, start_NCHW, frames_NTCHW, flows_NT2HW, reverse, handed_on)
+        return in_frame_order(propagation(step, start_NCHW, frames_NTCHW, flows_NT2HW, reverse, handed_on), reverse)
 
     def way(self, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool) -> Iterator[Tensor]:
         """The hidden states (N, C, H, W) one after the other, from the frame at which the branch begins."""
@@ -175,17 +175,9 @@ def _as_it_is(state: Tensor, source: int, target: int) -> Tensor:
     return state
 
 
-def propagated(
-    step: Callable[..., Tensor],
-    start_NCHW: Tensor,
-    frames_NTCHW: Tensor,
-    flows_NT2HW: Tensor,
-    reverse: bool,
-    handed_on: HandedOn = _as_it_is,
-) -> list[Tensor]:
-    """Hidden states (N, C, H, W) of all frames, in frame order; see `propagation`."""
-    states = list(propagation(step, start_NCHW, frames_NTCHW, flows_NT2HW, reverse, handed_on))
-    return states[::-1] if reverse else states
+def in_frame_order(states: Iterable[Tensor], reverse: bool) -> list[Tensor]:
+    """The states of a `propagation`, those of a reversed one turned round."""
+    return list(states)[:: -1 if reverse else 1]
 
 
 def propagation(

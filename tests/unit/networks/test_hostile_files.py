@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from vsrprune.errors import UserError
-from vsrprune.networks.checkpoints import read_checkpoint
+from vsrprune.networks.basicvsr.spec import BasicVSRArguments
+from vsrprune.networks.checkpoints import load_dense
 from vsrprune.networks.files import load_network
+from vsrprune.networks.table import build
 from vsrprune.results.result import Result
 from vsrprune.store.atomic import read_json
 
+SMALL = BasicVSRArguments(channels=4, blocks=1, flow_levels=2, flow_kernel=3, flow_widths=(4, 3))
 
 def refusal(read: Callable[[], object]) -> str:
     with pytest.raises(UserError) as caught:
@@ -51,7 +54,7 @@ def test_a_description_of_a_billion_blocks_builds_nothing(tmp_path: Path) -> Non
     ("weight", "words"),
     [
         (torch.zeros(1).expand(10**12), "holds fewer numbers than it has places"),
-        (torch.tensor([1.0, float("nan")]), "1 weights are NaN or infinite: conv"),
+        (torch.tensor([1.0, float("nan")]), "weights are NaN or infinite: fusion.bias"),
         (torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "quantised"),
         (torch.ones(2).to_sparse(), "sparse"),
         (torch.ones(2, dtype=torch.complex64), "complex"),
@@ -59,12 +62,12 @@ def test_a_description_of_a_billion_blocks_builds_nothing(tmp_path: Path) -> Non
     ids=["expanded", "nan", "quantised", "sparse", "complex"],
 )
 def test_weights_that_are_none_are_refused(tmp_path: Path, weight: torch.Tensor, words: str) -> None:
-    torch.save({"conv": weight}, tmp_path / "net.pth")
-    assert words in refusal(lambda: read_checkpoint(tmp_path / "net.pth"))
+    torch.save({**build(SMALL).state_dict(), "fusion.bias": weight}, tmp_path / "net.pth")
+    assert words in refusal(lambda: load_dense(tmp_path / "net.pth", SMALL))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_a_pipe_is_not_waited_for(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"net{suffix}"
     os.mkfifo(file)
-    assert "there is no such file" in refusal(lambda: read_checkpoint(file))
+    assert "there is no such file" in refusal(lambda: load_dense(file, SMALL))

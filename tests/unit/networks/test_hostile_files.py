@@ -20,6 +20,7 @@ from vsrprune.store.atomic import read_json
 
 SMALL = BasicVSRArguments(channels=4, blocks=1, flow_levels=2, flow_kernel=3, flow_widths=(4, 3))
 
+
 def refusal(read: Callable[[], object]) -> str:
     with pytest.raises(UserError) as caught:
         read()

@@ -9,12 +9,14 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/python src/run.py -m rsc=true,false ratio=0.3,0.5,0.7
 
-# Two processes of two threads each would wait for one another on two cores.
+# Two processes of two threads each would wait for one another on two cores. A test that stands still ends its process
+# after five minutes, and is named with where it stood; the run goes on.
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 1 \
+		--override-ini faulthandler_timeout=300 --override-ini faulthandler_exit_on_timeout=true
 
 # File by file; RESUME=1 goes on after a break, and repeats what failed.
 test-all: $(READY)

@@ -64,7 +64,10 @@ TARGETS = {
         "hydra_plugins.vsrprune_launcher.launcher.VsrpruneLauncher",
         "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
     ),
-    "hydra.sweeper._target_": ("hydra._internal.core_plugins.basic_sweeper.BasicSweeper",),
+    "hydra.sweeper._target_": (
+        "hydra_plugins.vsrprune_launcher.composing.VsrpruneSweeper",
+        "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+    ),
 }
 
 

@@ -148,6 +148,11 @@ def test_equal_jobs_are_one_in_the_order_in_which_they_were_given() -> None:
     ]
 
 
+def test_jobs_that_differ_in_where_and_how_they_run_alone_are_one() -> None:
+    jobs = [["launcher.jobs=1", "ratio=0.5"], ["ratio=0.3"], ["launcher.jobs=2", "ratio=0.5"]]
+    assert differing_jobs(jobs, {}) == jobs[:2]
+
+
 # What is left behind
 
 

@@ -21,10 +21,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from rich.console import Console
 
 from hydra_plugins.vsrprune_launcher.cards import blocks_of, dividing, sharing
+from hydra_plugins.vsrprune_launcher.composing import SweepComposer
 from hydra_plugins.vsrprune_launcher.engines import ENGINES, Call, Submit
 from vsrprune.cli import complain, composed_config, explained, typed_numbers
 from vsrprune.config.job import Config
@@ -42,7 +43,7 @@ from vsrprune.host.failures import (
     retry_command,
 )
 from vsrprune.host.machine import is_measuring
-from vsrprune.host.naming import job_names, sweep_name
+from vsrprune.host.naming import job_names, sweep_name, telling_overrides
 from vsrprune.host.processes import POLL_SECONDS, PREEMPTED, ask_to_stop
 from vsrprune.jobs.collect import collect, read_measured
 from vsrprune.jobs.devices import runs_elsewhere
@@ -90,7 +91,7 @@ class VsrpruneLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's hook."""
-        self._context, self._config = hydra_context, config
+        self._config, self._composer = config, SweepComposer(hydra_context.config_loader, config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs. Exits with 2 before the first if a value is wrong, with 1 at the end if a job failed."""
@@ -136,10 +137,7 @@ class VsrpruneLauncher(Launcher):
     def _plan(self, name: str, overrides: list[str]) -> Job:
         """Compose and check one job without running it."""
         try:
-            composed = self._context.config_loader.load_sweep_config(self._config, overrides)
-            with open_dict(composed):
-                del composed["hydra"]
-            config = composed_config(composed, Config)
+            config = composed_config(self._composer.compose(overrides), Config)
             if config.doctor:
                 raise UserError("doctor=true looks at one data set; run it without -m")
             return plan_job(config)
@@ -329,10 +327,14 @@ class Sweep:
 
 
 def differing_jobs(jobs: Sequence[Sequence[str]], typed: Mapping[str, str | None]) -> list[list[str]]:
-    """Each job once, in order, with values of ranges as they were typed; without those beyond a range's end."""
+    """Each job once, in order, with values of ranges as they were typed; without those beyond a range's end.
+
+    Jobs that differ only in where and how they run are one: they would share a name and a folder.
+    """
     meant = [[typed.get(item, item) for item in job] for job in jobs]
-    inside = [tuple(item for item in job if item is not None) for job in meant if None not in job]
-    return [list(job) for job in dict.fromkeys(inside)]
+    inside = [[item for item in job if item is not None] for job in meant if None not in job]
+    first = {tuple(telling_overrides(job)): job for job in reversed(inside)}
+    return [job for job in inside if job is first[tuple(telling_overrides(job))]]
 
 
 def training_threads(config: Config) -> int:

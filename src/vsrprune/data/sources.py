@@ -9,6 +9,7 @@ import os
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from vsrprune.errors import UserError
@@ -117,10 +118,12 @@ def check_crop(what: str, size: tuple[int, int], crop: int) -> None:
 
 def photos_identity(names: Iterable[str]) -> str:
     """Hash of the content of demo photographs."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(hashlib.sha256(demo_photo(name).read_bytes()).digest())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(b"".join(map(_photo_digest, names))).hexdigest()[:16]
+
+
+@cache  # the jobs of a sweep share them
+def _photo_digest(name: str) -> bytes:
+    return hashlib.sha256(demo_photo(name).read_bytes()).digest()
 
 
 def clips_identity(clips: Sequence[ClipSource], cache: Path) -> str:

@@ -31,7 +31,7 @@ def run_name(overrides: str, config_name: str) -> str:
 
 def job_names(overrides: Sequence[Sequence[str]]) -> list[str]:
     """Short names of a sweep's jobs: the overrides in which they differ."""
-    telling = [_telling(job) for job in overrides]
+    telling = [telling_overrides(job) for job in overrides]
     common = set(telling[0]).intersection(*telling) if len(telling) > 1 else set()
     texts = [",".join(item for item in job if item not in common) for job in telling]
     names = [slug(text) for text in texts]
@@ -43,11 +43,12 @@ def job_names(overrides: Sequence[Sequence[str]]) -> list[str]:
 
 def sweep_name(config_name: str, overrides: Sequence[Sequence[str]]) -> str:
     """Name of a sweep: the same for the same jobs, whenever they are run."""
-    text = "\n".join(sorted(",".join(sorted(_telling(job))) for job in overrides))
+    text = "\n".join(sorted(",".join(sorted(telling_overrides(job))) for job in overrides))
     return f"{'sweep' if config_name == 'config' else slug(config_name)}-{_hash(text)}"
 
 
-def _telling(overrides: Sequence[str]) -> list[str]:
+def telling_overrides(overrides: Sequence[str]) -> list[str]:
+    """The overrides that say what a job computes, not where and how."""
     return [
         # As they were typed: Hydra prints the values of a sweep as Python does.
         item.replace("=True", "=true").replace("=False", "=false")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from vsrprune.channels.plan import PrunePlan
@@ -27,10 +28,17 @@ from vsrprune.store.atomic import write_atomically, write_json
 from vsrprune.store.store import Artifact, Store
 
 
-def collect(job: Job, store: Store, folder: Path) -> Result | None:
+@dataclass(frozen=True)
+class Collected:
+    """A finished job whose folder is up to date; `result` is None where `until` ends the job before its evaluation."""
+
+    result: Result | None
+
+
+def collect(job: Job, store: Store, folder: Path) -> Collected | None:
     """Write the job's files into `folder` from its artifacts; None if one of them is missing or damaged.
 
-    result.json, measured.json, metrics.jsonl and the crops; only metrics.jsonl if `until` stops the job earlier.
+    result.json, measured.json, metrics.jsonl and the crops; only metrics.jsonl if `until` ends the job earlier.
     """
     artifacts: dict[str, Artifact] = {}
     for stage in job.stages:
@@ -41,7 +49,7 @@ def collect(job: Job, store: Store, folder: Path) -> Result | None:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / METRICS, "".join(_metrics(name, artifact) for name, artifact in artifacts.items()))
     if "evaluate" not in artifacts:
-        return None
+        return Collected(None)
     result = _result(job, artifacts)
     _copy_crops(artifacts, folder / "crops")
     measured = Measured.load(artifacts["measure"].folder)
@@ -49,7 +57,7 @@ def collect(job: Job, store: Store, folder: Path) -> Result | None:
     replace(measured, stage_seconds={name: artifact.seconds for name, artifact in artifacts.items()}).save(folder)
     # Last: whoever finds a result finds the other files beside it.
     result.save(folder)
-    return result
+    return Collected(result)
 
 
 def _metrics(name: str, artifact: Artifact) -> str:
@@ -63,7 +71,9 @@ def _copy_crops(artifacts: Mapping[str, Artifact], target: Path) -> None:
     for name in ("reference", "evaluate"):
         for crop in sorted(artifacts[name].folder.glob("crops/*.png")):
             target.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(crop, target / crop.name)
+            copy = target / crop.name
+            if not (copy.is_file() and filecmp.cmp(crop, copy, shallow=False)):
+                shutil.copyfile(crop, copy)
     places = Reference.load(artifacts["reference"].folder).crops
     if places:
         write_json(target / CROP_PLACES, [asdict(place) for place in places])

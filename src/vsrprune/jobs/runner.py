@@ -53,10 +53,10 @@ def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None
         say(f"warning: {warning}")
     # Before the tracker starts: a finished job opens no run in W&B, and imports no torch.
     if needs_no_process(job, store, folder):
-        result = collect(job, store, folder)
-        if result is not None:
+        collected = collect(job, store, folder)
+        if collected is not None:
             state.finished()
-            return result
+            return collected.result
     if job.place.note:
         say(job.place.note)
     with ExitStack() as stack:
@@ -68,14 +68,12 @@ def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None
                     from vsrprune.stages.run import run_stages
 
                 run_stages(job, store, tracker, state, say)
-            result = collect(job, store, folder)
-            if result is not None:
-                tracker.finished(result, folder)
+            collected = collect(job, store, folder)
+            if collected is not None:
+                if collected.result is not None:
+                    tracker.finished(collected.result, folder)
                 state.finished()
-                return result
-            if config.until != "evaluate":
-                state.finished()
-                return None
+                return collected.result
     raise UserError(f"the artifacts in {store.root} keep failing their checksums; check the disk")
 
 
@@ -100,5 +98,6 @@ def _tracker(config: Config, folder: Path, say: Callable[[str], None]) -> Abstra
 
 def needs_no_process(job: Job, store: Store, folder: Path) -> bool:
     """Whether `collect` alone brings the job's folder up to date."""
-    tracked_already = job.config.tracking.mode == "none" or is_tracked(folder)
-    return is_finished(job, store) and (tracked_already or (folder / RESULT).is_file())
+    # A job that ends before its evaluation, and computes nothing, has nothing to show in W&B.
+    nothing_to_track = job.config.tracking.mode == "none" or job.config.until != "evaluate" or is_tracked(folder)
+    return is_finished(job, store) and (nothing_to_track or (folder / RESULT).is_file())

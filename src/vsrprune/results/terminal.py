@@ -14,6 +14,7 @@ from vsrprune.results.replicates import caption, compared, psnr_difference, psnr
 from vsrprune.results.result import BELOW_BASELINE, Layer, Result, network_order
 from vsrprune.results.settings import SEEDS, by_setting, in_words, steps_note
 
+LAYERS_OF_JOBS = 18
 JOBS_ABREAST = 6  # columns of the table of layers that fit 80 characters
 BELOW = " \N{DAGGER}"
 LAYERS_SHOWN = 32  # more than these are summed up by part and kind
@@ -188,7 +189,16 @@ def print_replicates(rows: Sequence[Row], console: Console) -> None:
 
 
 def print_layers(rows: Sequence[Row], console: Console) -> None:
-    """Share of units cut: by layer for a small network, by part and kind for a large one; a few jobs at a time."""
+    """Share of units cut: by layer for a small network, by part and kind for a large one; a few jobs at a time.
+
+    Of many jobs nobody reads that on a terminal: they get a line that says where it is drawn.
+    """
+    if len(rows) > LAYERS_OF_JOBS:
+        console.print(
+            f"Shares of units cut by layer are printed of up to {LAYERS_OF_JOBS} jobs; analysis/figures.py and"
+            " analysis/report.py draw them of any number."
+        )
+        return
     for first in range(0, len(rows), JOBS_ABREAST):
         console.print(_layers_table(rows[first : first + JOBS_ABREAST], first + 1))
 

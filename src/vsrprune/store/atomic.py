@@ -18,11 +18,16 @@ WRITING_S = 600  # a file that nobody has touched for so long is being written n
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new one, never a part."""
+    """Write a text file so that a reader sees the old content or the new one, never a part.
+
+    A file that holds the text already is left as it is: a finished sweep that is called again waits for no disk.
+    """
+    if _holds(path, text.encode()):
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.parent / f".{path.name}-{uuid.uuid4().hex}"  # not mkstemp: others may read what we write
     try:
-        with beside.open("x") as stream:
+        with beside.open("x", encoding="utf-8") as stream:
             stream.write(text)
             # The content must be on the disk before the name is: some file systems write the rename first, and a
             # power cut would leave an empty file under the final name.
@@ -32,6 +37,14 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        # A link is replaced by a file, as any other name; and a pipe would be waited for without end.
+        status = path.lstat()
+        return stat.S_ISREG(status.st_mode) and status.st_size == len(content) and path.read_bytes() == content
+    return False
 
 
 def left_by_writers(folder: Path) -> list[Path]:

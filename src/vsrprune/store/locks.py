@@ -89,6 +89,7 @@ def wait_for_lock(handle: int, kind: int, path: Path, without: str) -> None:
         fcntl.flock(handle, kind)
     finally:
         reminder.cancel()
+        reminder.join()  # it looks at the file, which the caller closes
 
 
 def holders(handle: int) -> list[str]:

@@ -18,7 +18,7 @@ from vsrprune.config.task import TaskConfig
 from vsrprune.errors import UserError
 from vsrprune.jobs.collect import collect, read_measured
 from vsrprune.jobs.planning import changed_network, config_warnings, is_finished, plan_job
-from vsrprune.jobs.runner import open_store
+from vsrprune.jobs.runner import needs_no_process, open_store
 from vsrprune.networks.own.spec import OwnArguments
 from vsrprune.results.measured import MEASURED
 from vsrprune.results.result import METRICS, Result
@@ -388,7 +388,7 @@ def test_a_job_is_finished_when_its_last_stage_is_published(store):
 def test_collecting_writes_the_files_of_a_finished_job(store, tmp_path):
     job, folder = plan_job(Config()), tmp_path / "run"
     publish(job, store)
-    result = collect(job, store, folder)
+    result = collect(job, store, folder).result
     assert Result.load(folder) == result
     assert result.quality["finetuned"].psnr == 31.5
     assert result.macs_kept == 0.25
@@ -413,7 +413,7 @@ def test_collecting_writes_the_files_of_a_finished_job(store, tmp_path):
 def test_gates_far_from_zero_at_the_cut_are_noted(store, tmp_path):
     job = plan_job(Config())
     publish(job, store, max_cut=0.3)
-    notes = collect(job, store, tmp_path / "run").notes
+    notes = collect(job, store, tmp_path / "run").result.notes
     assert any("max |gamma| over the cut units was 0.300" in note for note in notes)
 
 
@@ -421,13 +421,13 @@ def test_a_plan_that_min_kept_has_shaped_is_noted(store, tmp_path):
     job = plan_job(changed(min_kept=2))
     publish(job, store)  # two units stay in every layer
     layers = len(job.layout.groups)
-    assert f"{layers} of {layers} layers are at min_kept=2" in collect(job, store, tmp_path / "run").notes
+    assert f"{layers} of {layers} layers are at min_kept=2" in collect(job, store, tmp_path / "run").result.notes
 
 
 def test_a_dense_network_below_its_input_s_baseline_is_noted(store, tmp_path):
     job = plan_job(Config())
     publish(job, store, dense_psnr=QUALITY["psnr"] - 1)
-    notes = collect(job, store, tmp_path / "run").notes
+    notes = collect(job, store, tmp_path / "run").result.notes
     expected = f"({QUALITY['psnr'] - 1:.2f} dB against {QUALITY['psnr']:.2f} dB)"
     assert any("the dense network is below the input's baseline" in note and expected in note for note in notes)
 
@@ -435,20 +435,29 @@ def test_a_dense_network_below_its_input_s_baseline_is_noted(store, tmp_path):
 def test_a_network_that_hardly_uses_time_is_noted(store, tmp_path):
     job = plan_job(Config())
     publish(job, store, temporal_gain=0.04)
-    notes = collect(job, store, tmp_path / "run").notes
+    notes = collect(job, store, tmp_path / "run").result.notes
     assert any(note.startswith("other frames are worth +0.04 dB to the dense network") for note in notes)
 
 
 def test_a_one_shot_job_has_no_gates(store, tmp_path):
     job = plan_job(changed(method__sparsify=False))
     publish(job, store)
-    assert collect(job, store, tmp_path / "run").gates is None
+    assert collect(job, store, tmp_path / "run").result.gates is None
 
 
 def test_a_job_that_stops_early_leaves_its_curves_alone(store, tmp_path):
     publish(plan_job(Config()), store)
-    assert collect(plan_job(changed(until="finetune")), store, tmp_path / "run") is None
+    assert collect(plan_job(changed(until="finetune")), store, tmp_path / "run").result is None
     assert [path.name for path in (tmp_path / "run").iterdir()] == [METRICS]
+
+
+def test_a_job_that_ends_early_and_computes_nothing_needs_no_process(store, tmp_path):
+    early = plan_job(changed(until="finetune", tracking__mode="offline"))
+    assert not needs_no_process(early, store, tmp_path / "run")
+    publish(plan_job(Config()), store)
+    assert needs_no_process(early, store, tmp_path / "run")
+    # One that is evaluated has a run in W&B to come.
+    assert not needs_no_process(plan_job(changed(tracking__mode="offline")), store, tmp_path / "run")
 
 
 def test_nothing_is_collected_while_a_stage_is_missing_or_damaged(store, tmp_path):

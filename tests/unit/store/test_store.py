@@ -352,7 +352,6 @@ def test_write_atomically_keeps_the_old_file_if_the_text_cannot_be_written(tmp_p
 
 SMALL_FILES_ONLY = """
 import pathlib, resource, signal, sys
-from vsrprune.store.atomic import write_atomically
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
@@ -446,3 +445,23 @@ def test_other_errors_are_not_explained(number):
 def test_what_is_no_key_of_a_file_is_told(text: object) -> None:
     assert is_key(content_key({}))
     assert not is_key(text)
+
+
+def test_a_file_that_holds_its_text_already_is_left_as_it_is(tmp_path):
+    path = tmp_path / "file"
+    for text in ("ä\n", "b\n", "bc\n"):
+        write_atomically(path, text)
+        written = path.stat()
+        write_atomically(path, text)
+        assert (path.stat().st_ino, path.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+        assert path.read_text("utf-8") == text
+    path.write_text("bd\n")  # of the same length
+    write_atomically(path, "bc\n")
+    assert path.read_text() == "bc\n"
+
+
+def test_a_link_becomes_a_file_even_if_it_leads_to_the_same_text(tmp_path):
+    (tmp_path / "other").write_text("a\n")
+    (tmp_path / "file").symlink_to("other")
+    write_atomically(tmp_path / "file", "a\n")
+    assert not (tmp_path / "file").is_symlink()

@@ -281,6 +281,18 @@ def test_the_demo_schedule_warns_with_other_data():
     assert config_warnings(changed(data__name="folder", schedule__name="short")) == []
 
 
+def test_what_was_asked_for_and_changes_nothing_is_said():
+    for idle in (
+        {"method__teacher": "sparsified", "tf_weight": 0.0},
+        {"method__tf_in_sparsify": True, "tf_weight": 0.0},
+        {"target_ms": 5.0, "target": "latency", "ratio": 0.3},
+    ):
+        (warning,) = config_warnings(changed(**idle))
+        assert " changes nothing: " in warning
+    assert config_warnings(changed(method__teacher="sparsified", tf_weight=0.0, method__output_weight=1.0)) == []
+    assert config_warnings(changed(target_ms=5.0, target="latency")) == []
+
+
 @pytest.mark.parametrize(("protocol", "degradation", "published"), [
     ("udm10", "bicubic", "bd_basicvsr or bd_duf or bd_duf_frames"),
     ("reds4", "bd_duf", "bicubic or bicubic_uint8_passes"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.runs import CUT_BY, Run, Runs
+from analysis.runs import CUT_BY, Run, Runs, cut_words, cuts
 
 PARTS_OF_ERROR = ("made_here", "propagated")
 
@@ -81,11 +81,12 @@ def _compared_in_time(runs: Runs) -> list[tuple[Run, str]]:
     if pairs:
         weights = {0: "without temporal fine-tuning"}
         return [(run, weights.get(run.knobs["tf_weight"], f"tf_weight={run.knobs['tf_weight']:g}")) for run in pairs]
-    by_cut = sorted(comparable, key=lambda run: run.knobs["ratio"])
+    order = cuts(comparable)
+    by_cut = sorted(comparable, key=lambda run: order.index(cut_words(run)))
     settings = {run.name: runs.label(run, without=CUT_BY) for run in by_cut}
     # Series are means: settings that differ in more than the cut must not be one.
     named = len(set(settings.values())) > 1
-    return [(run, f"{100 * run.knobs['ratio']:g} % cut" + f", {settings[run.name]}" * named) for run in by_cut]
+    return [(run, cut_words(run) + f", {settings[run.name]}" * named) for run in by_cut]
 
 
 def _temporal_pairs(finished: Sequence[Run]) -> list[Run]:

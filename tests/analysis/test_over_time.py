@@ -46,7 +46,7 @@ def test_errors_have_a_row_per_point_branch_and_frame(tmp_path: Path, make_run: 
     for ratio in (0.5, 0.25):
         make_run(tmp_path, str(ratio), ratio=ratio)
     table = hidden_table(load_runs([str(tmp_path)]))
-    assert list(dict.fromkeys(table["series"])) == ["25 % cut", "50 % cut"]
+    assert list(dict.fromkeys(table["series"])) == ["25 % of the units cut", "50 % of the units cut"]
     rows = table[table["job"] == "0.5"].set_index(["point", "branch", "frame"])
     assert len(rows) == 8
     assert rows.loc[("after_cut", "backward", 0), ["total", "made_here", "propagated"]].tolist() == [0.5, 0.2, 0.4]
@@ -58,7 +58,7 @@ def test_settings_at_one_cut_are_series_of_their_own(tmp_path: Path, make_run: M
         make_run(tmp_path, name, scope=scope)
     runs = load_runs([str(tmp_path)])
     for table in (frame_table(runs), hidden_table(runs)):
-        assert set(table["series"]) == {"50 % cut, global", "50 % cut, local"}
+        assert set(table["series"]) == {"50 % of the units cut, global", "50 % of the units cut, local"}
 
 
 def test_errors_by_cut_are_means_over_frames_branches_and_replicates(tmp_path: Path, make_run: MakeRun) -> None:

@@ -42,19 +42,19 @@ def hidden_table(runs: Runs) -> pd.DataFrame:
 
 
 def cut_table(runs: Runs) -> pd.DataFrame:
-    """A row per series, share of the MACs cut and point: errors of the hidden states, means over frames and branches.
+    """A row per series, wish of what to cut, and point: errors of the hidden states, means over frames and branches.
 
-    Replicates and other jobs that cut the same share are averaged.
+    cut: the share of the MACs that is cut. It too is a mean over replicates, whose plans differ.
     """
     rows = [
-        {"series": runs.label(run, without=CUT_BY), "cut": round(1 - run.result.macs_kept, 4), **row}
+        {"series": runs.label(run, without=CUT_BY), "wish": cut_words(run), "cut": 1 - run.result.macs_kept, **row}
         for run in runs.finished
         for row in _error_rows(run)
     ]
     if not rows:
         return pd.DataFrame(columns=["series", "cut", "point", "total", *PARTS_OF_ERROR])
-    means = pd.DataFrame(rows).groupby(["series", "cut", "point"], sort=False, as_index=False)
-    return means[["total", *PARTS_OF_ERROR]].mean()
+    means = pd.DataFrame(rows).groupby(["series", "wish", "point"], sort=False, as_index=False)
+    return means[["cut", "total", *PARTS_OF_ERROR]].mean().drop(columns="wish")
 
 
 def _error_rows(run: Run) -> list[dict[str, object]]:

@@ -18,7 +18,7 @@ from vsrprune.errors import UserError
 from vsrprune.host.failures import CARD, STATE, FailureCard
 from vsrprune.results.measured import Measured
 from vsrprune.results.replicates import final_psnr
-from vsrprune.results.result import METRICS, RESULT, Result, network_order
+from vsrprune.results.result import METRICS, RESULT, Result, network_order, time_caveats_of
 from vsrprune.results.settings import CONTROLS, SEEDS, flatten, setting_of
 from vsrprune.selection.controls import UNITS
 
@@ -356,7 +356,7 @@ def _without_effect_on_plans(runs: Runs) -> list[str]:
 
 def time_caveats(runs: Runs) -> list[str]:
     """Why what the runs say of time may mean little, each reason once."""
-    return list(dict.fromkeys(caveat for run in runs.finished for caveat in run.result.time_caveats))
+    return time_caveats_of([run.result for run in runs.finished])
 
 
 def score_table(run: Run) -> pd.DataFrame:

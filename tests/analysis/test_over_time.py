@@ -76,6 +76,14 @@ def test_errors_by_cut_are_means_over_frames_branches_and_replicates(tmp_path: P
     assert rows.loc[(0.25, "after_cut"), "total"] == pytest.approx(0.45)
 
 
+def test_replicates_whose_plans_cut_different_shares_are_one_point(tmp_path: Path, make_run: MakeRun) -> None:
+    for ratio, replicate, macs in ((0.5, 0, 4000), (0.5, 1, 4400), (0.3, 0, 6000), (0.3, 1, 6400)):
+        make_run(tmp_path, f"{ratio}{replicate}", ratio=ratio, replicate=replicate, macs=macs)
+    table = cut_table(load_runs([str(tmp_path)]))
+    assert list(table["point"]) == ["after_cut", "finetuned"] * 2
+    assert list(table["cut"]) == pytest.approx([0.225, 0.225, 0.475, 0.475])
+
+
 def test_parts_that_are_not_known_are_missing(tmp_path: Path, make_run: MakeRun) -> None:
     folder = make_run(tmp_path, "own")
     errors = {point: {"state": HiddenError([0.5], None, None)} for point in ("after_cut", "finetuned")}

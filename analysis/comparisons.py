@@ -8,7 +8,7 @@ from itertools import product
 
 import pandas as pd
 
-from analysis.runs import CUT_BY, KNOBS, LEADERS, Run, Runs, cut_words, job_table
+from analysis.runs import CUT_BY, KNOBS, LEADERS, Run, Runs, cut_words, cuts, job_table
 from vsrprune.results.intervals import interval
 from vsrprune.results.protocols import BLUR
 from vsrprune.results.replicates import (
@@ -92,13 +92,12 @@ def difference_table(runs: Runs) -> pd.DataFrame:
     `macs` (difference of the share kept) shows.
     """
     names = replicate_names(runs.finished)
-    cuts = list(dict.fromkeys(cut_words(run) for run in runs.finished))
     rows, differences = [], []
     # Tasks and their options have inputs of their own, on which a difference says nothing.
     incomparable = (*CUT_BY, "model", "data", "schedule")
     for knob in (name for name in runs.axes if name not in incomparable and name.split(".")[0] != "task"):
         values = list(dict.fromkeys(run.knobs[knob] for run in runs.finished if knob in run.knobs))
-        for value, cut in product(values[1:], cuts):
+        for value, cut in product(values[1:], cuts(runs.finished)):
             pairs = _pairs(runs, knob, (values[0], value), cut)
             psnr = _differences(pairs, names, final_psnr)
             if psnr:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from analysis.comparisons import published_table
 from analysis.escaping import for_csv, for_latex, for_markdown
-from analysis.runs import Run, Runs
+from analysis.runs import Run, Runs, cuts
 from vsrprune.errors import UserError
 from vsrprune.results.replicates import (
     Compared,
@@ -82,7 +82,7 @@ def evidence_rows(cells: Cells, runs: Runs, against: str = "", split: str = "val
     places, differences = [], []
     for group in dict.fromkeys(group for group, _ in cells):
         settings = {name: columns for (other, name), columns in cells.items() if other == group}
-        for column in sorted({column for columns in settings.values() for column in columns}):
+        for column in cuts([run for columns in settings.values() for jobs in columns.values() for run in jobs]):
             jobs = {name: columns[column] for name, columns in settings.items() if column in columns}
             # A group may lack the setting that --against names; its own first one stands in.
             reference = against if against in jobs else next(iter(jobs))

@@ -131,7 +131,7 @@ def qualitative(runs: Runs, run: Run) -> Figure:
 
 def _shown_beside(runs: Runs, run: Run) -> list[Run]:
     def shared(item: Run) -> tuple[object, ...]:
-        return (item.result.stages["reference"], *(item.knobs[knob] for knob in (*CUT_BY, *SEEDS)))
+        return (item.result.stages["reference"], *(item.knobs.get(knob) for knob in (*CUT_BY, *SEEDS)))
 
     return [item for item in (run, *runs.finished) if shared(item) == shared(run)]
 

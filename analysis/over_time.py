@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.runs import CUT_BY, Run, Runs
+from analysis.runs import CUT_BY, Run, Runs, cut_words, cuts
 
 PARTS_OF_ERROR = ("made_here", "propagated")
 
@@ -42,19 +42,19 @@ def hidden_table(runs: Runs) -> pd.DataFrame:
 
 
 def cut_table(runs: Runs) -> pd.DataFrame:
-    """A row per series, share of the MACs cut and point: errors of the hidden states, means over frames and branches.
+    """A row per series, wish of what to cut, and point: errors of the hidden states, means over frames and branches.
 
-    Replicates and other jobs that cut the same share are averaged.
+    cut: the share of the MACs that is cut. It too is a mean over replicates, whose plans differ.
     """
     rows = [
-        {"series": runs.label(run, without=CUT_BY), "cut": round(1 - run.result.macs_kept, 4), **row}
+        {"series": runs.label(run, without=CUT_BY), "wish": cut_words(run), "cut": 1 - run.result.macs_kept, **row}
         for run in runs.finished
         for row in _error_rows(run)
     ]
     if not rows:
         return pd.DataFrame(columns=["series", "cut", "point", "total", *PARTS_OF_ERROR])
-    means = pd.DataFrame(rows).groupby(["series", "cut", "point"], sort=False, as_index=False)
-    return means[["total", *PARTS_OF_ERROR]].mean()
+    means = pd.DataFrame(rows).groupby(["series", "wish", "point"], sort=False, as_index=False)
+    return means[["cut", "total", *PARTS_OF_ERROR]].mean().drop(columns="wish")
 
 
 def _error_rows(run: Run) -> list[dict[str, object]]:
@@ -81,11 +81,12 @@ def _compared_in_time(runs: Runs) -> list[tuple[Run, str]]:
     if pairs:
         weights = {0: "without temporal fine-tuning"}
         return [(run, weights.get(run.knobs["tf_weight"], f"tf_weight={run.knobs['tf_weight']:g}")) for run in pairs]
-    by_cut = sorted(comparable, key=lambda run: run.knobs["ratio"])
+    order = cuts(comparable)
+    by_cut = sorted(comparable, key=lambda run: order.index(cut_words(run)))
     settings = {run.name: runs.label(run, without=CUT_BY) for run in by_cut}
     # Series are means: settings that differ in more than the cut must not be one.
     named = len(set(settings.values())) > 1
-    return [(run, f"{100 * run.knobs['ratio']:g} % cut" + f", {settings[run.name]}" * named) for run in by_cut]
+    return [(run, cut_words(run) + f", {settings[run.name]}" * named) for run in by_cut]
 
 
 def _temporal_pairs(finished: Sequence[Run]) -> list[Run]:

@@ -49,12 +49,14 @@ from analysis.report_html import (
     run_rows,
     setting_rows,
     summary_line,
+    text,
     time_html,
 )
 from analysis.runs import KNOBS, Run, load_runs
 from analysis.style import COLOURS, SPARE, colours
 from vsrprune.cli import explained
 from vsrprune.errors import UserError
+from vsrprune.results.settings import steps_note
 
 ASSETS = Path(__file__).with_name("report")
 OKABE_ITO = {*COLOURS.values(), *SPARE} - {"#000000"}
@@ -248,6 +250,7 @@ def render(tables: Tables, folders: Sequence[str], places: int) -> str:
         "common": common_rows(tables.configurations),
         "notes": notes_html(tables.runs),
         "time": time_html(tables.runs),
+        "steps": text(steps_note([run.result for run in tables.runs.finished])),
         "left_out": left_out_html(tables.runs.left_out),
         "baseline": baselines(tables.runs),
         "data": embedded(page_data(tables, places)),

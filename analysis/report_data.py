@@ -64,10 +64,11 @@ MEASURES = (
     Measure("made_here", "made here, tuned", "relative", 3, "low"),
     Measure("propagated", "propagated, tuned", "relative", 3, "low"),
     Measure("max_cut", "largest cut gate", "|gate|", 3, "low"),
+    Measure("steps", "training steps", "after pretraining", 0, ""),
     Measure("seconds", "time of all stages", "s", 1, "low"),
 )
 TABLE_MEASURES = ("psnr_after_cut", "psnr", "gain", "ssim", "parameters_k", "macs_percent", "latency_ms", "speed_up",
-                  "equivalence")  # fmt: skip
+                  "steps", "equivalence")  # fmt: skip
 
 
 def measure(name: str) -> Measure:

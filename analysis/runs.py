@@ -6,18 +6,19 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from vsrprune.config.method import MethodConfig
 from vsrprune.errors import UserError
 from vsrprune.host.failures import CARD, STATE, FailureCard
 from vsrprune.results.measured import Measured
 from vsrprune.results.replicates import final_psnr
-from vsrprune.results.result import METRICS, RESULT, Result, network_order
+from vsrprune.results.result import METRICS, RESULT, Result, network_order, time_caveats_of
 from vsrprune.results.settings import CONTROLS, SEEDS, flatten, setting_of
 from vsrprune.selection.controls import UNITS
 
@@ -27,10 +28,13 @@ KNOBS = ("model", "data", "task", "schedule", "method", "rule", "scope", "score"
 
 GROUPS = ("model", "data", "task", "schedule", "method")  # of knobs, set by a file; a label says the file's name
 LEADERS = ("method", "model")  # groups whose files set flat knobs too
-CUT_BY = ("target", "ratio")  # how much is cut, which no file of a group sets
+FREE = ("method",)  # groups whose name does not say the values inside: any of them goes with any method
+DEFAULTS = {f"method.{name}": value for name, value in asdict(MethodConfig()).items()}
+CUT_BY = ("target", "ratio", "target_ms")  # how much is cut, which no file of a group sets
 # Values inside a group are told by its file's name, and these by another's too.
 TOLD_BY = {"model.upscale_factors": ("model", "task")}
-NOT_SHOWN = ("rsc", "residual", "until")  # `rule` stands for the first two, and a job without a result is not shown
+# `rule` stands for the first two, `method` for the last, and a job without a result is not shown.
+NOT_SHOWN = ("rsc", "residual", "until", "method.name")
 ALL_PARTS = "all parts"
 # What reading a damaged file of a job raises: one must not hide the results of the other jobs.
 UNREADABLE = (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
@@ -124,7 +128,8 @@ class Runs:
         return [knob for knob in order if self._differ_within(self._told_by(knob), knob)]
 
     def _told_by(self, knob: str) -> Sequence[str]:
-        return TOLD_BY.get(knob, (knob.split(".")[0],)) if "." in knob else ()
+        group, dot, _ = knob.partition(".")
+        return TOLD_BY.get(knob, (group,)) if dot and group not in FREE else ()
 
     @cached_property
     def axes(self) -> list[str]:
@@ -135,7 +140,7 @@ class Runs:
         return [
             knob
             for knob in self.varying
-            if "." in knob or knob in (*GROUPS, *CUT_BY) or self._differ_within(LEADERS, knob)
+            if self._told_by(knob) or knob in (*GROUPS, *CUT_BY) or self._differ_within(LEADERS, knob)
         ]
 
     @cached_property
@@ -155,14 +160,30 @@ class Runs:
 
     def label(self, run: Run, without: Sequence[str] = ()) -> str:
         """What tells a job's setting from the others', in few words."""
-        words = [_word(knob, run.knobs[knob]) for knob in self.varying if knob not in without and knob in run.knobs]
+        words = [
+            _word(knob, run.knobs[knob])
+            for knob in self.varying
+            if knob not in without and knob in run.knobs and not self._is_plain(knob, run.knobs[knob])
+        ]
         return ", ".join(words) or str(run.knobs["rule"])
+
+    def _is_plain(self, knob: str, value: object) -> bool:
+        """Whether it is a default that a method's name goes along with, of which a label says what is not."""
+        return knob in self.following and DEFAULTS.get(knob) == value
 
 
 def cut_words(run: Run) -> str:
-    """How much of the network a job cuts."""
+    """How much of the network a job cuts, or the milliseconds that it is to take."""
+    if run.knobs.get("target_ms"):
+        return f"within {run.knobs['target_ms']:g} ms"
     target = {"macs": "MACs"}.get(run.knobs["target"], run.knobs["target"])
     return f"{100 * run.knobs['ratio']:g} % of the {target} cut"
+
+
+def cuts(runs: Sequence[Run]) -> list[str]:
+    """The `cut_words` of some runs, target by target: the least cut, or the slowest, first."""
+    order = sorted(runs, key=lambda run: (run.knobs["target"], -run.knobs.get("target_ms", 0), run.knobs["ratio"]))
+    return list(dict.fromkeys(map(cut_words, order)))
 
 
 def _digits(ratios: object) -> str:
@@ -335,7 +356,7 @@ def _without_effect_on_plans(runs: Runs) -> list[str]:
 
 def time_caveats(runs: Runs) -> list[str]:
     """Why what the runs say of time may mean little, each reason once."""
-    return list(dict.fromkeys(caveat for run in runs.finished for caveat in run.result.time_caveats))
+    return time_caveats_of([run.result for run in runs.finished])
 
 
 def score_table(run: Run) -> pd.DataFrame:

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, 
 from analysis.escaping import for_csv, for_latex, for_markdown
 from analysis.evidence import BELOW, Cells, evidence_csv, evidence_latex, evidence_markdown, evidence_rows
 from analysis.output import folder_for
-from analysis.runs import CUT_BY, LEADERS, Run, Runs, cut_words, load_runs, time_caveats
+from analysis.runs import CUT_BY, LEADERS, Run, Runs, cut_words, cuts, load_runs, time_caveats
 from vsrprune.cli import explained
 from vsrprune.errors import UserError
 from vsrprune.results.replicates import Replicated, caption, compared, psnr_difference, psnr_over_networks
@@ -83,7 +83,7 @@ def build_table(runs: Runs, name: str, split: str = "val") -> Table:
     Raises UserError where the runs do not vary what it compares, or have no test clips.
     """
     groups = settings_compared(runs, name)
-    columns = sorted({cut_words(run) for run in runs.finished})
+    columns = cuts(runs.finished)
     places = _places(groups, split)
     rows = [
         (group, label, [_cell(cells.get(column), places.get((group, label, column), 0), split) for column in columns])

@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import os
 import shutil
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -123,11 +124,16 @@ def explained() -> Iterator[None]:
     """Turn errors that a user can mend into one line and an exit; others pass."""
     try:
         yield
+        sys.stdout.flush()  # here, where a reader that has gone is answered below
     # Before UserError, of which it is a kind: its exit code is that of the signal.
     except PreemptedError as error:
         sys.exit(complain(str(error), error.exit_code))
     except UserError as error:
         sys.exit(complain(str(error)))
+    except BrokenPipeError:
+        # The reader of the output, such as `head`, has what it wants. Python would complain again as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         # A full disk or a missing right can be mended by the user; other errors of the system keep their traceback.
         explanation = explain_os_error(error)

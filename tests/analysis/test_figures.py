@@ -146,7 +146,10 @@ def test_networks_without_states_show_the_psnr_over_frames_alone(tmp_path: Path,
         figure = FIGURES["error_over_frames"](runs, chosen_run(runs, ""))
         figure.canvas.draw()
         assert [axes.get_ylabel() for axes in figure.axes] == ["PSNR lost\nto dense (dB)"]
-        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["30 % cut", "50 % cut"]
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+            "30 % of the units cut",
+            "50 % of the units cut",
+        ]
         check_texts(figure)
         plt.close(figure)
 

@@ -46,7 +46,7 @@ def test_errors_have_a_row_per_point_branch_and_frame(tmp_path: Path, make_run: 
     for ratio in (0.5, 0.25):
         make_run(tmp_path, str(ratio), ratio=ratio)
     table = hidden_table(load_runs([str(tmp_path)]))
-    assert list(dict.fromkeys(table["series"])) == ["25 % cut", "50 % cut"]
+    assert list(dict.fromkeys(table["series"])) == ["25 % of the units cut", "50 % of the units cut"]
     rows = table[table["job"] == "0.5"].set_index(["point", "branch", "frame"])
     assert len(rows) == 8
     assert rows.loc[("after_cut", "backward", 0), ["total", "made_here", "propagated"]].tolist() == [0.5, 0.2, 0.4]
@@ -58,7 +58,7 @@ def test_settings_at_one_cut_are_series_of_their_own(tmp_path: Path, make_run: M
         make_run(tmp_path, name, scope=scope)
     runs = load_runs([str(tmp_path)])
     for table in (frame_table(runs), hidden_table(runs)):
-        assert set(table["series"]) == {"50 % cut, global", "50 % cut, local"}
+        assert set(table["series"]) == {"50 % of the units cut, global", "50 % of the units cut, local"}
 
 
 def test_errors_by_cut_are_means_over_frames_branches_and_replicates(tmp_path: Path, make_run: MakeRun) -> None:
@@ -74,6 +74,14 @@ def test_errors_by_cut_are_means_over_frames_branches_and_replicates(tmp_path: P
     assert rows.loc[(0.5, "finetuned"), "made_here"] == pytest.approx((0.1875 + 0.45) / 2)
     assert rows.loc[(0.25, "finetuned"), "propagated"] == pytest.approx(0.105)
     assert rows.loc[(0.25, "after_cut"), "total"] == pytest.approx(0.45)
+
+
+def test_replicates_whose_plans_cut_different_shares_are_one_point(tmp_path: Path, make_run: MakeRun) -> None:
+    for ratio, replicate, macs in ((0.5, 0, 4000), (0.5, 1, 4400), (0.3, 0, 6000), (0.3, 1, 6400)):
+        make_run(tmp_path, f"{ratio}{replicate}", ratio=ratio, replicate=replicate, macs=macs)
+    table = cut_table(load_runs([str(tmp_path)]))
+    assert list(table["point"]) == ["after_cut", "finetuned"] * 2
+    assert list(table["cut"]) == pytest.approx([0.225, 0.225, 0.475, 0.475])
 
 
 def test_parts_that_are_not_known_are_missing(tmp_path: Path, make_run: MakeRun) -> None:

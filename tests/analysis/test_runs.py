@@ -11,6 +11,7 @@ import pytest
 
 from analysis.comparisons import difference_table, pareto_front, published_table, replicate_table
 from analysis.runs import gate_table, job_table, load_runs, ratio_table, score_table
+from analysis.tables import build_table
 from vsrprune.errors import UserError
 from vsrprune.host.failures import FailureCard
 from vsrprune.results.result import RESULT, Result
@@ -275,6 +276,44 @@ def test_what_differs_along_with_a_method_is_named_and_parts_nothing(tmp_path: P
     assert (row["knob"], row["value"], row["difference"]) == ("method", "l1, aligned, tf_weight=0", -1.0)
     make_run(tmp_path, "ssl_aligned", rsc=False)
     assert load_runs([str(tmp_path)]).axes == ["method", "rule"]
+
+
+def test_a_label_names_what_is_inside_a_method_whatever_the_method(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "ssl")
+    make_run(tmp_path, "l1", method={"name": "l1", "sparsify": False}, psnr=29.0)
+    runs = load_runs([str(tmp_path)])
+    assert (runs.axes, runs.following) == (["method"], ["method.sparsify"])
+    # What goes along with the method's name is said where it is not the default.
+    assert [runs.label(run) for run in runs.finished] == ["ssl", "l1, method.sparsify=False"]
+    (row,) = difference_table(runs).to_dict("records")
+    assert (row["knob"], row["reference"], row["value"]) == ("method", "ssl", "l1, method.sparsify=False")
+    # Where it differs within a method it is an axis of its own, and both values are said.
+    make_run(tmp_path, "ssl one shot", method__sparsify=False)
+    runs = load_runs([str(tmp_path)])
+    assert runs.axes == ["method", "method.sparsify"]
+    assert {run.name: runs.label(run) for run in runs.finished} == {
+        "ssl": "ssl, method.sparsify=True",
+        "ssl one shot": "ssl, method.sparsify=False",
+        "l1": "l1, method.sparsify=False",
+    }
+
+
+def test_cuts_stand_in_the_order_of_their_numbers(tmp_path: Path, make_run: MakeRun) -> None:
+    for ratio in (0.05, 0.3, 0.1):
+        make_run(tmp_path, str(ratio), ratio=ratio)
+    for ms in (5.0, 33.0):
+        make_run(tmp_path, str(ms), target="latency", target_ms=ms)
+    runs = load_runs([str(tmp_path)])
+    assert runs.axes == ["target", "ratio", "target_ms"]
+    table = build_table(runs, "main")
+    assert table.columns == [
+        "within 33 ms",
+        "within 5 ms",
+        "5 % of the units cut",
+        "10 % of the units cut",
+        "30 % of the units cut",
+    ]
+    assert len(table.rows) == 1
 
 
 def test_a_knob_that_only_some_jobs_have_tells_them_apart_and_is_named_where_it_is(

@@ -220,6 +220,19 @@ def test_a_table_says_whether_its_rows_were_trained_for_equally_many_steps(
     assert words in build_table(load_runs([str(tmp_path)]), "method").note
 
 
+def test_notes_name_their_jobs_where_not_all_have_them(tmp_path: Path, make_run: MakeRun) -> None:
+    for replicate, gain in ((0, 0.03), (1, -0.004)):
+        notes = ["of all", *["of one"] * replicate]
+        make_run(tmp_path, str(replicate), replicate=replicate, temporal_gain=gain, notes=notes)
+    console = Console(file=io.StringIO(), width=200)
+    print_results([Row(run.name, run.result, run.measured) for run in load_runs([str(tmp_path)]).finished], console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    start = "note: other frames are worth +0.00 to +0.03 dB to the dense networks"
+    said = [line.strip() for line in lines if line.startswith("note")]
+    assert said[:2] == ["note: of all", "note (#2): of one"]
+    assert [line.startswith(start) for line in said[2:]] == [True]
+
+
 def test_a_sweep_prints_controls_in_words(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "ssl")
     make_run(tmp_path, "dense", method__name="dense")

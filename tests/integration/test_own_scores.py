@@ -90,6 +90,7 @@ EARLY = [
     ("return {}", "what it returns lacks 'backward_trunk.blocks.0.conv1.input'"),
     ("return {group.name: [1.0] for group in layout.groups}", "must be 4 numbers, one for each unit; got shape (1,)"),
     ("return {group.name: 'x' for group in layout.groups}", "must be 4 numbers"),
+    ("return {group.name: [1j] * group.size for group in layout.groups}", "must be 4 numbers; got list"),
     ("return 1 / 0", "my_score.py, line 5: ZeroDivisionError: division by zero"),
     ("raise SystemExit", "my_score.py, line 5: SystemExit"),
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +179,16 @@ def test_an_empty_folder_without_a_record_stays(tmp_path: Path) -> None:
     with leaving_no_trace(tmp_path, None):
         pass
     assert tmp_path.is_dir()
+
+
+@pytest.mark.parametrize("command", [["src/run.py", "--help", "markdown"], ["sweeps/search_ratios.py", "--help"]])
+def test_a_reader_that_stops_early_ends_the_command_without_a_word(command: list[str]) -> None:
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, *command], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()  # before anything is written, as `head -0` does
+        assert process.stderr.read() == b""
+        assert process.wait() == 128 + signal.SIGPIPE

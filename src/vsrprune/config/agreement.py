@@ -33,8 +33,8 @@ def validate(config: Config) -> None:
     _check_model(config)
     _check_parts(config)
     _check_task(config)
+    _check_method(config)  # first what the method is defined for: other rules advise within it
     _check_target(config)
-    _check_method(config)
     _check_teacher(config)
     _check_score(config)
     _check_rounds(config)
@@ -115,7 +115,8 @@ def _check_target(config: Config) -> None:
         raise UserError(f"round_to=auto chooses every layer's count itself; use scope=global instead of {config.scope}")
     if config.round_to == "auto" and config.parts_cut:
         raise UserError(f"round_to=auto cuts every part; parts={list(config.parts)} needs round_to=1, 8 or 16")
-    if config.target == "latency" and config.round_to != "auto":
+    # The dense control meets any target by cutting nothing, in a sweep beside methods that meet it by cutting.
+    if config.target == "latency" and config.round_to != "auto" and METHODS[config.method.name].plan != "whole":
         raise UserError("target=latency needs times of this device: add round_to=auto")
     if config.target_ms and config.target != "latency":
         raise UserError(f"target_ms is given, but target={config.target} does not read it; add target=latency")
@@ -132,8 +133,8 @@ def _check_method(config: Config) -> None:
                 f"{knob}={value} does not go with method={method.name}, which needs {knob}="
                 f"{' or '.join(map(str, allowed))}; take {knob} out of the command, or choose another method"
             )
-    for knob, undefined in {"sparsify": method.start != "cut", "align": method.plan != "ranked"}.items():
-        if undefined and getattr(config.method, knob):
+    for knob in ("sparsify", "align"):
+        if method.plan != "ranked" and getattr(config.method, knob):
             raise UserError(
                 f"method.{knob}=true does not go with method={method.name}, which cuts no units of the dense network;"
                 " take it out of the command"
@@ -162,8 +163,8 @@ def _check_method(config: Config) -> None:
 def _check_teacher(config: Config) -> None:
     if config.method.sparsify:
         return
-    # Only a method that cuts units of the dense network can be told to drive them to zero first.
-    can_sparsify = METHODS[config.method.name].start == "cut"
+    # Only a method that ranks units of the dense network can be told to drive them to zero first.
+    can_sparsify = METHODS[config.method.name].plan == "ranked"
     lacks = "method.sparsify=false" if can_sparsify else f"method={config.method.name}"
     remedy = ", or method.sparsify=true" if can_sparsify else ", or choose another method"
     if config.method.teacher == "sparsified":
@@ -179,6 +180,8 @@ def _check_teacher(config: Config) -> None:
 
 
 def _check_score(config: Config) -> None:
+    if config.score.endswith(".py"):
+        raise UserError(f"score={config.score} names no function of the file; use score={config.score}:FUNCTION")
     if config.score not in NAMES and not is_own(config.score):
         raise UserError(f"score must be one of {', '.join(NAMES)}, or FILE.py:FUNCTION; got {config.score!r}")
     if config.score in OF_BATCHES and not config.score_batches:
@@ -295,6 +298,12 @@ def _check_lengths(config: Config) -> None:
     if data.name == "demo" and data.demo_frames < schedule.longest:
         raise UserError(
             f"{name}={schedule.longest} is longer than the demo clips; data.demo_frames is {data.demo_frames}"
+        )
+    truncate = schedule.finetune.truncate
+    if truncate > schedule.finetune_frames:
+        raise UserError(
+            f"schedule.finetune.truncate={truncate} is more than the {schedule.finetune_frames} frames that fine-tuning"
+            " takes of a clip; use fewer, 0 for the whole clip, or more schedule.finetune.frames"
         )
     if 0 < data.max_frames < schedule.longest:
         raise UserError(

@@ -16,6 +16,7 @@ from vsrprune.results.measured import Measured
 from vsrprune.results.result import CROP_PLACES, METRICS, Gates, Layer, Result
 from vsrprune.selection.asked import TOLERANCE
 from vsrprune.selection.budget import Budget
+from vsrprune.selection.scores import Scores as ByLayer
 from vsrprune.selection.timed import LATENCY_TOLERANCE
 from vsrprune.stages.evaluate.recipe import Evaluation
 from vsrprune.stages.job import Job
@@ -112,7 +113,7 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
             *reference.notes,
             *config_warnings(job.config),
             *_warnings(selection.budget, gates),
-            *_degenerate(job, selection.plan, reference),
+            *_degenerate(job, selection.plan, reference, scores or {}),
         ],
         temporal_gain=reference.temporal_gain,
         flow_photometric=reference.flow_photometric,
@@ -131,12 +132,20 @@ def _steps(job: Job) -> int:
 THINNEST = 0.25  # of the layers; with more of them at min_kept, it is that limit which shapes the network
 
 
-def _degenerate(job: Job, plan: PrunePlan, reference: Reference) -> list[str]:
+def _degenerate(job: Job, plan: PrunePlan, reference: Reference, scores: ByLayer) -> list[str]:
     """What makes a comparison say little."""
     notes, groups, limit = [], job.layout.groups, job.config.min_kept
     thinnest = sum(plan.kept_counts[group.name] <= limit < group.size for group in groups)
     if thinnest > THINNEST * len(groups):
         notes.append(f"{thinnest} of {len(groups)} layers are at min_kept={limit}")
+    # Such as those by gates of published weights, which had none and are all one.
+    chosen = [group.name for group in groups if 0 < plan.kept_counts[group.name] < group.size and group.name in scores]
+    tied = sum(len(set(scores[name].tolist())) == 1 for name in chosen)
+    if tied and job.config.units == "ranked":
+        notes.append(
+            f"in {tied} of {len(chosen)} layers all units have the same score: which of them go is not by what they"
+            " are worth"
+        )
     if reference.dense.psnr < reference.baseline.psnr:
         notes.append(
             f"the dense network is below the input's baseline ({reference.dense.psnr:.2f} dB against"

@@ -224,7 +224,22 @@ def config_warnings(config: Config) -> list[str]:
             f"schedule=demo with data={config.data.name}: a few hundred steps show that everything runs, not what a"
             " method can do; use schedule=short or schedule=paper"
         )
-    return warnings + protocol_warnings(config)
+    return [*warnings, *_idle_knobs(config), *protocol_warnings(config)]
+
+
+def _idle_knobs(config: Config) -> list[str]:
+    """What was asked for and changes nothing here; no error, since a sweep over the other knob may start at 0."""
+    method, unweighted = config.method, config.tf_weight == 0
+    idle = {
+        "method.teacher=sparsified changes nothing: with tf_weight=0 and method.output_weight=0 no loss follows a"
+        " teacher": method.teacher == "sparsified" and unweighted and method.output_weight == 0,
+        "method.tf_in_sparsify=true changes nothing: tf_weight=0 is the weight of that loss": method.tf_in_sparsify
+        and unweighted,
+        # The default is never said to be idle: whether it was given cannot be told.
+        f"ratio={config.ratio:g} changes nothing: target_ms={config.target_ms:g} says how many milliseconds are"
+        " left": config.target_ms > 0 and config.ratio != Config.ratio,
+    }
+    return [note for note, holds in idle.items() if holds]
 
 
 def protocol_warnings(config: Config) -> list[str]:

@@ -187,20 +187,8 @@ class Result:
 
     @property
     def time_caveats(self) -> list[str]:
-        """Why what is said of time (hidden error, temporal consistency, temporal loss) may mean little here."""
-        caveats = []
-        if self.temporal_gain is not None and self.temporal_gain < LEAST_GAIN:
-            caveats.append(
-                f"other frames are worth {self.temporal_gain:+.2f} dB to the dense network, less than {LEAST_GAIN:g}:"
-                " it hardly uses time, so that errors over time and temporal losses say little here"
-            )
-        if self.flow_photometric is not None and self.flow_photometric > MOST_PHOTOMETRIC:
-            caveats.append(
-                "the dense network's flows do not follow motion: neighbours that they warp differ from the frame"
-                f" {self.flow_photometric:.2f} times as much as unwarped ones; errors over time and temporal losses say"
-                " little here"
-            )
-        return caveats
+        """As `time_caveats_of`, of this result alone."""
+        return time_caveats_of([self])
 
     @property
     def baseline_name(self) -> str:
@@ -268,6 +256,40 @@ class Result:
             raise UserError(
                 f"{path} is damaged ({error!r}): run the job's command again, which writes a new one"
             ) from error
+
+
+def time_caveats_of(results: Sequence[Result]) -> list[str]:
+    """Why what results say of time (hidden error, temporal consistency, temporal loss) may mean little."""
+    gains = [result.temporal_gain for result in results if result.temporal_gain is not None]
+    errors = [result.flow_photometric for result in results if result.flow_photometric is not None]
+    caveats = []
+    if weak := [gain for gain in gains if gain < LEAST_GAIN]:
+        use = "it hardly uses" if len(set(weak)) == 1 else "they hardly use"
+        caveats.append(
+            f"other frames are worth {_range(weak, '+')} dB to {_named(weak, gains)}, less than {LEAST_GAIN:g}: {use}"
+            " time, so that errors over time and temporal losses say little here"
+        )
+    if wrong := [error for error in errors if error > MOST_PHOTOMETRIC]:
+        owner = _named(wrong, errors)
+        caveats.append(
+            f"{owner}'{'' if owner.endswith('s') else 's'} flows do not follow motion: neighbours that they warp differ"
+            f" from the frame {_range(wrong)} times as much as unwarped ones; errors over time and temporal losses say"
+            " little here"
+        )
+    return caveats
+
+
+def _named(some: Sequence[float], values: Sequence[float]) -> str:
+    """The dense networks that have some of the values: equal numbers are of one network."""
+    if len(some) < len(values):
+        return "some of the dense networks"
+    return "the dense network" if len(set(values)) == 1 else "the dense networks"
+
+
+def _range(values: Sequence[float], sign: str = "") -> str:
+    # `+ 0.0` makes 0 of a negative zero.
+    ends = [f"{round(end, 2) + 0.0:{sign}.2f}" for end in (min(values), max(values))]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def network_order(results: Sequence[Result]) -> list[Layer]:

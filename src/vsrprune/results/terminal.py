@@ -11,11 +11,12 @@ from rich.table import Table
 
 from vsrprune.results.measured import Measured
 from vsrprune.results.replicates import caption, compared, psnr_difference, psnr_over_networks
-from vsrprune.results.result import BELOW_BASELINE, Layer, Result, network_order
+from vsrprune.results.result import BELOW_BASELINE, Layer, Result, network_order, time_caveats_of
 from vsrprune.results.settings import SEEDS, by_setting, in_words, steps_note
 
 LAYERS_OF_JOBS = 18
 JOBS_ABREAST = 6  # columns of the table of layers that fit 80 characters
+JOBS_LISTED = 6  # of those that carry a note
 BELOW = " \N{DAGGER}"
 LAYERS_SHOWN = 32  # more than these are summed up by part and kind
 
@@ -159,7 +160,26 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
         notes.append(f"`test`: PSNR on {count} test clips (data.test), by which no choice was made.")
     if any(row.result.dense_below_baseline for row in rows):
         notes.append(f"{BELOW.strip()} {BELOW_BASELINE}")
-    return notes + sorted({f"note: {note}" for row in rows for note in row.result.notes})
+    return notes + _notes(rows)
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """What the jobs say of themselves, and which jobs where it is not all of them."""
+    said: dict[str, list[int]] = {}
+    for number, row in enumerate(rows, start=1):
+        for note in row.result.notes:
+            if note not in row.result.time_caveats:  # of all jobs together, below
+                said.setdefault(note, []).append(number)
+    notes = [
+        f"note{'' if len(numbers) == len(rows) else f' ({_listed(numbers)})'}: {note}"
+        for note, numbers in sorted(said.items())
+    ]
+    return notes + [f"note: {caveat}" for caveat in time_caveats_of([row.result for row in rows])]
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    shown = ", ".join(f"#{number}" for number in numbers[:JOBS_LISTED])
+    return f"{shown} and {len(numbers) - JOBS_LISTED} others" if len(numbers) > JOBS_LISTED else shown
 
 
 def print_replicates(rows: Sequence[Row], console: Console) -> None:

@@ -53,7 +53,9 @@ def plan_stages(config: Config, facts: Facts) -> list[StagePlan]:
     """The stages of a job in the order in which they run, up to and with `config.until`."""
     method = METHODS[config.method.name]
     planned: list[StagePlan] = []
-    for recipe, cut_round in _sequence(config.rounds):
+    # Rounds are of a ranking: the dense control, in a sweep over rounds, cuts nothing once.
+    rounds = config.rounds if method.plan == "ranked" else 1
+    for recipe, cut_round in _sequence(rounds):
         # The settings of a round are those of a job with its share of `ratio`, so that sweeps share the stages of
         # rounds.
         question = Question(config.in_round(cut_round or config.rounds), method, facts)

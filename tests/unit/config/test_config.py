@@ -182,14 +182,14 @@ def test_every_right_choice_is_accepted(name, value):
         method = METHODS[value]
         companions = {knob: allowed[0] for knob, allowed in method.requires.items() if knob != "rule"}
         companions |= {"rsc": "rule" not in method.requires}
-        if method.start != "cut":
+        if method.plan != "ranked":
             companions |= {"method.sparsify": False, "tf_weight": 0.0}
     config = changed({name: value, **companions})
     validate(config)
     assert value_of(config, name) == value
 
 
-@pytest.mark.parametrize("score", ["nonsense", "", "my_score.py", "my_score.py:", "my_score.txt:f", "my_score.py:1f"])
+@pytest.mark.parametrize("score", ["nonsense", "", "my_score.py:", "my_score.txt:f", "my_score.py:1f"])
 def test_a_wrong_score_is_refused_with_the_right_ones(score):
     assert (
         refusal(changed(score=score)) == f"score must be one of {', '.join(NAMES)}, or FILE.py:FUNCTION; got {score!r}"
@@ -545,6 +545,39 @@ def test_demo_clips_must_be_as_long_as_a_training_sequence():
     assert message == "schedule.frames=11 is longer than the demo clips; data.demo_frames is 10"
     validate(changed({"schedule.frames": 10, "data.demo_frames": 10}))
     validate(changed({"schedule.frames": 11, "data.demo_frames": 10, "data.name": "folder"}))
+
+
+def test_gradients_cannot_end_beyond_the_clip():
+    message = refusal(changed({"schedule.frames": 5, "schedule.finetune.truncate": 6}))
+    assert message.startswith("schedule.finetune.truncate=6 is more than the 5 frames that fine-tuning takes of a clip")
+    validate(changed({"schedule.frames": 5, "schedule.finetune.truncate": 5}))
+    validate(changed({"schedule.frames": 5, "schedule.finetune.frames": 8, "schedule.finetune.truncate": 6}))
+
+
+@pytest.mark.parametrize("knob", ["sparsify", "align"])
+def test_the_dense_control_has_no_units_to_prepare(knob):
+    dense = {"method.name": "dense", "method.sparsify": False}
+    assert refusal(changed({**dense, f"method.{knob}": True})).startswith(
+        f"method.{knob}=true does not go with method=dense, which cuts no units"
+    )
+
+
+@pytest.mark.parametrize("method", ["lite", "unstructured"])
+def test_a_method_without_milliseconds_is_not_told_how_to_meet_them(method):
+    message = refusal(changed({"method.name": method, "method.sparsify": False, "rsc": False, "target": "latency"}))
+    assert message.startswith(f"target=latency does not go with method={method}, which needs target=macs or params")
+
+
+def test_the_dense_control_meets_milliseconds_without_times():
+    dense = {"method.name": "dense", "method.sparsify": False, "target": "latency"}
+    validate(changed(dense))
+    validate(changed({**dense, "target_ms": 33.0}))
+
+
+def test_a_score_without_a_function_says_how_to_name_one():
+    assert refusal(changed(score="my_score.py")) == (
+        "score=my_score.py names no function of the file; use score=my_score.py:FUNCTION"
+    )
 
 
 def test_clips_must_be_as_long_as_fine_tuning_takes():

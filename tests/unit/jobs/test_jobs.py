@@ -281,6 +281,18 @@ def test_the_demo_schedule_warns_with_other_data():
     assert config_warnings(changed(data__name="folder", schedule__name="short")) == []
 
 
+def test_what_was_asked_for_and_changes_nothing_is_said():
+    for idle in (
+        {"method__teacher": "sparsified", "tf_weight": 0.0},
+        {"method__tf_in_sparsify": True, "tf_weight": 0.0},
+        {"target_ms": 5.0, "target": "latency", "ratio": 0.3},
+    ):
+        (warning,) = config_warnings(changed(**idle))
+        assert " changes nothing: " in warning
+    assert config_warnings(changed(method__teacher="sparsified", tf_weight=0.0, method__output_weight=1.0)) == []
+    assert config_warnings(changed(target_ms=5.0, target="latency")) == []
+
+
 @pytest.mark.parametrize(("protocol", "degradation", "published"), [
     ("udm10", "bicubic", "bd_basicvsr or bd_duf or bd_duf_frames"),
     ("reds4", "bd_duf", "bicubic or bicubic_uint8_passes"),
@@ -317,7 +329,7 @@ MEASUREMENTS = {
 COST = {"parameters": 9, "parameters_with_flow": 10, "macs": 8, "macs_with_flow": 9, "size": [180, 320]}
 
 
-def artifact_files(job, max_cut=0.01, temporal_gain=0.3, kept=(0, 1), dense_psnr=None):
+def artifact_files(job, max_cut=0.01, temporal_gain=0.3, kept=(0, 1), dense_psnr=None, fusion=(0.5, 0.25)):
     """What the stages of `job` would leave, with made-up numbers."""
     groups = {group.name: {"size": group.size, "kept": list(kept)} for group in job.layout.groups}
     budget = {"target": "units", "dense": 10, "wanted": 5, "reached": 5, "deviation": 0.0}
@@ -336,7 +348,7 @@ def artifact_files(job, max_cut=0.01, temporal_gain=0.3, kept=(0, 1), dense_psnr
                 "crops": [{"clip": "a", "frame": 1, "y": 0, "x": 4, "side": 8}],
             }
         },
-        "score": {"scores.json": {"fusion": [0.5]}},
+        "score": {"scores.json": {"fusion": list(fusion)}},
         "select": {"selection.json": {"plan": {"rule": "rsc", "groups": groups}, "budget": budget}},
         "sparsify": {"gates.json": {"max_cut": max_cut, "mean_cut": 0.001}},
         "prune": {"prune.json": {"before_cut": QUALITY, "after_cut": QUALITY, "equivalence": EQUIVALENCE}},
@@ -422,6 +434,19 @@ def test_a_plan_that_min_kept_has_shaped_is_noted(store, tmp_path):
     publish(job, store)  # two units stay in every layer
     layers = len(job.layout.groups)
     assert f"{layers} of {layers} layers are at min_kept=2" in collect(job, store, tmp_path / "run").result.notes
+
+
+def test_scores_that_tell_no_units_apart_are_noted(store, tmp_path):
+    job = plan_job(Config())
+    publish(job, store, fusion=[1.0] * 16)
+    (note,) = (note for note in collect(job, store, tmp_path / "run").notes if "same score" in note)
+    assert note == "in 1 of 1 layers all units have the same score: which of them go is not by what they are worth"
+    # A layer that stays whole was not chosen from, and chance asks for no score.
+    for name, options in (("whole", {"kept": tuple(range(16))}), ("chance", {"units": "random"})):
+        store = Store(tmp_path / name, lambda text: None)
+        job = plan_job(changed(**({} if name == "whole" else options)))
+        publish(job, store, fusion=[1.0] * 16, **(options if name == "whole" else {}))
+        assert not any("same score" in note for note in collect(job, store, tmp_path / f"run_{name}").notes)
 
 
 def test_a_dense_network_below_its_input_s_baseline_is_noted(store, tmp_path):

@@ -7,7 +7,18 @@ import pytest
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
-from vsrprune.results.result import FORMAT, RESULT, Cost, Equivalence, Gates, HiddenError, Layer, Quality, Result
+from vsrprune.results.result import (
+    FORMAT,
+    RESULT,
+    Cost,
+    Equivalence,
+    Gates,
+    HiddenError,
+    Layer,
+    Quality,
+    Result,
+    time_caveats_of,
+)
 from vsrprune.selection.budget import Budget
 
 SIZE = (180, 320)
@@ -71,6 +82,20 @@ def test_a_network_that_hardly_uses_time_is_said_to_be_one(result, gain, quotien
     found = replace(result, temporal_gain=gain, flow_photometric=quotient).time_caveats
     assert len(found) == len(caveats)
     assert all(caveat.startswith(start) for caveat, start in zip(found, caveats, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        ([0.03, 0.03], "worth +0.03 dB to the dense network, less than 0.1: it hardly uses"),
+        ([0.03, -0.004, 0.05], "worth +0.00 to +0.05 dB to the dense networks, less than 0.1: they hardly use"),
+        ([0.5, -0.02], "worth -0.02 dB to some of the dense networks, less than 0.1: it hardly uses"),
+        ([0.5, -0.02, None, 0.01], "worth -0.02 to +0.01 dB to some of the dense networks, less than 0.1: they"),
+    ],
+)
+def test_networks_that_hardly_use_time_are_said_to_be_some_in_one_sentence(result, gains, words):
+    (caveat,) = time_caveats_of([replace(result, temporal_gain=gain) for gain in gains])
+    assert words in caveat
 
 
 def test_the_quality_on_test_clips_survives_the_round_trip(result, tmp_path):

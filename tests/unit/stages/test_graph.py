@@ -517,6 +517,11 @@ def test_the_first_round_is_shared_with_a_job_of_its_ratio():
     ]
 
 
+def test_the_dense_control_has_no_rounds():
+    dense = {"method__name": "dense", "method__sparsify": False}
+    assert rounds_of(rounds=3, **dense) == rounds_of(**dense)
+
+
 def test_times_are_taken_once_for_all_rounds():
     stages = rounds_of(rounds=2, round_to="auto")
     assert list(stages).count("timing") == 1

@@ -42,6 +42,9 @@ def checked_shapes(found: Any, layout: ChannelLayout) -> Scores:
 def _values(name: str, size: int, given: Any) -> NDArray[np.float64]:
     values = given.detach().cpu().double().numpy() if isinstance(given, torch.Tensor) else given
     try:
+        # NumPy would drop the imaginary part with a warning; so would `double` above.
+        if np.iscomplexobj(given) or (isinstance(given, torch.Tensor) and given.is_complex()):
+            raise TypeError("complex numbers have no order")
         scores = np.array(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise UserError(f"the scores of {name} must be {size} numbers; got {type(given).__name__}") from error

@@ -113,6 +113,31 @@ def test_a_picture_that_stands_still_at_the_end_is_shown_as_long(
     assert float(footage.end * footage.time_base) == pytest.approx(5.8, abs=1e-3)
 
 
+@pytest.mark.parametrize("pts", [
+    [0, 40, 55, 300, 310, 1000],
+    [0, 40, 80, 120, 5000, 5040, 5080, 60000],
+    [0, 1000, 2000, 2040, 2080, 2120],
+    [0, 40, 540, 3540, 3550, 3590, 3591, 3631, 4134, 4174, 4715, 4765],
+])  # fmt: skip
+@pytest.mark.parametrize("last", [10, 700])
+@pytest.mark.parametrize(("name", "codec"), [("out.mp4", "libx264"), ("out.mov", "libx265")])
+def test_reordered_frames_at_uneven_times_last_as_long(
+    tmp_path: Path, name: str, codec: str, last: int, pts: list[int]
+) -> None:
+    rewrite(last_for(tmp_path / "in.mkv", "libx264", pts, last), tmp_path / name, codec)
+    assert length(tmp_path / name) == pytest.approx((pts[-1] + last) / 1000, abs=1e-3)
+    assert times(tmp_path / name) == pytest.approx([when / 1000 for when in pts], abs=1e-3)
+
+
+@pytest.mark.parametrize("pts", [[0], [0, 7]])
+def test_a_video_of_a_frame_or_two_is_written_by_an_encoder_that_reorders(tmp_path: Path, pts: list[int]) -> None:
+    """Which failed in one try of ten."""
+    still = last_for(tmp_path / "in.mkv", "libx264", pts, 700)
+    for _ in range(8):
+        rewrite(still, tmp_path / "out.mp4", "libx265")
+        assert length(tmp_path / "out.mp4") == pytest.approx((pts[-1] + 700) / 1000, abs=1e-3)
+
+
 @pytest.mark.parametrize(("name", "codec"), [("out.mkv", "libx264"), ("out.webm", "libvpx-vp9")])
 def test_every_frame_keeps_its_duration_where_the_container_has_one_for_each(
     tmp_path: Path, name: str, codec: str

@@ -28,6 +28,7 @@ from vsrprune.errors import UserError, one_of
 
 LOCK_SUFFIX = ".lock"
 BY_DECODING = (".mp4", ".mov")  # containers that keep how far apart frames are decoded, not how long each is shown
+FEW = 8  # frames, more than any encoder reorders
 PIXEL_FORMAT = "yuv420p"  # the one format that every player shows
 
 
@@ -222,10 +223,14 @@ class _VideoWriter:
         self._newest: int | None = None  # the time of the last frame, in ticks
         self._lengths: dict[int, int] = {}  # by the time of a frame: for how many ticks it is shown
         self._waiting: deque[Any] = deque()  # packets, until it is known how long their frames are shown
+        self._ahead: int | None = None  # by how many ticks the first frame is decoded before it is shown
 
     def _new_stream(self, encoding: Encoding, encoder: Encoder, height: int, width: int) -> Any:
         footage = self._footage
         options = dict(encoder.options) | ({} if encoding.crf is None else {"crf": str(encoding.crf)})
+        if encoding.codec == "libx265" and footage.frames < FEW:
+            # With fewer frames than it reorders, x265 gives them random times of decoding, which no container takes.
+            options["x265-params"] += ":bframes=0"
         stream = self._container.add_stream(encoding.codec, rate=footage.rate, options=options)
         stream.height, stream.width, stream.pix_fmt = height, width, PIXEL_FORMAT
         stream.codec_context.time_base = footage.time_base
@@ -244,11 +249,17 @@ class _VideoWriter:
         picture.pts, picture.time_base = frame.pts, self._footage.time_base
         self._show_until(frame.pts)
         self._newest = frame.pts
-        self._waiting += self._stream.encode(picture)
+        self._encode(picture)
         self._mux()
         # Interleaved: containers want packets in order of time, or a player has to seek between sound and pictures.
         if self._tracks is not None:
             self._tracks.write_until(frame.pts * self._footage.time_base)
+
+    def _encode(self, picture: Any) -> None:
+        """Encode a picture; None for what the encoder has kept back."""
+        self._waiting += self._stream.encode(picture)
+        if self._ahead is None and self._waiting:
+            self._ahead = self._waiting[0].pts - self._waiting[0].dts
 
     def _show_until(self, pts: int) -> None:
         if self._newest is not None:
@@ -262,12 +273,20 @@ class _VideoWriter:
 
     def _finish(self) -> None:
         self._show_until(self._footage.end)
-        last = self._lengths.get(self._newest or 0, 0)
-        self._waiting += self._stream.encode(None)
+        self._encode(None)
         if self._by_decoding and self._waiting:
-            self._lengths[self._waiting[-1].pts] = last
+            self._end_decoding(self._waiting[-1])
         self._mux()
         self._container.mux(list(self._waiting))  # none, unless an encoder changed times
+
+    def _end_decoding(self, packet: Any) -> None:
+        """Give the last packet a length with which decoding takes as long as the frames are shown.
+
+        The edit list says how long that is, but FFmpeg takes the shorter of the two. The packet itself ends by the end.
+        """
+        ahead = self._ahead or 0
+        packet.dts = max(packet.dts, packet.pts - ahead)
+        self._lengths[packet.pts] = max(self._lengths[packet.pts], self._footage.end - ahead - packet.dts)
 
     def __enter__(self) -> _VideoWriter:
         return self

@@ -39,6 +39,7 @@ class TrackCopier:
         self._copied: dict[int, Any] = {}
         self._encoded: dict[int, Any] = {}
         self._before: dict[int, Any] = {}  # of copied tracks: the last packet that is not played itself
+        self._ends: dict[int, int] = {}  # of encoded tracks: when their last frame ends, in its own ticks
         self._lost: Counter[int] = Counter()
         carry_file(self._container, output, start)
         pictures = video_stream(file, self._container)
@@ -97,6 +98,8 @@ class TrackCopier:
             self._next = self._read()
         if seconds is None:
             for index, stream in self._encoded.items():
+                # Some decoders keep the end of the sound back until they are told that nothing follows.
+                self._attempt(index, partial(self._encode_frames, index, self._container.streams[index].decode))
                 self._attempt(index, partial(self._encode, stream, None))
             for index, count in self._lost.items():
                 name = _name(self._container.streams[index])
@@ -105,7 +108,7 @@ class TrackCopier:
     def _put(self, packet: Any) -> None:
         index = packet.stream_index
         if index in self._encoded:
-            self._attempt(index, partial(self._encode_packet, packet))
+            self._attempt(index, partial(self._encode_frames, index, packet.decode))
         elif not is_shown(packet):
             self._before[index] = packet
         else:
@@ -131,11 +134,15 @@ class TrackCopier:
         packet.stream = self._copied[packet.stream_index]
         self._output.mux(packet)
 
-    def _encode_packet(self, packet: Any) -> None:
-        for frame in packet.decode():
-            if frame.pts is not None:
+    def _encode_frames(self, index: int, decode: Callable[[], list[Any]]) -> None:
+        for frame in decode():
+            if frame.pts is None:  # kept back by the decoder
+                frame.pts, frame.time_base = self._ends.get(index), self._container.streams[index].time_base
+            else:
                 frame.pts -= round(self._start / frame.time_base)
-            self._encode(self._encoded[packet.stream_index], frame)
+            if frame.pts is not None:
+                self._ends[index] = frame.pts + round(Fraction(frame.samples, frame.sample_rate) / frame.time_base)
+            self._encode(self._encoded[index], frame)
 
     def _encode(self, track: Any, frame: Any) -> None:
         """Encode a frame of sound; None for what the encoder has kept back."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
-import numpy as np
 from av.sidedata.sidedata import Type
 from PIL import ExifTags, Image
 
@@ -19,6 +18,7 @@ from vsrprune.data.reading import UNREADABLE, picture_format, read_picture
 from vsrprune.data.video.colour import BT2020, Colour, RgbFrame, conventional_matrix, has_alpha, to_rgb
 from vsrprune.data.video.decoding import decoded, video_stream
 from vsrprune.data.video.icc import conversion, to_srgb
+from vsrprune.data.video.orientation import is_lying, upright
 from vsrprune.data.video.shown import Shown, is_shown, refuse_corrupt
 from vsrprune.errors import UserError
 
@@ -96,7 +96,7 @@ class Footage:
         pts = -step
         for frame in decoded(self.files[0], transparent=self.background is not None):
             pts = pts + step if frame.pts is None else frame.pts - start  # raw streams carry no times
-            yield self.files[0], _upright(to_rgb(frame, self.background), frame.rotation), pts
+            yield self.files[0], upright(to_rgb(frame, self.background), frame), pts
 
     def matrix(self, height: int, width: int) -> int:
         """The matrix for this footage's colours in a video of another size."""
@@ -194,8 +194,7 @@ def _video(file: Path, background: Colour | None) -> Footage:
     except av.error.FFmpegError as error:
         raise UserError(f"{file}: cannot read this video ({error})") from error
     height, width = first.height, first.width
-    # A phone's upright video is stored lying, with a rotation; PyAV states it per frame.
-    if first.rotation % 180 == 90:
+    if is_lying(first):
         height, width, aspect = width, height, 1 / aspect
     return Footage(
         (file,),
@@ -229,12 +228,7 @@ def _reached(file: Path, container: Any, shown: Shown, video: int) -> Fraction:
 
 
 def _left_out(file: Path, frame: Any) -> tuple[str, ...]:
-    kinds = [name for kind, name in HDR.items() if kind in frame.side_data]
-    if not kinds:
-        return ()
-    return (f"{file}: HDR metadata ({', '.join(dict.fromkeys(kinds))}) is left out: it is of pictures of 10 bits",)
-
-
-def _upright(pixels_HW3: RgbFrame, rotation: int) -> RgbFrame:
-    """The frame turned by `rotation` (degrees, counterclockwise, as the container asks) to the nearest quarter turn."""
-    return np.ascontiguousarray(np.rot90(pixels_HW3, round(rotation / 90) % 4))
+    kinds = dict.fromkeys(name for kind, name in HDR.items() if kind in frame.side_data)
+    hdr = f"{file}: HDR metadata ({', '.join(kinds)}) is left out: it is of pictures of 10 bits" if kinds else ""
+    fields = f"{file}: the pictures are interlaced, and taken for progressive; deinterlace them first"
+    return tuple(filter(None, (hdr, fields if frame.interlaced_frame else "")))

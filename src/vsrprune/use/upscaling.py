@@ -151,7 +151,7 @@ def _check_target(request: UpscalingRequest) -> None:
         others = [entry.name for entry in target.iterdir() if entry.is_dir() or entry.suffix.lower() != FRAME_SUFFIX]
         if others:
             raise UserError(f"{target}: holds other things than PNG frames ({others[0]}), so it is not replaced")
-    if not request.overwrite and (target.is_file() or any(target.iterdir())):
+    if not request.overwrite and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: exists; give another name, or --overwrite to replace it")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -14,6 +15,7 @@ from vsrprune.data.doctor.doctor import DoctorSettings, examine_clip
 from vsrprune.data.reading import read_frames
 from vsrprune.data.sources import ClipSource
 from vsrprune.data.video.footage import TimedFrame, look_over
+from vsrprune.data.video.shown import Shown
 from vsrprune.data.video.writing import choose_encoding, open_writer
 from vsrprune.errors import UserError
 
@@ -43,6 +45,15 @@ def length(file: Path) -> float:
             hours, minutes, seconds = stream.metadata["DURATION"].split(":")
             return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
         return float(stream.duration * stream.time_base)
+
+
+def test_the_rate_is_not_asked_of_a_file_that_is_closed(tmp_path: Path) -> None:
+    """Which ended the process, now and then, by a segmentation fault."""
+    codec = SimpleNamespace(codec=SimpleNamespace(canonical_name="h264"))
+    stream = SimpleNamespace(average_rate=Fraction(24), guessed_rate=None, codec_context=codec)
+    shown = Shown(tmp_path / "in.mp4", SimpleNamespace(format=SimpleNamespace(name="mov")), stream)
+    del stream.average_rate
+    assert shown.rate == 24
 
 
 # Clips that were trimmed without encoding them again

@@ -158,6 +158,15 @@ def test_sound_keeps_its_place_when_the_file_does_not_start_at_zero(tmp_path: Pa
 # PNG folders
 
 
+@pytest.mark.parametrize("name", ["concat:a.mp4", "shot: 1.mp4", "%03d.mp4", "-i.mp4"])
+def test_no_name_means_more_than_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_video(tmp_path / name, pictures(3), sound="aac")
+    rewrite(Path(name), Path(f"out {name}"))
+    assert len(times(tmp_path / f"out {name}")) == len(packets(tmp_path / f"out {name}", "video")) == 3
+    assert packets(tmp_path / f"out {name}", "audio")
+
+
 def test_a_folder_of_frames_from_a_video(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mkv", pictures(3), "ffv1", "bgr0")
     rewrite(source, tmp_path / "out")

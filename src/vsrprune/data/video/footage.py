@@ -183,7 +183,7 @@ def _video(file: Path, background: Colour | None) -> Footage:
     if has_alpha(first) and background is None:
         deque(frames, maxlen=0)  # refuses transparent ones now and not after hours
     try:
-        with av.open(str(file)) as container:
+        with av.open(str(file.absolute())) as container:
             stream = video_stream(file, container)
             shown = Shown(file, container, stream)
             reached = _reached(file, container, shown, stream.index)

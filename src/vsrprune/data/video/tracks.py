@@ -35,7 +35,7 @@ class TrackCopier:
     def __init__(self, file: Path, start: Fraction, output: Any, suffix: str, say: Callable[[str], None]) -> None:
         self._file, self._start, self._output, self._say = file, start, output, say
         # A second reader of the file: the pictures stay a plain iterator, and no packet waits for them in memory.
-        self._container = av.open(str(file))
+        self._container = av.open(str(file.absolute()))
         self._copied: dict[int, Any] = {}
         self._encoded: dict[int, Any] = {}
         self._before: dict[int, Any] = {}  # of copied tracks: the last packet that is not played itself
@@ -77,7 +77,7 @@ class TrackCopier:
         """Whether a file of the output's kind with this track alone can be begun and ended; some fail only then."""
         if stream.codec_context is None:
             return False
-        with io.BytesIO() as memory, av.open(str(self._file)) as source:
+        with io.BytesIO() as memory, av.open(str(self._file.absolute())) as source:
             try:
                 with av.open(memory, "w", format=self._output.format.name) as trial:
                     track = trial.add_stream_from_template(stream)

@@ -211,7 +211,7 @@ class _VideoWriter:
         if any(self._padding):
             say(f"note: {encoding.codec} takes even sizes only: the last row or column of {width}x{height} is repeated")
         with ExitStack() as stack:
-            self._container = stack.enter_context(av.open(str(file), "w"))
+            self._container = stack.enter_context(av.open(str(file.absolute()), "w"))
             self._stream = self._new_stream(encoding, encoder, height + self._padding[0], width + self._padding[1])
             self._tracks: TrackCopier | None = None
             if footage.is_video:

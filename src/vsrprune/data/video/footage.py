@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,8 +13,9 @@ import av
 from av.sidedata.sidedata import Type
 from PIL import ExifTags, Image
 
-from vsrprune.data.folder import frame_files
+from vsrprune.data.folder import contents, left_out
 from vsrprune.data.reading import UNREADABLE, picture_format, read_picture
+from vsrprune.data.sources import FRAME_SUFFIXES
 from vsrprune.data.video.colour import BT2020, Colour, RgbFrame, conventional_matrix, has_alpha, to_rgb
 from vsrprune.data.video.decoding import decoded, video_stream
 from vsrprune.data.video.icc import conversion, to_srgb
@@ -112,7 +113,14 @@ def look_over(path: Path, rate: Fraction, background: Colour | None = None) -> F
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give a video, or a folder of PNG frames")
-    return _pngs(path, rate, background) if path.is_dir() else _video(path, background)
+    if path.is_dir():
+        found = contents(path)
+        if not found.frames:
+            raise UserError(f"{path}: no PNG frames or JPEGs in this folder")
+        return _pngs(path, found.frames, left_out(str(path), found), rate, background)
+    if path.is_file() and path.suffix.lower() in FRAME_SUFFIXES and _header(path).pictures == 1:
+        return _pngs(path, [path], [], rate, background)  # by the same rules: FFmpeg knows nothing of profiles
+    return _video(path, background)
 
 
 class _Header(NamedTuple):
@@ -135,15 +143,15 @@ def _header(file: Path) -> _Header:
             turn = image.getexif().get(ExifTags.Base.Orientation) if "exif" in image.info else None
             size = image.size[::-1] if turn in LYING else image.size
             alpha = "A" in image.getbands() or "transparency" in image.info
-            return _Header(size, getattr(image, "n_frames", 1), image.info.get("icc_profile") or b"", alpha)
+            # The further pictures of a JPEG are previews, depths and the like.
+            pictures = getattr(image, "n_frames", 1) if image.format == "PNG" else 1
+            return _Header(size, pictures, image.info.get("icc_profile") or b"", alpha)
     except UNREADABLE as error:
         raise UserError(f"{file}: cannot read this {picture_format(file)} ({error})") from error
 
 
-def _pngs(folder: Path, rate: Fraction, background: Colour | None) -> Footage:
-    files = frame_files(folder)
-    if not files:
-        raise UserError(f"{folder}: no PNG frames or JPEGs in this folder")
+def _pngs(path: Path, files: Sequence[Path], said: Sequence[str], rate: Fraction, background: Colour | None) -> Footage:
+    """Footage of pictures that `path` holds or is; `said`: what else is to be said of it."""
     height, width, _ = read_picture(files[0], background).shape
     headers = [_header(file) for file in files]
     for file, header in zip(files, headers, strict=True):
@@ -154,18 +162,27 @@ def _pngs(folder: Path, rate: Fraction, background: Colour | None) -> Footage:
             )
         if header.alpha and background is None:
             read_picture(file)  # refuses it now and not after hours
-    notes = []
+    notes = list(said)
     animated = [file for file, header in zip(files, headers, strict=True) if header.pictures > 1]
     if animated:
         notes.append(
-            f"{folder}: {len(animated)} frames are animated, such as {animated[0].name}, and only their first picture"
+            f"{path}: {len(animated)} frames are animated, such as {animated[0].name}, and only their first picture"
             " is taken; give such a file itself for all"
         )
     converted = sum(conversion(header.profile) is not None for header in headers if header.profile)
     if converted:
-        notes.append(f"{folder}: {converted} frames have a colour profile; their colours are converted to sRGB")
+        notes.append(f"{path}: {converted} frames have a colour profile; their colours are converted to sRGB")
     return Footage(
-        files, False, height, width, len(files), rate, 1 / rate, len(files), background=background, notes=tuple(notes)
+        tuple(files),
+        False,
+        height,
+        width,
+        len(files),
+        rate,
+        1 / rate,
+        len(files),
+        background=background,
+        notes=tuple(notes),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import av
 from av.stream import Discard, Disposition
 
-from vsrprune.data.video.about import carry_file, carry_track
+from vsrprune.data.video.about import TECHNICAL, carry_file, carry_track
 from vsrprune.data.video.decoding import video_stream
 from vsrprune.data.video.shown import is_shown
 from vsrprune.data.video.sound import LAST_RESORT, encoded_as
@@ -163,6 +163,17 @@ class TrackCopier:
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
+
+
+def not_in_pictures(file: Path, rate: Fraction) -> str:
+    """A sentence about what a video has, and a folder of its frames has not; rate: its frames per second."""
+    with av.open(str(file.absolute())) as container:
+        pictures = video_stream(file, container).index
+        parts = [_name(stream) for stream in container.streams if stream.index != pictures]
+        parts += ["chapters"] if container.chapters() else []
+        parts += sorted(key.lower() for key in container.metadata if key.lower() not in TECHNICAL)
+    left = f", and {', '.join(parts)} left out" if parts else ""
+    return f"PNG frames have no times ({file} has {float(rate):.5g} frames per second on average){left}"
 
 
 def _name(stream: Any) -> str:

@@ -23,7 +23,7 @@ from vsrprune.data.sources import FRAME_SUFFIX
 from vsrprune.data.video.about import about, not_kept
 from vsrprune.data.video.colour import RgbFrame, from_rgb
 from vsrprune.data.video.footage import Footage, TimedFrame
-from vsrprune.data.video.tracks import TrackCopier
+from vsrprune.data.video.tracks import TrackCopier, not_in_pictures
 from vsrprune.errors import UserError, one_of
 
 LOCK_SUFFIX = ".lock"
@@ -71,6 +71,8 @@ def choose_encoding(target: Path, codec: str | None, crf: int | None) -> Encodin
     Raises UserError for an unknown suffix or codec, a quality out of range, a codec that the container does not take.
     """
     suffix = target.suffix.lower()
+    if target.name.lower() in USUAL_ENCODER:
+        raise UserError(f"{target}: is a suffix without a name; give a name before it")
     if not suffix:
         for knob, value in (("--codec", codec), ("--crf", crf)):
             if value is not None:
@@ -181,6 +183,8 @@ class _PngWriter:
     def __init__(self, folder: Path, footage: Footage, say: Callable[[str], None]) -> None:
         self._folder = folder
         self._names = [] if footage.is_video else [file.stem for file in footage.files]
+        if footage.is_video:
+            say(f"note: {not_in_pictures(footage.files[0], footage.rate)}")
         # Letter case does not tell names apart on every file system, and suffixes are no part of them.
         if len({name.lower() for name in self._names}) < len(self._names):
             say("note: frames are numbered: by their names, which differ by letter case alone, they would be one file")

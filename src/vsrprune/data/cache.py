@@ -162,7 +162,7 @@ def _decoded_bytes(source: ClipSource, how: Reading) -> float:
     """How many bytes the clip takes, from headers alone; 0 if they cannot be read, which decoding will report."""
     try:
         if source.is_video:
-            with av.open(str(source.files[0])) as container:
+            with av.open(str(source.files[0].absolute())) as container:
                 stream = container.streams.video[0]
                 seconds = (container.duration or 0) / av.time_base
                 frames = stream.frames or int(seconds * (stream.average_rate or 0))

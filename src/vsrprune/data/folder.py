@@ -184,7 +184,7 @@ def _opens_as_video(file: Path) -> bool:
     import av  # takes a tenth of a second, for files that few folders have
 
     try:
-        with av.open(str(file)) as container:
+        with av.open(str(file.absolute())) as container:
             # libav opens any text as the output of a terminal (tty), and pictures as videos of one frame.
             kind = container.format.name
             moving = kind != "tty" and not kind.endswith("_pipe") and "image2" not in kind

@@ -18,6 +18,8 @@ from vsrprune.data.clips import Clip, ClipSet, make_clip, pair_clip
 from vsrprune.data.sources import COMPRESSED_SUFFIXES, ClipSource
 from vsrprune.data.video.colour import OPAQUE, Colour, RgbFrame, over, to_rgb
 from vsrprune.data.video.decoding import FLATTEN, decoded
+from vsrprune.data.video.icc import conversion
+from vsrprune.data.video.orientation import upright
 from vsrprune.data.video.scenes import scene_starts
 from vsrprune.errors import UserError
 
@@ -96,9 +98,26 @@ def read_clip(source: ClipSource, how: Reading, notes: Notes) -> Clip | None:
             raise
         notes.left_out(str(error))
         return None
-    if note:
-        notes.add(note)
+    for sentence in filter(None, (note, profile_note(source))):
+        notes.add(sentence)
     return clip
+
+
+def profile_note(source: ClipSource) -> str:
+    """A sentence if the first frame of a clip of pictures has colours of its own; empty otherwise.
+
+    They are not converted: published sets are compared by the numbers that their files hold, whoever compares.
+    """
+    if source.is_video:
+        return ""
+    try:
+        with Image.open(source.files[0], formats=[picture_format(source.files[0])]) as image:
+            profile = image.info.get("icc_profile") or b""
+    except UNREADABLE:  # which is said where it is read
+        return ""
+    if not profile or conversion(profile) is None:
+        return ""
+    return f"clip {source.name}: its frames have a colour profile, which is ignored: their numbers are taken for sRGB"
 
 
 def scenes(clip: Clip, how: Reading, notes: Notes) -> list[tuple[str, slice]]:
@@ -145,7 +164,7 @@ def _halved(frame_CHW: Tensor) -> Tensor:
 
 def _frames(source: ClipSource) -> Iterator[tuple[Path, RgbFrame]]:
     if source.is_video:
-        yield from ((source.files[0], to_rgb(frame)) for frame in decoded(source.files[0]))
+        yield from ((source.files[0], upright(to_rgb(frame), frame)) for frame in decoded(source.files[0]))
     else:
         yield from ((file, read_picture(file)) for file in source.files)
 

@@ -18,7 +18,7 @@ from vsrprune.store.atomic import read_json, write_cache
 FRAME_SUFFIX = ".png"  # of frames that are written
 COMPRESSED_SUFFIXES = (".jpg", ".jpeg")
 FRAME_SUFFIXES = (FRAME_SUFFIX, *COMPRESSED_SUFFIXES)
-VIDEO_DECODING = 2  # raise it when the same video comes to other pixels
+VIDEO_DECODING = 3  # raise it when the same video comes to other pixels
 SMALLEST_SIDE = 11  # SSIM's window; stated again here, since metrics/ imports torch
 HASHES = "data_hashes.json"  # in the store: sampled hashes of files
 _SAMPLE_BYTES = 1 << 16  # from the start, the middle and the end of a file

@@ -74,6 +74,11 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
     _check_target(request)
     # Read to its end before any work starts, so that a file that is cut off is refused at once and not after hours.
     footage = look_over(request.source, request.rate or USUAL_RATE, request.background)
+    if request.rate is not None and footage.is_video:
+        raise UserError(
+            f"--fps {request.rate} is for folders of PNG frames, but {request.source} is a video, which keeps its own"
+            " times; leave it out"
+        )
     network = load_trained(request.model, request.store, lambda text: say(f"warning: {text}"), request.which)
     if request.threads:
         torch.set_num_threads(request.threads)
@@ -125,11 +130,6 @@ def _check(request: UpscalingRequest) -> None:
             raise UserError(f"{name} must be at least {least}; got {value}")
     if request.rate is not None and request.rate <= 0:
         raise UserError(f"--fps must be more than 0; got {request.rate}")
-    if request.rate is not None and request.source.is_file():
-        raise UserError(
-            f"--fps {request.rate} is for folders of PNG frames, but {request.source} is a video, which keeps its own"
-            " times; leave it out"
-        )
     if request.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no GPU here; use --device cpu")
 
@@ -151,7 +151,7 @@ def _check_target(request: UpscalingRequest) -> None:
         others = [entry.name for entry in target.iterdir() if entry.is_dir() or entry.suffix.lower() != FRAME_SUFFIX]
         if others:
             raise UserError(f"{target}: holds other things than PNG frames ({others[0]}), so it is not replaced")
-    if not request.overwrite and (target.is_file() or any(target.iterdir())):
+    if not request.overwrite and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: exists; give another name, or --overwrite to replace it")
 
 

@@ -123,6 +123,24 @@ def test_sound_whose_channels_have_no_places_gets_the_usual_ones(
     assert after == pytest.approx(before, abs=0.03)
 
 
+@pytest.mark.parametrize("target", ["out.mp4", "out.mkv", "out.webm"])
+def test_what_a_decoder_keeps_back_at_the_end_is_encoded_too(tmp_path: Path, target: str) -> None:
+    """Windows Media's keeps 46 ms back."""
+    source = tmp_path / "in.wmv"
+    with av.open(str(source), "w") as container:
+        stream = new_video(container, "wmv2")
+        sound = container.add_stream("wmav2", rate=44100, layout="stereo")
+        sound.bit_rate = 128000
+        encode_pictures(container, stream, 24)
+        encode_sound(container, sound, 0.96, "stereo", 44100)
+    with av.open(str(source)) as container:
+        before = sum(frame.samples for frame in container.decode(audio=0)) / 44100
+    rewrite(source, tmp_path / target)
+    with av.open(str(tmp_path / target)) as container:
+        after = sum(frame.samples for frame in container.decode(audio=0)) / container.streams.audio[0].rate
+    assert before - 0.01 < after < before + 0.045  # AAC's decoder plays two frames of padding
+
+
 @pytest.mark.parametrize(("target", "codec"), [("out.webm", "flac"), ("out.mov", "flac")])
 def test_loudspeakers_at_the_side_become_loudspeakers_at_the_back(tmp_path: Path, target: str, codec: str) -> None:
     source = with_sound(tmp_path / "in.mkv", codec, "5.1(side)")

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 from videos import make_video, pictures, times
 
+from vsrprune.data.reading import read_frames
+from vsrprune.data.sources import ClipSource
 from vsrprune.data.video.footage import look_over
 from vsrprune.errors import UserError
 
@@ -70,6 +72,43 @@ def test_frames_stand_upright(tmp_path: Path, rotation: int, corner: tuple[int, 
     assert (footage.height, footage.width) == ((32, 48) if rotation == 180 else (48, 32))
     assert frame.pixels_HW3[corner].min() > 200
     assert frame.pixels_HW3[0, 0].max() < 50
+
+
+@pytest.mark.parametrize("turned", [0, 90, 180, 270])
+@pytest.mark.parametrize("mirrored", [{}, {"hflip": True}, {"vflip": True}])
+def test_mirrored_frames_are_shown_mirrored_in_training_too(
+    tmp_path: Path, turned: int, mirrored: dict[str, bool]
+) -> None:
+    """By numpy's turn and mirrors, of a picture whose four corners differ."""
+    image = np.zeros((32, 48, 3), np.uint8)
+    image[:16, :24], image[:16, 24:], image[16:, :24] = (200, 30, 30), (30, 200, 30), (30, 30, 200)
+    with av.open(str(tmp_path / "v.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv444p"
+        stream.set_display_rotation(turned, **mirrored)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    expected = np.rot90(image, turned // 90)
+    expected = np.fliplr(expected) if "hflip" in mirrored else np.flipud(expected) if mirrored else expected
+    footage = look_over(tmp_path / "v.mp4", RATE)
+    assert (footage.height, footage.width) == expected.shape[:2]
+    shown = next(footage.read()).pixels_HW3
+    assert np.abs(shown.astype(int) - expected).mean() < 6
+    (trained_CHW,) = read_frames(ClipSource("v", (tmp_path / "v.mp4",)))
+    np.testing.assert_array_equal(trained_CHW.permute(1, 2, 0).numpy(), shown)
+
+
+def test_interlaced_pictures_are_taken_for_progressive_and_said(tmp_path: Path) -> None:
+    file = make_video(tmp_path / "v.mkv", pictures(4, 32, 48), "ffv1", "yuv420p")
+    assert look_over(file, RATE).notes == ()
+    with av.open(str(tmp_path / "fields.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"x264-params": "tff=1"})
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for image in pictures(4, 32, 48):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    (note,) = look_over(tmp_path / "fields.mkv", RATE).notes
+    assert "interlaced" in note
 
 
 def test_time_is_counted_from_the_start_of_the_file(tmp_path: Path) -> None:

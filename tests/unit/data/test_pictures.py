@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from videos import make_video, pictures, times
 
 from vsrprune.data.doctor.doctor import DoctorSettings, examine_clip
-from vsrprune.data.reading import read_frames, read_picture
+from vsrprune.data.reading import Reading, read_clips, read_frames, read_picture
 from vsrprune.data.sources import ClipSource
 from vsrprune.data.video.footage import look_over
 from vsrprune.data.video.writing import choose_encoding, open_writer
@@ -216,6 +216,22 @@ def test_colours_of_another_profile_are_converted_to_srgb_and_said(tmp_path: Pat
     assert near(colours[2], (200, 40, 40), 0)
 
 
+def test_training_and_the_doctor_take_the_numbers_of_another_profile_and_say_so(tmp_path: Path) -> None:
+    image = pictures(1, 32, 48)[0]
+    Image.fromarray(image).save(tmp_path / "0.png", icc_profile=swapped_profile())
+    source = ClipSource("walk", (tmp_path / "0.png",))
+    read = read_clips([source], [source], Reading(scale=4))
+    np.testing.assert_array_equal(read.train[0].high_TCHW[0].permute(1, 2, 0).numpy(), image)
+    assert (
+        read.notes
+        == ["clip walk: its frames have a colour profile, which is ignored: their numbers are taken for sRGB"] * 2
+    )
+    settings = DoctorSettings(4, False, 1, 4, False, ["bicubic"])
+    assert any("colour profile" in finding.what for finding in examine_clip(source, "train", settings).findings)
+    (tmp_path / "0.png").write_bytes(b"no picture")
+    assert [finding.severity for finding in examine_clip(source, "train", settings).findings] == ["error"]
+
+
 def test_srgb_under_its_own_name_or_a_useless_profile_changes_nothing(tmp_path: Path) -> None:
     images = pictures(2)
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -297,3 +313,37 @@ def test_a_transparent_video_over_a_background_is_a_video(tmp_path: Path) -> Non
             writer.write(frame)
     assert times(target) == pytest.approx([0, 0.04, 0.08, 0.12])
     assert near(next(look_over(target, RATE).read()).pixels_HW3[16, 6], BLENDED, 4)
+
+
+@pytest.mark.parametrize("name", ["one.png", "one.jpg"])
+def test_a_picture_by_itself_is_read_by_the_rules_of_pictures(tmp_path: Path, name: str) -> None:
+    exif = Image.Exif()
+    exif[274] = 6  # orientation: turned by 90 degrees
+    image = Image.fromarray(np.repeat(np.uint8([[[250, 10, 10]], [[10, 10, 250]]]), 16, 0).repeat(24, 1))
+    image.save(tmp_path / name, exif=exif)
+    footage = look_over(tmp_path / name, RATE)
+    assert (footage.is_video, footage.width, footage.height, footage.frames) == (False, 32, 24, 1)
+    (frame,) = footage.read()
+    np.testing.assert_array_equal(frame.pixels_HW3, read_picture(tmp_path / name))
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(UserError, match="16-bit"):
+        look_over(tmp_path / "deep.png", RATE)
+
+
+def test_the_further_pictures_of_a_jpeg_are_no_animation(tmp_path: Path) -> None:
+    one, two = (Image.fromarray(image) for image in pictures(2))
+    one.save(tmp_path / "0.jpg", "MPO", save_all=True, append_images=[two])
+    assert look_over(tmp_path, RATE).notes == ()
+    assert look_over(tmp_path / "0.jpg", RATE).frames == 1
+
+
+def test_what_a_folder_of_frames_leaves_out_is_said(tmp_path: Path) -> None:
+    for name in ("0.png", "1.png", "4.png", "2.bmp"):
+        Image.fromarray(pictures(1)[0]).save(tmp_path / name)
+    (tmp_path / "3.png").symlink_to("nowhere")
+    notes = look_over(tmp_path, RATE).notes
+    assert [note.split(f"{tmp_path}: ")[1] for note in notes] == [
+        "left out 3.png: links to nothing",
+        "left out 2.bmp: pictures that are neither PNG nor JPEG",
+        "the numbers jump from 1.png to 4.png; these frames count as neighbours",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -14,6 +15,7 @@ from vsrprune.data.doctor.doctor import DoctorSettings, examine_clip
 from vsrprune.data.reading import read_frames
 from vsrprune.data.sources import ClipSource
 from vsrprune.data.video.footage import TimedFrame, look_over
+from vsrprune.data.video.shown import Shown
 from vsrprune.data.video.writing import choose_encoding, open_writer
 from vsrprune.errors import UserError
 
@@ -43,6 +45,15 @@ def length(file: Path) -> float:
             hours, minutes, seconds = stream.metadata["DURATION"].split(":")
             return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
         return float(stream.duration * stream.time_base)
+
+
+def test_the_rate_is_not_asked_of_a_file_that_is_closed(tmp_path: Path) -> None:
+    """Which ended the process, now and then, by a segmentation fault."""
+    codec = SimpleNamespace(codec=SimpleNamespace(canonical_name="h264"))
+    stream = SimpleNamespace(average_rate=Fraction(24), guessed_rate=None, codec_context=codec)
+    shown = Shown(tmp_path / "in.mp4", SimpleNamespace(format=SimpleNamespace(name="mov")), stream)
+    del stream.average_rate
+    assert shown.rate == 24
 
 
 # Clips that were trimmed without encoding them again
@@ -111,6 +122,31 @@ def test_a_picture_that_stands_still_at_the_end_is_shown_as_long(
     assert times(tmp_path / target) == pytest.approx([when / 1000 for when in STILL], abs=1e-3)
     footage = look_over(tmp_path / target, RATE)
     assert float(footage.end * footage.time_base) == pytest.approx(5.8, abs=1e-3)
+
+
+@pytest.mark.parametrize("pts", [
+    [0, 40, 55, 300, 310, 1000],
+    [0, 40, 80, 120, 5000, 5040, 5080, 60000],
+    [0, 1000, 2000, 2040, 2080, 2120],
+    [0, 40, 540, 3540, 3550, 3590, 3591, 3631, 4134, 4174, 4715, 4765],
+])  # fmt: skip
+@pytest.mark.parametrize("last", [10, 700])
+@pytest.mark.parametrize(("name", "codec"), [("out.mp4", "libx264"), ("out.mov", "libx265")])
+def test_reordered_frames_at_uneven_times_last_as_long(
+    tmp_path: Path, name: str, codec: str, last: int, pts: list[int]
+) -> None:
+    rewrite(last_for(tmp_path / "in.mkv", "libx264", pts, last), tmp_path / name, codec)
+    assert length(tmp_path / name) == pytest.approx((pts[-1] + last) / 1000, abs=1e-3)
+    assert times(tmp_path / name) == pytest.approx([when / 1000 for when in pts], abs=1e-3)
+
+
+@pytest.mark.parametrize("pts", [[0], [0, 7]])
+def test_a_video_of_a_frame_or_two_is_written_by_an_encoder_that_reorders(tmp_path: Path, pts: list[int]) -> None:
+    """Which failed in one try of ten."""
+    still = last_for(tmp_path / "in.mkv", "libx264", pts, 700)
+    for _ in range(8):
+        rewrite(still, tmp_path / "out.mp4", "libx265")
+        assert length(tmp_path / "out.mp4") == pytest.approx((pts[-1] + 700) / 1000, abs=1e-3)
 
 
 @pytest.mark.parametrize(("name", "codec"), [("out.mkv", "libx264"), ("out.webm", "libvpx-vp9")])

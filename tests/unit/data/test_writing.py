@@ -158,9 +158,22 @@ def test_sound_keeps_its_place_when_the_file_does_not_start_at_zero(tmp_path: Pa
 # PNG folders
 
 
+@pytest.mark.parametrize("name", ["concat:a.mp4", "shot: 1.mp4", "%03d.mp4", "-i.mp4"])
+def test_no_name_means_more_than_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_video(tmp_path / name, pictures(3), sound="aac")
+    rewrite(Path(name), Path(f"out {name}"))
+    assert len(times(tmp_path / f"out {name}")) == len(packets(tmp_path / f"out {name}", "video")) == 3
+    assert packets(tmp_path / f"out {name}", "audio")
+
+
 def test_a_folder_of_frames_from_a_video(tmp_path: Path) -> None:
-    source = make_video(tmp_path / "in.mkv", pictures(3), "ffv1", "bgr0")
-    rewrite(source, tmp_path / "out")
+    source = make_video(tmp_path / "in.mkv", pictures(3), "ffv1", "bgr0", sound="aac", subtitles="subrip")
+    (note,) = rewrite(source, tmp_path / "out")
+    assert note == (
+        f"note: PNG frames have no times ({source} has 25 frames per second on average), and audio stream 1 (aac),"
+        " subtitle stream 2 (subrip) left out"
+    )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{index:08d}.png" for index in range(3)]
     for path, image in zip(sorted((tmp_path / "out").iterdir()), pictures(3), strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(path)), image.repeat(2, 0).repeat(2, 1))
@@ -213,6 +226,7 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("target", "codec", "crf", "expected"), [
     ("out.gif", None, None, "cannot write .gif; give one of .mp4, .mkv, .mov, .webm, or a name without suffix"),
+    ("a/.mp4", None, None, "a/.mp4: is a suffix without a name"),
     ("out.webm", "libx264", None, ".webm does not take --codec libx264; give one of libvpx-vp9, libsvtav1"),
     ("out.mp4", "h265", None, "--codec must be one of libx264, libx265, libvpx-vp9, libsvtav1, ffv1; got 'h265'"),
     ("out.mp4", None, 52, "--crf must be from 0 (best) to 51 for libx264; got 52"),

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vsrprune.data.degradation import DEGRADATIONS, degrade
-from vsrprune.data.reading import read_picture
+from vsrprune.data.reading import profile_note, read_picture
 from vsrprune.data.sources import ClipSource, check_crop
 from vsrprune.data.video.colour import RgbFrame, to_rgb
 from vsrprune.data.video.decoding import decoded
+from vsrprune.data.video.orientation import upright
 from vsrprune.errors import UserError
 
 SAMPLES = 3  # frames per clip whose low-resolution twins are compared with every degradation
@@ -124,6 +125,8 @@ def examine_clip(source: ClipSource, side: str, settings: DoctorSettings) -> Cli
             _compare_low(source.low_files[index], frame, index in sampled, settings, facts, severity)
     facts.digest = digest.hexdigest() if facts.frames else ""
     facts.findings += _repeated(source.name, still) + _too_small(facts, settings) + _cropped(facts, settings)
+    if note := profile_note(source):
+        facts.findings.append(Finding("note", source.name, note, "convert them to sRGB if colours matter to you"))
     return facts
 
 
@@ -131,7 +134,7 @@ def _frames(source: ClipSource) -> Iterator[tuple[Path, RgbFrame | UserError]]:
     """Every frame, or the error that stands for it; a video ends with its first error, a folder goes on."""
     if source.is_video:
         try:
-            yield from ((source.files[0], to_rgb(frame)) for frame in decoded(source.files[0]))
+            yield from ((source.files[0], upright(to_rgb(frame), frame)) for frame in decoded(source.files[0]))
         except UserError as error:
             yield source.files[0], error
         return

@@ -60,7 +60,7 @@ def about(container: Any) -> About:
 
 def not_kept(asked: About, file: Path) -> Iterator[str]:
     """Sentences about what a file was asked to say, and does not: containers have no place for some of it."""
-    with av.open(str(file)) as container:
+    with av.open(str(file.absolute())) as container:
         found = about(container)
     missing = [("the file", sorted(asked.keys - found.keys))]
     missing += [("the file", ["chapters"])] if asked.chapters != found.chapters else []

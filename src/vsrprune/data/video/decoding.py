@@ -37,7 +37,8 @@ def decoded(file: Path, transparent: bool = False) -> Iterator[Any]:
     be read to its end.
     """
     try:
-        with av.open(str(file)) as container:
+        # Here and elsewhere absolute: FFmpeg takes a name such as concat:a.mp4 for a protocol.
+        with av.open(str(file.absolute())) as container:
             stream = video_stream(file, container)
             decoder = _decoder(stream)
             shown, frames, reached = Shown(file, container, stream), 0, 0.0

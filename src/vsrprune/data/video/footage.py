@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
-import numpy as np
 from av.sidedata.sidedata import Type
 from PIL import ExifTags, Image
 
-from vsrprune.data.folder import frame_files
+from vsrprune.data.folder import contents, left_out
 from vsrprune.data.reading import UNREADABLE, picture_format, read_picture
+from vsrprune.data.sources import FRAME_SUFFIXES
 from vsrprune.data.video.colour import BT2020, Colour, RgbFrame, conventional_matrix, has_alpha, to_rgb
 from vsrprune.data.video.decoding import decoded, video_stream
 from vsrprune.data.video.icc import conversion, to_srgb
+from vsrprune.data.video.orientation import is_lying, upright
 from vsrprune.data.video.shown import Shown, is_shown, refuse_corrupt
 from vsrprune.errors import UserError
 
@@ -96,7 +97,7 @@ class Footage:
         pts = -step
         for frame in decoded(self.files[0], transparent=self.background is not None):
             pts = pts + step if frame.pts is None else frame.pts - start  # raw streams carry no times
-            yield self.files[0], _upright(to_rgb(frame, self.background), frame.rotation), pts
+            yield self.files[0], upright(to_rgb(frame, self.background), frame), pts
 
     def matrix(self, height: int, width: int) -> int:
         """The matrix for this footage's colours in a video of another size."""
@@ -112,7 +113,14 @@ def look_over(path: Path, rate: Fraction, background: Colour | None = None) -> F
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give a video, or a folder of PNG frames")
-    return _pngs(path, rate, background) if path.is_dir() else _video(path, background)
+    if path.is_dir():
+        found = contents(path)
+        if not found.frames:
+            raise UserError(f"{path}: no PNG frames or JPEGs in this folder")
+        return _pngs(path, found.frames, left_out(str(path), found), rate, background)
+    if path.is_file() and path.suffix.lower() in FRAME_SUFFIXES and _header(path).pictures == 1:
+        return _pngs(path, [path], [], rate, background)  # by the same rules: FFmpeg knows nothing of profiles
+    return _video(path, background)
 
 
 class _Header(NamedTuple):
@@ -135,15 +143,15 @@ def _header(file: Path) -> _Header:
             turn = image.getexif().get(ExifTags.Base.Orientation) if "exif" in image.info else None
             size = image.size[::-1] if turn in LYING else image.size
             alpha = "A" in image.getbands() or "transparency" in image.info
-            return _Header(size, getattr(image, "n_frames", 1), image.info.get("icc_profile") or b"", alpha)
+            # The further pictures of a JPEG are previews, depths and the like.
+            pictures = getattr(image, "n_frames", 1) if image.format == "PNG" else 1
+            return _Header(size, pictures, image.info.get("icc_profile") or b"", alpha)
     except UNREADABLE as error:
         raise UserError(f"{file}: cannot read this {picture_format(file)} ({error})") from error
 
 
-def _pngs(folder: Path, rate: Fraction, background: Colour | None) -> Footage:
-    files = frame_files(folder)
-    if not files:
-        raise UserError(f"{folder}: no PNG frames or JPEGs in this folder")
+def _pngs(path: Path, files: Sequence[Path], said: Sequence[str], rate: Fraction, background: Colour | None) -> Footage:
+    """Footage of pictures that `path` holds or is; `said`: what else is to be said of it."""
     height, width, _ = read_picture(files[0], background).shape
     headers = [_header(file) for file in files]
     for file, header in zip(files, headers, strict=True):
@@ -154,18 +162,27 @@ def _pngs(folder: Path, rate: Fraction, background: Colour | None) -> Footage:
             )
         if header.alpha and background is None:
             read_picture(file)  # refuses it now and not after hours
-    notes = []
+    notes = list(said)
     animated = [file for file, header in zip(files, headers, strict=True) if header.pictures > 1]
     if animated:
         notes.append(
-            f"{folder}: {len(animated)} frames are animated, such as {animated[0].name}, and only their first picture"
+            f"{path}: {len(animated)} frames are animated, such as {animated[0].name}, and only their first picture"
             " is taken; give such a file itself for all"
         )
     converted = sum(conversion(header.profile) is not None for header in headers if header.profile)
     if converted:
-        notes.append(f"{folder}: {converted} frames have a colour profile; their colours are converted to sRGB")
+        notes.append(f"{path}: {converted} frames have a colour profile; their colours are converted to sRGB")
     return Footage(
-        files, False, height, width, len(files), rate, 1 / rate, len(files), background=background, notes=tuple(notes)
+        tuple(files),
+        False,
+        height,
+        width,
+        len(files),
+        rate,
+        1 / rate,
+        len(files),
+        background=background,
+        notes=tuple(notes),
     )
 
 
@@ -183,7 +200,7 @@ def _video(file: Path, background: Colour | None) -> Footage:
     if has_alpha(first) and background is None:
         deque(frames, maxlen=0)  # refuses transparent ones now and not after hours
     try:
-        with av.open(str(file)) as container:
+        with av.open(str(file.absolute())) as container:
             stream = video_stream(file, container)
             shown = Shown(file, container, stream)
             reached = _reached(file, container, shown, stream.index)
@@ -194,8 +211,7 @@ def _video(file: Path, background: Colour | None) -> Footage:
     except av.error.FFmpegError as error:
         raise UserError(f"{file}: cannot read this video ({error})") from error
     height, width = first.height, first.width
-    # A phone's upright video is stored lying, with a rotation; PyAV states it per frame.
-    if first.rotation % 180 == 90:
+    if is_lying(first):
         height, width, aspect = width, height, 1 / aspect
     return Footage(
         (file,),
@@ -229,12 +245,7 @@ def _reached(file: Path, container: Any, shown: Shown, video: int) -> Fraction:
 
 
 def _left_out(file: Path, frame: Any) -> tuple[str, ...]:
-    kinds = [name for kind, name in HDR.items() if kind in frame.side_data]
-    if not kinds:
-        return ()
-    return (f"{file}: HDR metadata ({', '.join(dict.fromkeys(kinds))}) is left out: it is of pictures of 10 bits",)
-
-
-def _upright(pixels_HW3: RgbFrame, rotation: int) -> RgbFrame:
-    """The frame turned by `rotation` (degrees, counterclockwise, as the container asks) to the nearest quarter turn."""
-    return np.ascontiguousarray(np.rot90(pixels_HW3, round(rotation / 90) % 4))
+    kinds = dict.fromkeys(name for kind, name in HDR.items() if kind in frame.side_data)
+    hdr = f"{file}: HDR metadata ({', '.join(kinds)}) is left out: it is of pictures of 10 bits" if kinds else ""
+    fields = f"{file}: the pictures are interlaced, and taken for progressive; deinterlace them first"
+    return tuple(filter(None, (hdr, fields if frame.interlaced_frame else "")))

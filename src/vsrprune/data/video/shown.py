@@ -33,11 +33,14 @@ def refuse_corrupt(file: Path, packet: Any) -> None:
 class Shown:
     """The frames of a video stream, counted and timed as its packets pass.
 
-    frames: how many were shown so far. end: when the last of them ends, in ticks of the stream.
+    frames: how many were shown so far. end: when the last of them ends, in ticks of the stream. rate: frames per
+    second, on average.
     """
 
     def __init__(self, file: Path, container: Any, stream: Any) -> None:
         self.frames = self.end = 0
+        # Once its container is closed, asking a stream reads memory that is no longer its own.
+        self.rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
         self._file, self._container, self._stream = file, container, stream
         # AVI gives each frame a slot of equal length in the order of decoding, and no time of presentation: frames come
         # in order out of the decoder, and take the slots in order. A slot without a packet repeats the last picture.
@@ -47,11 +50,6 @@ class Shown:
         # In MPEG-4 packets may say that a picture repeats, and no frame comes out; but its frames say when they are.
         self._timed = not self._slotted or stream.codec_context.codec.canonical_name == "mpeg4"
         self._last = -1
-
-    @property
-    def rate(self) -> Fraction:
-        """Frames per second, on average."""
-        return Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
 
     def see(self, packet: Any) -> None:
         """Take note of a packet of the stream; raises UserError if it is damaged."""

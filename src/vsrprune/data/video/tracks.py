@@ -13,7 +13,7 @@ from typing import Any
 import av
 from av.stream import Discard, Disposition
 
-from vsrprune.data.video.about import carry_file, carry_track
+from vsrprune.data.video.about import TECHNICAL, carry_file, carry_track
 from vsrprune.data.video.decoding import video_stream
 from vsrprune.data.video.shown import is_shown
 from vsrprune.data.video.sound import LAST_RESORT, encoded_as
@@ -35,10 +35,11 @@ class TrackCopier:
     def __init__(self, file: Path, start: Fraction, output: Any, suffix: str, say: Callable[[str], None]) -> None:
         self._file, self._start, self._output, self._say = file, start, output, say
         # A second reader of the file: the pictures stay a plain iterator, and no packet waits for them in memory.
-        self._container = av.open(str(file))
+        self._container = av.open(str(file.absolute()))
         self._copied: dict[int, Any] = {}
         self._encoded: dict[int, Any] = {}
         self._before: dict[int, Any] = {}  # of copied tracks: the last packet that is not played itself
+        self._ends: dict[int, int] = {}  # of encoded tracks: when their last frame ends, in its own ticks
         self._lost: Counter[int] = Counter()
         carry_file(self._container, output, start)
         pictures = video_stream(file, self._container)
@@ -76,7 +77,7 @@ class TrackCopier:
         """Whether a file of the output's kind with this track alone can be begun and ended; some fail only then."""
         if stream.codec_context is None:
             return False
-        with io.BytesIO() as memory, av.open(str(self._file)) as source:
+        with io.BytesIO() as memory, av.open(str(self._file.absolute())) as source:
             try:
                 with av.open(memory, "w", format=self._output.format.name) as trial:
                     track = trial.add_stream_from_template(stream)
@@ -97,6 +98,8 @@ class TrackCopier:
             self._next = self._read()
         if seconds is None:
             for index, stream in self._encoded.items():
+                # Some decoders keep the end of the sound back until they are told that nothing follows.
+                self._attempt(index, partial(self._encode_frames, index, self._container.streams[index].decode))
                 self._attempt(index, partial(self._encode, stream, None))
             for index, count in self._lost.items():
                 name = _name(self._container.streams[index])
@@ -105,7 +108,7 @@ class TrackCopier:
     def _put(self, packet: Any) -> None:
         index = packet.stream_index
         if index in self._encoded:
-            self._attempt(index, partial(self._encode_packet, packet))
+            self._attempt(index, partial(self._encode_frames, index, packet.decode))
         elif not is_shown(packet):
             self._before[index] = packet
         else:
@@ -131,11 +134,15 @@ class TrackCopier:
         packet.stream = self._copied[packet.stream_index]
         self._output.mux(packet)
 
-    def _encode_packet(self, packet: Any) -> None:
-        for frame in packet.decode():
-            if frame.pts is not None:
+    def _encode_frames(self, index: int, decode: Callable[[], list[Any]]) -> None:
+        for frame in decode():
+            if frame.pts is None:  # kept back by the decoder
+                frame.pts, frame.time_base = self._ends.get(index), self._container.streams[index].time_base
+            else:
                 frame.pts -= round(self._start / frame.time_base)
-            self._encode(self._encoded[packet.stream_index], frame)
+            if frame.pts is not None:
+                self._ends[index] = frame.pts + round(Fraction(frame.samples, frame.sample_rate) / frame.time_base)
+            self._encode(self._encoded[index], frame)
 
     def _encode(self, track: Any, frame: Any) -> None:
         """Encode a frame of sound; None for what the encoder has kept back."""
@@ -156,6 +163,17 @@ class TrackCopier:
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
+
+
+def not_in_pictures(file: Path, rate: Fraction) -> str:
+    """A sentence about what a video has, and a folder of its frames has not; rate: its frames per second."""
+    with av.open(str(file.absolute())) as container:
+        pictures = video_stream(file, container).index
+        parts = [_name(stream) for stream in container.streams if stream.index != pictures]
+        parts += ["chapters"] if container.chapters() else []
+        parts += sorted(key.lower() for key in container.metadata if key.lower() not in TECHNICAL)
+    left = f", and {', '.join(parts)} left out" if parts else ""
+    return f"PNG frames have no times ({file} has {float(rate):.5g} frames per second on average){left}"
 
 
 def _name(stream: Any) -> str:

@@ -23,11 +23,12 @@ from vsrprune.data.sources import FRAME_SUFFIX
 from vsrprune.data.video.about import about, not_kept
 from vsrprune.data.video.colour import RgbFrame, from_rgb
 from vsrprune.data.video.footage import Footage, TimedFrame
-from vsrprune.data.video.tracks import TrackCopier
+from vsrprune.data.video.tracks import TrackCopier, not_in_pictures
 from vsrprune.errors import UserError, one_of
 
 LOCK_SUFFIX = ".lock"
 BY_DECODING = (".mp4", ".mov")  # containers that keep how far apart frames are decoded, not how long each is shown
+FEW = 8  # frames, more than any encoder reorders
 PIXEL_FORMAT = "yuv420p"  # the one format that every player shows
 
 
@@ -70,6 +71,8 @@ def choose_encoding(target: Path, codec: str | None, crf: int | None) -> Encodin
     Raises UserError for an unknown suffix or codec, a quality out of range, a codec that the container does not take.
     """
     suffix = target.suffix.lower()
+    if target.name.lower() in USUAL_ENCODER:
+        raise UserError(f"{target}: is a suffix without a name; give a name before it")
     if not suffix:
         for knob, value in (("--codec", codec), ("--crf", crf)):
             if value is not None:
@@ -180,6 +183,8 @@ class _PngWriter:
     def __init__(self, folder: Path, footage: Footage, say: Callable[[str], None]) -> None:
         self._folder = folder
         self._names = [] if footage.is_video else [file.stem for file in footage.files]
+        if footage.is_video:
+            say(f"note: {not_in_pictures(footage.files[0], footage.rate)}")
         # Letter case does not tell names apart on every file system, and suffixes are no part of them.
         if len({name.lower() for name in self._names}) < len(self._names):
             say("note: frames are numbered: by their names, which differ by letter case alone, they would be one file")
@@ -210,7 +215,7 @@ class _VideoWriter:
         if any(self._padding):
             say(f"note: {encoding.codec} takes even sizes only: the last row or column of {width}x{height} is repeated")
         with ExitStack() as stack:
-            self._container = stack.enter_context(av.open(str(file), "w"))
+            self._container = stack.enter_context(av.open(str(file.absolute()), "w"))
             self._stream = self._new_stream(encoding, encoder, height + self._padding[0], width + self._padding[1])
             self._tracks: TrackCopier | None = None
             if footage.is_video:
@@ -222,10 +227,14 @@ class _VideoWriter:
         self._newest: int | None = None  # the time of the last frame, in ticks
         self._lengths: dict[int, int] = {}  # by the time of a frame: for how many ticks it is shown
         self._waiting: deque[Any] = deque()  # packets, until it is known how long their frames are shown
+        self._ahead: int | None = None  # by how many ticks the first frame is decoded before it is shown
 
     def _new_stream(self, encoding: Encoding, encoder: Encoder, height: int, width: int) -> Any:
         footage = self._footage
         options = dict(encoder.options) | ({} if encoding.crf is None else {"crf": str(encoding.crf)})
+        if encoding.codec == "libx265" and footage.frames < FEW:
+            # With fewer frames than it reorders, x265 gives them random times of decoding, which no container takes.
+            options["x265-params"] += ":bframes=0"
         stream = self._container.add_stream(encoding.codec, rate=footage.rate, options=options)
         stream.height, stream.width, stream.pix_fmt = height, width, PIXEL_FORMAT
         stream.codec_context.time_base = footage.time_base
@@ -244,11 +253,17 @@ class _VideoWriter:
         picture.pts, picture.time_base = frame.pts, self._footage.time_base
         self._show_until(frame.pts)
         self._newest = frame.pts
-        self._waiting += self._stream.encode(picture)
+        self._encode(picture)
         self._mux()
         # Interleaved: containers want packets in order of time, or a player has to seek between sound and pictures.
         if self._tracks is not None:
             self._tracks.write_until(frame.pts * self._footage.time_base)
+
+    def _encode(self, picture: Any) -> None:
+        """Encode a picture; None for what the encoder has kept back."""
+        self._waiting += self._stream.encode(picture)
+        if self._ahead is None and self._waiting:
+            self._ahead = self._waiting[0].pts - self._waiting[0].dts
 
     def _show_until(self, pts: int) -> None:
         if self._newest is not None:
@@ -262,12 +277,20 @@ class _VideoWriter:
 
     def _finish(self) -> None:
         self._show_until(self._footage.end)
-        last = self._lengths.get(self._newest or 0, 0)
-        self._waiting += self._stream.encode(None)
+        self._encode(None)
         if self._by_decoding and self._waiting:
-            self._lengths[self._waiting[-1].pts] = last
+            self._end_decoding(self._waiting[-1])
         self._mux()
         self._container.mux(list(self._waiting))  # none, unless an encoder changed times
+
+    def _end_decoding(self, packet: Any) -> None:
+        """Give the last packet a length with which decoding takes as long as the frames are shown.
+
+        The edit list says how long that is, but FFmpeg takes the shorter of the two. The packet itself ends by the end.
+        """
+        ahead = self._ahead or 0
+        packet.dts = max(packet.dts, packet.pts - ahead)
+        self._lengths[packet.pts] = max(self._lengths[packet.pts], self._footage.end - ahead - packet.dts)
 
     def __enter__(self) -> _VideoWriter:
         return self

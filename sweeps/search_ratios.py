@@ -16,7 +16,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # as for src/run.py: the launcher plugin is found there
 
-from vsrprune.cli import Command, composed_config, explained, register, run_command
+from vsrprune.cli import Command, composed_config, explained, leaving_no_trace, register, run_command
 from vsrprune.config.agreement import validate
 from vsrprune.search.config import SearchJobConfig, validate_search
 
@@ -37,8 +37,9 @@ register(SearchJobConfig)
 @hydra.main(version_base="1.3", config_path="../conf", config_name="search_ratios")
 def main(composed: DictConfig) -> float | None:
     """Run the search that Hydra composed; the winner's PSNR in dB on held-out clips."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    with explained():
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    with leaving_no_trace(folder, hydra_config.output_subdir), explained():
         config = composed_config(composed, SearchJobConfig)
         validate(config)
         validate_search(config)  # both before torch is imported

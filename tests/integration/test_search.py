@@ -146,6 +146,8 @@ def ended(folder: Path) -> int:
         (["search=nsga2", "search.objective=psnr@macs"], ("search=nsga2", "use search=tpe")),
         (["ratio=0.99"], ("1.0% of the dense MACs", "the largest reachable ratio is")),
         (["search.clips=99"], ("search.clips=99", "allowed: 1..")),
+        (["dry_run=true"], ("dry_run=true is for src/run.py",)),
+        (["until=pretrain"], ("until=pretrain is for src/run.py",)),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, list) else "",
 )
@@ -156,6 +158,12 @@ def test_wrong_input_is_one_line(tmp_path: Path, overrides: list[str], words: tu
     assert len(lines) == 1, done.stderr
     for word in words:
         assert word in lines[0]
+
+
+@pytest.mark.parametrize("wrong", ["ratio=7", "doctor=true"])
+def test_a_refused_search_leaves_no_folder(tmp_path: Path, wrong: str) -> None:
+    assert run_search(tmp_path, wrong).returncode == 2
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_another_question_in_the_same_study_is_refused(searched: tuple[Path, str], tmp_path: Path) -> None:

@@ -82,6 +82,17 @@ def validate_search(config: SearchJobConfig) -> None:
     """Raise UserError for the first value that cannot be used."""
     search = config.search
     check_knobs(search, "search.")
+    asked = (
+        ("dry_run", config.dry_run, False),
+        ("doctor", config.doctor, False),
+        ("store.action", config.store.action, ""),
+        ("until", config.until, "evaluate"),
+    )
+    for name, value, idle in asked:
+        if value != idle:
+            raise UserError(
+                f"{name}={str(value).lower()} is for src/run.py: the search would not heed it, and run; leave it out"
+            )
     refuse_password("search.storage", search.storage)  # one that an interpolation brought
     if search.storage and not STORAGE.match(search.storage):
         raise UserError(

@@ -57,13 +57,18 @@ def read_json(path: Path) -> Any:
 
     All JSON that may be damaged, or somebody else's, is read here.
     """
+    return parse_json(read_regular(path))
+
+
+def read_regular(path: Path) -> str:
+    """The text of a file, in UTF-8; raises ValueError for what is none, and OSError."""
     # A named pipe would be waited for without end, and a device might never end.
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise ValueError("it is no regular file")
-    return parse_json(path.read_text(encoding="utf-8"))
+    return path.read_text(encoding="utf-8")
 
 
 def parse_json(text: str) -> Any:

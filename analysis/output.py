@@ -1,4 +1,4 @@
-"""Where a command of analysis writes, looked at before it reads: reading many runs takes a while."""
+"""Where a command of analysis reads and writes, looked at before it reads: reading many runs takes a while."""
 
 from __future__ import annotations
 
@@ -6,25 +6,32 @@ import os
 from pathlib import Path
 
 from vsrprune.errors import UserError
+from vsrprune.store.atomic import check_makeable
+
+
+def check_runs(folder: str | Path) -> None:
+    """Raise UserError for a folder of runs that is not there."""
+    if not Path(folder).is_dir():
+        raise UserError(f"there is no folder {folder}; give folders that run.py wrote, such as runs/")
 
 
 def folder_for(out: str | Path) -> Path:
     """The folder that --out names, which need not be there yet. Raises UserError where none can be made."""
     folder = Path(out)
-    above = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
-    if not above.is_dir():
-        raise UserError(f"--out={out}: {above} is a file where a folder is needed; name another folder")
-    if not os.access(above, os.W_OK):
-        raise UserError(f"--out={out}: no permission to write into {above}; name another folder")
+    check_makeable("--out", folder)
+    if folder.exists() and not os.access(folder, os.W_OK):
+        raise UserError(f"--out={out}: no permission to write into it; name another folder")
     return folder
 
 
 def file_for(out: str | Path) -> Path:
-    """The file that --out names, whose folder need not be there yet. Raises UserError where it cannot be written."""
-    if Path(out).is_dir():
+    """The file that --out names. Raises UserError where it cannot be written."""
+    file = Path(out)
+    if file.is_dir():
         raise UserError(f"cannot write {out}: it is a folder; name a file in it")
-    try:
-        folder_for(Path(out).parent)
-    except UserError as error:
-        raise UserError(f"cannot write {out}: {error}") from error
-    return Path(out)
+    if not file.parent.is_dir():
+        wrong = "is a file where a folder is needed" if file.parent.exists() else "is no folder that is there"
+        raise UserError(f"cannot write {out}: {file.parent} {wrong}; make it, or name another file")
+    if not os.access(file.parent, os.W_OK):
+        raise UserError(f"cannot write {out}: no permission to write into {file.parent}; name another file")
+    return file

@@ -279,7 +279,6 @@ def main() -> int:
         out = file_for(arguments.out)
         page = report_page(arguments.runs, arguments.places).encode("utf-8", "replace")
         try:
-            out.parent.mkdir(parents=True, exist_ok=True)
             out.write_bytes(page)
         except OSError as error:
             raise UserError(f"cannot write {arguments.out}: {error.strerror}") from error

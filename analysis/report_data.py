@@ -19,6 +19,7 @@ from vsrprune.errors import UserError
 from vsrprune.results.replicates import psnr_difference
 from vsrprune.results.result import CROP_KINDS, CROP_PLACES, Result, network_order
 from vsrprune.results.settings import SEEDS, flatten
+from vsrprune.store.atomic import read_json
 
 POINTS = 300  # of one training curve
 MEASURED_LATER = ("latency_ms", "stage_seconds")  # results in measured.json; the rest of it describes the machine
@@ -235,7 +236,7 @@ def crop_table(run: Run, most: int) -> pd.DataFrame:
 def place_captions(run: Run) -> dict[str, str]:
     """Where each place lies in its clip, in words; empty for runs that do not say."""
     try:
-        places = json.loads((run.folder / "crops" / CROP_PLACES).read_text())
+        places = read_json(run.folder / "crops" / CROP_PLACES)
         return {
             str(at["clip"]): f"frame {at['frame']}, {at['side']} by {at['side']} pixels from ({at['x']}, {at['y']})"
             for at in places

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.output import check_runs
 from vsrprune.config.method import MethodConfig
 from vsrprune.errors import UserError
 from vsrprune.host.failures import CARD, STATE, FailureCard
@@ -202,8 +203,7 @@ def _word(knob: str, value: Any) -> str:
 def load_runs(folders: Sequence[str]) -> Runs:
     """All jobs below the folders. Raises UserError for a missing folder, and if no job has a result."""
     for root in folders:
-        if not Path(root).is_dir():
-            raise UserError(f"there is no folder {root}; give folders that run.py wrote, such as runs/")
+        check_runs(root)
     finished: list[Run] = []
     left_out: list[LeftOut] = []
     found: dict[tuple[str, ...], str] = {}

@@ -9,22 +9,25 @@ Every call makes new ones; delete the old in the browser. Needs `pip install -e 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from vsrprune.cli import complain, explained
 
 try:
     import wandb
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 except ImportError as error:
-    sys.exit(f"error: {error}; pip install -e '.[dashboard]'")
+    sys.exit(complain(f"{error}; pip install -e '.[dashboard]'"))
 
-from vsrprune.cli import explained
 from vsrprune.errors import UserError
 
 NAME = "vsrprune"
+REFUSED, LONGEST = "/\\#?%:", 128  # in the name of a project of W&B
 TITLE = "Structured pruning of video super-resolution networks"
 KNOBS = ("rule", "scope", "score", "rank", "order", "target", "tf_weight", "ratio", "replicate")
 COLUMNS = (
@@ -291,6 +294,14 @@ def _saved(entity: str, project: str) -> list[str]:
     return [f"workspace: {workspace.url}", f"report: {report.url}"]
 
 
+def _check_names(project: str, entity: str) -> None:
+    """Raise UserError for names that W&B would refuse once everything is built."""
+    if not project.strip() or len(project) > LONGEST or set(project) & set(REFUSED):
+        raise UserError(f"--project must be a name of 1 to {LONGEST} letters without any of {REFUSED}; got {project!r}")
+    if entity and not re.fullmatch("[A-Za-z0-9_.-]+", entity):
+        raise UserError(f"--entity must be a name of letters, digits, _, . and -; got {entity!r}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Save or describe the dashboard."""
     parser = argparse.ArgumentParser(description="The dashboard in Weights & Biases as code")
@@ -298,6 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--entity", default="", help="its owner (default: yours)")
     parser.add_argument("--dry-run", action="store_true", help="print what would be made")
     options = parser.parse_args(arguments)
+    with explained():
+        _check_names(options.project, options.entity)
     reason = "--dry-run" if options.dry_run else why_offline()
     if reason is None:
         with explained():

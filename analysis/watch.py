@@ -25,11 +25,13 @@ from rich.text import Text
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
 
+from analysis.output import check_runs
 from analysis.watched_jobs import DONE, FAILED, RUNNING, STOPPED, WAITING, JobRow, Watch
 from vsrprune.cli import explained
 from vsrprune.errors import UserError
 
 STATES = {RUNNING: "cyan", WAITING: "dim", DONE: "green", FAILED: "bold red", STOPPED: "yellow"}
+LONGEST_S = 86_400  # between two looks: a day
 QUIET_S = 600  # without a sign of a job whose process cannot be looked at: the table says so
 FAILURES_SHOWN = 3
 
@@ -194,8 +196,10 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="print one table and leave")
     arguments = parser.parse_args()
     with explained():
-        if not arguments.every > 0:
-            raise UserError(f"--every must be more than 0; got {arguments.every:g}")
+        if not 0 < arguments.every <= LONGEST_S:
+            raise UserError(f"--every must be more than 0, at most {LONGEST_S}; got {arguments.every:g}")
+        for folder in arguments.runs:
+            check_runs(folder)
     console = Console(highlight=False)
     watch = Watch(arguments.runs)
     if arguments.once or not console.is_terminal:

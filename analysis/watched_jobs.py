@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import deque
@@ -15,6 +14,7 @@ from typing import Any
 from vsrprune.errors import UserError
 from vsrprune.host.failures import CARD, START, STATE, FailureCard
 from vsrprune.results.result import METRICS, RESULT, Result
+from vsrprune.store.atomic import parse_json, read_json
 from vsrprune.store.lease import Holder
 
 RUNNING, WAITING, DONE, FAILED, STOPPED = "running", "waiting", "done", "failed", "stopped"
@@ -130,7 +130,7 @@ def _last_loss(path: Path, changed: float) -> float | None:
         return None
     for line in reversed(lines):
         try:
-            return float(json.loads(line)["loss_reconstruction"])
+            return float(parse_json(line.decode())["loss_reconstruction"])
         except BROKEN:
             continue
     return None
@@ -145,7 +145,7 @@ def _card(folder: Path) -> FailureCard | None:
 
 def _json(path: Path) -> dict[str, Any] | None:
     try:
-        value = json.loads(path.read_text())
+        value = read_json(path)
     except BROKEN:
         return None
     return value if isinstance(value, dict) else None

@@ -24,9 +24,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch_pruning
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from vsrprune.cli import complain
+
+try:
+    import torch_pruning
+except ImportError as error:
+    sys.exit(complain(f"{error}; pip install -e '.[control]'"))
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmark that this one shares its clips with
 

@@ -12,8 +12,9 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import hydra._internal.hydra
 from hydra import compose, initialize_config_dir
@@ -23,6 +24,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, RangeSweep, ValueType
 from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -35,7 +37,7 @@ from vsrprune.errors import PreemptedError, UserError
 from vsrprune.host.naming import run_name
 from vsrprune.host.secrets import refuse_password
 from vsrprune.knobs import unknown
-from vsrprune.store.atomic import explain_os_error
+from vsrprune.store.atomic import check_makeable, explain_os_error
 
 C = TypeVar("C", bound=Config)
 CONF = Path(__file__).parents[2] / "conf"
@@ -59,12 +61,10 @@ REFUSED_IN_FILES = {
 SWEEP_DIR = "${home:${runs_dir}}/.multirun"  # of conf/config.yaml
 RECORDS = (None, ".hydra", "${unless:${doctor},.hydra,null}")  # the last of conf/config.yaml
 LOGGING = {"version": 1, "root": {"level": "ERROR"}, "disable_existing_loggers": True}  # Hydra's `disabled`
+ALONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # of conf/search_ratios.yaml
 # What Hydra makes of names in files, and which it would call whatever they name.
 TARGETS = {
-    "hydra.launcher._target_": (
-        "hydra_plugins.vsrprune_launcher.launcher.VsrpruneLauncher",
-        "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
-    ),
+    "hydra.launcher._target_": ("hydra_plugins.vsrprune_launcher.launcher.VsrpruneLauncher", ALONE),
     "hydra.sweeper._target_": (
         "hydra_plugins.vsrprune_launcher.composing.VsrpruneSweeper",
         "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
@@ -159,7 +159,8 @@ def leaving_no_trace(folder: Path, record: str | None) -> Iterator[None]:
 def run_command(command: Command) -> None:
     """Print help or call Hydra's main; also what fails in Hydra's own hands ends in one line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print a traceback and exit
-    hydra._internal.hydra.ConfigLoaderImpl = CheckedLoader  # type: ignore[attr-defined]
+    made: list[Path] = []
+    hydra._internal.hydra.ConfigLoaderImpl = partial(CheckedLoader, made)  # type: ignore[attr-defined, assignment]
     try:
         with explained():
             asked = [item for item in sys.argv[1:] if item not in ("--help", "-h")]
@@ -174,6 +175,10 @@ def run_command(command: Command) -> None:
     except (HydraException, YAMLError) as error:
         causes = filter(None, (error, error.__cause__))
         sys.exit(complain(" ".join(" ".join(str(cause).split()) for cause in causes)))
+    finally:
+        for folder in made:  # the innermost first, those alone in which nothing was left
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
@@ -184,7 +189,9 @@ def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
     if any("\udc80" <= letter <= "\udcff" for item in arguments for letter in item):
         raise UserError("this terminal's locale cannot read the letters of the command; set PYTHONUTF8=1 before it")
     # Hydra's own parser, so that flags and overrides are told apart as Hydra will do it.
-    given = get_args_parser().parse_args(arguments)
+    parser = get_args_parser()
+    parser.error = _refuse_flag  # type: ignore[method-assign]
+    given = parser.parse_args(arguments)
     _check_flags(given)
     # Hydra takes a relative folder for one beside the script.
     conf = Path(sys.argv[0]).resolve().parent / given.config_path if given.config_path else CONF
@@ -204,6 +211,7 @@ def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
         advice = "" if "'" in value else f"; with quotes any text is taken: \"{name}='{value}'\""
         raise UserError(f"{error.override!r} cannot be read as KNOB=VALUE ({first}){advice}") from None
     known = known_names(kind)
+    _check_once(overrides)
     for override in overrides:
         name = override.key_or_group.split("@")[0]
         if name.split(".")[0] in OWN_BY_HYDRA or name.split("/")[0] in OWN_BY_HYDRA:
@@ -219,13 +227,24 @@ def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
 
 
 class CheckedLoader(ConfigLoaderImpl):
-    """Hydra's loader, which refuses what a file would have Hydra call: the next that Hydra does is to call it."""
+    """Hydra's loader, which refuses what a file would have Hydra call: the next that Hydra does is to call it.
+
+    It appends to `made` the folders that Hydra is going to make for runs_dir, the innermost first.
+    """
+
+    def __init__(self, made: list[Path], *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._made = made
 
     def load_configuration(self, *given: Any, **named: Any) -> DictConfig:
-        """What Hydra composed. Raises UserError as `check_hydra` and `check_targets` do."""
+        """What Hydra composed. Raises UserError as `check_hydra` and `check_targets` do, and for runs_dir."""
         composed = super().load_configuration(*given, **named)
         check_targets(composed)
         check_hydra(composed.hydra)
+        if composed.doctor is not True and isinstance(composed.runs_dir, str):
+            runs = Path(composed.runs_dir).expanduser()
+            check_makeable("runs_dir", runs)
+            self._made += [folder for folder in (runs, *runs.parents) if not folder.exists()]
         return composed
 
 
@@ -258,11 +277,26 @@ def check_hydra(hydra: Any) -> None:
     _refuse_if(node["sweeper"].get("max_batch_size") is not None, "hydra.sweeper.max_batch_size")
     _refuse_if(bool(node["job"].get("chdir")), "hydra.job.chdir")
     _refuse_if(node["sweep"]["dir"] != SWEEP_DIR, "hydra.sweep.dir", "hydra.sweep")
+    if node.get("mode") is RunMode.MULTIRUN and node["launcher"]["_target_"] == ALONE:
+        raise UserError("-m: a search is one study in a folder of its own; call the command once for every value")
 
 
 def _refuse_if(wrong: bool, name: str, listed: str = "") -> None:
     if wrong:
         raise UserError(f"{name} cannot be set: {({**REFUSED, **REFUSED_IN_FILES})[listed or name]}")
+
+
+def _refuse_flag(message: str) -> NoReturn:
+    raise UserError(f"{message}; knobs are given as KNOB=VALUE, without dashes, and --help lists them")
+
+
+def _check_once(overrides: Sequence[Override]) -> None:
+    """Of two values Hydra would take the last without a word, and name the run by both."""
+    found: dict[tuple[str, str | None], str] = {}
+    for override in overrides:
+        before = found.setdefault((override.key_or_group, override.package), str(override.input_line))
+        if before is not override.input_line:
+            raise UserError(f"{override.key_or_group} is given twice: {before} {override.input_line}; leave one out")
 
 
 def _check_flags(given: Namespace) -> None:

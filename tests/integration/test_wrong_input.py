@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from commands_here import refusal
 from conftest import minimal_overrides, run_py
 from PIL import Image
 
@@ -72,7 +74,91 @@ def refused(tmp_path: Path, *arguments: str) -> str:
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 def test_a_wrong_value_is_named(tmp_path: Path, arguments: list[str], expected: str) -> None:
-    assert expected in refused(tmp_path, *arguments)
+    assert expected in refusal(tmp_path, "src/run.py", *arguments, *minimal_overrides(tmp_path))
+
+
+PLACED = {"store_dir": "store", "runs_dir": "runs"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["store_dir=/proc/nope"], "store_dir=/proc/nope: no folder can be made in /proc"),
+        (["store_dir=/proc/nope", "dry_run=true"], "store_dir=/proc/nope: no folder can be made in /proc"),
+        (["-m", "seed=0,1", "store_dir=/proc/nope"], "name another (job seed=0; no job was started)"),
+        (["runs_dir=/proc/nope"], "runs_dir=/proc/nope: no folder can be made in /proc"),
+        (["-m", "seed=0,1", "runs_dir=/proc/nope"], "runs_dir=/proc/nope: no folder can be made in /proc"),
+        (["store_dir=FILE", "dry_run=true"], "FILE is a file where a folder is needed; name another folder"),
+        (["store_dir=FILE/x", "dry_run=true"], "FILE is a file where a folder is needed; name another folder"),
+        (["runs_dir=FILE/x", "dry_run=true"], "FILE is a file where a folder is needed; name another folder"),
+        (
+            ["store_dir=none", "store.action=verify"],
+            "store_dir=none: there is no such folder, and so nothing to verify",
+        ),
+        (["trainer=gpu"], "trainer.accelerator=gpu needs an NVIDIA GPU, and there is none"),
+        (["-m", "trainer=ddp", "seed=0,1"], "use trainer=cpu (job seed=0; no job was started)"),
+        (["ratio=0.3", "ratio=0.5"], "ratio is given twice: ratio=0.3 ratio=0.5; leave one out"),
+        (["-m", "ratio=0.3", "+ratio=0.5,0.7"], "ratio is given twice: ratio=0.3 +ratio=0.5,0.7; leave one out"),
+        (["model=rrn_tiny", "model=edsr_tiny"], "model is given twice: model=rrn_tiny model=edsr_tiny; leave one out"),
+        (["--ratio=0.5"], "unrecognized arguments: --ratio=0.5; knobs are given as KNOB=VALUE, without dashes"),
+        (["schedule.pretrain.steps=99999999999999999999", "dry_run=true"], "must be at most 1000000000"),
+        (["ratio=nan"], "ratio must be in [0, 1)"),
+        (["ratio="], "ratio must be a number in [0, 1); got ''"),
+        (["+hydra.callbacks.x._target_=os.system"], "hydra.callbacks.x._target_ cannot be set"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_what_was_once_accepted_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").write_text("x")
+    places = [f"{knob}={place}" for knob, place in PLACED.items() if not any(knob in item for item in arguments)]
+    assert expected in refusal(tmp_path, "src/run.py", *arguments, *places)
+    assert not Path("/proc/nope").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("sweeps/search_ratios.py -m ratio=0.3,0.5", "-m: a search is one study in a folder of its own; call the"),
+        ("sweeps/search_ratios.py ratio=1.5", "ratio must be in [0, 1)"),
+        ("sweeps/search_ratios.py search.clips=24", "search.clips=24 takes all 24 training clips for scoring"),
+        ("sweeps/search_ratios.py search.storage=mysql://x", "search.storage must be postgresql://USER@HOST/DATABASE,"),
+        (
+            "sweeps/search_ratios.py search.storage='sqlite:////proc/nope/x.db'",
+            "search.storage=sqlite:////proc/nope/x.db: cannot open this database",
+        ),
+        ("analysis/figures.py runs --out FILE", "--out=FILE: FILE is a file where a folder is needed"),
+        ("analysis/figures.py runs --out /proc/nope", "--out=/proc/nope: no folder can be made in /proc"),
+        ("analysis/figures.py none", "there is no folder none; give folders that run.py wrote"),
+        ("analysis/tables.py runs --table rule --out FILE/x", "FILE is a file where a folder is needed"),
+        ("analysis/report.py runs --out none/x.html", "none is no folder that is there; make it, or name another file"),
+        ("analysis/report.py runs --places -1", "--places must be at least 0; got -1"),
+        ("analysis/search_figures.py none", "none/search.json: no finished search can be read there"),
+        ("analysis/watch.py none --once", "there is no folder none; give folders that run.py wrote"),
+        ("analysis/watch.py runs FILE --once", "there is no folder FILE; give folders that run.py wrote"),
+        ("analysis/watch.py runs --every inf", "--every must be more than 0, at most 86400; got inf"),
+        ("analysis/wandb_dashboard.py --dry-run --project=", "--project must be a name of 1 to 128 letters without"),
+        ("analysis/wandb_dashboard.py --dry-run --project=a/b", "--project must be a name of 1 to 128 letters without"),
+        ("analysis/wandb_dashboard.py --dry-run --entity=a/b", "--entity must be a name of letters, digits"),
+        ("benchmarks/outside_control.py runs --val x.mp4", "pip install -e '.[control]'"),
+    ],
+)
+def test_every_command_refuses_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, expected: str
+) -> None:
+    script, *arguments = command.split()
+    if script == "analysis/wandb_dashboard.py":
+        pytest.importorskip("wandb_workspaces")
+    if script == "benchmarks/outside_control.py":
+        monkeypatch.setitem(sys.modules, "torch_pruning", None)
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").write_text("x")
+    Path("runs").mkdir()
+    places = [f"{knob}={place}" for knob, place in PLACED.items()] if script.startswith("sweeps") else []
+    assert expected in refusal(tmp_path, script, *arguments, *places)
+    assert Path("FILE").read_text() == "x"
 
 
 def test_a_name_that_does_not_exist_is_refused_in_a_file_too(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "vsrprune.networks",
         "vsrprune.results",
         "vsrprune.selection",
+        "vsrprune.store",
     ),
     "vsrprune.data": ("vsrprune.errors", "vsrprune.host", "vsrprune.store"),
     "vsrprune.pruning": ("vsrprune.channels", "vsrprune.errors", "vsrprune.selection"),

@@ -119,7 +119,7 @@ class VsrpruneLauncher(Launcher):
                 f"job {number}/{len(jobs)}: {name}",
                 job,
                 (root / name).absolute(),
-                self._command(root / name, [*items, f"tracking.group={sweep}", f"launcher.threads={threads}"]),
+                self._command(root / name, items, {"tracking.group": sweep, "launcher.threads": threads}),
             )
             for number, (name, job, items) in enumerate(zip(names, jobs, overrides, strict=True), start=1)
         ]
@@ -147,7 +147,7 @@ class VsrpruneLauncher(Launcher):
                 raise
             sys.exit(complain(f"{text} (job {name}; no job was started)"))
 
-    def _command(self, folder: Path, overrides: list[str]) -> list[str]:
+    def _command(self, folder: Path, overrides: list[str], own: Mapping[str, object]) -> list[str]:
         """The command of one job: also what a failure card gives for retrying it by hand."""
         command = [sys.executable, str(Path(sys.argv[0]).absolute())]
         for source in self._config.hydra.runtime.config_sources:
@@ -155,10 +155,13 @@ class VsrpruneLauncher(Launcher):
             if flag:
                 command += [flag, source.path]
         command += ["--config-name", str(self._config.hydra.job.config_name)]
+        # The sweep's own values take the place of what was typed: a command gives each knob once.
+        typed = [item for item in overrides if item.partition("=")[0].lstrip("+") not in own]
         hydra = [
             item for item in self._config.hydra.overrides.hydra if not item.startswith(("hydra.mode=", "hydra.run."))
         ]
-        return [*command, *overrides, *hydra, "hydra.mode=RUN", f"hydra.run.dir={_quoted(folder)}"]
+        given = [f"{name}={value}" for name, value in own.items()]
+        return [*command, *typed, *given, *hydra, "hydra.mode=RUN", f"hydra.run.dir={_quoted(folder)}"]
 
 
 class Sweep:

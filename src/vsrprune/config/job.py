@@ -5,7 +5,6 @@ Nothing below the stages sees these classes: functions take plain arguments.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from vsrprune.results.protocols import Comparison, comparison
 from vsrprune.selection.asked import NORMALISE, ORDERS, RANKS, SCOPES, TARGETS, Asked
 from vsrprune.selection.controls import UNITS
 from vsrprune.selection.scores import NAMES, RANDOM
+from vsrprune.store.atomic import read_json, read_regular
 
 RSC = RULES[0]
 LARGEST_SEED = 2**63 - 1
@@ -283,9 +283,8 @@ def load_ratios(ratios: Any) -> dict[str, float | int] | None:
     if isinstance(ratios, str):
         path = Path(ratios).expanduser()
         try:
-            text = path.read_text()
-            ratios = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-        except (OSError, ValueError, yaml.YAMLError) as error:
+            ratios = read_json(path) if path.suffix == ".json" else yaml.safe_load(read_regular(path))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise UserError(f"ratios={path}: cannot read this file ({error})".replace("\n", " ")) from error
     if not isinstance(ratios, dict) or not ratios:
         raise UserError(f"ratios must map layers to ratios; got {type(ratios).__name__}")

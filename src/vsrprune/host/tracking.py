@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import secrets
@@ -20,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vsrprune.results.measured import MEASURED, Measured
 from vsrprune.results.result import CROP_KINDS, CROP_PLACES, METRICS, Layer, Result
 from vsrprune.results.settings import flatten
+from vsrprune.store.atomic import parse_json, read_json
 
 ONLINE_TIMEOUT_S = 8  # without it a missing network costs half a minute
 LONGEST_TAG = 64  # W&B refuses a run with a longer one
@@ -151,7 +151,7 @@ class WandbTracker:
         """The curves of stages, and of parts of stages, that another job or an earlier process trained."""
         path = folder / METRICS
         for line in path.read_text().splitlines() if path.is_file() else []:
-            self._log_row(json.loads(line))
+            self._log_row(parse_json(line))
 
     def _drop_older(self, folder: Path) -> None:
         """Offline, wandb cannot go on with a run's files: it writes new ones, which now have all that the older had."""
@@ -235,7 +235,7 @@ def summary_of(result: Result, measured: Measured | None) -> dict[str, float]:
 def crop_files(folder: Path) -> dict[str, Path]:
     """Pictures of a few clips, those of one clip side by side, by caption."""
     path = folder / CROP_PLACES
-    clips = [place["clip"] for place in json.loads(path.read_text())] if path.is_file() else []
+    clips = [place["clip"] for place in read_json(path)] if path.is_file() else []
     pictures = {f"{clip}: {kind}": folder / f"{clip}_{kind}.png" for clip in clips[:CLIPS_SHOWN] for kind in CROP_KINDS}
     return {caption: picture for caption, picture in pictures.items() if picture.is_file()}
 

@@ -25,7 +25,7 @@ from vsrprune.stages.reference.recipe import Reference
 from vsrprune.stages.score.scores import Scores
 from vsrprune.stages.select.recipe import Selection
 from vsrprune.stages.sparsify.recipe import Sparsified
-from vsrprune.store.atomic import write_atomically, write_json
+from vsrprune.store.atomic import parse_json, write_atomically, write_json
 from vsrprune.store.store import Artifact, Store
 
 
@@ -64,7 +64,7 @@ def collect(job: Job, store: Store, folder: Path) -> Collected | None:
 def _metrics(name: str, artifact: Artifact) -> str:
     """Its curves under the name that the stage has in this job: jobs share a stage in different rounds."""
     path = artifact.path(METRICS)
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    rows = [parse_json(line) for line in path.read_text().splitlines()] if path.is_file() else []
     return "".join(json.dumps({**row, "stage": name}) + "\n" for row in rows)
 
 

@@ -163,8 +163,10 @@ def manage_store(
 ) -> bool:
     """Do what `store.action` names; whether the store is sound as far as it was looked at.
 
-    cache: the folder of decoded clips; None for the store's own.
+    cache: the folder of decoded clips; None for the store's own. Raises UserError where there is no store.
     """
+    if not store.root.is_dir():
+        raise UserError(f"store_dir={store.root}: there is no such folder, and so nothing to {action}")
     cache = cache or store.root / CLIPS
     if action == "verify":
         sound = verify_store(store, console)

@@ -39,6 +39,7 @@ from vsrprune.stages.graph import plan_stages
 from vsrprune.stages.job import Job
 from vsrprune.stages.recipe import Facts
 from vsrprune.stages.score.own import own_score
+from vsrprune.store.atomic import check_makeable
 from vsrprune.store.store import Store, content_key
 
 
@@ -61,6 +62,7 @@ def changed_network(job: Job) -> str:
 def plan_job(config: Config) -> Job:
     """Check everything that can be known before work starts; raises UserError."""
     validate(config)
+    check_makeable("store_dir", Path(config.store_dir).expanduser())
     config, place = on_this_machine(config)
     check_trainer(config.trainer)
     check_batch(config)

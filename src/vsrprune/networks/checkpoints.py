@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vsrprune.errors import UserError
-from vsrprune.networks.files import load_exactly
+from vsrprune.networks.files import load_exactly, refuse_not_finite
 from vsrprune.networks.foreign import FoundWeights, find_weights
 from vsrprune.networks.network import Network
 from vsrprune.networks.parts.flow import SPyNet
@@ -68,11 +68,11 @@ def _load(
     # load_state_dict would take both without a word.
     known = [name for name in weights if name in table and own[table[name]].is_floating_point()]
     whole = [f"{name} ({weights[name].dtype})" for name in known if not weights[name].is_floating_point()]
-    wild = [name for name in known if not single[name].isfinite().all()]
-    for names, words in ((whole, "no floating-point numbers"), (wild, "NaN or infinite")):
-        if names:
-            count = f" ({len(names)} in all)" if len(names) > 1 else ""
-            raise UserError(f"{file}: weights are {words}: {', '.join(names[:3])}{count}; take another file")
+    if whole:
+        count = f" ({len(whole)} in all)" if len(whole) > 1 else ""
+        named = f"{', '.join(whole[:3])}{count}"
+        raise UserError(f"{file}: weights are no floating-point numbers: {named}; take another file")
+    refuse_not_finite({name: single[name] for name in known}, file)
     where = f"; compared with {found.layout}'s layout{found.words}: {found.listing}"
     load_exactly(module, single, file, table, where)
 

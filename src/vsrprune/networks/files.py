@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.knobs import check_knobs
 from vsrprune.networks.network import Network
+from vsrprune.networks.own.spec import OwnArguments
 from vsrprune.networks.table import FAMILIES, build, family_name
 from vsrprune.store.atomic import read_json, write_json
 
@@ -45,30 +48,61 @@ def write_weights(network: nn.Module, folder: Path) -> None:
 def load_network(folder: Path | str) -> Network:
     """The network that `save_network` wrote into `folder`.
 
-    Of a network of one's own this runs the source that lies there. Raises UserError where there is no such network.
+    Of a network of one's own this runs the source that lies there. Raises UserError where there is no such network, or
+    one whose weights are not all finite.
     """
     folder = Path(folder)
-    description = _read_description(folder / DESCRIPTION)
+    description, file = _read_description(folder / DESCRIPTION), folder / WEIGHTS
     try:
         name, plan = description["network"], description["plan"]
         arguments = FAMILIES[name].arguments.load(description["arguments"], folder)
         check_knobs(arguments)  # before anything is built: a billion blocks would take all memory
-        network = build(arguments)
-        if plan is not None:
-            # Before weights are loaded: their shapes are those of the cut network.
-            network = network.with_plan(PrunePlan.from_json(plan))
+        if not isinstance(arguments, OwnArguments):  # whose source may do without meta tensors
+            with torch.device("meta"):  # takes no memory, whatever sizes are described
+                _check_names(_described(arguments, plan).state_dict(), _header(file), file)
+        network = _described(arguments, plan)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / DESCRIPTION}: this does not describe a network ({error!r})") from error
-    load_exactly(network, read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    weights = read_weights(file)
+    refuse_not_finite(weights, file)
+    load_exactly(network, weights, file)
     return network
+
+
+def _described(arguments: Any, plan: Any) -> Network:
+    network = build(arguments)
+    # Before weights are loaded: their shapes are those of the cut network.
+    return network if plan is None else network.with_plan(PrunePlan.from_json(plan))
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file, in float32."""
+    with _readable(file):
+        return {name: value.float() for name, value in load_file(file).items()}
+
+
+def refuse_not_finite(weights: Mapping[str, Tensor], file: Path) -> None:
+    """Raise UserError naming the first weights that are infinite or no numbers."""
+    wild = [name for name, value in weights.items() if not value.isfinite().all()]
+    if wild:
+        count = f" ({len(wild)} in all)" if len(wild) > 1 else ""
+        raise UserError(f"{file}: weights are NaN or infinite: {', '.join(wild[:3])}{count}; take another file")
+
+
+def _header(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file as meta tensors; it is refused where its header does not fit its length."""
+    with _readable(file), safe_open(file, framework="pt") as stream:
+        names = stream.keys()
+        shapes = {name: stream.get_slice(name).get_shape() for name in names}
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
+@contextlib.contextmanager
+def _readable(file: Path) -> Iterator[None]:
     if not file.is_file():  # a named pipe would be waited for without end
         raise UserError(f"{file}: there is no such file; a .safetensors file is expected")
     try:
-        return {name: value.float() for name, value in load_file(file).items()}
+        yield
     except (SafetensorError, OSError) as error:
         raise UserError(f"{file}: cannot read these weights ({error}); a .safetensors file is expected") from error
 
@@ -84,8 +118,18 @@ def load_exactly(
 
     Raises UserError naming the first missing and unexpected weights and shapes, with the remark behind.
     """
+    _check_names(network.state_dict(), weights, file, table, remark)
+    network.load_state_dict({(table or {}).get(name, name): value for name, value in weights.items()})
+
+
+def _check_names(
+    own: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    file: Path,
+    table: Mapping[str, str] | None = None,
+    remark: str = "",
+) -> None:
     # Checked here and not by load_state_dict, which would complain in this project's names instead of the file's.
-    own = network.state_dict()
     expected = {name: own[ours] for name, ours in (table or {name: name for name in own}).items()}
     complaints = []
     missing = [name for name in expected if name not in weights]
@@ -100,7 +144,6 @@ def load_exactly(
             complaints.append(f"{len(names)} {words}: {', '.join(names[:3])}")
     if complaints:
         raise UserError(f"{file}: these weights are of another network ({'; '.join(complaints)}){remark}")
-    network.load_state_dict({(table or {}).get(name, name): value for name, value in weights.items()})
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from vsrprune.networks.files import load_network
 from vsrprune.search.config import SearchConfig, SearchJobConfig, validate_search
 from vsrprune.search.costs import LatencyCost, MacsCost
 from vsrprune.search.study import CostModel
-from vsrprune.search.trials import Training, TrialBench, split_for_scoring
+from vsrprune.search.trials import Training, TrialBench, check_scoring_clips, split_for_scoring
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.projection import Bounds, check_projectable, count_bounds
 from vsrprune.stages.bench import job_device
-from vsrprune.stages.clips import job_clips
+from vsrprune.stages.clips import job_clips, most_training_clips
 from vsrprune.stages.job import Job
 from vsrprune.stages.score.scores import Scores
 from vsrprune.stages.timing.recipe import Times
@@ -139,6 +139,8 @@ def open_bench(config: SearchJobConfig, folder: Path, say: Callable[[str], None]
     # A plan for the times alone: the timing stage is part of a job only where counts are rounded to what was timed.
     timed = {"until": "select", "round_to": "auto", "target": "units", "ratio": 0.0}
     job = plan_job(replace(base, **(timed if by_time else {"until": "score"})))
+    if not config.data.scene_cut:  # else a video is as many clips as it has scenes, which is known when it is read
+        check_scoring_clips(search.clips, most_training_clips(job))
     bounds = count_bounds(job.layout, search.low, search.high, config.min_kept)
     bench = SearchBench(config, base, job, bounds, folder, say)
     # Whether a share of the time can be met is known only when the operations have been timed.

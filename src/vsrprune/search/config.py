@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from vsrprune.knobs import Limits, check_knobs, knob
 from vsrprune.search.samplers import PRUNERS, SAMPLERS, check_pair
 from vsrprune.search.space import GROUPS
 
+STORAGE = re.compile(r"(postgresql(\+\w+)?|sqlite)://")
 OBJECTIVES = ("psnr@macs", "front")
 COUNT: Limits = {"at_least": 1, "at_most": 10_000}
 
@@ -92,6 +94,11 @@ def validate_search(config: SearchJobConfig) -> None:
                 f"{name}={str(value).lower()} is for src/run.py: the search would not heed it, and run; leave it out"
             )
     refuse_password("search.storage", search.storage)  # one that an interpolation brought
+    if search.storage and not STORAGE.match(search.storage):
+        raise UserError(
+            "search.storage must be postgresql://USER@HOST/DATABASE, sqlite:///FILE, or empty for a file in the"
+            f" search's folder; got {search.storage!r}"
+        )
     check_pair(search.name, search.objective, search.project)
     if not 0 <= search.low < search.high < 1:
         raise UserError(f"search.low and search.high must fulfil 0 <= low < high < 1; got {search.low}, {search.high}")

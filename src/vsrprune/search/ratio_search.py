@@ -19,7 +19,7 @@ from vsrprune.search.found import SEARCH, chosen_trials, found_json, write_plans
 from vsrprune.search.mirror import StudyMirror, mirrored
 from vsrprune.search.references import known_points, ratios_of, score_references
 from vsrprune.search.studies import finer_plan, first_plan, open_planned, run_study, study_settings
-from vsrprune.search.study import StudyPlan, ask_first, best_trial, quiet
+from vsrprune.search.study import StudyPlan, ask_first, best_trial, check_storage, quiet
 from vsrprune.store.atomic import write_json
 from vsrprune.store.store import content_key
 
@@ -32,6 +32,7 @@ def search_ratios(config: SearchJobConfig, folder: Path, say: Callable[[str], No
     """
     bench = open_bench(config, folder, say)
     quiet()
+    check_storage(bench.storage)  # before the hours that the dense network takes
     make_dense(bench)
     references = score_references(bench)
     plan = first_plan(bench)

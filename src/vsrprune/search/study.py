@@ -6,6 +6,7 @@ and whoever looks next sets the trial aside and queues it again, once.
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 import warnings
@@ -86,8 +87,7 @@ def open_study(storage: str, name: str, plan: StudyPlan, settings: Mapping[str, 
     `settings` is what the trials of one study must agree in. Raises UserError, naming what differs, if the study was
     begun with others, if the storage cannot be reached, or if it is damaged.
     """
-    check_database(storage)
-    try:
+    with _reaching(storage):
         study = optuna.create_study(
             storage=open_storage(storage),
             study_name=name,
@@ -95,12 +95,6 @@ def open_study(storage: str, name: str, plan: StudyPlan, settings: Mapping[str, 
             directions=["maximize", "minimize"] if plan.front else ["maximize"],
             load_if_exists=True,
         )
-    # open_storage has said in one line what is missing.
-    except UserError:
-        raise
-    except Exception as error:  # SQLAlchemy's and the driver's own
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"search.storage={storage}: cannot open this database ({without_secrets(text)})") from error
     # A resumed search that began its sampler's random numbers anew would draw its first trials once more.
     begun = len(study.get_trials(deepcopy=False))
     seed = int(np.random.SeedSequence([plan.seed, worker, begun]).generate_state(1)[0])
@@ -108,6 +102,25 @@ def open_study(storage: str, name: str, plan: StudyPlan, settings: Mapping[str, 
     _agree(study, storage, settings)
     check_trials(study, storage)
     return study
+
+
+def check_storage(storage: str) -> None:
+    """Raise UserError for a database that is damaged or cannot be opened."""
+    with _reaching(storage):
+        open_storage(storage)
+
+
+@contextlib.contextmanager
+def _reaching(storage: str) -> Iterator[None]:
+    check_database(storage)
+    try:
+        yield
+    # open_storage has said in one line what is missing.
+    except UserError:
+        raise
+    except Exception as error:  # SQLAlchemy's and the driver's own
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"search.storage={storage}: cannot open this database ({without_secrets(text)})") from error
 
 
 def _agree(study: optuna.Study, storage: str, settings: Mapping[str, Any]) -> None:
@@ -135,7 +148,7 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     arguments = {"connect_args": {"timeout": SQLITE_WAIT_S}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     try:
         return optuna.storages.RDBStorage(
-            _with_password(url),
+            _reached_by(url),
             engine_kwargs=arguments,
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
@@ -148,11 +161,16 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
         ) from error
 
 
-def _with_password(url: str) -> str:
-    password = storage_password()
-    if url.startswith("sqlite") or not password:
+def _reached_by(url: str) -> str:
+    """The URL with the driver that the extra `search` brings, and with the password."""
+    if url.startswith("sqlite"):
         return url
-    return make_url(url).set(password=password).render_as_string(hide_password=False)
+    whole = make_url(url)
+    if whole.drivername == "postgresql":  # of which SQLAlchemy 2.1 makes psycopg 3, and earlier ones psycopg2
+        whole = whole.set(drivername="postgresql+psycopg2")
+    if password := storage_password():
+        whole = whole.set(password=password)
+    return whole.render_as_string(hide_password=False)
 
 
 def ask_first(study: optuna.Study, points: Sequence[Mapping[str, float]]) -> None:

@@ -126,16 +126,19 @@ class TrialBench:
         return meter.quality().psnr
 
 
+def check_scoring_clips(count: int, there: int) -> None:
+    """Raise UserError unless a training clip is left of those that are there."""
+    if count >= there:
+        raise UserError(f"search.clips={count} takes all {there} training clips for scoring; allowed: 1..{there - 1}")
+
+
 def split_for_scoring(clips: Sequence[Clip], count: int, frames: int, seed: int) -> tuple[list[Clip], list[Clip]]:
     """Training clips that trials are fine-tuned on, and `count` others, drawn by `seed`, that they are scored on.
 
     The held-out clips stay out of a search: it would choose its winner by the numbers that report it.
     Raises UserError if no clip is left to train on.
     """
-    if count >= len(clips):
-        raise UserError(
-            f"search.clips={count} takes all {len(clips)} training clips for scoring; allowed: 1..{len(clips) - 1}"
-        )
+    check_scoring_clips(count, len(clips))
     chosen = set(np.random.default_rng(seed).permutation(len(clips))[:count].tolist())
     scoring = [
         Clip(clip.name, clip.high_TCHW[:frames], clip.low_TCHW[:frames])

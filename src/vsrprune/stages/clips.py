@@ -10,6 +10,7 @@ from vsrprune.data.cache import cached_clips
 from vsrprune.data.clips import ClipSet, check_clips
 from vsrprune.data.corruption import corrupted
 from vsrprune.data.demo import demo_clips
+from vsrprune.data.demo_photos import TRAIN_PHOTOS
 from vsrprune.data.reading import Reading, read_clips
 from vsrprune.data.sets.layout import FoundClips
 from vsrprune.data.sources import ClipSource, check_crop
@@ -42,6 +43,13 @@ def job_clips(job: Job, say: Say) -> ClipSet:
     for note in clips.notes:
         say(f"  note: {note}")
     return clips
+
+
+def most_training_clips(job: Job) -> int:
+    """How many training clips a job has where no file is left out and no video is cut into scenes."""
+    if job.sources is None:
+        return len(TRAIN_PHOTOS) * job.config.data.demo_train_per_photo
+    return len(job.sources.train)
 
 
 def reading_of(config: Config, scale: int) -> Reading:

@@ -8,10 +8,13 @@ import json
 import os
 import re
 import stat
+import tempfile
 import time
 import uuid
 from pathlib import Path
 from typing import Any
+
+from vsrprune.errors import UserError
 
 LEFT = re.compile(r"\..+-[0-9a-f]{32}")  # names that `write_atomically` gives to unfinished files
 WRITING_S = 600  # a file that nobody has touched for so long is being written no more
@@ -67,13 +70,18 @@ def read_json(path: Path) -> Any:
 
     All JSON that may be damaged, or somebody else's, is read here.
     """
+    return parse_json(read_regular(path))
+
+
+def read_regular(path: Path) -> str:
+    """The text of a file, in UTF-8; raises ValueError for what is none, and OSError."""
     # A named pipe would be waited for without end, and a device might never end.
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise ValueError("it is no regular file")
-    return parse_json(path.read_text(encoding="utf-8"))
+    return path.read_text(encoding="utf-8")
 
 
 def parse_json(text: str) -> Any:
@@ -82,6 +90,23 @@ def parse_json(text: str) -> Any:
         return json.loads(text)
     except RecursionError:  # no ValueError, and so not expected by any reader
         raise ValueError("its brackets are nested too deep") from None
+
+
+def check_makeable(knob: str, folder: Path) -> None:
+    """Raise UserError where a folder is not there and none can be made; one that is there may be read-only.
+
+    knob: what the user named the folder by, for the message.
+    """
+    above = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not above.is_dir():
+        raise UserError(f"{knob}={folder}: {above} is a file where a folder is needed; name another folder")
+    if above == folder:
+        return
+    try:
+        # Tried, and not asked for by os.access: root may write everywhere, and yet no folder is made in /proc.
+        Path(tempfile.mkdtemp(prefix=".", dir=above)).rmdir()
+    except OSError as error:
+        raise UserError(f"{knob}={folder}: no folder can be made in {above} ({error.strerror}); name another") from None
 
 
 def explain_os_error(error: OSError) -> str | None:
@@ -103,6 +128,8 @@ def mend_os_error(error: OSError) -> tuple[str, str] | None:
         return f"{error.filename} is a file where a folder is needed", "look at store_dir and runs_dir"
     if error.errno == errno.EISDIR:
         return f"{name} is a folder where a file is needed", "move it away and run the same command again"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{name} is longer than names may be here", "choose a shorter one"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and error.filename:
         return (
             f"no permission for {error.filename}",

@@ -6,14 +6,17 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from vsrprune.errors import UserError
+from vsrprune.networks import files
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.checkpoints import load_dense
-from vsrprune.networks.files import load_network
+from vsrprune.networks.files import load_network, save_network
+from vsrprune.networks.network import Network
 from vsrprune.networks.table import build
 from vsrprune.results.result import Result
 from vsrprune.store.atomic import read_json
@@ -65,6 +68,48 @@ def test_a_description_of_a_billion_blocks_builds_nothing(tmp_path: Path) -> Non
 def test_weights_that_are_none_are_refused(tmp_path: Path, weight: torch.Tensor, words: str) -> None:
     torch.save({**build(SMALL).state_dict(), "fusion.bias": weight}, tmp_path / "net.pth")
     assert words in refusal(lambda: load_dense(tmp_path / "net.pth", SMALL))
+
+
+def test_a_description_that_its_weights_do_not_bear_out_builds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only meta tensors, which take no memory, are made of what the description says."""
+    save_network(build(SMALL), tmp_path)
+    described = json.loads((tmp_path / "network.json").read_text())
+    described["arguments"]["channels"] = 4000
+    (tmp_path / "network.json").write_text(json.dumps(described))
+    devices = []
+
+    def watched(arguments: Any) -> Network:
+        devices.append(torch.empty(0).device.type)
+        return build(arguments)
+
+    monkeypatch.setattr(files, "build", watched)
+    words = refusal(lambda: load_network(tmp_path))
+    assert f"{tmp_path / 'network.safetensors'}: these weights are of another network" in words
+    assert "instead of (4000, 4003, 3, 3)" in words
+    assert devices == ["meta"]
+
+
+def test_holding_a_description_against_its_weights_draws_no_random_numbers(tmp_path: Path) -> None:
+    """Else the same job would train on other patches after a network was read."""
+    save_network(build(SMALL), tmp_path)
+    torch.manual_seed(0)
+    build(SMALL)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    load_network(tmp_path)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_network_whose_weights_are_no_numbers_is_refused_by_the_name_of_the_first(tmp_path: Path) -> None:
+    network = build(SMALL)
+    with torch.no_grad():
+        network.get_parameter("fusion.bias")[0] = float("inf")
+        network.get_parameter("fusion.weight")[0] = float("nan")
+    save_network(network, tmp_path)
+    words = "weights are NaN or infinite: fusion.bias, fusion.weight (2 in all); take another file"
+    assert refusal(lambda: load_network(tmp_path)) == f"{tmp_path / 'network.safetensors'}: {words}"
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

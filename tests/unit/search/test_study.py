@@ -28,6 +28,7 @@ from vsrprune.search.study import (
     StudyPlan,
     ask_first,
     best_trial,
+    check_storage,
     finished_trials,
     open_study,
     pareto_trials,
@@ -217,6 +218,12 @@ def test_a_storage_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
         open_study("nonsense", "s", planned(), {}, worker=0)
 
 
+def test_a_database_server_is_reached_by_the_driver_that_is_installed() -> None:
+    """Nobody listens at port 1: the driver itself says so."""
+    with pytest.raises(UserError, match=r"cannot open this database .*port 1 failed: Connection refused"):
+        check_storage("postgresql://bob@127.0.0.1:1/x")
+
+
 def test_the_password_of_the_environment_reaches_the_database_and_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
     reached: list[str] = []
 
@@ -228,7 +235,7 @@ def test_the_password_of_the_environment_reaches_the_database_and_no_message(mon
     monkeypatch.setenv(VARIABLE, "p@ss:/w")
     with pytest.raises(UserError, match=r"search\.storage=postgresql://bob@db/x: cannot open") as caught:
         open_study("postgresql://bob@db/x", "s", planned(), {}, worker=0)
-    assert reached == ["postgresql://bob:p%40ss%3A%2Fw@db/x"]
+    assert reached == ["postgresql+psycopg2://bob:p%40ss%3A%2Fw@db/x"]
     assert "p%40ss" not in str(caught.value)
     assert "p@ss" not in str(caught.value)
 

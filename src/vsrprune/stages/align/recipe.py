@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from vsrprune.stages.recipe import COUNTED, SELECTION_IDLE, TRAINING, Recipe, newest
 from vsrprune.stages.saved import SavedNetwork, Trained
-from vsrprune.store.atomic import write_json
+from vsrprune.store.atomic import read_json, write_json
 
 FILE = "agreement.json"
 
@@ -35,7 +34,7 @@ class Aligned:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """What `save` wrote."""
-        return cls(SavedNetwork(folder), json.loads((folder / FILE).read_text()))
+        return cls(SavedNetwork(folder), read_json(folder / FILE))
 
 
 RECIPE = Recipe(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from vsrprune.stages.prune.recipe import Pruned
 from vsrprune.stages.recipe import Recipe, newest
 from vsrprune.stages.reference.recipe import Reference
 from vsrprune.stages.saved import Trained
-from vsrprune.store.atomic import write_json
+from vsrprune.store.atomic import read_json, write_json
 
 FILE = "evaluation.json"
 
@@ -51,7 +50,7 @@ class Evaluation:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """What `save` wrote."""
-        values: Mapping[str, Any] = json.loads((folder / FILE).read_text())
+        values: Mapping[str, Any] = read_json(folder / FILE)
         test = values["test"] and Quality(**values["test"])
         errors = hidden_errors(values["hidden_error"])
         return cls(Quality(**values["finetuned"]), errors, Cost.from_json(values["cost"]), test)

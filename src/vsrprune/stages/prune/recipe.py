@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from vsrprune.stages.flow.recipe import flow_parent
 from vsrprune.stages.recipe import COMPARISON, Planned, Question, Recipe, StagePlan, newest
 from vsrprune.stages.saved import SavedNetwork, Trained, WithNetwork
 from vsrprune.stages.select.recipe import Selection
-from vsrprune.store.atomic import write_json
+from vsrprune.store.atomic import read_json, write_json
 
 FILE = "prune.json"
 
@@ -51,7 +50,7 @@ class Pruned:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """What `save` wrote."""
-        values: Mapping[str, Any] = json.loads((folder / FILE).read_text())
+        values: Mapping[str, Any] = read_json(folder / FILE)
         before, after = (Quality(**values[name]) for name in ("before_cut", "after_cut"))
         proven = values["equivalence"] and Equivalence(**values["equivalence"])
         return cls(SavedNetwork(folder), before, after, proven)

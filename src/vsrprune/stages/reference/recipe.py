@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Self
 from vsrprune.results.result import Cost, Quality
 from vsrprune.stages.recipe import COMPARISON, Recipe, newest
 from vsrprune.stages.saved import Trained
-from vsrprune.store.atomic import write_json
+from vsrprune.store.atomic import read_json, write_json
 
 FILE = "reference.json"
 
@@ -64,7 +63,7 @@ class Reference:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """What `save` wrote."""
-        values: Mapping[str, Any] = json.loads((folder / FILE).read_text())
+        values: Mapping[str, Any] = read_json(folder / FILE)
         return cls(
             Quality(**values["baseline"]),
             Quality(**values["dense"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vsrprune.store.atomic import write_json
+from vsrprune.store.atomic import read_json, write_json
 
 FILE = "scores.json"
 
@@ -29,5 +28,5 @@ class Scores:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """What `save` wrote."""
-        values = json.loads((folder / FILE).read_text())
+        values = read_json(folder / FILE)
         return cls({name: np.asarray(scores, dtype=np.float64) for name, scores in values.items()})

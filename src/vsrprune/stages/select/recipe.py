@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -13,7 +12,7 @@ from vsrprune.stages.recipe import SELECTION, SELECTION_IDLE, Condition, Planned
 from vsrprune.stages.saved import Trained
 from vsrprune.stages.score.scores import Scores
 from vsrprune.stages.timing.recipe import Times
-from vsrprune.store.atomic import write_json
+from vsrprune.store.atomic import read_json, write_json
 
 FILE = "selection.json"
 
@@ -41,7 +40,7 @@ class Selection:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """What `save` wrote."""
-        values = json.loads((folder / FILE).read_text())
+        values = read_json(folder / FILE)
         return cls(PrunePlan.from_json(values["plan"]), Budget.from_json(values["budget"]))
 
 

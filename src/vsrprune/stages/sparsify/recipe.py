@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -11,7 +10,7 @@ from vsrprune.results.result import Gates
 from vsrprune.stages.recipe import TRAINING, Planned, Question, Recipe, StagePlan, newest
 from vsrprune.stages.saved import SavedNetwork, Trained, WithNetwork
 from vsrprune.stages.select.recipe import Selection
-from vsrprune.store.atomic import write_json
+from vsrprune.store.atomic import read_json, write_json
 
 FILE = "gates.json"
 
@@ -42,7 +41,7 @@ class Sparsified:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """What `save` wrote."""
-        return cls(SavedNetwork(folder), Gates(**json.loads((folder / FILE).read_text())))
+        return cls(SavedNetwork(folder), Gates(**read_json(folder / FILE)))
 
 
 def _is_taught(question: Question) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Self
 
 from vsrprune.channels.operations import TimeTable
 from vsrprune.stages.recipe import PLACE, Recipe
-from vsrprune.store.atomic import write_json
+from vsrprune.store.atomic import read_json, write_json
 
 FILE = "times.json"
 
@@ -33,7 +32,7 @@ class Times:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """What `save` wrote."""
-        values = json.loads((folder / FILE).read_text())
+        values = read_json(folder / FILE)
         return cls({name: TimeTable.from_json(rows) for name, rows in values.items()})
 
 

@@ -8,7 +8,6 @@ Every call makes new ones; delete the old in the browser. Needs `pip install -e 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ except ImportError as error:
     sys.exit(f"error: {error}; pip install -e '.[dashboard]'")
 
 from vsrprune.cli import explained
+from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
 
 NAME = "vsrprune"
@@ -293,7 +293,7 @@ def _saved(entity: str, project: str) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Save or describe the dashboard."""
-    parser = argparse.ArgumentParser(description="The dashboard in Weights & Biases as code")
+    parser = CommandParser(description="The dashboard in Weights & Biases as code")
     parser.add_argument("--project", default=NAME, help="the project of the runs (tracking.project; default: vsrprune)")
     parser.add_argument("--entity", default="", help="its owner (default: yours)")
     parser.add_argument("--dry-run", action="store_true", help="print what would be made")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vsrprune.cli import CONF, composed, explained
-from vsrprune.commands import CommandParser
+from vsrprune.cli import composed, explained
+from vsrprune.commands import CONF, CommandParser
 from vsrprune.config.agreement import check_scale, validate
 from vsrprune.config.composing import with_knobs
 from vsrprune.config.data import DEGRADATIONS, PUBLISHED_SETS

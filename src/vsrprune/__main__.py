@@ -51,38 +51,38 @@ def main() -> int:
     elif name in VERSION:
         print(f"vsrprune {vsrprune.__version__}")
     elif name == "sweep":
-        return sweep(arguments)
+        return _sweep(arguments)
     elif name == "doctor":
-        run("run", ["--help", "doctor"] if _ask_for_help(arguments) else ["doctor=true", *arguments])
+        _run("run", ["--help", "doctor"] if _ask_for_help(arguments) else ["doctor=true", *arguments])
     elif name in SCRIPTS:
-        run(name, arguments)
+        _run(name, arguments)
     else:
         return _unknown("command", name, sorted([*SCRIPTS, "sweep", "doctor"]))
     return 0
 
 
-def run(name: str, arguments: Sequence[str]) -> None:
+def _run(name: str, arguments: Sequence[str]) -> None:
     """Run a script in this process, which ends as the script ends it."""
     script = str(ROOT / SCRIPTS[name])
     sys.argv = [script, *arguments]
     runpy.run_path(script, run_name="__main__")
 
 
-def sweep(arguments: Sequence[str]) -> int:
+def _sweep(arguments: Sequence[str]) -> int:
     """Run a sweep of the project by its name; list them without one, and show its file where help is asked for."""
     names = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
     if not arguments or arguments[0] in HELP:
-        print(sweeps_page())
+        print(_sweeps_page())
     elif arguments[0] not in names:
         return _unknown("sweep", arguments[0], names)
     elif _ask_for_help(arguments):
         print(typed((SWEEPS / f"{arguments[0]}.yaml").read_text()), end="")
     else:
-        run("run", ["-cd", str(SWEEPS), "-cn", *arguments])
+        _run("run", ["-cd", str(SWEEPS), "-cn", *arguments])
     return 0
 
 
-def sweeps_page() -> str:
+def _sweeps_page() -> str:
     """The sweeps of the project, with the first sentence of each."""
     from vsrprune.config.help import WIDTH, files_of
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,20 +61,17 @@ def _typed_line(line: str, command: str) -> str:
     return changed if gap is None else f"{changed[: gap.end()]}{' ' * saved}{changed[gap.end() :]}"
 
 
-def shell_command(arguments: Sequence[str]) -> str:
-    """What to type in a shell for a script's `sys.argv`."""
-    command, name = os.environ.get(TYPED), _NAMES.get(Path(arguments[0]).name)
-    if command and name:
-        return f"{command} {name} {shlex.join(arguments[1:])}".rstrip()
-    return shlex.join(["python", *arguments])
+def typed_command(script: str) -> str:
+    """Such as `vsrprune run` for the path of a script; empty where the scripts themselves were typed."""
+    command, name = os.environ.get(TYPED), _NAMES.get(Path(script).name)
+    return f"{command} {name}" if command and name else ""
 
 
 class CommandParser(argparse.ArgumentParser):
     """argparse's, whose pages name the commands as the user typed them."""
 
     def __init__(self, **settings: Any) -> None:
-        command, name = os.environ.get(TYPED), _NAMES.get(Path(sys.argv[0]).name)
-        super().__init__(prog=f"{command} {name}" if command and name else None, **settings)
+        super().__init__(prog=typed_command(sys.argv[0]) or None, **settings)
 
     def format_help(self) -> str:
         """The page of `--help`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import signal
 import time
 import traceback
@@ -12,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vsrprune.commands import shell_command, typed
+from vsrprune.commands import typed, typed_command
 from vsrprune.errors import LostRankError, UserError
 from vsrprune.host.causes import first_line, known_cause, less_memory
 from vsrprune.store.atomic import mend_os_error, write_json
@@ -134,7 +135,8 @@ def card_of_lost_worker(error: BaseException, folder: Path, command: str) -> Fai
 
 def retry_command(arguments: Sequence[str]) -> str:
     """A shell command that runs one job alone, from its `sys.argv`."""
-    return shell_command(arguments)
+    script, *rest = arguments
+    return " ".join(filter(None, (typed_command(script) or shlex.join(["python", script]), shlex.join(rest))))
 
 
 def read_state(folder: Path) -> tuple[str, int]:

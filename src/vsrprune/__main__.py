@@ -38,7 +38,8 @@ Look at results
 Look at data
   doctor     what is wrong with a data set, before anything is trained
 
-vsrprune COMMAND --help tells more; vsrprune --version the version."""
+vsrprune COMMAND --help tells more; vsrprune --version the version;
+vsrprune completion a script for bash."""
 HELP, VERSION = ("-h", "--help"), ("-V", "--version")
 
 
@@ -54,6 +55,8 @@ def main() -> int:
         return _sweep(arguments)
     elif name == "doctor":
         _run("run", ["--help", "doctor"] if _ask_for_help(arguments) else ["doctor=true", *arguments])
+    elif name == "completion":
+        print(_completion(arguments))
     elif name in SCRIPTS:
         _run(name, arguments)
     else:
@@ -100,6 +103,13 @@ def _sweeps_page() -> str:
             *lines,
         ]
     )
+
+
+def _completion(words: Sequence[str]) -> str:
+    """What may follow the words, a line each; without words the script by which bash asks that."""
+    from vsrprune.completion import BASH, candidates
+
+    return "\n".join(candidates(words)) if words else BASH
 
 
 def _ask_for_help(arguments: Sequence[str]) -> bool:

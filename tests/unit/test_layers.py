@@ -30,7 +30,8 @@ BELOW_STAGES = (
 ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.errors": (),
     "vsrprune.commands": (),
-    "vsrprune.__main__": ("vsrprune", "vsrprune.commands", "vsrprune.config"),
+    "vsrprune.__main__": ("vsrprune", "vsrprune.commands", "vsrprune.completion", "vsrprune.config"),
+    "vsrprune.completion": ("vsrprune.commands", "vsrprune.config", "vsrprune.knobs", "vsrprune.search.config"),
     "vsrprune.knobs": ("vsrprune.errors",),
     "vsrprune.store": ("vsrprune.errors",),
     "vsrprune.methods": (),

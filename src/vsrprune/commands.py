@@ -37,7 +37,9 @@ _NAMES = {Path(script).name: name for name, script in SCRIPTS.items()}
 _FILES = "|".join(map(re.escape, _NAMES))
 # A sweep of the project, or any script, with its folder or without; not the end of a longer path.
 _SPELLED = re.compile(
-    rf"(?<![\w./=-])(?:(?P<sweep>python src/run\.py -cd sweeps -cn)\b|(?:python )?(?:(?:src|sweeps|analysis)/)?(?P<file>{_FILES})\b(?!:))"
+    r"(?<![\w./=-])"
+    r"(?:(?P<sweep>python src/run\.py -cd sweeps -cn)\b"
+    rf"|(?:python )?(?:(?:src|sweeps|analysis)/)?(?P<file>{_FILES})\b(?!:))"
 )
 _COLUMN = re.compile(r"\S {2,}(?=\S)")
 

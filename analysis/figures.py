@@ -8,7 +8,6 @@ that need it, with the reason.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from analysis.pictures import read_places
 from analysis.runs import CUT_BY, Run, Runs, gate_table, load_runs, ratio_table, score_table, time_caveats
 from analysis.style import RC
 from vsrprune.cli import explained
+from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
 from vsrprune.results.settings import SEEDS
 
@@ -223,7 +223,7 @@ def chosen_run(runs: Runs, name: str) -> Run:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw every figure of the runs given."""
-    parser = argparse.ArgumentParser(description="Figures of a folder of runs, as PDF and PNG")
+    parser = CommandParser(description="Figures of a folder of runs, as PDF and PNG")
     parser.add_argument("runs", nargs="+", help="folders below which run.py wrote its jobs")
     parser.add_argument("--out", default="figures", help="where the figures go (default: figures)")
     parser.add_argument(

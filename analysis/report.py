@@ -8,7 +8,6 @@ from report_data.py, the page from report/ (template, style, script). The same r
 
 from __future__ import annotations
 
-import argparse
 import base64
 import hashlib
 import json
@@ -55,6 +54,7 @@ from analysis.report_html import (
 from analysis.runs import KNOBS, Run, load_runs
 from analysis.style import COLOURS, SPARE, colours
 from vsrprune.cli import explained
+from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
 from vsrprune.results.settings import steps_note
 
@@ -267,7 +267,7 @@ def report_page(folders: Sequence[str], places: int = 2) -> str:
 
 def main() -> int:
     """Write the report of the runs given."""
-    parser = argparse.ArgumentParser(description="An HTML report of a folder of runs")
+    parser = CommandParser(description="An HTML report of a folder of runs")
     parser.add_argument("runs", nargs="+", help="folders below which run.py wrote its jobs")
     parser.add_argument("--out", default="report.html", help="the file to write (default: report.html)")
     parser.add_argument("--places", type=int, default=2, help="places of each run whose crops go in (default: 2)")

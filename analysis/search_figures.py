@@ -8,7 +8,6 @@ beside the plans of the rules).
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +32,7 @@ from analysis.output import folder_for
 from analysis.runs import UNREADABLE
 from analysis.style import COLOURS, COLUMN_IN, GREY, RC
 from vsrprune.cli import explained
+from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
 
 Found = Mapping[str, Any]
@@ -160,7 +160,7 @@ def read_search(folder: Path) -> Found:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw every figure of the search given."""
-    parser = argparse.ArgumentParser(description="Figures of a search of per-layer ratios, as PDF and PNG")
+    parser = CommandParser(description="Figures of a search of per-layer ratios, as PDF and PNG")
     parser.add_argument("search", type=Path, help="folder that search_ratios.py wrote")
     parser.add_argument("--out", type=Path, help="where the figures go (default: figures in the search's folder)")
     parser.add_argument(

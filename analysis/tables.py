@@ -28,6 +28,7 @@ from analysis.evidence import BELOW, Cells, evidence_csv, evidence_latex, eviden
 from analysis.output import folder_for
 from analysis.runs import CUT_BY, LEADERS, Run, Runs, cut_words, cuts, load_runs, time_caveats
 from vsrprune.cli import explained
+from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
 from vsrprune.results.replicates import Replicated, caption, compared, psnr_difference, psnr_over_networks
 from vsrprune.results.result import BELOW_BASELINE
@@ -272,7 +273,7 @@ FORMATS = {"md": markdown, "csv": comma_separated, "tex": latex}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table as Markdown, and write it in all formats if asked to."""
-    parser = argparse.ArgumentParser(description="A paper's tables from a folder of runs")
+    parser = CommandParser(description="A paper's tables from a folder of runs")
     parser.add_argument("runs", nargs="+", help="folders below which run.py wrote its jobs")
     parser.add_argument("--table", required=True, choices=TABLES, help="what is compared")
     parser.add_argument("--against", default="", metavar="SETTING", help="the reference, by its name in the table")

@@ -8,7 +8,6 @@ Every call makes new ones; delete the old in the browser. Needs `pip install -e 
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +23,7 @@ try:
 except ImportError as error:
     sys.exit(complain(f"{error}; pip install -e '.[dashboard]'"))
 
+from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
 
 NAME = "vsrprune"
@@ -304,7 +304,7 @@ def _check_names(project: str, entity: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Save or describe the dashboard."""
-    parser = argparse.ArgumentParser(description="The dashboard in Weights & Biases as code")
+    parser = CommandParser(description="The dashboard in Weights & Biases as code")
     parser.add_argument("--project", default=NAME, help="the project of the runs (tracking.project; default: vsrprune)")
     parser.add_argument("--entity", default="", help="its owner (default: yours)")
     parser.add_argument("--dry-run", action="store_true", help="print what would be made")

@@ -8,7 +8,6 @@ Reads the files that jobs write (state.json, failure.json, result.json, metrics.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections import Counter
@@ -28,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, 
 from analysis.output import check_runs
 from analysis.watched_jobs import DONE, FAILED, RUNNING, STOPPED, WAITING, JobRow, Watch
 from vsrprune.cli import explained
+from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
 
 STATES = {RUNNING: "cyan", WAITING: "dim", DONE: "green", FAILED: "bold red", STOPPED: "yellow"}
@@ -190,7 +190,7 @@ def draw(rows: Sequence[JobRow], now: float, width: int, height: int | None = No
 
 def main() -> int:
     """Draw the table once, or until Ctrl-C."""
-    parser = argparse.ArgumentParser(description="A live table of jobs")
+    parser = CommandParser(description="A live table of jobs")
     parser.add_argument("runs", nargs="+", type=Path, help="folders below which run.py writes its jobs")
     parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between two looks (default: 2)")
     parser.add_argument("--once", action="store_true", help="print one table and leave")

@@ -31,7 +31,8 @@ from torch.profiler import ProfilerActivity, profile
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from vsrprune.cli import CONF, preset
+from vsrprune.cli import preset
+from vsrprune.commands import CONF
 from vsrprune.data.sampling import Batch
 from vsrprune.host.machine import measuring
 from vsrprune.metrics.latency import milliseconds

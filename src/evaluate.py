@@ -14,7 +14,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vsrprune.cli import CONF, composed, explained
+from vsrprune.cli import composed, explained
+from vsrprune.commands import CONF, CommandParser
 from vsrprune.config.agreement import check_scale, validate
 from vsrprune.config.composing import with_knobs
 from vsrprune.config.data import DEGRADATIONS, PUBLISHED_SETS
@@ -32,7 +33,7 @@ FILES = ("network.safetensors", "network.json")  # of a network of this project;
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("model", type=Path, nargs="?", help="a job's folder, a folder with network.safetensors, or a file of weights")
     add("--data", required=True, choices=("folder", *PUBLISHED_SETS), help="the test set; of a folder, all its clips")

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vsrprune.cli import explained
+from vsrprune.commands import CommandParser
 from vsrprune.use.export.request import FORMATS, Request
 
 
 def parse(arguments: Sequence[str] | None) -> Request:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("source", metavar="RUN", type=Path, help="a job's folder, a folder with network.safetensors, or that file")
     add("--format", required=True, help=f"{', '.join(FORMATS)}")

@@ -16,6 +16,7 @@ from types import FrameType
 
 from PIL import ImageColor
 
+from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
 from vsrprune.host.causes import first_line, known_cause
 
@@ -24,7 +25,7 @@ SMALLEST_TILE = 32  # below it a tile is mostly overlap
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="The output has 8 bits per channel and 4:2:0 chroma, whatever the input has.",

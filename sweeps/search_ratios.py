@@ -17,6 +17,7 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # as for src/run.py: the launcher plugin is found there
 
 from vsrprune.cli import Command, composed_config, explained, leaving_no_trace, register, run_command
+from vsrprune.commands import typed
 from vsrprune.config.agreement import validate
 from vsrprune.search.config import SearchJobConfig, validate_search
 
@@ -50,8 +51,8 @@ def main(composed: DictConfig) -> float | None:
         found = search_ratios(config, folder, say=lambda text: print(text, flush=True))
         print_search(found, Console())
         if (folder / PLAN).is_file():
-            print(f"use it:  python src/run.py scope=per_layer 'ratios=\"{folder / PLAN}\"'")
-        print(f"figures: python analysis/search_figures.py {folder}")
+            print(typed(f"use it:  python src/run.py scope=per_layer 'ratios=\"{folder / PLAN}\"'"))
+        print(typed(f"figures: python analysis/search_figures.py {folder}"))
         return next((run["psnr"] for run in found["finals"] if run["name"] == "winner"), None)
 
 

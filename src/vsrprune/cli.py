@@ -29,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from vsrprune.commands import CONF, typed
 from vsrprune.config.composing import OPEN, configured, default_model, known_names, schema
 from vsrprune.config.help import print_help
 from vsrprune.config.job import Config
@@ -40,7 +41,6 @@ from vsrprune.knobs import unknown
 from vsrprune.store.atomic import check_makeable, explain_os_error
 
 C = TypeVar("C", bound=Config)
-CONF = Path(__file__).parents[2] / "conf"
 OWN_BY_HYDRA = ("hydra",)
 # What Hydra would do besides, and which would go wrong here without a word: why not, and what to do.
 REFUSED = {
@@ -377,5 +377,5 @@ def typed_numbers(sweeps: Sequence[str]) -> dict[str, str | None]:
 
 def complain(text: str, code: int = 2) -> int:
     """Print an error as every command does, and hand back the exit code."""
-    print(f"error: {text}", file=sys.stderr)
+    print(f"error: {typed(text)}", file=sys.stderr)
     return code

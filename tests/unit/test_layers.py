@@ -12,6 +12,7 @@ FILES = sorted(SRC.rglob("*.py"))
 
 BELOW_STAGES = (
     "vsrprune.channels",
+    "vsrprune.commands",
     "vsrprune.config",
     "vsrprune.data",
     "vsrprune.errors",
@@ -28,6 +29,9 @@ BELOW_STAGES = (
 # Folder -> the folders of this project that it may import, besides itself. A longer prefix overrides a shorter one.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.errors": (),
+    "vsrprune.commands": (),
+    "vsrprune.__main__": ("vsrprune", "vsrprune.commands", "vsrprune.completion", "vsrprune.config"),
+    "vsrprune.completion": ("vsrprune.commands", "vsrprune.config", "vsrprune.knobs", "vsrprune.search.config"),
     "vsrprune.knobs": ("vsrprune.errors",),
     "vsrprune.store": ("vsrprune.errors",),
     "vsrprune.methods": (),
@@ -35,9 +39,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.selection": ("vsrprune.channels", "vsrprune.errors"),
     "vsrprune.results": ("vsrprune.channels", "vsrprune.errors", "vsrprune.selection", "vsrprune.store"),
     "vsrprune.metrics": ("vsrprune.errors", "vsrprune.results"),
-    "vsrprune.host": ("vsrprune.errors", "vsrprune.results", "vsrprune.store"),
+    "vsrprune.host": ("vsrprune.commands", "vsrprune.errors", "vsrprune.results", "vsrprune.store"),
     "vsrprune.config": (
         "vsrprune.channels",
+        "vsrprune.commands",
         "vsrprune.errors",
         "vsrprune.knobs",
         "vsrprune.methods",
@@ -46,7 +51,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "vsrprune.selection",
         "vsrprune.store",
     ),
-    "vsrprune.data": ("vsrprune.errors", "vsrprune.host", "vsrprune.store"),
+    "vsrprune.data": ("vsrprune.commands", "vsrprune.errors", "vsrprune.host", "vsrprune.store"),
     "vsrprune.pruning": ("vsrprune.channels", "vsrprune.errors", "vsrprune.selection"),
     "vsrprune.networks": ("vsrprune.channels", "vsrprune.errors", "vsrprune.knobs", "vsrprune.store"),
     "vsrprune.networks.own": (
@@ -62,7 +67,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.use": BELOW_STAGES,
     "vsrprune.use.comparing": (*BELOW_STAGES, "vsrprune.stages", "vsrprune.use"),
     "vsrprune.search": (*BELOW_STAGES, "vsrprune.jobs", "vsrprune.knobs", "vsrprune.stages"),
-    "vsrprune.cli": ("vsrprune.config", "vsrprune.errors", "vsrprune.host", "vsrprune.knobs", "vsrprune.store"),
+    "vsrprune.cli": (
+        "vsrprune.commands",
+        "vsrprune.config",
+        "vsrprune.errors",
+        "vsrprune.host",
+        "vsrprune.knobs",
+        "vsrprune.store",
+    ),
     "run": ("vsrprune",),
     "upscale": ("vsrprune",),
     "export": ("vsrprune",),

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vsrprune.commands import TYPED
 from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig
 from vsrprune.errors import UserError
 from vsrprune.host.processes import run_child
@@ -50,7 +51,7 @@ class Call:
     folder: Path
     log: Path | None
     environment: dict[str, str | None] = field(
-        default_factory=lambda: {name: os.environ.get(name) for name in THREAD_VARIABLES}
+        default_factory=lambda: {name: os.environ.get(name) for name in (*THREAD_VARIABLES, TYPED)}
     )
 
     def arguments(self) -> tuple[list[str], str, Path, Path | None, dict[str, str | None]]:

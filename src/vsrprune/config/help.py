@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from vsrprune.commands import typed
 from vsrprune.config.job import RULE, Config
 from vsrprune.config.model import NETWORKS
 from vsrprune.config.page import first_sentence, knob_sections, page, shown
@@ -30,7 +31,7 @@ def print_help(kind: type[Config], path: str, intro: str, conf: Path, asked: Seq
         print(page(kind), end="")
         return
     pages = [group_page(kind, name, conf) for name in asked]
-    print("\n\n".join(pages) if pages else short_page(kind, path, intro, conf))
+    print(typed("\n\n".join(pages) if pages else short_page(kind, path, intro, conf)))
 
 
 def short_page(kind: type[Config], path: str, intro: str, conf: Path) -> str:

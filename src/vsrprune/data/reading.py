@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from vsrprune.commands import typed
 from vsrprune.data.clips import Clip, ClipSet, make_clip, pair_clip
 from vsrprune.data.sources import COMPRESSED_SUFFIXES, ClipSource
 from vsrprune.data.video.colour import OPAQUE, Colour, RgbFrame, over, to_rgb
@@ -190,7 +191,7 @@ def read_picture(file: Path, background: Colour | None = None) -> RgbFrame:
                 if background is not None:
                     return over(pixels_HW4, background)
                 if pixels_HW4[..., 3].min() < OPAQUE:
-                    raise UserError(f"{file}: the frame is transparent in places; {FLATTEN}")
+                    raise UserError(f"{file}: the frame is transparent in places; {typed(FLATTEN)}")
             return np.asarray(upright.convert("RGB"))
     except UNREADABLE as error:
         raise UserError(f"{file}: cannot read this {kind} ({error})") from error

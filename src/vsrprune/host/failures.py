@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vsrprune.commands import typed, typed_command
 from vsrprune.errors import LostRankError, UserError
 from vsrprune.host.causes import first_line, known_cause, less_memory
 from vsrprune.store.atomic import mend_os_error, write_json
@@ -134,7 +135,8 @@ def card_of_lost_worker(error: BaseException, folder: Path, command: str) -> Fai
 
 def retry_command(arguments: Sequence[str]) -> str:
     """A shell command that runs one job alone, from its `sys.argv`."""
-    return shlex.join(["python", *arguments])
+    script, *rest = arguments
+    return " ".join(filter(None, (typed_command(script) or shlex.join(["python", script]), shlex.join(rest))))
 
 
 def read_state(folder: Path) -> tuple[str, int]:
@@ -151,7 +153,7 @@ def _explain(error: BaseException, stage: str) -> tuple[str, str]:
     if isinstance(error, LostRankError):
         return text, less_memory(stage)
     if isinstance(error, UserError):
-        return str(error), "mend what it names"
+        return typed(str(error)), "mend what it names"
     if isinstance(error, OSError):
         mended = mend_os_error(error)
         if mended:

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 import yaml
 
+from vsrprune.commands import typed
 from vsrprune.search.bench import SearchBench
 from vsrprune.search.report import rank_correlations
 from vsrprune.search.rows import ReferenceRow, TrialRow
@@ -72,7 +73,7 @@ def _write_plan(path: Path, row: TrialRow, cost: str) -> None:
         f"# Kept channels per layer: {row.share:.1%} of the {cost}, {row.psnr[-1]:.2f} dB on the"
         f" scoring clips (trial {row.number}).\n# python src/run.py scope=per_layer 'ratios=\"{path}\"'\n"
     )
-    write_atomically(path, head + yaml.safe_dump(row.counts, sort_keys=False))
+    write_atomically(path, typed(head) + yaml.safe_dump(row.counts, sort_keys=False))
 
 
 def _importance(study: optuna.Study, plan: StudyPlan) -> dict[str, float]:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vsrprune.cli import CONF, preset
+from vsrprune.cli import preset
+from vsrprune.commands import CONF
 from vsrprune.networks.basicvsr.network import BasicVSR, in_frame_order, propagation
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.network import Network

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from vsrprune.channels.layout import RULES
 from vsrprune.channels.plan import PrunePlan
-from vsrprune.cli import CONF, preset
+from vsrprune.cli import preset
+from vsrprune.commands import CONF
 from vsrprune.data.demo import demo_clips
 from vsrprune.data.sampling import Batch
 from vsrprune.errors import PreemptedError, UserError

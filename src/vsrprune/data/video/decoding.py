@@ -10,6 +10,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
+from vsrprune.commands import typed
 from vsrprune.data.video.colour import has_alpha, is_transparent
 from vsrprune.data.video.shown import AVI, Shown
 from vsrprune.errors import UserError
@@ -48,7 +49,7 @@ def decoded(file: Path, transparent: bool = False) -> Iterator[Any]:
                 for coded in decoder.decode(packet):
                     frame = _without_padding(coded) if padded and has_alpha(coded) else coded
                     if not transparent and is_transparent(frame):
-                        raise UserError(f"{file}: frame {frames} is transparent in places; {FLATTEN}")
+                        raise UserError(f"{file}: frame {frames} is transparent in places; {typed(FLATTEN)}")
                     frames += 1
                     frame.pts = shown.time(frame)
                     if frame.pts is not None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vsrprune.channels.plan import PrunePlan
+from vsrprune.commands import IS_CARRIED
 from vsrprune.host.devices import clocks, driver_version
 from vsrprune.metrics.latency import compare_latency
 from vsrprune.metrics.memory import Peak, bytes_of, peak_memory
@@ -106,6 +107,8 @@ def _psnr_change(bench: Bench, finetuned: Trained) -> float:
 
 def _git_commit() -> str:
     """Commit of the checkout that runs, with `-dirty` after uncommitted changes; empty outside a checkout."""
+    if IS_CARRIED:  # installed, perhaps into an environment inside another project's checkout
+        return ""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,10 +1,10 @@
-# make demo · make test · make test-all · make lint · make docs-knobs · make figures; each sets everything up by itself.
+# make demo · make test · make test-all · make lint · make docs · make docs-knobs · make figures; each sets everything up by itself.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint docs-knobs figures clean
+.PHONY: demo test test-all lint docs docs-knobs figures clean
 
 demo: $(READY)
 	$(BIN)/python src/run.py -m rsc=true,false ratio=0.3,0.5,0.7
@@ -27,6 +27,11 @@ lint: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/mypy
 
+# The site, into site/: open site/index.html.
+docs: $(READY)
+	$(BIN)/python docs/drawings/draw.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 docs-knobs: $(READY)
 	$(BIN)/python sweeps/search_ratios.py --help markdown > docs/knobs.md
 
@@ -39,8 +44,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,launchers,report,dashboard,search,deploy]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,launchers,report,dashboard,search,deploy,docs]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs store .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs store site .pytest_cache .mypy_cache .ruff_cache .hypothesis

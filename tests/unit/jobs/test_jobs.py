@@ -439,14 +439,14 @@ def test_a_plan_that_min_kept_has_shaped_is_noted(store, tmp_path):
 def test_scores_that_tell_no_units_apart_are_noted(store, tmp_path):
     job = plan_job(Config())
     publish(job, store, fusion=[1.0] * 16)
-    (note,) = (note for note in collect(job, store, tmp_path / "run").notes if "same score" in note)
+    (note,) = (note for note in collect(job, store, tmp_path / "run").result.notes if "same score" in note)
     assert note == "in 1 of 1 layers all units have the same score: which of them go is not by what they are worth"
     # A layer that stays whole was not chosen from, and chance asks for no score.
     for name, options in (("whole", {"kept": tuple(range(16))}), ("chance", {"units": "random"})):
         store = Store(tmp_path / name, lambda text: None)
         job = plan_job(changed(**({} if name == "whole" else options)))
         publish(job, store, fusion=[1.0] * 16, **(options if name == "whole" else {}))
-        assert not any("same score" in note for note in collect(job, store, tmp_path / f"run_{name}").notes)
+        assert not any("same score" in note for note in collect(job, store, tmp_path / f"run_{name}").result.notes)
 
 
 def test_a_dense_network_below_its_input_s_baseline_is_noted(store, tmp_path):

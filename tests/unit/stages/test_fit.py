@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import torch
+from clips_made import DEMO
 
-from vsrprune.data.demo import demo_clips
 from vsrprune.data.sampling import Batch
 from vsrprune.errors import LostRankError, PreemptedError, TrainingDivergedError, UserError
 from vsrprune.networks.basicvsr.network import BasicVSR
@@ -28,7 +28,7 @@ ARGUMENTS = BasicVSRArguments(
     channels=4, blocks=1, upsampler_channels=4, bidirectional=True, upscale_factors=(2, 2), slope=0.1, flow_levels=2,
     flow_kernel=3, flow_widths=(4,),
 )  # fmt: skip
-CLIPS = demo_clips(4, 0, 1, 1, 5).train
+CLIPS = DEMO.train
 
 
 def train(

@@ -9,6 +9,9 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/python src/run.py -m rsc=true,false ratio=0.3,0.5,0.7
 
+# Compiled once, not in each of the many processes that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Two processes of two threads each would wait for one another on two cores. A test that stands still ends its process
 # after five minutes, and is named with where it stood; the run goes on.
 test: $(READY)

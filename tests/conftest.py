@@ -14,7 +14,13 @@ from hypothesis import settings
 # The tests are of the CPU, on machines with a card too, unless somebody names one.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
-ORDER = ("integration", "devices", "unit", "analysis")
+ORDER = ("integration", "devices", "analysis", "unit")
+# Those of unit/ that take 5 s or longer: what comes last should be short, so that no worker waits for the other.
+LONG = (
+    "test_networks", "test_study", "test_conf_files", "test_exporting", "test_replayed_steps", "test_fit", "test_edvr",
+    "test_exporting_networks", "test_cost", "test_timed", "test_own_network", "test_lease", "test_gpu_check",
+    "test_surgery", "test_carried", "test_basicvsr_pp", "test_flow", "test_units", "test_deformable", "test_jobs",
+)  # fmt: skip
 
 # The same examples every time: whoever runs the suite twice, or on another machine, sees the same.
 settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True, database=None)
@@ -43,7 +49,12 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first: workers take whole files (their fixtures are sweeps), and none should end with a long one."""
-    items.sort(key=lambda item: ORDER.index(folder_of(item.path)))
+    items.sort(key=lambda item: (ORDER.index(folder_of(item.path)), place_of(item.path)))
+
+
+def place_of(path: Path) -> int:
+    """A file's place in LONG, or the one after its end."""
+    return LONG.index(path.stem) if path.stem in LONG else len(LONG)
 
 
 def folder_of(path: Path) -> str:

@@ -26,7 +26,20 @@ from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["pytest", "hydra", "rich.console", "wandb", "matplotlib.pyplot", "pandas", "vsrprune.stages.run"]
+    [
+        "pytest",
+        "hydra",
+        "rich.console",
+        "wandb",
+        "wandb.sdk.launch.inputs.internal",  # 1.3 s, which wandb imports when a run begins
+        "requests",
+        "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+        "matplotlib.pyplot",
+        "pandas",
+        "optuna",
+        "vsrprune.stages.run",
+        "vsrprune.jobs.runner",
+    ]
 )
 FORK = multiprocessing.get_context("fork")  # for the scripts themselves, which compute nothing before they start others
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from forked import run_script
 
 from vsrprune.config.composing import with_knobs
 from vsrprune.config.job import Config
+from vsrprune.data.demo import demo_clips
 
 ROOT = Path(__file__).parents[2]
 RUN_PY = ROOT / "src" / "run.py"
@@ -74,6 +76,14 @@ def run_py(*arguments: str, cwd: Path = ROOT, path: Sequence[Path] = ()) -> subp
         timeout=600,
         check=False,
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _rendered_once() -> Iterator[None]:
+    """Jobs in this process render the demo's clips once: the same arguments give the same clips."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vsrprune.stages.clips.demo_clips", lru_cache(maxsize=8)(demo_clips))
+        yield
 
 
 @pytest.fixture

@@ -33,15 +33,15 @@ def job_arguments(folder: Path) -> list[str]:
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    """A sweep in the background, in a process group of its own, what it prints in one stream."""
+    """A sweep in the background, in a process group of its own, from nothing; what it prints in one stream."""
     command = [sys.executable, str(RUN_PY), *arguments]
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
 
 
-def start_job(*arguments: str) -> Script:
-    """A single job in the background, in a process group of its own."""
+def start_forked(*arguments: str) -> Script:
+    """A job or a sweep in the background, in a process group of its own, that begins with torch imported."""
     return Script([RUN_PY, *arguments], ROOT)
 
 
@@ -85,7 +85,7 @@ def test_sigterm_writes_a_checkpoint_and_the_job_goes_on_to_the_same_end(
     tmp_path: Path, undisturbed: tuple[dict[str, object], dict[str, bytes]]
 ) -> None:
     # Checkpoints come only at the end or when asked for: what is found was written because of the signal.
-    job = start_job(*job_arguments(tmp_path), "schedule.checkpoint_every=1000")
+    job = start_forked(*job_arguments(tmp_path), "schedule.checkpoint_every=1000")
     until(
         lambda: any(path.stat().st_size for path in tmp_path.glob("store/unfinished/sparsify-*/*/metrics.jsonl")), job
     )
@@ -102,7 +102,7 @@ def test_sigterm_writes_a_checkpoint_and_the_job_goes_on_to_the_same_end(
 def test_kill_9_in_a_stage_ends_with_the_same_bits(
     tmp_path: Path, undisturbed: tuple[dict[str, object], dict[str, bytes]]
 ) -> None:
-    job = start_job(*job_arguments(tmp_path))
+    job = start_forked(*job_arguments(tmp_path))
     until(lambda: has_checkpoint(tmp_path, "pretrain"), job)
     os.killpg(job.pid, signal.SIGKILL)
     job.wait()
@@ -114,7 +114,7 @@ def test_kill_9_in_a_stage_ends_with_the_same_bits(
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(
     tmp_path: Path, undisturbed: tuple[dict[str, object], dict[str, bytes]]
 ) -> None:
-    job = start_job(*job_arguments(tmp_path))
+    job = start_forked(*job_arguments(tmp_path))
     until(lambda: len(list(tmp_path.glob("store/unfinished/pretrain-*/*/step-*.sha256"))) >= 2, job)
     os.killpg(job.pid, signal.SIGKILL)
     job.wait()
@@ -153,14 +153,14 @@ def test_one_bad_job_does_not_cost_the_others(tmp_path: Path) -> None:
 
 def test_a_job_killed_inside_a_sweep_leaves_a_card(tmp_path: Path) -> None:
     command = ["-m", "seed=0,1", *job_arguments(tmp_path)]
-    sweep = start(*command)
+    sweep = start_forked(*command)
     until(lambda: has_checkpoint(tmp_path, "pretrain"), sweep)
     (lease,) = tmp_path.glob("store/leases/pretrain-*.json")
     os.kill(json.loads(lease.read_text())["pid"], signal.SIGKILL)
-    output, _ = sweep.communicate(timeout=300)
-    assert sweep.returncode == 1, output
+    output, complaint = sweep.communicate(timeout=300)
+    assert sweep.returncode == 1, output + complaint
     assert "2 jobs: 1 done, 0 reused, 1 failed" in output
-    assert "killed (SIGKILL), usually for want of memory" in output
+    assert "killed (SIGKILL), usually for want of memory" in complaint
     again = run_py(*command)
     assert again.returncode == 0, again.stderr
     assert "2 jobs: 1 done, 1 reused, 0 failed" in again.stdout
@@ -174,7 +174,7 @@ def test_kill_9_at_twenty_random_moments(
     draw = random.Random(0)
     kills = 0
     for _ in range(200):
-        job = start_job(*job_arguments(tmp_path))
+        job = start_forked(*job_arguments(tmp_path))
         try:
             output, _ = job.communicate(timeout=draw.uniform(2.0, 9.0))
         except subprocess.TimeoutExpired:

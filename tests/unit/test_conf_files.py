@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from vsrprune.cli import check_names, composed_config, register
 from vsrprune.config.agreement import validate
+from vsrprune.config.composing import with_knobs
 from vsrprune.config.job import Config
 from vsrprune.config.model import ModelConfig, arguments_of
 from vsrprune.errors import UserError
@@ -28,6 +29,7 @@ ALL_FILES = sorted(path.relative_to(ROOT / "conf") for path in (ROOT / "conf").r
 GROUP_FILES = [path for path in ALL_FILES if path.parts[0] != "search"]
 SEARCH_FILES = [path for path in ALL_FILES if path.parts[0] == "search"]
 SWEEP_FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
+SEEDS = {"seed", "replicate"}
 
 
 @pytest.fixture
@@ -88,27 +90,35 @@ def test_every_sampler_has_a_file_that_composes(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SWEEP_FILES, ids=lambda path: path.stem)
 def test_every_named_sweep_composes_and_validates(path: Path) -> None:
-    """Each of its jobs, as Hydra would make them from its axes."""
+    """Each of its jobs, as Hydra would make them from its axes; a seed is a number like another to Hydra."""
     text = path.read_text()
     assert f"python src/run.py -cd sweeps -cn {path.stem}" in text
     axes = OmegaConf.load(path)["hydra"]["sweeper"]["params"]
-    parser = OverridesParser.create()
-    parsed = [parser.parse_override(f"{name}={values}") for name, values in axes.items()]
-    choices = [
-        [f"{axis.key_or_group}={value}" for value in axis.sweep_string_iterator()]
-        if axis.is_sweep_override()
-        else [axis.input_line]
-        for axis in parsed
-    ]
+    choices = {str(name): swept(f"{name}={values}") for name, values in axes.items()}
+    seeds = {name: [int(value.split("=")[1]) for value in choices.pop(name)] for name in SEEDS & axes.keys()}
     fixed = [f"{name}={value}" for name, value in OmegaConf.load(path).items() if name in ("target",)]
     register(Config)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        jobs = [composed([*fixed, *overrides]) for overrides in itertools.product(*choices)]
+        made = [composed([*fixed, *overrides]) for overrides in itertools.product(*choices.values())]
+        first = [*fixed, *(values[0] for values in choices.values())]
+        for name, values in seeds.items():
+            for value in values:
+                assert composed([*first, f"{name}={value}"]) == with_knobs(made[0], {name: value})
+    numbers = [dict(zip(seeds, values, strict=True)) for values in itertools.product(*seeds.values())]
+    jobs = [with_knobs(job, chosen) for job in made for chosen in numbers]
     for job in jobs:
         plan_job(job)
     assert len(jobs) >= 6
-    for name in {"seed", "replicate"} & axes.keys():
+    for name in seeds:
         assert {getattr(job, name) for job in jobs} >= {0, 1, 2}
+
+
+def swept(axis: str) -> list[str]:
+    """The overrides that Hydra makes of an axis of a sweep."""
+    parsed = OverridesParser.create().parse_override(axis)
+    if not parsed.is_sweep_override():
+        return [parsed.input_line or axis]
+    return [f"{parsed.key_or_group}={value}" for value in parsed.sweep_string_iterator()]
 
 
 def test_sweeps_are_found() -> None:

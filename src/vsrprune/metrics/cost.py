@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vsrprune.results.result import Cost
@@ -31,16 +32,32 @@ def network_cost(network: Any, size: tuple[int, int]) -> Cost:
     for frames in (COUNTED_FRAMES - 1, COUNTED_FRAMES):
         clip = torch.empty(1, frames, 3, *size, device="meta")
         # The flow net is counted by itself: published "FLOPs" leave it out, and readers want both.
-        flow_macs, flows = _counted(shadow.flows, clip)
+        flow_macs, flows = counted(shadow.flows, clip)
         of_flows.append(flow_macs)
-        of_clips.append(_counted(shadow, clip, flows)[0])
+        of_clips.append(counted(shadow, clip, flows)[0])
     macs, flow_macs = of_clips[1] - of_clips[0], of_flows[1] - of_flows[0]
     return Cost(everything - flow, everything, macs, macs + flow_macs, size)
 
 
-def _counted(call: Callable[..., Any], *inputs: Any) -> tuple[int, Any]:
-    """The MACs of a call, and what it returns."""
+def counted(call: Callable[..., Any], *inputs: Any) -> tuple[int, Any]:
+    """The MACs of a call on the meta device, and what it returns."""
     counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    with counter, _ShapesAtOnce(), torch.no_grad():  # type: ignore[no-untyped-call]
         result = call(*inputs)
     return int(counter.get_total_flops()) // 2, result  # PyTorch counts a multiplication and an addition as two
+
+
+class _ShapesAtOnce(TorchDispatchMode):
+    """Gives the shape of resampled images at once.
+
+    On the meta device PyTorch finds it by hundreds of small operations, none of which it counts.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.grid_sampler_2d.default:
+            images_NCHW, grid_NHW2 = args[:2]
+            return images_NCHW.new_empty(*images_NCHW.shape[:2], *grid_NHW2.shape[1:3])
+        if func is torch.ops.aten.upsample_bilinear2d.default:
+            images_NCHW, (height, width) = args[:2]
+            return images_NCHW.new_empty(*images_NCHW.shape[:2], height, width)
+        return func(*args, **(kwargs or {}))

@@ -10,9 +10,9 @@ import torch
 from networks_made import SMALL_FLOW, random_clip, random_network, randomise, small_basicvsr_pp
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from vsrprune.errors import UserError
+from vsrprune.metrics.cost import counted
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.basicvsr_pp.network import BasicVSRPlusPlus, SecondOrderAlignment
@@ -80,9 +80,7 @@ def test_published_cost() -> None:
 
     def macs(length: int) -> int:
         frames_NTCHW = torch.empty(1, length, 3, 180, 320, device="meta")
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(frames_NTCHW, still(frames_NTCHW))
-        return counter.get_total_flops() // 2
+        return counted(network, frames_NTCHW, still(frames_NTCHW))[0]
 
     one = 9 * 64 * 64
     residual = 2 * one * (5 + 4 * 7 + 5)

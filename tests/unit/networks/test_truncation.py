@@ -16,7 +16,8 @@ from vsrprune.networks.network import Network
 from vsrprune.networks.table import build
 
 TINY = sorted(path.stem for path in (CONF / "model").glob("*_tiny.yaml"))
-RECURRENT = [name for name in TINY if preset(name).arguments.branches]
+PRESETS = {name: preset(name).arguments for name in TINY}
+RECURRENT = [name for name in TINY if PRESETS[name].branches]
 FRAMES, WINDOW = 5, 2  # the last window has one frame
 ARGUMENTS = BasicVSRArguments(
     channels=4, blocks=1, upsampler_channels=4, flow_levels=2, flow_kernel=3, flow_widths=(4,)
@@ -25,7 +26,7 @@ ARGUMENTS = BasicVSRArguments(
 
 def network(name: str, window: int = 0) -> Network:
     torch.manual_seed(0)
-    made = build(preset(name).arguments)
+    made = build(PRESETS[name])
     with torch.no_grad():  # a last convolution near zero would hide gradients
         for parameter in made.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
@@ -74,7 +75,7 @@ def test_gradients_of_a_recurrence_by_hand(window: int, reverse: bool, gradients
 
 
 def test_every_recurrent_network_here_can_truncate() -> None:
-    assert {name for name in TINY if preset(name).arguments.truncates} == set(RECURRENT)
+    assert {name for name in TINY if PRESETS[name].truncates} == set(RECURRENT)
     assert len(RECURRENT) >= 4
 
 
@@ -101,7 +102,7 @@ def test_gradients_stay_within_windows(name: str) -> None:
             (gradient,) = torch.autograd.grad(output[:, t].square().sum(), frames_NTCHW, retain_graph=True)
             reached[window, t] = {index for index in range(FRAMES) if bool((gradient[:, index] != 0).any())}
     read_directly = 1 if name.startswith("rrn") else 0  # RRN reads the frame before as it is
-    backward = preset(name).arguments.goes_back
+    backward = PRESETS[name].goes_back
     for t in range(FRAMES):
         first = t // WINDOW * WINDOW
         last = min(first + WINDOW, FRAMES) - 1 if backward else t

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from typing import Any
 
 import pytest
 import torch
+from clips_made import DEMO
 
-from vsrprune.data.demo import demo_clips
 from vsrprune.data.sampling import Batch
 from vsrprune.errors import LostRankError, PreemptedError, TrainingDivergedError, UserError
 from vsrprune.networks.basicvsr.network import BasicVSR
@@ -27,7 +28,7 @@ ARGUMENTS = BasicVSRArguments(
     channels=4, blocks=1, upsampler_channels=4, bidirectional=True, upscale_factors=(2, 2), slope=0.1, flow_levels=2,
     flow_kernel=3, flow_widths=(4,),
 )  # fmt: skip
-CLIPS = demo_clips(4, 0, 1, 1, 5).train
+CLIPS = DEMO.train
 
 
 def train(
@@ -287,14 +288,13 @@ def test_shared_memory_is_asked_before_a_training_with_workers(tmp_path: Path, m
     train(tmp_path / "without")
 
 
+@pytest.mark.usefixtures("quick_ranks")
 def test_a_killed_process_is_named(tmp_path: Path) -> None:
     def kill_the_other(row: dict[str, Any]) -> None:
         if row["step"] == 1:
-            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-            # The spawned rank, not multiprocessing's tracker of resources.
-            ranks = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-            for pid in ranks:
-                os.kill(pid, signal.SIGKILL)
+            (rank,) = multiprocessing.active_children()
+            assert rank.pid is not None
+            os.kill(rank.pid, signal.SIGKILL)
 
     with pytest.raises(LostRankError, match="process 1 of 2 of this job's training died of SIGKILL"):
         train(tmp_path, devices=2, on_row=kill_the_other)

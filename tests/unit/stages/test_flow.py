@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from clips_made import DEMO
 from torch import Tensor
 
 from vsrprune.data.clips import Clip
-from vsrprune.data.demo import demo_clips
 from vsrprune.errors import PreemptedError
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
@@ -30,7 +30,6 @@ ARGUMENTS = BasicVSRArguments(
     channels=4, blocks=1, upsampler_channels=4, flow_levels=2, flow_kernel=3, flow_widths=(8, 8)
 )
 CPU = torch.device("cpu")
-DEMO = demo_clips(4, 0, 1, 1, 5)
 
 
 def texture(height: int, width: int) -> Tensor:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from clips_made import DEMO
 from hydra import compose, initialize_config_dir
 
 from vsrprune.cli import composed_config, register
 from vsrprune.config.job import Config
-from vsrprune.data.demo import demo_clips
 from vsrprune.data.sampling import Batch
 from vsrprune.errors import PreemptedError, TrainingDivergedError
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
@@ -70,7 +70,7 @@ SMALL = BasicVSRArguments(
     channels=4, blocks=1, upsampler_channels=4, bidirectional=True, upscale_factors=(2, 2), slope=0.1, flow_levels=2,
     flow_kernel=3, flow_widths=(4,),
 )  # fmt: skip
-CLIPS = demo_clips(4, 0, 1, 1, 5).train
+CLIPS = DEMO.train
 
 
 class Overflowing(Finetune):

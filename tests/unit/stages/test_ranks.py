@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from clips_made import DEMO
 
 from vsrprune.channels.plan import PrunePlan
-from vsrprune.data.demo import demo_clips
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.pruning.penalty import TARGETS, Growth
@@ -34,7 +34,7 @@ ARGUMENTS = BasicVSRArguments(
     channels=4, blocks=1, upsampler_channels=4, bidirectional=True, upscale_factors=(2, 2), slope=0.1, flow_levels=2,
     flow_kernel=3, flow_widths=(4,),
 )  # fmt: skip
-CLIPS = demo_clips(4, 0, 1, 1, 5).train
+CLIPS = DEMO.train
 
 
 def dense() -> BasicVSR:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from clips_made import DEMO
 from recorded import recorded
 from torch import Tensor, nn
 
@@ -25,7 +26,6 @@ from vsrprune.channels.layout import RULES
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.cli import preset
 from vsrprune.commands import CONF
-from vsrprune.data.demo import demo_clips
 from vsrprune.data.sampling import Batch
 from vsrprune.errors import PreemptedError, UserError
 from vsrprune.networks.basicvsr.network import BasicVSR
@@ -55,7 +55,7 @@ ARGUMENTS = BasicVSRArguments(
     channels=4, blocks=1, upsampler_channels=4, bidirectional=True, upscale_factors=(2, 2), slope=0.1, flow_levels=2,
     flow_kernel=3, flow_widths=(4,),
 )  # fmt: skip
-CLIPS = demo_clips(4, 0, 1, 1, 5).train
+CLIPS = DEMO.train
 RATES, GROWTH = Rates(1e-3, 1e-2), Growth(1e-2, 1, 1.0)
 ON_A_CARD = Hardware(device="cuda")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import vsrprune
+from hydra_plugins.vsrprune_launcher.engines import Call
 from vsrprune import __main__ as command
 from vsrprune.cli import complain
 from vsrprune.commands import IS_CARRIED, ROOT, SCRIPTS, TYPED, CommandParser, typed
@@ -203,6 +204,11 @@ def test_a_script_that_was_typed_keeps_its_name(monkeypatch: pytest.MonkeyPatch)
     assert retry_command(["src/run.py", "a b"]) == "python src/run.py 'a b'"
     monkeypatch.setattr(sys, "argv", ["src/upscale.py"])
     assert CommandParser(description="python src/upscale.py").format_help().startswith("usage: upscale.py [-h]\n")
+
+
+@pytest.mark.usefixtures("_command_typed")
+def test_what_was_typed_reaches_jobs_on_other_machines() -> None:
+    assert Call([], "", Path(), None).environment[TYPED] == "vsrprune"
 
 
 # What bash completes

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from documents import ROOT, blocks
 from rich.console import Console
 
 from analysis.runs import Runs, load_runs
@@ -231,6 +233,25 @@ def test_notes_name_their_jobs_where_not_all_have_them(tmp_path: Path, make_run:
     said = [line.strip() for line in lines if line.startswith("note")]
     assert said[:2] == ["note: of all", "note (#2): of one"]
     assert [line.startswith(start) for line in said[2:]] == [True]
+
+
+def test_the_first_page_shows_the_table_that_a_sweep_prints(tmp_path: Path, make_run: MakeRun) -> None:
+    """Headings and notes, whatever the numbers are: they are those of one run of the demo."""
+    make_run(tmp_path, "ssl", target="units")
+    (run,) = load_runs([str(tmp_path)]).finished
+    console = Console(file=io.StringIO(), width=200)
+    print_results([Row("rsc=true ratio=0.3", run.result, run.measured)], console)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    (shown,) = [block.text for block in blocks(ROOT / "README.md") if "PSNR" in block.text]
+    assert [line.split() for line in shown.splitlines()[:2]] == [line.split() for line in printed.splitlines()[1:3]]
+    notes = [line for line in printed.splitlines() if line.startswith(("PSNR in", "params", "ms:", "Equal ratio"))]
+    assert len(notes) == 4
+    for note in notes:
+        assert without_numbers(note) in without_numbers(shown)
+
+
+def without_numbers(text: str) -> str:
+    return re.sub(r"[\d.]+", "#", " ".join(text.split()))
 
 
 def test_a_sweep_prints_controls_in_words(tmp_path: Path, make_run: MakeRun) -> None:

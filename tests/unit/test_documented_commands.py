@@ -19,7 +19,6 @@ import pytest
 from documents import ROOT, Shown, blocks, shown_commands
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
-from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from vsrprune.cli import CONF, check_names, composed_config, register
@@ -32,7 +31,7 @@ from vsrprune.search.config import SearchJobConfig, validate_search
 # Some stand on two pages.
 COMMANDS = list({tuple(shown.words): shown for shown in shown_commands()}.values())
 # What is no command of this project.
-OTHERS = {"pip", "find", "git", "cd", "nvidia-smi", ".", ".venv/bin/activate", "pytest", "ruff", "mypy"}
+OTHERS = {"pip"}
 COMPOSED: dict[str, tuple[type[Config], str]] = {
     "src/run.py": (Config, "config"),
     "sweeps/search_ratios.py": (SearchJobConfig, "search_ratios"),
@@ -85,13 +84,12 @@ def needs_more_than_the_demo(config: Config) -> bool:
 
 
 @contextlib.contextmanager
-def registered(script: str) -> Iterator[None]:
-    """Compose on the knobs of a script; those of run.py are what every test has, and stay."""
-    kind = COMPOSED[script][0]
-    if kind is not Config or "schema.yaml" not in ConfigStore.instance().repo:
-        register(kind)
-    yield
-    if kind is not Config:
+def registered(kind: type[Config]) -> Iterator[None]:
+    """Compose on the knobs of a script; after it on those of run.py, as other tests do."""
+    register(kind)
+    try:
+        yield
+    finally:
         register(Config)
 
 
@@ -127,7 +125,7 @@ def test_every_job_and_search_composes(shown: Shown) -> None:
     if "--help" in arguments:
         print_help(COMPOSED[script][0], script, "", CONF, [word for word in arguments if word != "--help"])
         return
-    with registered(script):
+    with registered(COMPOSED[script][0]):
         jobs = composed_jobs(script, arguments)
     for config in jobs:
         validate(config)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import runpy
+import tomllib
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import yaml
 from documents import PAGES, ROOT, blocks
 
 LANGUAGES = {"bash", "python", "text", "yaml"}
@@ -50,6 +52,14 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
 def test_every_block_of_code_states_its_language(page: Path) -> None:
     assert page.read_text().count("\n```") % 2 == 0
     assert {block.language for block in blocks(page)} <= LANGUAGES
+
+
+def test_the_citation_names_this_version_and_the_paper() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    (paper,) = cited["references"]
+    assert "2206.07687" in paper["url"]
 
 
 def test_every_page_has_its_place_in_the_site() -> None:

@@ -298,6 +298,19 @@ def test_a_label_names_what_is_inside_a_method_whatever_the_method(tmp_path: Pat
     }
 
 
+def test_a_label_leaves_out_what_the_method_does_not_read(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "best", method__name="best", score="taylor", rank="per_mac")
+    lite = {"name": "lite", "sparsify": False}
+    make_run(tmp_path, "lite", method=lite, rsc=False, scope="local")
+    make_run(tmp_path, "whole", method={"name": "dense", "sparsify": False})
+    runs = load_runs([str(tmp_path)])
+    assert {run.name: runs.label(run) for run in runs.finished} == {
+        "best": "best, rsc, global, score=taylor, rank=per_mac",
+        "lite": "lite, aligned, local",
+        "whole": "dense, trained on",
+    }
+
+
 def test_cuts_stand_in_the_order_of_their_numbers(tmp_path: Path, make_run: MakeRun) -> None:
     for ratio in (0.05, 0.3, 0.1):
         make_run(tmp_path, str(ratio), ratio=ratio)

@@ -207,7 +207,8 @@ def _word(knob: str, value: Any) -> str:
         return CONTROLS[knob, value]
     if knob in ("rule", "method", "model", "data", "scope", "schedule", "parts", "task"):
         return str(value)
-    return f"{knob}={value:g}" if isinstance(value, float) else f"{knob}={value}"
+    written = str(value).lower() if isinstance(value, bool) else value  # as on the command line
+    return f"{knob}={value:g}" if isinstance(value, float) else f"{knob}={written}"
 
 
 def load_runs(folders: Sequence[str]) -> Runs:

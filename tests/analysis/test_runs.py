@@ -284,17 +284,17 @@ def test_a_label_names_what_is_inside_a_method_whatever_the_method(tmp_path: Pat
     runs = load_runs([str(tmp_path)])
     assert (runs.axes, runs.following) == (["method"], ["method.sparsify"])
     # What goes along with the method's name is said where it is not the default.
-    assert [runs.label(run) for run in runs.finished] == ["ssl", "l1, method.sparsify=False"]
+    assert [runs.label(run) for run in runs.finished] == ["ssl", "l1, method.sparsify=false"]
     (row,) = difference_table(runs).to_dict("records")
-    assert (row["knob"], row["reference"], row["value"]) == ("method", "ssl", "l1, method.sparsify=False")
+    assert (row["knob"], row["reference"], row["value"]) == ("method", "ssl", "l1, method.sparsify=false")
     # Where it differs within a method it is an axis of its own, and both values are said.
     make_run(tmp_path, "ssl one shot", method__sparsify=False)
     runs = load_runs([str(tmp_path)])
     assert runs.axes == ["method", "method.sparsify"]
     assert {run.name: runs.label(run) for run in runs.finished} == {
-        "ssl": "ssl, method.sparsify=True",
-        "ssl one shot": "ssl, method.sparsify=False",
-        "l1": "l1, method.sparsify=False",
+        "ssl": "ssl, method.sparsify=true",
+        "ssl one shot": "ssl, method.sparsify=false",
+        "l1": "l1, method.sparsify=false",
     }
 
 

@@ -240,6 +240,18 @@ def test_jobs_stand_below_the_dense_network_that_they_share(tmp_path: Path, make
     ]
 
 
+def test_a_long_name_of_a_job_is_never_shortened(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "a")
+    (run,) = load_runs([str(tmp_path)]).finished
+    console = Console(file=io.StringIO(), width=80)
+    print_results(
+        [Row(f"method.tf_in_sparsify_{'long' * 9}={value}", run.result, run.measured) for value in "01"], console
+    )
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert "".join(line[4:22].strip() for line in text.splitlines()).count("=1") == 1
+
+
 def test_notes_name_their_jobs_where_not_all_have_them(tmp_path: Path, make_run: MakeRun) -> None:
     for replicate, gain in ((0, 0.03), (1, -0.004)):
         notes = ["of all", *["of one"] * replicate]

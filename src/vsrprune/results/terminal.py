@@ -39,7 +39,7 @@ def print_results(rows: Sequence[Row], console: Console) -> None:
 def _results_table(rows: Sequence[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("")
-    table.add_column("job")
+    table.add_column("job", overflow="fold")  # a shortened one could be any other
     last = ["PSNR\ntest"] if any(row.result.test for row in rows) else []
     for heading in (
         "PSNR\ncut",

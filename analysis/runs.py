@@ -183,20 +183,6 @@ class Runs:
         return knob in self.following and (knob in unread or DEFAULTS.get(knob) == run.knobs[knob])
 
 
-def cut_words(run: Run) -> str:
-    """How much of the network a job cuts, or the milliseconds that it is to take."""
-    if run.knobs.get("target_ms"):
-        return f"within {run.knobs['target_ms']:g} ms"
-    target = {"macs": "MACs"}.get(run.knobs["target"], run.knobs["target"])
-    return f"{100 * run.knobs['ratio']:g} % of the {target} cut"
-
-
-def cuts(runs: Sequence[Run]) -> list[str]:
-    """The `cut_words` of some runs, target by target: the least cut, or the slowest, first."""
-    order = sorted(runs, key=lambda run: (run.knobs["target"], -run.knobs.get("target_ms", 0), run.knobs["ratio"]))
-    return list(dict.fromkeys(map(cut_words, order)))
-
-
 def _digits(ratios: object) -> str:
     """Six digits that tell given ratios from others; empty where none are given."""
     return hashlib.sha256(json.dumps(ratios, sort_keys=True).encode()).hexdigest()[:6] if ratios else ""

@@ -329,6 +329,27 @@ def test_cuts_stand_in_the_order_of_their_numbers(tmp_path: Path, make_run: Make
     assert len(table.rows) == 1
 
 
+def test_a_control_that_cuts_nothing_stands_beside_every_cut(tmp_path: Path, make_run: MakeRun) -> None:
+    best = {"method__name": "best", "target": "macs", "score": "taylor"}
+    for ratio in (0.3, 0.5):
+        make_run(tmp_path, f"best{ratio}", ratio=ratio, psnr=30 - ratio, **best)
+    # `best` counts MACs, and the control was asked for nothing: it has the target of the defaults.
+    make_run(tmp_path, "whole", method={"name": "dense", "sparsify": False}, psnr=31)
+    runs = load_runs([str(tmp_path)])
+    table = build_table(runs, "method")
+    assert table.columns == ["30 % of the MACs cut", "50 % of the MACs cut"]
+    assert {name.split(",")[0]: [cell.psnr.mean for cell in cells if cell] for _, name, cells in table.rows} == {
+        "best": [29.7, 29.5],
+        "dense": [31.0, 31.0],
+    }
+    rows = difference_table(runs).to_dict("records")
+    assert [(row["cut"], round(row["difference"], 6)) for row in rows if row["knob"] == "method"] == [
+        ("30 % of the MACs cut", 1.3),
+        ("50 % of the MACs cut", 1.5),
+    ]
+    assert build_table(load_runs([str(tmp_path)]), "main").columns == table.columns
+
+
 def test_a_knob_that_only_some_jobs_have_tells_them_apart_and_is_named_where_it_is(
     tmp_path: Path, make_run: MakeRun
 ) -> None:

@@ -8,7 +8,8 @@ from itertools import product
 
 import pandas as pd
 
-from analysis.runs import CUT_BY, KNOBS, LEADERS, Run, Runs, cut_words, cuts, job_table
+from analysis.cuts import columns_of, cuts
+from analysis.runs import CUT_BY, KNOBS, LEADERS, Run, Runs, job_table
 from vsrprune.results.intervals import interval
 from vsrprune.results.protocols import BLUR
 from vsrprune.results.replicates import (
@@ -128,7 +129,7 @@ def _pairs(runs: Runs, knob: str, values: tuple[object, object], cut: str) -> li
     others = [name for name in runs.varying if name != knob and name not in (*CUT_BY, *_along(runs, knob))]
     found: dict[tuple[str, ...], dict[object, list[Run]]] = {}
     for run in runs.finished:
-        if cut_words(run) == cut and knob in run.knobs:
+        if cut in columns_of(run, [cut]) and knob in run.knobs:
             rest = tuple(str(run.knobs.get(name)) for name in others)
             found.setdefault(rest, {}).setdefault(run.knobs[knob], []).append(run)
     return [(jobs[values[0]], jobs[values[1]]) for jobs in found.values() if jobs.keys() >= set(values)]

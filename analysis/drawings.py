@@ -23,8 +23,11 @@ from analysis.style import COLUMN_IN, GREY, PAGE_IN, PARTS, colours, line_styles
 
 LABELLED_LAYERS = 60  # more rows than these are named by part and kind alone
 LEGEND_ENTRIES = 12
+NAME_IN_LEGEND = 55  # letters of a line of a long name, in a figure as wide as a column
+LINES_IN_LEGEND, LINE_IN = 4, 0.13  # that a figure has room for, and inches of each beyond
 NOTE_COLUMN, NOTE_PAGE = 75, 150  # letters of a line of a note
 NAME_COLUMN = 36  # of a line that names what is compared
+NAMES_OF_COLUMN = 22  # longer ones make a figure as wide as a page
 
 
 def draw_ratio_heatmap(table: pd.DataFrame) -> Figure:
@@ -33,12 +36,13 @@ def draw_ratio_heatmap(table: pd.DataFrame) -> Figure:
     named = layers <= LABELLED_LAYERS
     cell = 0.13 if named else max(0.02, 5.5 / layers)
     width = min(PAGE_IN, max(COLUMN_IN, 2.2 + 0.36 * settings))
-    longest = max(len(str(name)) for name in table.columns)
+    names = [textwrap.fill(str(name), NAME_COLUMN) for name in table.columns]
+    longest = max(len(line) for name in names for line in name.split("\n"))
     figure, axes = plt.subplots(figsize=(width, 0.75 + cell * layers + 0.05 * longest))
     image = axes.imshow(table.to_numpy(dtype=float), cmap="cividis", vmin=0, vmax=1, aspect="auto")
     ticks = _layer_ticks(table) if named else _part_ticks(table)
     axes.set_yticks([row for row, _ in ticks], [name for _, name in ticks], fontsize=5.5)
-    axes.set_xticks(range(settings), [str(name) for name in table.columns], rotation=90, fontsize=5.5)
+    axes.set_xticks(range(settings), names, rotation=90, fontsize=5.5)
     if named and settings <= 14:
         for (row, column), value in np.ndenumerate(table.to_numpy(dtype=float)):
             if np.isfinite(value):
@@ -118,10 +122,18 @@ def _dense_networks(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def legend_below(figure: Figure, axes: Axes) -> None:
     """Below the axes, where it hides no point; as many columns as fit."""
     handles, names = axes.get_legend_handles_labels()
-    if len(names) > LEGEND_ENTRIES:
-        handles, names = handles[:LEGEND_ENTRIES], names[:LEGEND_ENTRIES]
-    columns = 3 if max(map(len, names), default=0) <= 16 else 2 if max(map(len, names)) <= 30 else 1
-    figure.legend(handles, names, loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=1.6)
+    handles, names = handles[:LEGEND_ENTRIES], names[:LEGEND_ENTRIES]
+    longest = max(map(len, names), default=0)
+    _legend(figure, handles, names, 3 if longest <= 16 else 2 if longest <= 30 else 1)
+
+
+def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], columns: int) -> None:
+    """The legend, long names in several lines, for which the figure grows."""
+    folded = [textwrap.fill(name, NAME_IN_LEGEND) for name in names] if columns == 1 else names
+    lines = sum(name.count("\n") + 1 for name in folded) if columns == 1 else -(-len(names) // columns)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + LINE_IN * max(0, lines - LINES_IN_LEGEND))
+    figure.legend(handles, folded, loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=2)
 
 
 def draw_differences(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
@@ -131,7 +143,8 @@ def draw_differences(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
     """
     names = _compared_names(table)
     lines = max(name.count("\n") for name in names) + 1
-    figure, axes = plt.subplots(figsize=(COLUMN_IN, 0.7 + 0.14 * max(2.4, lines) * len(table)))
+    long = max(len(line) for name in names for line in name.split("\n")) > NAMES_OF_COLUMN
+    figure, axes = plt.subplots(figsize=(PAGE_IN if long else COLUMN_IN, 0.7 + 0.14 * max(2.4, lines) * len(table)))
     # barh counts from below, and people read from above.
     places = np.arange(len(table))[::-1]
     beyond = {"better": "#009E73", "worse": "#D55E00"}
@@ -142,13 +155,11 @@ def draw_differences(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
     )  # fmt: skip
     axes.axvline(0, color="black", linewidth=0.6)
     axes.set_yticks(places, names)
-    low, high = axes.get_xlim()
-    # The words beside the bars need room.
-    axes.set_xlim(low, high + 0.45 * (high - low))
     for place, (_, row) in zip(places, table.iterrows(), strict=True):
         count = f", {row['replicates']} networks" if row["replicates"] > 1 else ""
-        text = f"{row['verdict']}{count}\nMACs kept {row['macs']:+.1%}"
-        axes.text(high + 0.03 * (high - low), place, text, va="center", fontsize=5.5)
+        text = f"{row['verdict']}{count}\nMACs kept {100 * row['macs']:+.1f} points"
+        # Beside the axes, where the layout leaves as much room as the words take.
+        axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=5.5)
     axes.set_xlabel("difference of PSNR (dB), 95 % interval")
     axes.tick_params(axis="y", length=0)
     _note_above(figure, notes, NOTE_COLUMN)
@@ -252,7 +263,7 @@ def _legend_of_errors(
         handles += [Line2D([], [], color=shade, label=name) for name, shade in colour.items()]
     longest = max((len(str(handle.get_label())) for handle in handles), default=0)
     columns = 4 if longest <= 10 else 3 if longest <= 16 else 2 if longest <= 27 else 1
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=2.2)
+    _legend(figure, handles, [str(handle.get_label()) for handle in handles], columns)
 
 
 def _draw_gaps(axes: Axes, table: pd.DataFrame, colour: Mapping[str, Any]) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.comparisons import published_table
+from analysis.cuts import cuts
 from analysis.escaping import for_csv, for_latex, for_markdown
-from analysis.runs import Run, Runs, cuts
+from analysis.runs import Run, Runs
 from vsrprune.errors import UserError
 from vsrprune.results.replicates import (
     Compared,
@@ -82,8 +83,10 @@ def evidence_rows(cells: Cells, runs: Runs, against: str = "", split: str = "val
     places, differences = [], []
     for group in dict.fromkeys(group for group, _ in cells):
         settings = {name: columns for (other, name), columns in cells.items() if other == group}
-        for column in cuts([run for columns in settings.values() for jobs in columns.values() for run in jobs]):
+        for column in cuts(runs.finished):
             jobs = {name: columns[column] for name, columns in settings.items() if column in columns}
+            if not jobs:
+                continue
             # A group may lack the setting that --against names; its own first one stands in.
             reference = against if against in jobs else next(iter(jobs))
             for name, chosen in jobs.items():

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.runs import CUT_BY, Run, Runs, cut_words, cuts
+from analysis.cuts import cut_words, place
+from analysis.runs import CUT_BY, Run, Runs
 
 PARTS_OF_ERROR = ("made_here", "propagated")
 
@@ -81,8 +82,7 @@ def _compared_in_time(runs: Runs) -> list[tuple[Run, str]]:
     if pairs:
         weights = {0: "without temporal fine-tuning"}
         return [(run, weights.get(run.knobs["tf_weight"], f"tf_weight={run.knobs['tf_weight']:g}")) for run in pairs]
-    order = cuts(comparable)
-    by_cut = sorted(comparable, key=lambda run: order.index(cut_words(run)))
+    by_cut = sorted(comparable, key=place)
     settings = {run.name: runs.label(run, without=CUT_BY) for run in by_cut}
     # Series are means: settings that differ in more than the cut must not be one.
     named = len(set(settings.values())) > 1

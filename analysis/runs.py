@@ -17,6 +17,7 @@ from analysis.output import check_runs
 from vsrprune.config.method import MethodConfig
 from vsrprune.errors import UserError
 from vsrprune.host.failures import CARD, STATE, FailureCard
+from vsrprune.methods.table import METHODS
 from vsrprune.results.measured import Measured
 from vsrprune.results.replicates import final_psnr
 from vsrprune.results.result import METRICS, RESULT, Result, network_order, time_caveats_of
@@ -30,6 +31,14 @@ KNOBS = ("model", "data", "task", "schedule", "method", "rule", "scope", "score"
 GROUPS = ("model", "data", "task", "schedule", "method")  # of knobs, set by a file; a label says the file's name
 LEADERS = ("method", "model")  # groups whose files set flat knobs too
 FREE = ("method",)  # groups whose name does not say the values inside: any of them goes with any method
+# What methods do not read that rank no units, or cut none, by how they decide on the shape of the network.
+OF_UNITS = ("score", "normalise", "rank", "order", "units", "parts", "rounds", "method.sparsify")
+UNREAD = {
+    "ranked": (),
+    "narrow": OF_UNITS,
+    "masked": OF_UNITS,
+    "whole": (*OF_UNITS, "rule", "scope", "target_ms", "round_to", "min_kept", "ratios"),
+}
 DEFAULTS = {f"method.{name}": value for name, value in asdict(MethodConfig()).items()}
 CUT_BY = ("target", "ratio", "target_ms")  # how much is cut, which no file of a group sets
 # Values inside a group are told by its file's name, and these by another's too.
@@ -164,27 +173,15 @@ class Runs:
         words = [
             _word(knob, run.knobs[knob])
             for knob in self.varying
-            if knob not in without and knob in run.knobs and not self._is_plain(knob, run.knobs[knob])
+            if knob not in without and knob in run.knobs and not self._goes_without_saying(knob, run)
         ]
         return ", ".join(words) or str(run.knobs["rule"])
 
-    def _is_plain(self, knob: str, value: object) -> bool:
-        """Whether it is a default that a method's name goes along with, of which a label says what is not."""
-        return knob in self.following and DEFAULTS.get(knob) == value
-
-
-def cut_words(run: Run) -> str:
-    """How much of the network a job cuts, or the milliseconds that it is to take."""
-    if run.knobs.get("target_ms"):
-        return f"within {run.knobs['target_ms']:g} ms"
-    target = {"macs": "MACs"}.get(run.knobs["target"], run.knobs["target"])
-    return f"{100 * run.knobs['ratio']:g} % of the {target} cut"
-
-
-def cuts(runs: Sequence[Run]) -> list[str]:
-    """The `cut_words` of some runs, target by target: the least cut, or the slowest, first."""
-    order = sorted(runs, key=lambda run: (run.knobs["target"], -run.knobs.get("target_ms", 0), run.knobs["ratio"]))
-    return list(dict.fromkeys(map(cut_words, order)))
+    def _goes_without_saying(self, knob: str, run: Run) -> bool:
+        """Whether the method's name says it: a default of the methods, or what this method does not read."""
+        method = METHODS.get(run.knobs["method"])
+        unread = UNREAD[method.plan] if method else ()
+        return knob in self.following and (knob in unread or DEFAULTS.get(knob) == run.knobs[knob])
 
 
 def _digits(ratios: object) -> str:
@@ -197,7 +194,8 @@ def _word(knob: str, value: Any) -> str:
         return CONTROLS[knob, value]
     if knob in ("rule", "method", "model", "data", "scope", "schedule", "parts", "task"):
         return str(value)
-    return f"{knob}={value:g}" if isinstance(value, float) else f"{knob}={value}"
+    written = str(value).lower() if isinstance(value, bool) else value  # as on the command line
+    return f"{knob}={value:g}" if isinstance(value, float) else f"{knob}={written}"
 
 
 def load_runs(folders: Sequence[str]) -> Runs:

@@ -23,10 +23,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
 
+from analysis.cuts import columns_of, cuts
 from analysis.escaping import for_csv, for_latex, for_markdown
 from analysis.evidence import BELOW, Cells, evidence_csv, evidence_latex, evidence_markdown, evidence_rows
 from analysis.output import folder_for
-from analysis.runs import CUT_BY, LEADERS, Run, Runs, cut_words, cuts, load_runs, time_caveats
+from analysis.runs import CUT_BY, LEADERS, Run, Runs, load_runs, time_caveats
 from vsrprune.cli import explained
 from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
@@ -109,10 +110,13 @@ def settings_compared(runs: Runs, name: str) -> dict[tuple[str, str], dict[str, 
     named = [knob, *(runs.following if knob in LEADERS else ())] if knob else runs.varying
     rest = [other for other in runs.varying if other not in (*named, *CUT_BY)]
     groups: dict[tuple[str, str], dict[str, list[Run]]] = {}
+    columns = cuts(runs.finished)
     for run in runs.finished:
         group = runs.label(run, without=[other for other in runs.varying if other not in rest]) if rest else ""
         setting = runs.label(run, without=[*rest, *CUT_BY])
-        groups.setdefault((group, setting), {}).setdefault(cut_words(run), []).append(run)
+        cells = groups.setdefault((group, setting), {})
+        for column in columns_of(run, columns):
+            cells.setdefault(column, []).append(run)
     return groups
 
 

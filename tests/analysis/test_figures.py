@@ -137,6 +137,22 @@ def test_errors_over_frames_stand_at_their_frames(draw: Callable[[str], Figure])
     assert list(backward.get_lines()[1].get_ydata()) == pytest.approx([0.12, 0.0])
 
 
+@pytest.mark.parametrize("name", ["psnr_macs", "error_by_cut", "error_over_frames", "differences", "ratio_heatmap"])
+def test_long_names_of_settings_can_be_read(name: str, tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "ssl", macs=6000)
+    for method in ("assl", "srp", "best", "random"):
+        inside = {"name": method, "normalised": True, "align": True, "sparsify": method == "srp"}
+        chosen = {"scope": "local", "score": "taylor", "rank": "per_param", "normalise": "kind"}
+        make_run(tmp_path, method, method=inside, rsc=False, tf_weight=0.0, **chosen)
+    runs = load_runs([str(tmp_path)])
+    assert max(len(runs.label(run)) for run in runs.finished) > 120
+    with mpl.rc_context(RC):
+        figure = FIGURES[name](runs, chosen_run(runs, ""))
+        figure.canvas.draw()
+        check_texts(figure)
+        plt.close(figure)
+
+
 def test_networks_without_states_show_the_psnr_over_frames_alone(tmp_path: Path, make_run: MakeRun) -> None:
     for ratio in (0.3, 0.5):
         folder = make_run(tmp_path, str(ratio), ratio=ratio)

@@ -284,17 +284,30 @@ def test_a_label_names_what_is_inside_a_method_whatever_the_method(tmp_path: Pat
     runs = load_runs([str(tmp_path)])
     assert (runs.axes, runs.following) == (["method"], ["method.sparsify"])
     # What goes along with the method's name is said where it is not the default.
-    assert [runs.label(run) for run in runs.finished] == ["ssl", "l1, method.sparsify=False"]
+    assert [runs.label(run) for run in runs.finished] == ["ssl", "l1, method.sparsify=false"]
     (row,) = difference_table(runs).to_dict("records")
-    assert (row["knob"], row["reference"], row["value"]) == ("method", "ssl", "l1, method.sparsify=False")
+    assert (row["knob"], row["reference"], row["value"]) == ("method", "ssl", "l1, method.sparsify=false")
     # Where it differs within a method it is an axis of its own, and both values are said.
     make_run(tmp_path, "ssl one shot", method__sparsify=False)
     runs = load_runs([str(tmp_path)])
     assert runs.axes == ["method", "method.sparsify"]
     assert {run.name: runs.label(run) for run in runs.finished} == {
-        "ssl": "ssl, method.sparsify=True",
-        "ssl one shot": "ssl, method.sparsify=False",
-        "l1": "l1, method.sparsify=False",
+        "ssl": "ssl, method.sparsify=true",
+        "ssl one shot": "ssl, method.sparsify=false",
+        "l1": "l1, method.sparsify=false",
+    }
+
+
+def test_a_label_leaves_out_what_the_method_does_not_read(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "best", method__name="best", score="taylor", rank="per_mac")
+    lite = {"name": "lite", "sparsify": False}
+    make_run(tmp_path, "lite", method=lite, rsc=False, scope="local")
+    make_run(tmp_path, "whole", method={"name": "dense", "sparsify": False})
+    runs = load_runs([str(tmp_path)])
+    assert {run.name: runs.label(run) for run in runs.finished} == {
+        "best": "best, rsc, global, score=taylor, rank=per_mac",
+        "lite": "lite, aligned, local",
+        "whole": "dense, trained on",
     }
 
 
@@ -314,6 +327,27 @@ def test_cuts_stand_in_the_order_of_their_numbers(tmp_path: Path, make_run: Make
         "30 % of the units cut",
     ]
     assert len(table.rows) == 1
+
+
+def test_a_control_that_cuts_nothing_stands_beside_every_cut(tmp_path: Path, make_run: MakeRun) -> None:
+    best = {"method__name": "best", "target": "macs", "score": "taylor"}
+    for ratio in (0.3, 0.5):
+        make_run(tmp_path, f"best{ratio}", ratio=ratio, psnr=30 - ratio, **best)
+    # `best` counts MACs, and the control was asked for nothing: it has the target of the defaults.
+    make_run(tmp_path, "whole", method={"name": "dense", "sparsify": False}, psnr=31)
+    runs = load_runs([str(tmp_path)])
+    table = build_table(runs, "method")
+    assert table.columns == ["30 % of the MACs cut", "50 % of the MACs cut"]
+    assert {name.split(",")[0]: [cell.psnr.mean for cell in cells if cell] for _, name, cells in table.rows} == {
+        "best": [29.7, 29.5],
+        "dense": [31.0, 31.0],
+    }
+    rows = difference_table(runs).to_dict("records")
+    assert [(row["cut"], round(row["difference"], 6)) for row in rows if row["knob"] == "method"] == [
+        ("30 % of the MACs cut", 1.3),
+        ("50 % of the MACs cut", 1.5),
+    ]
+    assert build_table(load_runs([str(tmp_path)]), "main").columns == table.columns
 
 
 def test_a_knob_that_only_some_jobs_have_tells_them_apart_and_is_named_where_it_is(

@@ -222,6 +222,38 @@ def test_a_table_says_whether_its_rows_were_trained_for_equally_many_steps(
     assert words in build_table(load_runs([str(tmp_path)]), "method").note
 
 
+def test_jobs_stand_below_the_dense_network_that_they_share(tmp_path: Path, make_run: MakeRun) -> None:
+    for scope, replicate in itertools.product(("global", "local"), (0, 1)):
+        make_run(tmp_path, f"{scope}{replicate}", scope=scope, replicate=replicate, dense=31.0 + replicate)
+    found = {run.name: run for run in load_runs([str(tmp_path)]).finished}
+    # A sweep runs through the last of its axes first.
+    names = ["global0", "global1", "local0", "local1"]
+    console = Console(file=io.StringIO(), width=200)
+    print_results([Row(name, found[name].result, found[name].measured) for name in names], console)
+    lines = [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    told = [(words[0], words[1] if words[0].startswith("#") else words[2]) for words in lines if len(words) > 9]
+    assert [pair for pair in told if pair[0] in ("dense", "#1", "#2", "#3", "#4")] == [
+        ("dense", "31.00"),
+        ("#1", "global0"),
+        ("#3", "local0"),
+        ("dense", "32.00"),
+        ("#2", "global1"),
+        ("#4", "local1"),
+    ]
+
+
+def test_a_long_name_of_a_job_is_never_shortened(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "a")
+    (run,) = load_runs([str(tmp_path)]).finished
+    console = Console(file=io.StringIO(), width=80)
+    print_results(
+        [Row(f"method.tf_in_sparsify_{'long' * 9}={value}", run.result, run.measured) for value in "01"], console
+    )
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert "".join(line[4:22].strip() for line in text.splitlines()).count("=1") == 1
+
+
 def test_notes_name_their_jobs_where_not_all_have_them(tmp_path: Path, make_run: MakeRun) -> None:
     for replicate, gain in ((0, 0.03), (1, -0.004)):
         notes = ["of all", *["of one"] * replicate]

@@ -92,7 +92,8 @@ def set_aside(
 ) -> tuple[list[ClipSource], list[ClipSource]]:
     """The clips of the names in `test`, and the rest.
 
-    others: names that are trained on or held out. Raises UserError for an unknown name, and for one that is in both.
+    others: names that are trained on or held out. Raises UserError for an unknown name, for one that is in both, and
+    where too few are left to train on and to hold out.
     """
     by_name = {clip.name: clip for clip in clips}
     for name in test:
@@ -104,7 +105,13 @@ def set_aside(
                 " chosen by"
             )
     aside = list(dict.fromkeys(test))
-    return [by_name[name] for name in aside], [clip for clip in clips if clip.name not in aside]
+    rest = [clip for clip in clips if clip.name not in aside]
+    if aside and len(rest) < 2:
+        raise UserError(
+            f"data.test sets aside {len(aside)} of {len(clips)} clips; at least two must be left, one to train on and"
+            " one to hold out"
+        )
+    return [by_name[name] for name in aside], rest
 
 
 def check_crop(what: str, size: tuple[int, int], crop: int) -> None:

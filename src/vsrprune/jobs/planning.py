@@ -226,11 +226,11 @@ def config_warnings(config: Config) -> list[str]:
             f"schedule=demo with data={config.data.name}: a few hundred steps show that everything runs, not what a"
             " method can do; use schedule=short or schedule=paper"
         )
-    return [*warnings, *_idle_knobs(config), *protocol_warnings(config)]
+    return [*warnings, *_notes_on_knobs(config), *protocol_warnings(config)]
 
 
-def _idle_knobs(config: Config) -> list[str]:
-    """What was asked for and changes nothing here; no error, since a sweep over the other knob may start at 0."""
+def _notes_on_knobs(config: Config) -> list[str]:
+    """Knobs that change nothing here, no error since sweeps over others may start at 0; and a control that wavers."""
     method, unweighted = config.method, config.tf_weight == 0
     idle = {
         "method.teacher=sparsified changes nothing: with tf_weight=0 and method.output_weight=0 no loss follows a"
@@ -241,7 +241,13 @@ def _idle_knobs(config: Config) -> list[str]:
         f"ratio={config.ratio:g} changes nothing: target_ms={config.target_ms:g} says how many milliseconds are"
         " left": config.target_ms > 0 and config.ratio != Config.ratio,
     }
-    return [note for note, holds in idle.items() if holds]
+    notes = [note for note, holds in idle.items() if holds]
+    if config.units == "random" and config.target == "latency":
+        notes.append(
+            "units=random with target=latency: counts are found by measuring, so that they need not be those of"
+            " units=ranked; with target=macs they are"
+        )
+    return notes
 
 
 def protocol_warnings(config: Config) -> list[str]:

@@ -40,7 +40,7 @@ def print_results(rows: Sequence[Row], console: Console) -> None:
 def _results_table(rows: Sequence[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("")
-    table.add_column("job")
+    table.add_column("job", overflow="fold")  # a shortened one could be any other
     last = ["PSNR\ntest"] if any(row.result.test for row in rows) else []
     for heading in (
         "PSNR\ncut",
@@ -55,23 +55,22 @@ def _results_table(rows: Sequence[Row]) -> Table:
         *last,
     ):
         table.add_column(heading, justify="right", no_wrap=True)
-    seen: set[str] = set()
+    sharing: dict[str, list[tuple[int, Row]]] = {}
     for number, row in enumerate(rows, start=1):
-        reference = row.result.stages["reference"]
-        # The baseline and the dense network stand once, above the first of the jobs that share them.
-        if reference not in seen:
-            seen.add(reference)
-            _add_references(table, row, rows)
-        _add_job(table, number, row)
+        sharing.setdefault(row.result.stages["reference"], []).append((number, row))
+    # The baseline and the dense network stand once, above the jobs that share them, whatever the order of the sweep.
+    for jobs in sharing.values():
+        _add_references(table, [row for _, row in jobs])
+        for number, row in jobs:
+            _add_job(table, number, row, last=number == jobs[-1][0])
     return table
 
 
-def _add_references(table: Table, row: Row, rows: Sequence[Row]) -> None:
+def _add_references(table: Table, rows: Sequence[Row]) -> None:
     """The baseline (bicubic, or the input) and the dense network of the jobs that follow."""
-    result = row.result
-    same = [other for other in rows if other.result.stages["reference"] == result.stages["reference"]]
+    result = rows[0].result
     # Every job timed the dense network anew, in turns with its own: the median stands for all.
-    dense_ms = sorted(other.measured.dense_ms for other in same)[len(same) // 2]
+    dense_ms = sorted(row.measured.dense_ms for row in rows)[len(rows) // 2]
     baseline, dense, cost = result.quality["baseline"], result.quality["dense"], result.cost["dense"]
     table.add_row(
         "", result.baseline_name, "", f"{baseline.psnr:.2f}", "", f"{baseline.ssim:.4f}", *[""] * 5,
@@ -94,7 +93,7 @@ def _add_references(table: Table, row: Row, rows: Sequence[Row]) -> None:
     )
 
 
-def _add_job(table: Table, number: int, row: Row) -> None:
+def _add_job(table: Table, number: int, row: Row, last: bool) -> None:
     result, cost = row.result, row.result.cost["pruned"]
     tuned, cut, baseline = (result.quality[name] for name in ("finetuned", "after_cut", "baseline"))
     table.add_row(
@@ -110,6 +109,7 @@ def _add_job(table: Table, number: int, row: Row) -> None:
         _ms(row.measured.pruned_ms),
         f"{row.measured.speed_up:.2f}",
         *_on_test_clips(result, "finetuned"),
+        end_section=last,
     )
 
 

@@ -278,6 +278,13 @@ def test_test_clips_are_set_aside_before_the_others_are_split():
     assert set_aside(clips_named("a"), [], []) == ([], clips_named("a"))
 
 
+def test_test_clips_leave_some_to_train_on_and_to_hold_out():
+    with pytest.raises(
+        UserError, match=r"^data\.test sets aside 2 of 3 clips; at least two must be left, one to train"
+    ):
+        set_aside(clips_named("a", "b", "c"), ["a", "b"], [])
+
+
 @pytest.mark.parametrize(("test", "message"), [
     (["x"], "data.test names the unknown clip 'x'; there are: a, b"),
     (["b"], "data.test names b, which is in data.train or data.val too; a test clip is neither trained on nor chosen"

@@ -293,6 +293,12 @@ def test_what_was_asked_for_and_changes_nothing_is_said():
     assert config_warnings(changed(target_ms=5.0, target="latency")) == []
 
 
+def test_a_control_whose_counts_are_measured_anew_is_said_to_waver():
+    (warning,) = config_warnings(changed(units="random", target="latency"))
+    assert warning.startswith("units=random with target=latency: counts are found by measuring")
+    assert config_warnings(changed(units="random", target="macs")) == []
+
+
 @pytest.mark.parametrize(("protocol", "degradation", "published"), [
     ("udm10", "bicubic", "bd_basicvsr or bd_duf or bd_duf_frames"),
     ("reds4", "bd_duf", "bicubic or bicubic_uint8_passes"),

@@ -339,7 +339,8 @@ WRONG = [
     ("in.mp4 out.mp4", {"pieces": Pieces(0, 5)}, "--window must be at least 1; got 0"),
     ("in.mp4 out.mp4", {"pieces": Pieces(5, -1)}, "--overlap must be at least 0; got -1"),
     ("in.mp4 out.mp4", {"pieces": Pieces(5, 1, -8)}, "--tile must be at least 0; got -8"),
-    ("in.mp4 out.mp4", {"rate": 0}, "--fps must be more than 0; got 0"),
+    ("in.mp4 out.mp4", {"rate": 0}, "--fps must be from 1/1000 to 1000; got 0"),
+    ("in.mp4 out.mp4", {"rate": 1001}, "--fps must be from 1/1000 to 1000; got 1001"),
     ("in.mp4 out.mp4", {"threads": -1}, "--threads must be at least 0; got -1"),
     ("in.mp4 out.mp4", {"rate": 50}, "--fps 50 is for folders of PNG frames, but in.mp4 is a video"),
 ]

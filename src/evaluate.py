@@ -66,6 +66,8 @@ def asked_configuration(given: argparse.Namespace) -> Config:
         raise UserError(f"{given.model}: a file of weights does not say of which network it is; add --network NAME")
     if given.network and not is_weights:
         raise UserError(f"--network={given.network} belongs to a file of weights; got {given.model}")
+    if given.json and (given.json.is_dir() or not given.json.absolute().parent.is_dir()):
+        raise UserError(f"--json {given.json}: give the name of a file in a folder that is there")
     known = OF_SET.get(given.data, given.data)
     asked = {
         "data.path": given.path,

@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _terminate)
     try:
-        upscale(UpscalingRequest(pieces=pieces, rate=values.pop("fps"), **values), lambda text: print(text, flush=True))
+        upscale(UpscalingRequest(pieces=pieces, rate=values.pop("fps"), **values), _say)
     except UserError as error:
         return complain(str(error), 2)
     except OSError as error:
@@ -104,6 +104,11 @@ def less_to_hold(tile: int) -> str:
     """What to change where the device has no memory for a frame, or for a tile of so many pixels a side."""
     smaller = tile // 2 if tile else 256
     return f"give --tile {smaller}, or a smaller --window" if smaller >= SMALLEST_TILE else "give a smaller --window"
+
+
+def _say(text: str) -> None:
+    # A name may hold bytes that are no UTF-8.
+    print(text.encode(errors="backslashreplace").decode(), flush=True)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -339,7 +339,7 @@ WRONG = [
     ("in.mp4 out.mp4", {"pieces": Pieces(0, 5)}, "--window must be at least 1; got 0"),
     ("in.mp4 out.mp4", {"pieces": Pieces(5, -1)}, "--overlap must be at least 0; got -1"),
     ("in.mp4 out.mp4", {"pieces": Pieces(5, 1, -8)}, "--tile must be at least 0; got -8"),
-    ("in.mp4 out.mp4", {"rate": 0}, "--fps must be more than 0; got 0"),
+    *[("in.mp4 out.mp4", {"rate": rate}, f"--fps must be from 1/1000 to 1000; got {rate}") for rate in (0, 1001)],
     ("in.mp4 out.mp4", {"threads": -1}, "--threads must be at least 0; got -1"),
     ("in.mp4 out.mp4", {"rate": 50}, "--fps 50 is for folders of PNG frames, but in.mp4 is a video"),
 ]
@@ -371,6 +371,15 @@ def test_the_command_line_says_it_in_one_line(place: Path, model: Path, source: 
     done = upscale_py(place / source, place / target, "--model", model)
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
     assert done.stderr.startswith("error: ")
+
+
+def test_a_file_whose_name_is_no_text_is_read_and_written(tmp_path: Path, model: Path) -> None:
+    source, target = (Path(os.fsdecode(os.fsencode(tmp_path) + name)) for name in (b"/caf\xe9.mp4", b"/\xff.mkv"))
+    make_video(tmp_path / "in.mp4", pictures(3)).rename(source)
+    done = upscale_py(source, target, "--model", model)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "caf\\udce9.mp4: 24x16, 3 frames" in done.stdout
+    assert len(times(target)) == 3
 
 
 def test_a_file_is_replaced_when_asked(place: Path, model: Path) -> None:

@@ -103,6 +103,8 @@ class VsrpruneLauncher(Launcher):
         overrides = differing_jobs(job_overrides, typed_numbers(swept))
         if len(overrides) < len(job_overrides):
             print(f"note: equal jobs run once: {len(overrides)} of {len(job_overrides)}", flush=True)
+        if not overrides:
+            sys.exit(complain("the sweep has no job: a glob() or range() in the command gives no value"))
         names = job_names(overrides)
         console = Console()
         jobs = [self._plan(name, items) for name, items in zip(names, overrides, strict=True)]

@@ -28,6 +28,11 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pth.tar")
 
 def validate(config: Config) -> None:
     """Raise UserError for the first value that is not allowed, and for knobs that contradict each other."""
+    if config.until == "reference":
+        raise UserError(
+            "until=reference stops nowhere: bicubic, or a trained network, is compared with a test set by"
+            " python src/evaluate.py --data NAME --path FOLDER, which trains nothing"
+        )
     # First every value by itself: the rules below compare values, and rely on their types.
     check_knobs(config)
     _check_model(config)

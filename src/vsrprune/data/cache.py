@@ -147,7 +147,17 @@ def _check_room(
     sources: Sequence[ClipSource], how: Reading, folder: Path, clips: int, say: Callable[[str], None]
 ) -> None:
     needed = sum(_decoded_bytes(source, how) for source in sources)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else "no permission"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        # It is asked for where memory does not hold the clips, so that doing without it is no way out.
+        raise UserError(
+            f"data.cache_dir={folder}: nothing can be written there ({reason}); name another folder, or use"
+            " data.cache=false if the clips fit into memory"
+        )
     free = shutil.disk_usage(folder).free
     sizes = f"{needed / GB:.1f} GB, {free / GB:.1f} GB are free"
     if needed > free:

@@ -96,12 +96,20 @@ def is_no_data(entry: Path) -> bool:
     return entry.name.startswith(".") or entry.name == MACOS
 
 
+def _is_text(name: str) -> bool:
+    """Whether the bytes of a name are UTF-8: old archives bring others, for which Python has half letters."""
+    return name.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in name)
+
+
 def contents(folder: Path) -> Contents:
-    """What lies in a folder."""
+    """What lies in a folder. Raises UserError for a name that is no text."""
     found = Contents()
     # What an entry is stands in the listing already: asking for each of 27,000 frames again would take seconds.
     with os.scandir(folder) as listing:
         kinds = {folder / entry.name: (entry.is_dir(), entry.is_file()) for entry in listing}
+    for entry in kinds:
+        if not _is_text(entry.name):  # it would be printed, hashed, and written into results
+            raise UserError(f"{folder}: the name {os.fsencode(entry.name)!r} in it is not UTF-8; rename it")
     for entry in sorted((entry for entry in kinds if not is_no_data(entry)), key=_number_aware):
         suffix, (is_folder, is_file) = entry.suffix.lower(), kinds[entry]
         if is_folder:

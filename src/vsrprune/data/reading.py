@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -99,26 +101,30 @@ def read_clip(source: ClipSource, how: Reading, notes: Notes) -> Clip | None:
             raise
         notes.left_out(str(error))
         return None
-    for sentence in filter(None, (note, profile_note(source))):
+    for sentence in filter(None, (note, picture_note(source))):
         notes.add(sentence)
     return clip
 
 
-def profile_note(source: ClipSource) -> str:
-    """A sentence if the first frame of a clip of pictures has colours of its own; empty otherwise.
+def picture_note(source: ClipSource) -> str:
+    """A sentence if a clip's first picture is not what it is taken for; empty otherwise, and if it cannot be read.
 
-    They are not converted: published sets are compared by the numbers that their files hold, whoever compares.
+    Colour profiles are not converted: published sets are compared by the numbers in their files, whoever compares.
     """
-    if source.is_video:
-        return ""
+    file = source.files[0]
     try:
-        with Image.open(source.files[0], formats=[picture_format(source.files[0])]) as image:
-            profile = image.info.get("icc_profile") or b""
-    except UNREADABLE:  # which is said where it is read
+        if source.is_video:
+            with contextlib.closing(decoded(file, transparent=True)) as frames:
+                fields = any(frame.interlaced_frame for frame in itertools.islice(frames, 1))
+            what = "its pictures are interlaced, and taken for progressive; deinterlace them first" if fields else ""
+        else:
+            with Image.open(file, formats=[picture_format(file)]) as image:
+                profile = image.info.get("icc_profile") or b""
+            other = bool(profile) and conversion(profile) is not None
+            what = "its colour profile is ignored: its numbers are taken for sRGB" if other else ""
+    except (UserError, *UNREADABLE):  # which is said where it is read
         return ""
-    if not profile or conversion(profile) is None:
-        return ""
-    return f"clip {source.name}: its frames have a colour profile, which is ignored: their numbers are taken for sRGB"
+    return f"clip {source.name}: {what}" if what else ""
 
 
 def scenes(clip: Clip, how: Reading, notes: Notes) -> list[tuple[str, slice]]:

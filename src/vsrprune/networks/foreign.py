@@ -26,6 +26,7 @@ from vsrprune.networks.parts.published import WRAPPERS
 
 Place = tuple[str, ...]  # the keys that lead to a dictionary in a file
 Spot = tuple[Place, str]  # a dictionary and a prefix of the names in it
+STARTS = (b"PK", b"\x80")  # of what torch.save writes: zip files, and before PyTorch 1.6 pickles
 DEEPEST = 4  # of these keys; a file may hold a dictionary that holds itself
 # Of Python itself, and no more than data. Their names are read as nothing, as all names of other packages are.
 DATA_MODULES = ("argparse", "collections", "copyreg", "datetime", "enum", "pathlib", "types")
@@ -176,6 +177,7 @@ class StandIn:
 
 def _read_pickled(file: Path) -> tuple[Any, list[str]]:
     """The content of a pickle, and the names in it that were read as nothing."""
+    _check_kind(file)
     objects = _foreign_names(file)
     code = [name for name in objects if not _is_data(name)]
     if code:
@@ -192,7 +194,18 @@ def _read_pickled(file: Path) -> tuple[Any, list[str]]:
         reason = own_kind if StandIn.__name__ in str(error) else _reason(error)
         raise UserError(_refusal(file, reason)) from error
     except (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{file}: cannot read these weights ({_reason(error)})") from error
+        raise UserError(
+            f"{file}: cannot read these weights ({_reason(error)}); it is cut off or damaged, fetch it again"
+        ) from error
+
+
+def _check_kind(file: Path) -> None:
+    """Raise UserError for what torch.save did not write: mostly a page about a file, or Git's pointer to it."""
+    with file.open("rb") as stream:
+        start = stream.read(64)
+    if not start.startswith(STARTS):
+        text = start[:40].decode("ascii", "replace")
+        raise UserError(f"{file}: cannot read these weights (the file begins with {text!r}); was it fetched whole?")
 
 
 def _foreign_names(file: Path) -> list[str]:

@@ -38,6 +38,7 @@ from vsrprune.use.transfer import from_device, to_8_bits, to_device, to_host_mem
 DEVICES = ("auto", "cpu", "cuda")
 USUAL_PRECISION = {"cpu": "32", "cuda": "16"}
 USUAL_RATE = Fraction(25)  # of a folder of PNG frames, per second
+FASTEST = 1000  # frames per second; containers count in milliseconds, and encoders refuse extremes
 COMPARED = 4  # frames from which the cost of a lower precision is told
 
 
@@ -128,8 +129,8 @@ def _check(request: UpscalingRequest) -> None:
     ):
         if value < least:
             raise UserError(f"{name} must be at least {least}; got {value}")
-    if request.rate is not None and request.rate <= 0:
-        raise UserError(f"--fps must be more than 0; got {request.rate}")
+    if request.rate is not None and not Fraction(1, FASTEST) <= request.rate <= FASTEST:
+        raise UserError(f"--fps must be from 1/{FASTEST} to {FASTEST}; got {request.rate}")
     if request.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no GPU here; use --device cpu")
 

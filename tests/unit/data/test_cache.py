@@ -223,6 +223,18 @@ def test_clips_that_cannot_be_read(sources: list[ClipSource], tmp_path: Path) ->
         assert any("1 clips left out" in note and str(sources[0].files[1]) in note for note in clips.notes)
 
 
+def test_a_place_where_nothing_can_be_written_is_one_line(
+    sources: list[ClipSource], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    for folder, reason in ((Path("/proc/x"), "No such file"), (tmp_path / "file" / "cache", "Not a directory")):
+        with pytest.raises(UserError, match=f"data.cache_dir={folder}: nothing can be written there .{reason}"):
+            cached_clips(sources, [], HOW, folder, print)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UserError, match=r"no permission\); name another folder, or use data\.cache=false"):
+        cached_clips(sources, [], HOW, tmp_path / "cache", print)
+
+
 def test_no_room_is_said_before_anything_is_decoded(sources: list[ClipSource], tmp_path: Path) -> None:
     """A header that announces 9000x9000 pixels, for a hundred thousand frames: 24 million GB."""
     content = bytearray(sources[0].files[0].read_bytes())

@@ -244,6 +244,12 @@ def test_a_patch_that_halved_frames_cannot_hold_is_told_with_what_would_do(tmp_p
     assert found.advice == "leave it out, or schedule.patch=60, or data.halve=false"
 
 
+def test_frames_smaller_than_the_scale_are_not_to_be_cured_by_patches_of_nothing(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((3, 3, 3), np.uint8)).save(tmp_path / "0.png")
+    findings = examine_clip(ClipSource("dot", (tmp_path / "0.png",)), "train", settings(frames=1, patch=8)).findings
+    assert [finding.advice for finding in findings if finding.severity == "error"] == ["leave it out"]
+
+
 def test_what_is_cropped_is_told(tmp_path: Path) -> None:
     source = clip(tmp_path, "walk", scene(0, 3, 50, 67))
     found = the_one(findings([source], []))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -347,3 +348,10 @@ def test_a_jpeg_in_the_colours_of_print_is_refused(tmp_path: Path) -> None:
 def test_frame_files_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     write(tmp_path, "10.png", "9.png", "1.jpg")
     assert [file.name for file in frame_files(tmp_path)] == ["1.jpg", "9.png", "10.png"]
+
+
+def test_a_name_that_is_no_text_is_refused_in_one_line(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")).touch()  # as Latin-1 writes it
+    with pytest.raises(UserError) as caught:
+        find_folder(str(tmp_path))
+    assert str(caught.value) == f"{tmp_path}: the name b'caf\\xe9.mp4' in it is not UTF-8; rename it"

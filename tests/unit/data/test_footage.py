@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from videos import make_video, pictures, times
 
-from vsrprune.data.reading import read_frames
+from vsrprune.data.reading import picture_note, read_frames
 from vsrprune.data.sources import ClipSource
 from vsrprune.data.video.footage import look_over
 from vsrprune.errors import UserError
@@ -109,6 +109,8 @@ def test_interlaced_pictures_are_taken_for_progressive_and_said(tmp_path: Path) 
         container.mux(stream.encode())
     (note,) = look_over(tmp_path / "fields.mkv", RATE).notes
     assert "interlaced" in note
+    assert "interlaced" in picture_note(ClipSource("fields", (tmp_path / "fields.mkv",)))  # of training and the doctor
+    assert picture_note(ClipSource("v", (file,))) == ""
 
 
 def test_time_is_counted_from_the_start_of_the_file(tmp_path: Path) -> None:

@@ -167,6 +167,13 @@ def test_no_name_means_more_than_a_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert packets(tmp_path / f"out {name}", "audio")
 
 
+@pytest.mark.parametrize("letter", ["x", "ü"])
+def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path: Path, letter: str) -> None:
+    target = tmp_path / (letter * (251 // len(letter.encode())) + ".mp4")
+    rewrite(make_video(tmp_path / "in.mp4", pictures(2)), target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in.mp4", target.name])
+
+
 def test_a_folder_of_frames_from_a_video(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mkv", pictures(3), "ffv1", "bgr0", sound="aac", subtitles="subrip")
     (note,) = rewrite(source, tmp_path / "out")

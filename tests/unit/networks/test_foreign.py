@@ -222,6 +222,21 @@ def test_a_torchscript_file_is_refused_in_one_line(tmp_path: Path) -> None:
 # What does not fit
 
 
+@pytest.mark.parametrize("text", ["<html><body>404</body></html>", "version https://git-lfs.github.com/spec/v1"])
+def test_a_page_or_a_pointer_in_the_place_of_weights_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "net.pth").write_text(text)
+    with pytest.raises(UserError, match=f"begins with '{text[:12]}.*fetched whole") as caught:
+        load_dense(tmp_path / "net.pth", small_basicvsr())
+    assert "weights_only" not in str(caught.value)
+
+
+def test_half_a_file_is_called_so(tmp_path: Path) -> None:
+    torch.save(basicsr(), tmp_path / "net.pth")
+    (tmp_path / "net.pth").write_bytes((tmp_path / "net.pth").read_bytes()[:3000])
+    with pytest.raises(UserError, match="cut off or damaged"):
+        load_dense(tmp_path / "net.pth", small_basicvsr())
+
+
 def test_a_refusal_prints_the_names_of_the_file(tmp_path: Path) -> None:
     message = complaint({"state_dict": {"model.a.weight": torch.ones(2), "model.a.bias": torch.ones(2)}}, tmp_path)
     assert "none of the 2 tensors of the file (model.a.weight, model.a.bias) is a name in it" in message

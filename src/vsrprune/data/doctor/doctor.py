@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vsrprune.data.degradation import DEGRADATIONS, degrade
-from vsrprune.data.reading import profile_note, read_picture
+from vsrprune.data.reading import picture_note, read_picture
 from vsrprune.data.sources import ClipSource, check_crop
 from vsrprune.data.video.colour import RgbFrame, to_rgb
 from vsrprune.data.video.decoding import decoded
@@ -125,8 +125,8 @@ def examine_clip(source: ClipSource, side: str, settings: DoctorSettings) -> Cli
             _compare_low(source.low_files[index], frame, index in sampled, settings, facts, severity)
     facts.digest = digest.hexdigest() if facts.frames else ""
     facts.findings += _repeated(source.name, still) + _too_small(facts, settings) + _cropped(facts, settings)
-    if note := profile_note(source):
-        facts.findings.append(Finding("note", source.name, note, "convert them to sRGB if colours matter to you"))
+    if note := picture_note(source):
+        facts.findings.append(Finding("note", source.name, note.removeprefix(f"clip {source.name}: "), ""))
     return facts
 
 
@@ -192,8 +192,9 @@ def _too_small(facts: ClipFacts, settings: DoctorSettings) -> list[Finding]:
     side = min(_read_size(facts, settings)) // settings.scale
     if facts.side == "train" and facts.frames and side < settings.patch:
         what = f"its input has {side} pixels a side, but a training patch has {settings.patch}"
+        smaller = f", or schedule.patch={side}" if side else ""
         halved = ", or data.halve=false" if settings.halve else ""
-        found.append(Finding("error", facts.name, what, f"leave it out, or schedule.patch={side}{halved}"))
+        found.append(Finding("error", facts.name, what, f"leave it out{smaller}{halved}"))
     return found
 
 

@@ -43,6 +43,6 @@ def narrowed(knob: str, clips: Sequence[ClipSource], names: Sequence[str]) -> li
     by_name = {clip.name: clip for clip in clips}
     for name in names:
         if name not in by_name:
-            some = ", ".join(list(by_name)[:10])
-            raise UserError(f"{knob} names the unknown clip {name!r}; there are {len(by_name)}: {some}, ...")
+            some = ", ".join(list(by_name)[:10]) + (", ..." if len(by_name) > 10 else "")
+            raise UserError(f"{knob} names the unknown clip {name!r}; there are {len(by_name)}: {some}")
     return [by_name[name] for name in dict.fromkeys(names)] if names else list(clips)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def video_stream(file: Path, container: Any) -> Any:
     return chosen
 
 
-def decoded(file: Path, transparent: bool = False) -> Iterator[Any]:
+def decoded(file: Path, transparent: bool = False) -> Generator[Any, None, None]:
     """Every av.VideoFrame of a file that is shown, as it was coded; its `pts` is when, None if nothing tells.
 
     transparent: whether frames may be so. Raises UserError for a frame that is and may not, and for a file that cannot

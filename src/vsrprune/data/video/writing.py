@@ -133,7 +133,7 @@ def _replacing(target: Path) -> Iterator[Path]:
     # In the same folder, so that the rename stays within one file system; the suffix last, since FFmpeg goes by it.
     mark = uuid.uuid4().hex[:12]
     unfinished, former, lock = (
-        target.with_name(f".{target.stem}-{mark}{end}")
+        target.with_name(f".{_start(target)}-{mark}{end}")
         for end in (target.suffix, f"-former{target.suffix}", f"{target.suffix}{LOCK_SUFFIX}")
     )
     with _held(lock):
@@ -145,6 +145,11 @@ def _replacing(target: Path) -> Iterator[Path]:
             shutil.rmtree(former, ignore_errors=True)
         finally:
             _remove(unfinished)
+
+
+def _start(target: Path) -> str:
+    """With what names beside a target begin: not all of its name, which may be as long as file systems take."""
+    return target.stem[:40]
 
 
 @contextmanager
@@ -161,7 +166,7 @@ def _held(lock: Path) -> Iterator[None]:
 
 def _remove_left(target: Path) -> None:
     """Remove what processes that were killed while they wrote `target` have left beside it."""
-    name = re.compile(re.escape(f".{target.stem}-") + "[0-9a-f]{12}" + re.escape(target.suffix + LOCK_SUFFIX))
+    name = re.compile(re.escape(f".{_start(target)}-") + "[0-9a-f]{12}" + re.escape(target.suffix + LOCK_SUFFIX))
     for lock in [path for path in target.parent.glob(f".*{LOCK_SUFFIX}") if name.fullmatch(path.name)]:
         # Without the lock it is being written, or another file system keeps that from us.
         with suppress(OSError), lock.open() as held:

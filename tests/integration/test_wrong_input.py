@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from commands_here import refusal
+from commands_here import refusal, run_here
 from conftest import minimal_overrides, run_py
 from PIL import Image
 
@@ -198,17 +198,21 @@ def test_somebody_elses_file_cannot_have_hydra_call_anything(
 
 @pytest.mark.parametrize("arguments", [["ratio=7"], ["dry_run=true"], ["-m", "ratio=0.3,7"], ["hydra.job.chdir=true"]])
 def test_what_runs_nothing_leaves_no_folder(tmp_path: Path, arguments: list[str]) -> None:
-    run_py(*arguments, f"store_dir={tmp_path / 'store'}", f"runs_dir={tmp_path / 'runs'}", "tracking=none")
-    assert not list(tmp_path.glob("runs/*"))
+    places = [f"store_dir={tmp_path / 'deep' / 'store'}", f"runs_dir={tmp_path / 'deep' / 'runs'}"]
+    run_here("src/run.py", *arguments, *places, "tracking=none")
+    assert not list(tmp_path.iterdir())
+    Path(places[1].removeprefix("runs_dir=")).mkdir(parents=True)
+    run_here("src/run.py", *arguments, *places, "tracking=none")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "deep", tmp_path / "deep" / "runs"]  # the user's own stay
 
 
 def test_equal_jobs_of_a_sweep_are_one_and_ranges_are_named_as_typed(tmp_path: Path) -> None:
     places = [f"store_dir={tmp_path / 'store'}", f"runs_dir={tmp_path / 'runs'}", "tracking=none", "dry_run=true"]
-    equal = run_py("-m", "ratio=0.2,0.20,0.3", *places)
+    equal = run_here("src/run.py", "-m", "ratio=0.2,0.20,0.3", *places)
     assert "note: equal jobs run once: 2 of 3" in equal.stdout
     assert "#2 ratio=0.3: flow" in equal.stdout
-    assert "#1 ratio=0.3: flow" in run_py("-m", "ratio=0.3,0.3", *places).stdout
-    ranged = run_py("-m", "ratio=range(0,1,0.3)", *places).stdout
+    assert "#1 ratio=0.3: flow" in run_here("src/run.py", "-m", "ratio=0.3,0.3", *places).stdout
+    ranged = run_here("src/run.py", "-m", "ratio=range(0,1,0.3)", *places).stdout
     assert [f"#{number} ratio={ratio}: " in ranged for number, ratio in enumerate((0.0, 0.3, 0.6, 0.9), 1)] == [
         True
     ] * 4

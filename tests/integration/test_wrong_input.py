@@ -147,6 +147,12 @@ def test_what_was_once_accepted_is_one_line(
         ("analysis/wandb_dashboard.py --dry-run --project=", "--project must be a name of 1 to 128 letters without"),
         ("analysis/wandb_dashboard.py --dry-run --project=a/b", "--project must be a name of 1 to 128 letters without"),
         ("analysis/wandb_dashboard.py --dry-run --entity=a/b", "--entity must be a name of letters, digits"),
+        ("src/upscale.py runs out --model none --threads 100000000", "--threads must be at most 1024; got 100000000"),
+        ("src/export.py runs --format safetensors --out FILE/x", "FILE is a file where a folder is needed"),
+        (
+            "src/export.py runs --format safetensors --out /proc/nope",
+            "--out=/proc/nope: no folder can be made in /proc",
+        ),
         ("benchmarks/outside_control.py runs --val x.mp4", "pip install -e '.[control]'"),
     ],
 )

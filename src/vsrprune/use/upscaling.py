@@ -38,6 +38,7 @@ from vsrprune.use.transfer import from_device, to_8_bits, to_device, to_host_mem
 DEVICES = ("auto", "cpu", "cuda")
 USUAL_PRECISION = {"cpu": "32", "cuda": "16"}
 USUAL_RATE = Fraction(25)  # of a folder of PNG frames, per second
+MOST_THREADS = 1024  # as trainer.threads
 COMPARED = 4  # frames from which the cost of a lower precision is told
 
 
@@ -114,6 +115,8 @@ def _check(request: UpscalingRequest) -> None:
     if request.precision is not None:
         one_of("--precision", request.precision, PRECISIONS)
     one_of("--which", request.which, STAGES)
+    if request.threads > MOST_THREADS:  # a hundred million end the process without a word
+        raise UserError(f"--threads must be at most {MOST_THREADS}; got {request.threads}")
     for name, value, least in (
         ("--window", pieces.window, 1),
         ("--overlap", pieces.overlap, 0),

@@ -74,9 +74,9 @@ def main() -> None:
     frames_TCHW = read_frames(video, given.frames)
     length = len(frames_TCHW)
     with tempfile.TemporaryDirectory() as folder, measuring():
-        pngs = ClipSource("pngs", _write_pngs(frames_TCHW, Path(folder) / "pngs"))
+        pngs = ClipSource("pngs", write_pngs(frames_TCHW, Path(folder) / "pngs"))
         low_TCHW = make_clip("low", frames_TCHW, SCALE)[0].low_TCHW
-        pairs = ClipSource("pairs", pngs.files, _write_pngs(low_TCHW, Path(folder) / "low"))
+        pairs = ClipSource("pairs", pngs.files, write_pngs(low_TCHW, Path(folder) / "low"))
         how = Reading(scale=SCALE)
         clips: dict[str, Sequence[Clip]] = {
             "memory": read_clips([pngs], [], how).train,
@@ -103,7 +103,8 @@ def main() -> None:
     Console().print(table)
 
 
-def _write_pngs(frames_TCHW: torch.Tensor, folder: Path) -> tuple[Path, ...]:
+def write_pngs(frames_TCHW: torch.Tensor, folder: Path) -> tuple[Path, ...]:
+    """Write frames as numbered files into a new folder."""
     folder.mkdir()
     files = tuple(folder / f"{index:08d}.png" for index in range(len(frames_TCHW)))
     for file, frame in zip(files, frames_TCHW.permute(0, 2, 3, 1).contiguous().numpy(), strict=True):

@@ -61,15 +61,19 @@ REFUSED_IN_FILES = {
 SWEEP_DIR = "${home:${runs_dir}}/.multirun"  # of conf/config.yaml
 RECORDS = (None, ".hydra", "${unless:${doctor},.hydra,null}")  # the last of conf/config.yaml
 LOGGING = {"version": 1, "root": {"level": "ERROR"}, "disable_existing_loggers": True}  # Hydra's `disabled`
-ALONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # of conf/search_ratios.yaml
 # What Hydra makes of names in files, and which it would call whatever they name.
 TARGETS = {
-    "hydra.launcher._target_": ("hydra_plugins.vsrprune_launcher.launcher.VsrpruneLauncher", ALONE),
+    "hydra.launcher._target_": (
+        "hydra_plugins.vsrprune_launcher.launcher.VsrpruneLauncher",
+        "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+    ),
     "hydra.sweeper._target_": (
         "hydra_plugins.vsrprune_launcher.composing.VsrpruneSweeper",
         "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
     ),
 }
+
+BASIC = TARGETS["hydra.launcher._target_"][-1]  # of conf/search_ratios.yaml
 
 
 @dataclass(frozen=True)
@@ -277,7 +281,7 @@ def check_hydra(hydra: Any) -> None:
     _refuse_if(node["sweeper"].get("max_batch_size") is not None, "hydra.sweeper.max_batch_size")
     _refuse_if(bool(node["job"].get("chdir")), "hydra.job.chdir")
     _refuse_if(node["sweep"]["dir"] != SWEEP_DIR, "hydra.sweep.dir", "hydra.sweep")
-    if node.get("mode") is RunMode.MULTIRUN and node["launcher"]["_target_"] == ALONE:
+    if node.get("mode") is RunMode.MULTIRUN and node["launcher"]["_target_"] == BASIC:
         raise UserError("-m: a search is one study in a folder of its own; call the command once for every value")
 
 

@@ -338,6 +338,7 @@ def run_report(*arguments):
 
 def test_the_command_writes_the_file_and_prints_its_size(make_run, tmp_path):
     make_run(tmp_path / "runs", "one")
+    (tmp_path / "new").mkdir()  # a folder that is not there is refused, as src/upscale.py does: it may be mistyped
     done = run_report(tmp_path / "runs", "--out", tmp_path / "new" / "report.html")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{tmp_path / 'new' / 'report.html'} (")

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from commands_here import refusal
+from commands_here import refusal, run_here
 from conftest import minimal_overrides, run_py
 from PIL import Image
 
@@ -22,6 +22,11 @@ def refused(tmp_path: Path, *arguments: str) -> str:
     assert "Traceback" not in done.stderr + done.stdout
     assert not list(tmp_path.glob("store/*/*/manifest.json"))
     return done.stderr.strip()
+
+
+def refused_here(tmp_path: Path, *arguments: str) -> str:
+    """The same of arguments that are refused before the data are read, with no process of its own."""
+    return "error: " + refusal(tmp_path, "src/run.py", *arguments, *minimal_overrides(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +82,7 @@ def refused(tmp_path: Path, *arguments: str) -> str:
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 def test_a_wrong_value_is_named(tmp_path: Path, arguments: list[str], expected: str) -> None:
-    assert expected in refusal(tmp_path, "src/run.py", *arguments, *minimal_overrides(tmp_path))
+    assert expected in refused_here(tmp_path, *arguments)
 
 
 PLACED = {"store_dir": "store", "runs_dir": "runs"}
@@ -145,6 +150,12 @@ def test_what_was_once_accepted_is_one_line(
         ("analysis/wandb_dashboard.py --dry-run --project=", "--project must be a name of 1 to 128 letters without"),
         ("analysis/wandb_dashboard.py --dry-run --project=a/b", "--project must be a name of 1 to 128 letters without"),
         ("analysis/wandb_dashboard.py --dry-run --entity=a/b", "--entity must be a name of letters, digits"),
+        ("src/upscale.py runs out --model none --threads 100000000", "--threads must be at most 1024; got 100000000"),
+        ("src/export.py runs --format safetensors --out FILE/x", "FILE is a file where a folder is needed"),
+        (
+            "src/export.py runs --format safetensors --out /proc/nope",
+            "--out=/proc/nope: no folder can be made in /proc",
+        ),
         ("benchmarks/outside_control.py runs --val x.mp4", "pip install -e '.[control]'"),
     ],
 )
@@ -166,13 +177,13 @@ def test_every_command_refuses_in_one_line(
 
 def test_a_name_that_does_not_exist_is_refused_in_a_file_too(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("# @package _global_\ndefaults: [config, _self_]\nratoi: 0.3\n")
-    assert refused(tmp_path, "-cd", str(tmp_path), "-cn", "mine") == "error: ratoi is no knob; did you mean ratio?"
+    assert refused_here(tmp_path, "-cd", str(tmp_path), "-cn", "mine") == "error: ratoi is no knob; did you mean ratio?"
 
 
 def test_what_hydra_would_do_besides_is_refused_in_a_file_too(tmp_path: Path) -> None:
     header = "# @package _global_\ndefaults: [config, _self_]\n"
     (tmp_path / "mine.yaml").write_text(f"{header}hydra: {{sweeper: {{max_batch_size: 1}}}}\n")
-    complaint = refused(tmp_path, "-cd", str(tmp_path), "-cn", "mine", "-m", "ratio=0.3,0.5")
+    complaint = refused_here(tmp_path, "-cd", str(tmp_path), "-cn", "mine", "-m", "ratio=0.3,0.5")
     assert complaint.startswith("error: hydra.sweeper.max_batch_size cannot be set: a sweep is planned as a whole")
 
 
@@ -194,24 +205,28 @@ def test_somebody_elses_file_cannot_have_hydra_call_anything(
     target.write_text("old")
     text = calling.replace("SOURCE", str(source)).replace("TARGET", str(target))
     (tmp_path / "mine.yaml").write_text(f"# @package _global_\ndefaults: [config, _self_]\nhydra:\n  {text}\n")
-    complaint = refused(tmp_path, "-cd", str(tmp_path), "-cn", "mine", *arguments)
+    complaint = refused_here(tmp_path, "-cd", str(tmp_path), "-cn", "mine", *arguments)
     assert "cannot be set: " in complaint
     assert target.read_text() == "old"
 
 
 @pytest.mark.parametrize("arguments", [["ratio=7"], ["dry_run=true"], ["-m", "ratio=0.3,7"], ["hydra.job.chdir=true"]])
 def test_what_runs_nothing_leaves_no_folder(tmp_path: Path, arguments: list[str]) -> None:
-    run_py(*arguments, f"store_dir={tmp_path / 'store'}", f"runs_dir={tmp_path / 'runs'}", "tracking=none")
-    assert not list(tmp_path.glob("runs/*"))
+    places = [f"store_dir={tmp_path / 'deep' / 'store'}", f"runs_dir={tmp_path / 'deep' / 'runs'}"]
+    run_here("src/run.py", *arguments, *places, "tracking=none")
+    assert not list(tmp_path.iterdir())
+    Path(places[1].removeprefix("runs_dir=")).mkdir(parents=True)
+    run_here("src/run.py", *arguments, *places, "tracking=none")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "deep", tmp_path / "deep" / "runs"]  # the user's own stay
 
 
 def test_equal_jobs_of_a_sweep_are_one_and_ranges_are_named_as_typed(tmp_path: Path) -> None:
     places = [f"store_dir={tmp_path / 'store'}", f"runs_dir={tmp_path / 'runs'}", "tracking=none", "dry_run=true"]
-    equal = run_py("-m", "ratio=0.2,0.20,0.3", *places)
+    equal = run_here("src/run.py", "-m", "ratio=0.2,0.20,0.3", *places)
     assert "note: equal jobs run once: 2 of 3" in equal.stdout
     assert "#2 ratio=0.3: flow" in equal.stdout
-    assert "#1 ratio=0.3: flow" in run_py("-m", "ratio=0.3,0.3", *places).stdout
-    ranged = run_py("-m", "ratio=range(0,1,0.3)", *places).stdout
+    assert "#1 ratio=0.3: flow" in run_here("src/run.py", "-m", "ratio=0.3,0.3", *places).stdout
+    ranged = run_here("src/run.py", "-m", "ratio=range(0,1,0.3)", *places).stdout
     assert [f"#{number} ratio={ratio}: " in ranged for number, ratio in enumerate((0.0, 0.3, 0.6, 0.9), 1)] == [
         True
     ] * 4
@@ -228,24 +243,26 @@ def test_a_name_that_looks_like_an_interpolation_can_be_written(tmp_path: Path) 
 
 
 def test_a_size_that_would_hang_the_machine_is_refused(tmp_path: Path) -> None:
-    done = run_py("model.blocks=1000000000", "dry_run=true", f"store_dir={tmp_path}", f"runs_dir={tmp_path}")
+    done = run_here(
+        "src/run.py", "model.blocks=1000000000", "dry_run=true", f"store_dir={tmp_path}", f"runs_dir={tmp_path}"
+    )
     assert (done.returncode, done.stderr) == (2, "error: model.blocks must be at most 500; got 1000000000\n")
 
 
 def test_help_needs_no_value_to_be_right() -> None:
-    short, group = run_py("--help", "ratio=7=7"), run_py("--help", "schedule")
+    short, group = run_here("src/run.py", "--help", "ratio=7=7"), run_here("src/run.py", "--help", "schedule")
     assert short.returncode == 2
     assert group.returncode == 0
     assert "schedule.pretrain.steps=600" in group.stdout
-    assert run_py("--help").stdout.startswith("Structured Sparsity Learning")
+    assert run_here("src/run.py", "--help").stdout.startswith("Structured Sparsity Learning")
 
 
 def test_our_own_complaints_are_one_line(tmp_path: Path) -> None:
-    assert refused(tmp_path, "ratio=1.5") == ("error: ratio must be in [0, 1), the share that is removed; got 1.5")
+    assert refused_here(tmp_path, "ratio=1.5") == ("error: ratio must be in [0, 1), the share that is removed; got 1.5")
 
 
 def test_a_wrong_value_anywhere_in_a_sweep_stops_it_before_the_first_job(tmp_path: Path) -> None:
-    complaint = refused(tmp_path, "-m", "rsc=true,false", "ratio=0.3,0.5,1.7")
+    complaint = refused_here(tmp_path, "-m", "rsc=true,false", "ratio=0.3,0.5,1.7")
     assert "ratio must be in [0, 1)" in complaint
     assert "no job was started" in complaint
     assert not any(path for path in (tmp_path / "runs").glob("*") if path.name != ".multirun")

@@ -39,7 +39,7 @@ class Contents:
 
     frames: list[Path] = field(default_factory=list)
     twins: list[Path] = field(default_factory=list)  # JPEGs beside a PNG of the same name
-    broken: list[Path] = field(default_factory=list)  # links to nothing
+    broken: list[Path] = field(default_factory=list)  # links to nothing, pipes, devices
     pictures: list[Path] = field(default_factory=list)
     videos: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
@@ -133,7 +133,8 @@ def left_out(name: str, found: Contents) -> list[str]:
     """A sentence for everything in a folder of frames that is not read, and one for holes in the numbering."""
     nested = [entry for entry in found.folders if _holds_clips(contents(entry))]
     kinds = (
-        (found.broken, "links to nothing"),
+        ([entry for entry in found.broken if entry.is_symlink()], "links to nothing"),
+        ([entry for entry in found.broken if not entry.is_symlink()], "pipes or devices"),
         (found.twins, "JPEGs beside PNGs of the same names"),
         (found.pictures, "pictures that are neither PNG nor JPEG"),
         (found.videos, "videos in a folder of frames"),

@@ -100,7 +100,8 @@ def clean_store(store: Store, runs: Path, sure: bool, console: Console, cache: P
     gone += sorted((store.root / "unfinished").glob("*"))
     if cache:
         gone += [*sorted(cache.glob(".*")), *sorted((cache / ASIDE).glob("*"))]
-    left = [path for folder in (runs, *runs.rglob("*/")) for path in left_by_writers(folder)]
+    folders = (runs, *runs.rglob("*/"), store.root, store.root / "networks")
+    left = [path for folder in folders for path in left_by_writers(folder)]
     size = sum(map(_size, gone)) + sum(path.stat().st_size for path in left)
     for path in gone:
         shown = path.relative_to(store.root) if path.is_relative_to(store.root) else path

@@ -47,7 +47,7 @@ def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None
     config = job.config
     store = open_store(job, say)
     state = JobState(folder)
-    for path in left_by_writers(folder):
+    for path in [*left_by_writers(folder), *left_by_writers(folder / "crops")]:
         path.unlink(missing_ok=True)
     for warning in config_warnings(config):
         say(f"warning: {warning}")

@@ -24,6 +24,7 @@ from vsrprune.stages.clips import job_clips, most_training_clips
 from vsrprune.stages.job import Job
 from vsrprune.stages.score.scores import Scores
 from vsrprune.stages.timing.recipe import Times
+from vsrprune.store.atomic import left_by_writers
 from vsrprune.store.store import Artifact, Store
 
 
@@ -151,7 +152,12 @@ def open_bench(config: SearchJobConfig, folder: Path, say: Callable[[str], None]
 
 
 def make_dense(bench: SearchBench) -> None:
-    """Train and score the dense network, unless the store has it; the search's own run is tracked in its place."""
+    """Train and score the dense network, unless the store has it; the search's own run is tracked in its place.
+
+    What killed writers have left in the search's folder is removed before.
+    """
+    for path in [*left_by_writers(bench.folder), *left_by_writers(bench.folder / "plans")]:
+        path.unlink(missing_ok=True)
     config = bench.job.config
     quiet = replace(config, tracking=replace(bench.base.tracking, mode="none"))
     run_job(replace(bench.job, config=quiet), bench.folder / "dense", bench.say)

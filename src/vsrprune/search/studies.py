@@ -19,7 +19,7 @@ from vsrprune.jobs.devices import show_one_of_many
 from vsrprune.search.bench import SearchBench, open_bench
 from vsrprune.search.config import SearchJobConfig
 from vsrprune.search.mirror import StudyMirror
-from vsrprune.search.probes import probe_settings, score_plan
+from vsrprune.search.probes import check_kept, probe_settings, score_plan
 from vsrprune.search.rows import TrialRow
 from vsrprune.search.space import Range, Space, make_space, refined
 from vsrprune.search.study import ENDED, StudyPlan, best_trial, open_study, pareto_trials, quiet, work
@@ -69,8 +69,13 @@ def study_settings(bench: SearchBench, plan: StudyPlan) -> dict[str, Any]:
 
 
 def open_planned(bench: SearchBench, name: str, plan: StudyPlan, worker: int = 0) -> optuna.Study:
-    """The study of that name in the database of the search; raises UserError if it was begun with other settings."""
-    return open_study(bench.storage, name, plan, study_settings(bench, plan), worker)
+    """The study of that name in the database of the search.
+
+    Raises UserError if it was begun with other settings, and where it is damaged.
+    """
+    study = open_study(bench.storage, name, plan, study_settings(bench, plan), worker)
+    check_kept(bench, study)
+    return study
 
 
 def run_study(bench: SearchBench, study: optuna.Study, plan: StudyPlan, label: str, mirror: StudyMirror) -> None:

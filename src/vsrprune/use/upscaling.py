@@ -39,6 +39,7 @@ DEVICES = ("auto", "cpu", "cuda")
 USUAL_PRECISION = {"cpu": "32", "cuda": "16"}
 USUAL_RATE = Fraction(25)  # of a folder of PNG frames, per second
 FASTEST = 1000  # frames per second; containers count in milliseconds, and encoders refuse extremes
+MOST_THREADS = 1024  # as trainer.threads
 COMPARED = 4  # frames from which the cost of a lower precision is told
 
 
@@ -120,6 +121,8 @@ def _check(request: UpscalingRequest) -> None:
     if request.precision is not None:
         one_of("--precision", request.precision, PRECISIONS)
     one_of("--which", request.which, STAGES)
+    if request.threads > MOST_THREADS:  # a hundred million end the process without a word
+        raise UserError(f"--threads must be at most {MOST_THREADS}; got {request.threads}")
     for name, value, least in (
         ("--window", pieces.window, 1),
         ("--overlap", pieces.overlap, 0),

@@ -111,6 +111,10 @@ def look_over(path: Path, rate: Fraction, background: Colour | None = None) -> F
     Raises UserError if there is nothing to read, frames differ in size, or a video is cut off or damaged, as far as its
     packets tell.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for without end
+        raise UserError(
+            f"{path}: is neither a file nor a folder, such as a pipe or a device; write the video to a file"
+        )
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give a video, or a folder of PNG frames")
     if path.is_dir():

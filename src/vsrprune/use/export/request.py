@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vsrprune.errors import UserError, one_of
+from vsrprune.store.atomic import check_makeable
 
 FORMATS = ("onnx", "safetensors", "torch_export")
 EXTRAS = {"deploy": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
@@ -53,6 +54,7 @@ class Request:
             raise UserError(f"{self.source}: there is no such folder or file")
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"--out {self.folder}: a file is there; name a folder")
+        check_makeable("--out", self.folder)
         wanted = {"onnx": ["deploy"], "torch_export": [], "safetensors": []}[self.format]
         for extra in [*wanted, *["openvino"] * self.openvino]:
             # find_spec does not import: a wrong flag is refused before anything that takes seconds.

@@ -15,9 +15,9 @@ import pandas as pd
 
 from vsrprune.errors import UserError
 from vsrprune.host.failures import CARD, STATE, FailureCard
-from vsrprune.results.measured import Measured
+from vsrprune.results.measured import MEASURED, Measured
 from vsrprune.results.replicates import final_psnr
-from vsrprune.results.result import METRICS, RESULT, Result, network_order
+from vsrprune.results.result import METRICS, RESULT, Result, check_files, network_order
 from vsrprune.results.settings import CONTROLS, SEEDS, flatten, setting_of
 from vsrprune.selection.controls import UNITS
 
@@ -192,6 +192,7 @@ def load_runs(folders: Sequence[str]) -> Runs:
                 left_out.append(_unfinished(name, folder))
                 continue
             run = Run(name, folder, Result.load(folder), Measured.load(folder))
+            check_files(folder)
             _show_alone(run)
             same = found.setdefault(_identity(run), name)
             if same == name:
@@ -235,7 +236,9 @@ def _place(run: Run) -> list[tuple[int, float, str]]:
 
 
 def _job_folders(folders: Sequence[str]) -> list[Path]:
-    files = (path for folder in folders for name in (RESULT, CARD, STATE) for path in Path(folder).rglob(name))
+    files = (
+        path for folder in folders for name in (RESULT, MEASURED, CARD, STATE) for path in Path(folder).rglob(name)
+    )
     return sorted({path.parent for path in files})
 
 

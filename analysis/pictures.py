@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image
 
 from vsrprune.errors import UserError
 from vsrprune.results.result import CROP_PLACES
+from vsrprune.store.atomic import read_json
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def read_places(folder: Path) -> list[dict[str, Any]]:
         return []
     try:
         places = [{"clip": str(at["clip"]), **{name: int(at[name]) for name in ("x", "y", "side")}}
-                  for at in json.loads(path.read_text())]  # fmt: skip
+                  for at in read_json(path)]  # fmt: skip
         for place in places:
             for kind in ("frame", "dense", "pruned", "truth"):
                 path = folder / "crops" / f"{place['clip']}_{kind}.png"

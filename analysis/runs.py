@@ -18,9 +18,9 @@ from vsrprune.config.method import MethodConfig
 from vsrprune.errors import UserError
 from vsrprune.host.failures import CARD, STATE, FailureCard
 from vsrprune.methods.table import METHODS
-from vsrprune.results.measured import Measured
+from vsrprune.results.measured import MEASURED, Measured
 from vsrprune.results.replicates import final_psnr
-from vsrprune.results.result import METRICS, RESULT, Result, network_order, time_caveats_of
+from vsrprune.results.result import METRICS, RESULT, Result, check_files, network_order, time_caveats_of
 from vsrprune.results.settings import CONTROLS, SEEDS, flatten, setting_of
 from vsrprune.selection.controls import UNITS
 
@@ -211,6 +211,7 @@ def load_runs(folders: Sequence[str]) -> Runs:
                 left_out.append(_unfinished(name, folder))
                 continue
             run = Run(name, folder, Result.load(folder), Measured.load(folder))
+            check_files(folder)
             _show_alone(run)
             same = found.setdefault(_identity(run), name)
             if same == name:
@@ -254,7 +255,9 @@ def _place(run: Run) -> list[tuple[int, float, str]]:
 
 
 def _job_folders(folders: Sequence[str]) -> list[Path]:
-    files = (path for folder in folders for name in (RESULT, CARD, STATE) for path in Path(folder).rglob(name))
+    files = (
+        path for folder in folders for name in (RESULT, MEASURED, CARD, STATE) for path in Path(folder).rglob(name)
+    )
     return sorted({path.parent for path in files})
 
 

@@ -8,7 +8,6 @@ beside the plans of the rules).
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +33,7 @@ from analysis.style import COLOURS, COLUMN_IN, GREY, RC
 from vsrprune.cli import explained
 from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
+from vsrprune.store.sealed import read_sealed
 
 Found = Mapping[str, Any]
 SEARCH = "search.json"
@@ -152,8 +152,8 @@ def read_search(folder: Path) -> Found:
     """search.json of a search's folder. Raises UserError if it cannot be read."""
     path = folder / SEARCH
     try:
-        found: Found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        found: Found = read_sealed(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: no finished search can be read there ({error})") from error
     return found
 

@@ -17,6 +17,7 @@ from analysis.report import main as report_main
 from analysis.report import report_page
 from analysis.runs import load_runs
 from vsrprune.errors import UserError
+from vsrprune.results.result import Result
 
 MakeRun = Callable[..., Path]
 WRONG: tuple[Any, ...] = (None, True, -1, "x", [], {}, [[]], {"x": None}, 1e308)
@@ -133,3 +134,24 @@ def test_a_folder_of_damaged_jobs_alone_is_one_line(tmp_path: Path, make_run: Ma
     (make_run(tmp_path, "torn") / "result.json").write_text("{")
     with pytest.raises(UserError, match="left out: torn: cannot be read: "):
         load_runs([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("metrics.jsonl", "metrics.jsonl fails its checksum"), ("result.json", "has no result yet")],
+)
+def test_a_job_of_other_curves_or_without_its_result_is_left_out(
+    tmp_path: Path, make_run: MakeRun, name: str, reason: str
+) -> None:
+    make_run(tmp_path, "good")
+    job = make_run(tmp_path, "bad", ratio=0.3)
+    Result.load(job).save(job)  # now its curves lie there
+    if name == "result.json":
+        (job / name).unlink()
+    else:
+        (job / name).write_text((job / name).read_text().replace("1", "2", 1))
+    runs = load_runs([str(tmp_path)])
+    assert [run.name for run in runs.finished] == ["good"]
+    (left,) = runs.left_out
+    assert left.name == "bad"
+    assert reason in left.reason

@@ -16,6 +16,7 @@ from analysis.runs import load_runs
 from analysis.tables import main, settings_compared
 from vsrprune.errors import UserError
 from vsrprune.results.result import RESULT
+from vsrprune.store.sealed import read_sealed
 
 MakeRun = Callable[..., Path]
 
@@ -71,7 +72,7 @@ def test_clips_of_a_network_are_no_evidence_of_their_own(tmp_path: Path, make_ru
     """Eight clips that all gain do not make one dense network more than one."""
     for name, scope, gain in (("a", "global", 0.0), ("b", "local", 0.5)):
         path = make_run(tmp_path, name, scope=scope, psnr=30 + gain) / RESULT
-        values = json.loads(path.read_text())
+        values = read_sealed(path)
         clips = {f"clip{number}": {"psnr": 30 + gain, "ssim": 0.8} for number in range(8)}
         values["quality"]["finetuned"]["clips"] = clips
         path.write_text(json.dumps(values))

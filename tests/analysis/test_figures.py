@@ -20,6 +20,7 @@ from analysis.figures import FIGURES, chosen_run, main, write_figures
 from analysis.runs import Runs, load_runs
 from analysis.style import COLUMN_IN, RC, colours, line_styles
 from vsrprune.results.result import Result
+from vsrprune.store.sealed import read_sealed
 
 MakeRun = Callable[..., Path]
 ANALYSIS = Path(figures.__file__).parent
@@ -256,7 +257,7 @@ def test_latencies_of_two_machines_are_not_drawn_together(
 ) -> None:
     make_run(tmp_path, "a")
     job = make_run(tmp_path, "b", ratio=0.7)
-    measured = json.loads((job / "measured.json").read_text())
+    measured = read_sealed(job / "measured.json")
     (job / "measured.json").write_text(json.dumps({**measured, "threads": 64}))
     main([str(tmp_path), "--out", str(tmp_path / "out"), "--only", "psnr_latency"])
     assert "latencies of different machines" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 from analysis.over_time import cut_table, frame_table, hidden_table
 from analysis.runs import load_runs
 from vsrprune.results.result import RESULT, HiddenError, Result
+from vsrprune.store.sealed import read_sealed
 
 MakeRun = Callable[..., Path]
 
@@ -27,7 +28,7 @@ def test_frames_show_what_pruning_costs_there(tmp_path: Path, make_run: MakeRun)
 def test_frames_compare_temporal_weights_on_the_same_pruned_network(tmp_path: Path, make_run: MakeRun) -> None:
     for name, pruned, weight in (("a", "p", 0.0), ("b", "p", 1.0), ("c", "q", 1.0)):
         result = make_run(tmp_path, name) / RESULT
-        values = json.loads(result.read_text())
+        values = read_sealed(result)
         values["stages"]["prune"] = pruned
         values["knobs"]["tf_weight"] = weight
         result.write_text(json.dumps(values))

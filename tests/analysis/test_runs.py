@@ -15,6 +15,7 @@ from analysis.tables import build_table
 from vsrprune.errors import UserError
 from vsrprune.host.failures import FailureCard
 from vsrprune.results.result import RESULT, Result
+from vsrprune.store.sealed import read_sealed
 
 MakeRun = Callable[..., Path]
 T_975 = {2: 4.302652729911275, 1: 12.706204736432095}  # Student's t by degrees of freedom
@@ -84,7 +85,7 @@ def test_what_cannot_be_read_is_left_out_with_the_reason(tmp_path: Path, make_ru
     (make_run(tmp_path, "list") / "result.json").write_text("[]")
     (_folder(tmp_path / "torn card") / "failure.json").write_text('{"stage": ')
     without = make_run(tmp_path, "no method") / "result.json"
-    content = json.loads(without.read_text())
+    content = read_sealed(without)
     del content["knobs"]["method"]
     without.write_text(json.dumps(content))
     runs = load_runs([str(tmp_path)])
@@ -194,7 +195,7 @@ def test_settings_that_share_their_plans_are_one_column(tmp_path: Path, make_run
     for ratio in (0.25, 0.5):
         for weight in (0.0, 1.0):
             folder = make_run(tmp_path, f"{ratio}-{weight}", ratio=ratio, tf_weight=weight)
-            values = json.loads((folder / RESULT).read_text())
+            values = read_sealed(folder / RESULT)
             values["stages"]["select"] = f"of ratio {ratio}"  # as the real stage's key: tf_weight comes after it
             (folder / RESULT).write_text(json.dumps(values))
     assert list(ratio_table(load_runs([str(tmp_path)])).columns) == ["ratio=0.25", "ratio=0.5"]
@@ -204,7 +205,7 @@ def test_a_layer_of_one_rule_stands_after_the_one_before_it(tmp_path: Path, make
     names = {"rsc": ["in", "mid", "out", "other.in", "up"], "aligned": ["stream", "mid", "other.stream", "up"]}
     for rule, layers in names.items():
         folder = make_run(tmp_path, rule, rsc=rule == "rsc")
-        values = json.loads((folder / RESULT).read_text())
+        values = read_sealed(folder / RESULT)
         parts = {"up": "upsampler", "other.in": "forward", "other.stream": "forward"}
         values["layers"] = [
             {"name": name, "part": parts.get(name, "backward"), "kind": "middle", "kept": 1, "total": 2}
@@ -401,7 +402,7 @@ def test_the_same_run_found_twice_counts_once(tmp_path: Path, make_run: MakeRun)
     # A network from a file: two seeds of a dense network that nothing trains.
     for seed in (0, 1):
         path = make_run(tmp_path, f"file{seed}", ratio=0.7, pretrain_seed=seed) / RESULT
-        values = json.loads(path.read_text())
+        values = read_sealed(path)
         values["stages"] = dict.fromkeys(values["stages"], "the same")
         path.write_text(json.dumps(values))
     runs = load_runs([str(tmp_path)])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, minimal_overrides, run_py
+from damaging import DAMAGE, cut
 from forked import Script
 from rich.console import Console
 
@@ -406,21 +407,6 @@ FILES = {
 }
 
 
-def flip_a_bit(path: Path, draw: random.Random) -> None:
-    content = bytearray(path.read_bytes())
-    content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-    path.write_bytes(content)
-
-
-def truncate(path: Path, draw: random.Random) -> None:
-    os.truncate(path, draw.randrange(path.stat().st_size))
-
-
-def delete(path: Path, draw: random.Random) -> None:
-    path.unlink()
-
-
-DAMAGE = {"flipped": flip_a_bit, "truncated": truncate, "deleted": delete}
 PLACES = [(stage, name) for stage, names in FILES.items() for name in names]
 CASES = [(*place, kind) for place in PLACES for kind in DAMAGE]
 
@@ -521,7 +507,7 @@ def test_the_job_computes_the_damaged_stage_alone_and_ends_the_same(
 
 def test_a_dry_run_does_not_stumble_over_a_damaged_manifest(finished: Path, tmp_path: Path, no_torch: Path) -> None:
     """Its estimate of time and disk reads the manifests of other jobs' stages."""
-    folder, _ = damaged_copy(finished, tmp_path, "finetune", MANIFEST, "truncated")
+    folder, _ = damaged_copy(finished, tmp_path, "finetune", MANIFEST, "cut")
     plan = run_py("ratio=0.3", "dry_run=true", *minimal_overrides(folder), path=[no_torch])
     assert plan.returncode == 0, plan.stderr
     assert "finetune" in plan.stdout
@@ -534,7 +520,7 @@ def test_a_damaged_result_is_named_and_costs_nothing(
     """`list` and `clean` read in the results which artifacts are needed."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     (result,) = tmp_path.glob("runs/*/result.json")
-    truncate(result, random.Random(0))
+    cut(result, random.Random(0))
     before = {path for path in (tmp_path / "store").rglob("*") if path.is_file()}
     failed = run_py(f"store.action={action}", "store.yes=true", *minimal_overrides(tmp_path), path=[no_torch])
     assert failed.returncode == 2, failed.stdout

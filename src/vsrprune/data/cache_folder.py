@@ -6,8 +6,6 @@ clip.json holds the shape and the SHA-256 of every array, and a checksum of its 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import Any
 
 from vsrprune.errors import UserError
 from vsrprune.store.atomic import read_json, write_json
+from vsrprune.store.sealed import checksum_of
 from vsrprune.store.store import sha256
 
 HIGH, LOW, ABOUT = "high.npy", "low.npy", "clip.json"
@@ -49,7 +48,7 @@ def write_description(folder: Path, clip: str, shapes: Mapping[str, Sequence[int
     sums = {name: sha256(folder / name) for name in shapes}
     dimensions: dict[str, Any] = {name: list(shape) for name, shape in shapes.items()}
     about = {**dimensions, CHECKSUMS: sums, "clip": clip, "notes": list(notes)}
-    write_json(folder / ABOUT, {OWN_CHECKSUM: _sum_of(about), **about})
+    write_json(folder / ABOUT, {OWN_CHECKSUM: checksum_of(about), **about})
 
 
 def verify(folder: Path) -> Verified | str | None:
@@ -58,7 +57,7 @@ def verify(folder: Path) -> Verified | str | None:
         return None
     try:
         about = read_json(folder / ABOUT)
-        if about.pop(OWN_CHECKSUM) != _sum_of(about):
+        if about.pop(OWN_CHECKSUM) != checksum_of(about):
             return f"{ABOUT} fails its checksum"
         expected: dict[str, str] = about[CHECKSUMS]
         arrays = []
@@ -114,7 +113,3 @@ def _has(path: Path, expected: str, stamp: Stamp) -> bool:
 def _stamp(path: Path) -> Stamp:
     stat = path.stat()
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
-
-
-def _sum_of(about: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

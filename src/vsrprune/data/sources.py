@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vsrprune.errors import UserError
 from vsrprune.store.atomic import read_json, write_cache
+from vsrprune.store.sealed import checksum_of
 
 FRAME_SUFFIX = ".png"  # of frames that are written
 COMPRESSED_SUFFIXES = (".jpg", ".jpeg")
@@ -155,7 +156,7 @@ def clips_identity(clips: Sequence[ClipSource], cache: Path) -> str:
     if fresh.keys() - known.keys():
         every = {**known, **fresh}
         # Of a store that may only be read, none.
-        write_cache(cache, json.dumps({"sha256": _sum_of(every), "hashes": every}))
+        write_cache(cache, json.dumps({"sha256": checksum_of(every), "hashes": every}))
     return digest.hexdigest()[:16]
 
 
@@ -184,7 +185,7 @@ def _read_cache(cache: Path) -> dict[str, str]:
     try:
         content = read_json(cache)
         # A hash that was changed would give the same data another identity, and every stage would be computed again.
-        return content["hashes"] if content["sha256"] == _sum_of(content["hashes"]) else {}
+        return content["hashes"] if content["sha256"] == checksum_of(content["hashes"]) else {}
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return {}  # a cache may always be thrown away
 
@@ -192,10 +193,6 @@ def _read_cache(cache: Path) -> dict[str, str]:
 def are_hashes_whole(cache: Path) -> bool:
     """Whether the cache of hashes, if there is one, is as it was written."""
     return not cache.exists() or (cache.is_file() and bool(_read_cache(cache)))
-
-
-def _sum_of(hashes: dict[str, str]) -> str:
-    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
 def _sampled_hash(file: Path, size: int) -> str:

@@ -16,8 +16,9 @@ from typing import Any
 from vsrprune.commands import typed, typed_command
 from vsrprune.errors import LostRankError, UserError
 from vsrprune.host.causes import first_line, known_cause, less_memory
-from vsrprune.store.atomic import mend_os_error, write_json
+from vsrprune.store.atomic import mend_os_error
 from vsrprune.store.lease import Holder
+from vsrprune.store.sealed import read_sealed, write_sealed
 
 CARD, STATE = "failure.json", "state.json"
 START = "start"  # the stage in state.json before the first one begins
@@ -41,13 +42,18 @@ class FailureCard:
 
     def save(self, folder: Path) -> None:
         """Write failure.json into the job's folder."""
-        write_json(folder / CARD, asdict(self))
+        write_sealed(folder / CARD, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> FailureCard | None:
-        """The card in a job's folder, if there is one."""
+        """The card in a job's folder, if there is one. Raises UserError for one that is damaged."""
         path = folder / CARD
-        return cls(**json.loads(path.read_text())) if path.is_file() else None
+        try:
+            return cls(**read_sealed(path)) if path.is_file() else None
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{path} is damaged ({error}): run the job's command again, which writes a new one"
+            ) from error
 
 
 class JobState:
@@ -144,7 +150,7 @@ def read_state(folder: Path) -> tuple[str, int]:
     try:
         state = json.loads((folder / STATE).read_text())
         return str(state["stage"]), int(state["step"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return START, 0
 
 

@@ -58,8 +58,9 @@ def lasting_run_id(folder: Path, in_sweep: bool) -> str:
     """
     path = folder / WANDB / RUN_ID
     given = "" if in_sweep else os.environ.get("WANDB_RUN_ID", "")
-    known = path.read_text().strip() if path.is_file() else ""
-    run_id = given or known or new_run_id()
+    known = path.read_text(errors="replace").strip() if path.is_file() else ""
+    sound = known.isascii() and known.isprintable()
+    run_id = given or (known if sound else "") or new_run_id()
     with contextlib.suppress(OSError):  # then the job has another id when it is taken up again
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{run_id}\n")

@@ -18,6 +18,7 @@ from vsrprune.results.result import RESULT, Result
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.job import Job
 from vsrprune.store.atomic import left_by_writers, read_json
+from vsrprune.store.sealed import checksum_of
 from vsrprune.store.store import FORMAT, MANIFEST, Store
 
 
@@ -33,8 +34,10 @@ def _refuse_older(root: Path) -> None:
     """Raise UserError for a store that an older version wrote: its artifacts have other files under other keys."""
     for stage in RECIPES:
         for path in (root / stage).glob(f"[!.]*/{MANIFEST}"):
-            with contextlib.suppress(OSError, ValueError, AttributeError):  # damaged: the store itself deals with it
-                if read_json(path).get("format") != FORMAT:
+            with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):  # the store deals with damage
+                manifest = read_json(path)
+                whole = manifest.pop("manifest_sha256", None) == checksum_of(manifest)
+                if whole and manifest.get("format") != FORMAT:
                     raise UserError(
                         f"store_dir={root} was written by an older version of vsrprune, which this one cannot read;"
                         " name another store_dir, or delete this one"

@@ -9,7 +9,7 @@ from typing import Any
 
 from vsrprune.errors import UserError
 from vsrprune.results.fitting import check_fit
-from vsrprune.store.atomic import read_json, write_json
+from vsrprune.store.sealed import read_sealed, write_sealed
 
 MEASURED = "measured.json"
 
@@ -80,7 +80,7 @@ class Measured:
 
     def save(self, folder: Path) -> None:
         """Write measured.json into `folder`, atomically."""
-        write_json(folder / MEASURED, self.to_json())
+        write_sealed(folder / MEASURED, self.to_json())
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measured:
@@ -97,7 +97,7 @@ class Measured:
         if not path.is_file():
             raise UserError(f"no {MEASURED} in {folder}")
         try:
-            return cls.from_json(read_json(path))
+            return cls.from_json(read_sealed(path))
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path}: not what this version measures ({error}): run the job's command again, which writes a new one"

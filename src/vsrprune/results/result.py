@@ -12,9 +12,11 @@ from vsrprune.errors import UserError
 from vsrprune.results.fitting import check_fit
 from vsrprune.results.protocols import BICUBIC, OWN
 from vsrprune.selection.budget import Budget
-from vsrprune.store.atomic import read_json, write_json
+from vsrprune.store.sealed import read_sealed, write_sealed
+from vsrprune.store.store import sha256
 
 RESULT, METRICS = "result.json", "metrics.jsonl"
+FILES = "files"  # in result.json: checksums of the files beside it
 CROP_PLACES = "places.json"  # beside the crops: clip, frame index, top left corner and side of each, in pixels
 CROP_KINDS = ("lr", "bicubic", "input", "dense", "pruned", "truth")  # in the order in which they are shown
 FORMAT = 4
@@ -216,8 +218,10 @@ class Result:
         return {**asdict(self), "plan": self.plan.to_json(), "budget": self.budget.to_json()}
 
     def save(self, folder: Path) -> None:
-        """Write result.json into `folder`, atomically."""
-        write_json(folder / RESULT, self.to_json())
+        """Write result.json into `folder`, atomically, with checksums of the curves and the crops that lie there."""
+        beside = [path for path in (folder / METRICS, *sorted(folder.glob("crops/[!.]*"))) if path.is_file()]
+        sums = {path.relative_to(folder).as_posix(): sha256(path) for path in beside}
+        write_sealed(folder / RESULT, {FILES: sums, **self.to_json()})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Result:
@@ -249,13 +253,24 @@ class Result:
         """Read result.json from a job's folder. Raises UserError, with the file's name, if it cannot be used."""
         path = folder / RESULT
         try:
-            return cls.from_json(read_json(path))
+            values = read_sealed(path)
+            values.pop(FILES, None)
+            return cls.from_json(values)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path} is damaged ({error!r}): run the job's command again, which writes a new one"
             ) from error
+
+
+def check_files(folder: Path) -> None:
+    """Raise UserError where a job's curves or crops are not those that lay there when its result was written."""
+    for name, expected in read_sealed(folder / RESULT).get(FILES, {}).items():
+        path = folder / name
+        if not path.is_file() or sha256(path) != expected:
+            what = "fails its checksum" if path.is_file() else "is missing"
+            raise UserError(f"{path} {what}: run the job's command again, which writes a new one")
 
 
 def time_caveats_of(results: Sequence[Result]) -> list[str]:

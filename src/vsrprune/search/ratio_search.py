@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from vsrprune.search.mirror import StudyMirror, mirrored
 from vsrprune.search.references import known_points, ratios_of, score_references
 from vsrprune.search.studies import finer_plan, first_plan, open_planned, run_study, study_settings
 from vsrprune.search.study import StudyPlan, ask_first, best_trial, check_storage, quiet
-from vsrprune.store.atomic import write_json
+from vsrprune.store.sealed import read_sealed, write_sealed
 from vsrprune.store.store import content_key
 
 
@@ -47,10 +46,10 @@ def search_ratios(config: SearchJobConfig, folder: Path, say: Callable[[str], No
         chosen = chosen_trials(study, plan)
         write_plans(bench, chosen)
         found = found_json(bench, study, plan, chosen, references)
-        write_json(folder / SEARCH, found)  # before the full runs, which may take hours
+        write_sealed(folder / SEARCH, found)  # before the full runs, which may take hours
         plans = front_plans(chosen, references) if bench.front else winner_plans(chosen[0], references)
         found["finals"] = [row.to_json() for row in full_runs(bench, plans)]
-        write_json(folder / SEARCH, found)
+        write_sealed(folder / SEARCH, found)
         mirror.finished(found)
     return found
 
@@ -86,5 +85,8 @@ def _is_mirrored(bench: SearchBench) -> bool:
     path = bench.folder / SEARCH
     if not (is_tracked(bench.folder) and path.is_file()):
         return False
-    found = json.loads(path.read_text())
-    return bool(found["finals"]) and len(found["trials"]) >= (bench.search.refine or bench.search.trials)
+    try:
+        found = read_sealed(path)
+        return bool(found["finals"]) and len(found["trials"]) >= (bench.search.refine or bench.search.trials)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False  # damaged: it is written again

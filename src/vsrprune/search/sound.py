@@ -6,11 +6,13 @@ import sqlite3
 from pathlib import Path
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from vsrprune.errors import UserError
+from vsrprune.store.sealed import checksum_of
 
 PREFIX = "sqlite:///"
+SUM = "checksum"  # among a trial's attributes
 MEND = "move it away and run the same command again: trials whose artifacts are in the store cost little"
 
 
@@ -37,14 +39,28 @@ def check_database(url: str) -> None:
         raise UserError(f"{path} is damaged ({' '.join(found.split())[:100]}); {MEND}")
 
 
+def sum_of(trial: optuna.Trial | FrozenTrial) -> str:
+    """A checksum of what a trial drew, kept and reached."""
+    kept = {name: trial.user_attrs.get(name) for name in ("counts", "share", "psnr")}
+    return checksum_of({"params": trial.params, **kept})
+
+
 def check_trials(study: optuna.Study, storage: str) -> None:
-    """Raise UserError where a trial's value is not the PSNR (dB) of its last rung: the study holds both."""
+    """Raise UserError where a trial fails its checksum, or its value is not the PSNR (dB) of its last rung."""
     # A URL may hold a password.
     where = storage.removeprefix(PREFIX) if storage.startswith(PREFIX) else "the database of search.storage"
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+    try:
+        trials = study.get_trials(deepcopy=False)
+    except (LookupError, ValueError, TypeError) as error:  # of a word or a JSON text that is none
+        raise UserError(f"{where} is damaged ({' '.join(str(error).split())[:100]}); {MEND}") from error
+    for trial in trials:
+        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
+            continue  # of one under way the checksum may be yet to come
+        number = f"trial {trial.number} of {study.study_name}"
+        if trial.user_attrs.get(SUM, "") not in ("", sum_of(trial)):
+            raise UserError(f"{where} is damaged ({number} fails its checksum); {MEND}")
         psnr = trial.user_attrs.get("psnr")
-        if isinstance(psnr, list) and psnr and psnr[-1] != trial.values[0]:
+        if trial.state == TrialState.COMPLETE and isinstance(psnr, list) and psnr and psnr[-1] != trial.values[0]:
             raise UserError(
-                f"{where} is damaged (trial {trial.number} of {study.study_name} has the value"
-                f" {trial.values[0]} and the PSNR {psnr[-1]}); {MEND}"
+                f"{where} is damaged ({number} has the value {trial.values[0]} and the PSNR {psnr[-1]}); {MEND}"
             )

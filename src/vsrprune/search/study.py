@@ -23,7 +23,7 @@ from vsrprune.errors import UserError
 from vsrprune.host.secrets import refuse_password, storage_password, without_secrets
 from vsrprune.search.optuna_private import start_clock
 from vsrprune.search.samplers import SAMPLERS, make_pruner
-from vsrprune.search.sound import check_database, check_trials
+from vsrprune.search.sound import SUM, check_database, check_trials, sum_of
 from vsrprune.search.space import Range, Space
 
 HEARTBEAT_S, GRACE_S = 5, 30  # a worker that was silent for so long is dead
@@ -95,12 +95,12 @@ def open_study(storage: str, name: str, plan: StudyPlan, settings: Mapping[str, 
             directions=["maximize", "minimize"] if plan.front else ["maximize"],
             load_if_exists=True,
         )
+    check_trials(study, storage)
     # A resumed search that began its sampler's random numbers anew would draw its first trials once more.
     begun = len(study.get_trials(deepcopy=False))
     seed = int(np.random.SeedSequence([plan.seed, worker, begun]).generate_state(1)[0])
     study.sampler = SAMPLERS[plan.sampler].make(seed, plan.trials)
     _agree(study, storage, settings)
-    check_trials(study, storage)
     return study
 
 
@@ -252,6 +252,7 @@ class _Objective:
         for psnr in self._score(counts):
             reached.append(psnr)
             trial.set_user_attr("psnr", reached)
+            trial.set_user_attr(SUM, sum_of(trial))
             # A plan beyond the budget is never chosen: its first score is all that the sampler needs.
             if over > 0 or (len(reached) < plan.rungs and self._is_poor(trial, reached, share)):
                 break

@@ -22,6 +22,7 @@ from typing import Any, TypeGuard
 
 from vsrprune.store.atomic import fsync, read_json, write_json
 from vsrprune.store.lease import Holder, Lease, changing, is_held, try_acquire
+from vsrprune.store.sealed import checksum_of
 
 MANIFEST = "manifest.json"
 KEY = re.compile("[0-9a-f]{16}")
@@ -125,7 +126,7 @@ class Store:
             return None, None
         try:
             manifest = read_json(folder / MANIFEST)
-            if manifest.pop("manifest_sha256") != _manifest_sha256(manifest):
+            if manifest.pop("manifest_sha256") != checksum_of(manifest):
                 return None, f"{MANIFEST} fails its checksum"
             damage = _damage(folder, manifest["files"])
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -245,13 +246,9 @@ def _write_manifest(folder: Path, stage: str, key: str, settings: Mapping[str, A
         "seconds": round(seconds, 3),
         "host": socket.gethostname(),
     }
-    write_json(folder / MANIFEST, {"manifest_sha256": _manifest_sha256(manifest), **manifest})
+    write_json(folder / MANIFEST, {"manifest_sha256": checksum_of(manifest), **manifest})
     fsync(folder)
     return manifest
-
-
-def _manifest_sha256(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _damage(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vsrprune.host.failures import JobState, card_of_error, read_state
+from vsrprune.errors import UserError
+from vsrprune.host.failures import CARD, FailureCard, JobState, card_of_error, read_state
 
 
 def test_a_state_is_never_seen_half_written(tmp_path: Path) -> None:
@@ -45,3 +46,13 @@ def test_the_advice_of_a_card_is_that_of_the_cause(tmp_path: Path, number: int, 
     assert card.cause == cause
     assert card.advice.startswith(advice) or advice in card.advice
     assert ("space" in card.advice) == (number == errno.ENOSPC)
+
+
+def test_a_damaged_card_is_named(tmp_path: Path) -> None:
+    card = FailureCard("pretrain", 10, "the loss is not finite", "lower it", "python src/run.py")
+    card.save(tmp_path)
+    assert FailureCard.load(tmp_path) == card
+    path = tmp_path / CARD
+    path.write_text(path.read_text().replace("10", "11"))
+    with pytest.raises(UserError, match=r"failure\.json is damaged \(it fails its checksum\)"):
+        FailureCard.load(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -358,3 +359,11 @@ def test_what_a_run_is_started_with(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert options["tags"] == ["ssl", "x" * 64]
     assert (options["group"], options["job_type"], options["name"]) == ("sweep", "ssl", "job")
     assert (options["project"], options["entity"]) == ("vsrprune", None)
+
+
+def test_a_damaged_id_of_a_run_is_replaced_by_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "run_id").write_bytes(b"0a1\xff2c3d\n")
+    run_id = lasting_run_id(tmp_path, in_sweep=True)
+    assert re.fullmatch("[0-9a-f]{8}", run_id)
+    assert lasting_run_id(tmp_path, in_sweep=True) == run_id

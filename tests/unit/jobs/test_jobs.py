@@ -23,6 +23,7 @@ from vsrprune.networks.own.spec import OwnArguments
 from vsrprune.results.measured import MEASURED
 from vsrprune.results.result import METRICS, Result
 from vsrprune.store.atomic import write_json
+from vsrprune.store.sealed import checksum_of
 from vsrprune.store.store import Store
 
 
@@ -574,7 +575,8 @@ def test_a_store_of_an_older_version_is_refused_in_one_line(tmp_path):
     assert open_store(job, print).root == store.root
     for path in (tmp_path / "store" / "score").glob("*/manifest.json"):
         manifest = json.loads(path.read_text())
-        path.write_text(json.dumps({name: value for name, value in manifest.items() if name != "format"}))
+        older = {name: value for name, value in manifest.items() if name not in ("format", "manifest_sha256")}
+        path.write_text(json.dumps({"manifest_sha256": checksum_of(older), **older}))
     with pytest.raises(UserError, match=r"^store_dir=.* was written by an older version .* name another store_dir"):
         open_store(job, print)
 
@@ -583,7 +585,7 @@ def test_a_damaged_manifest_is_the_store_s_own_business(tmp_path):
     job = plan_job(changed(store_dir=str(tmp_path / "store")))
     publish(job, open_store(job, print))
     for path in (tmp_path / "store" / "score").glob("*/manifest.json"):
-        path.write_text("{")
+        path.write_text(path.read_text().replace('"format"', '"fopmat"'))  # one bit
     assert open_store(job, print).find("score", job.stage("score").key) is None
 
 

@@ -17,6 +17,7 @@ from vsrprune.results.result import (
     Layer,
     Quality,
     Result,
+    check_files,
     time_caveats_of,
 )
 from vsrprune.selection.budget import Budget
@@ -204,3 +205,23 @@ def test_results_without_temporal_consistency_are_read(result):
         for name in ("tof", "warping_error", "warping_error_truth"):
             assert values.pop(name) is None
     assert Result.from_json(data) == result
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("metrics.jsonl", "fails its checksum"),
+    ("crops/a_pruned.png", "is missing"),
+    ("result.json", "damaged"),
+])  # fmt: skip
+def test_a_result_vouches_for_itself_and_for_what_lies_beside_it(result, tmp_path, name, words):
+    (tmp_path / "crops").mkdir()
+    (tmp_path / "crops" / "a_pruned.png").write_bytes(b"pixels")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0}')
+    result.save(tmp_path)
+    check_files(tmp_path)
+    assert Result.load(tmp_path) == result
+    if words == "is missing":
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_text((tmp_path / name).read_text().replace("0", "1", 1))
+    with pytest.raises(UserError, match=rf"{name} .*{words}.*run the job's command again"):
+        check_files(tmp_path) if name != RESULT else Result.load(tmp_path)

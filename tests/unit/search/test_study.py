@@ -211,6 +211,28 @@ def test_a_trial_whose_value_was_changed_is_named(tmp_path: Path) -> None:
         studied(tmp_path, planned(trials=4))
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            "trial_user_attributes SET value_json = replace(value_json, '0', '1') WHERE key = 'share'",
+            "fails its checksum",
+        ),
+        ("trial_user_attributes SET value_json = '{\"x\": 1}' WHERE key = 'counts'", "fails its checksum"),
+        ("trial_params SET param_value = param_value + 0.125", "fails its checksum"),
+        ("trials SET state = 'COMPLETF' WHERE number = 1", "COMPLETF"),
+        ("trial_user_attributes SET value_json = '[30.1,' WHERE key = 'psnr'", "Expecting value"),
+    ],
+)
+def test_what_a_trial_drew_and_kept_cannot_change_unseen(tmp_path: Path, change: str, words: str) -> None:
+    """A plan is written from the database, and SQLite's own check finds no digit that changed."""
+    studied(tmp_path, planned(trials=3))
+    with sqlite3.connect(tmp_path / "study.db") as database:
+        database.execute(f"UPDATE {change}")
+    with pytest.raises(UserError, match=rf"study\.db is damaged \(.*{words}"):
+        studied(tmp_path, planned(trials=4))
+
+
 def test_a_storage_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"search\.storage=sqlite:.*cannot open"):
         open_study(f"sqlite:///{tmp_path / 'no' / 'where'}/study.db", "s", planned(), {}, worker=0)

@@ -79,6 +79,24 @@ def test_a_signal_during_any_step_stops_after_it_and_the_end_is_the_same(
     assert all(torch.equal(value, undisturbed[1][name]) for name, value in weights.items())
 
 
+def test_a_broken_training_goes_on_from_nothing_that_has_no_checksum(tmp_path: Path, undisturbed: Any) -> None:
+    """The file of its rows is a copy of those in the checkpoint; a checksum that is no text is one that fails."""
+
+    def ask(row: dict[str, Any]) -> None:
+        if row["step"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(PreemptedError):
+        train(tmp_path, on_row=ask)
+    rows = tmp_path / "metrics.jsonl"
+    rows.write_text(rows.read_text().replace('"step": 0', '"step": 1'))
+    (tmp_path / "step-3.sha256").write_bytes(b"\xff" * 64)
+    again, weights = train(tmp_path)
+    assert (tmp_path / "step-3.damaged").is_file()
+    assert again == undisturbed[0]
+    assert all(torch.equal(value, undisturbed[1][name]) for name, value in weights.items())
+
+
 def test_rows_are_written_once_at_the_steps_that_are_logged(tmp_path: Path) -> None:
     seen: list[int] = []
     rows, _ = train(tmp_path, log_every=2, on_row=lambda row: seen.append(row["step"]))

@@ -22,6 +22,7 @@ from vsrprune.knobs import KNOB, Knob, check_knobs, knob
 from vsrprune.networks.own.sources import Source, read_source
 from vsrprune.networks.parts.traits import Reach, Traits
 from vsrprune.store.atomic import write_cache
+from vsrprune.store.sealed import SEAL, checksum_of, read_sealed
 from vsrprune.store.store import content_key
 
 VERSION = 3  # raise it when a description says more, or something else
@@ -79,7 +80,7 @@ class OwnArguments(Traits):
                 raise UserError(
                     f"model.file={self.file}: the file changed while it was described; run the command again"
                 )
-            write_cache(known, json.dumps(values))
+            write_cache(known, json.dumps({SEAL: checksum_of(values), **values}))
         return DescribedArguments(f"{source.file}:{description.name}", self.arguments, description=description)
 
     @classmethod
@@ -203,7 +204,7 @@ def check_unchanged(source: Source, arguments: DescribedArguments) -> None:
 
 def _read(file: Path) -> Description | None:
     try:
-        return Description.from_json(json.loads(file.read_text()))
+        return Description.from_json(read_sealed(file))
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not there, or damaged: described again
 

@@ -20,14 +20,17 @@ from vsrprune.errors import PreemptedError, TrainingDivergedError
 from vsrprune.host.progress import StageProgress
 from vsrprune.stages.training.checkpoints import Checkpoints
 from vsrprune.stages.training.module import TrainingStage
-from vsrprune.stages.training.rows import Rows
+from vsrprune.stages.training.rows import ROWS, Rows
 from vsrprune.stages.training.watch import steps_between_reads
 
 DROPPED = 10  # steps in a row
 
 
 class Resume(Callback):
-    """Puts the data order and the metrics back to the checkpoint's step."""
+    """Puts the data order and the metrics back to the checkpoint's step.
+
+    The metrics so far are in the checkpoint, whose checksum vouches for them too; the file of them has none.
+    """
 
     def __init__(self, sampler: StepSampler, rows: Rows | None) -> None:
         self._sampler, self._rows = sampler, rows
@@ -35,10 +38,15 @@ class Resume(Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        step = int(checkpoint["global_step"])
-        self._sampler.start = step
+        self._sampler.start = int(checkpoint["global_step"])
         if self._rows is not None:
-            self._rows.forget_from(step)
+            self._rows.put_back(checkpoint[ROWS])
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self._rows is not None:
+            checkpoint[ROWS] = self._rows.text()
 
 
 class Logs(Callback):

@@ -40,7 +40,7 @@ class Checkpoints:
         for path in self._by_step():
             if not _checksum(path).is_file():
                 continue  # the process died between the two files
-            if _checksum(path).read_text() == sha256(path):
+            if _checksum(path).read_bytes() == sha256(path).encode():
                 return path
             aside = path.rename(path.with_suffix(".damaged"))
             self._say(f"  warning: the checkpoint {path.name} is damaged; set aside as {aside}, an older one is used")

@@ -96,7 +96,7 @@ def fit(module: TrainingStage, clips: Sequence[Clip], sampling: Sampling, sessio
     rows = Rows(workdir / ROWS, module.stage, session.on_row)
     checkpoint = Checkpoints(workdir).newest_sound()
     if checkpoint is None:
-        rows.forget_from(0)  # of a try that ended before its first checkpoint
+        rows.put_back("")  # without those of a try that ended before its first checkpoint
     task = _Task(module, clips, sampling, hardware, workdir, checkpoint, session.checkpoint_every)
     with StageProgress(module.stage, module.steps) as progress, ranks(hardware.count, _follow, task):
         try:

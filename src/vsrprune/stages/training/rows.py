@@ -31,14 +31,15 @@ class Rows:
     def read(self) -> list[dict[str, Any]]:
         """All rows so far; a line that a crash tore is no row."""
         rows = []
-        for line in self._path.read_text().splitlines() if self._path.is_file() else []:
+        for line in self.text().splitlines():
             with contextlib.suppress(json.JSONDecodeError):
                 rows.append(json.loads(line))
         return rows
 
-    def forget_from(self, step: int) -> None:
-        """Drop the rows at and after `step`: a resumed run writes them again."""
-        if not self._path.is_file():
-            return
-        lines = [json.dumps(row) for row in self.read() if row["step"] < step]
-        write_atomically(self._path, "".join(f"{line}\n" for line in lines))
+    def text(self) -> str:
+        """All rows so far, as they stand in the file."""
+        return self._path.read_text() if self._path.is_file() else ""
+
+    def put_back(self, text: str) -> None:
+        """Have the rows that a checkpoint holds and no others: a resumed run writes those after it again."""
+        write_atomically(self._path, text)

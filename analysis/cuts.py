@@ -16,18 +16,18 @@ def cut_words(run: Run) -> str:
     return f"{100 * run.knobs['ratio']:g} % of the {target} cut"
 
 
-def place(run: Run) -> tuple[str, float, float]:
+def cut_order(run: Run) -> tuple[str, float, float]:
     """Sorts runs target by target: the least cut, or the slowest, first."""
     return run.knobs["target"], -run.knobs.get("target_ms", 0), run.knobs["ratio"]
 
 
 def cuts(runs: Sequence[Run]) -> list[str]:
-    """The `cut_words` of some runs, in the order of `place`.
+    """The `cut_words` of some runs, in the order of `cut_order`.
 
     Not those of a control that cuts nothing whatever it is asked, unless there are no others.
     """
     cutting = [run for run in runs if not _cuts_nothing(run)]
-    return list(dict.fromkeys(map(cut_words, sorted(cutting or runs, key=place))))
+    return list(dict.fromkeys(map(cut_words, sorted(cutting or runs, key=cut_order))))
 
 
 def columns_of(run: Run, columns: Sequence[str]) -> Sequence[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.cuts import cut_words, place
+from analysis.cuts import cut_order, cut_words
 from analysis.runs import CUT_BY, Run, Runs
 
 PARTS_OF_ERROR = ("made_here", "propagated")
@@ -82,7 +82,7 @@ def _compared_in_time(runs: Runs) -> list[tuple[Run, str]]:
     if pairs:
         weights = {0: "without temporal fine-tuning"}
         return [(run, weights.get(run.knobs["tf_weight"], f"tf_weight={run.knobs['tf_weight']:g}")) for run in pairs]
-    by_cut = sorted(comparable, key=place)
+    by_cut = sorted(comparable, key=cut_order)
     settings = {run.name: runs.label(run, without=CUT_BY) for run in by_cut}
     # Series are means: settings that differ in more than the cut must not be one.
     named = len(set(settings.values())) > 1

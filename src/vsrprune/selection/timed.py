@@ -7,7 +7,7 @@ met: MACs, parameters, or milliseconds themselves. That needs scores whose sum o
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -84,24 +84,31 @@ class TimedSelection:
         """The plan of highest score whose network, built and measured, takes `wanted_ms` per frame within a tenth.
 
         measure: milliseconds per frame of a plan's network. What the table of operations does not hold (flow net,
-        warps, copies) is learned from each measurement, and the next plan aims accordingly. Raises UserError where the
-        target cannot be met.
+        warps, copies) is learned from each measurement, and the next plan aims accordingly; between two plans on
+        either side of the target, where that leads back to one of them. Raises UserError where it cannot be met.
         """
         # The first guess of what the table does not hold is its share in the dense network.
         frontiers = self._frontiers("ms")
         rest = dense_ms - min(frontier.milliseconds(frontier.dense) for frontier in frontiers)
-        tried: list[tuple[float, PrunePlan]] = []
+        aim = wanted_ms - rest
+        tried: list[tuple[float, float, PrunePlan]] = []  # milliseconds, measured and predicted
         for _ in range(ATTEMPTS):
-            plan, _, predicted_ms = self._within(frontiers, wanted_ms - rest)
-            if plan in [known for _, known in tried]:
-                break  # measured already: the aim moves by less than a step of the grid
-            tried.append((measure(plan), plan))
-            if abs(tried[-1][0] / wanted_ms - 1) <= LATENCY_AIM:
+            plan, _, predicted_ms = self._within(frontiers, aim)
+            if plan in [known for *_, known in tried]:
+                between = _between([(ms, predicted) for ms, predicted, _ in tried], wanted_ms)
+                if between is None:
+                    break  # the aim moves by less than a step of the grid
+                plan, _, predicted_ms = self._within(frontiers, between)
+                if plan in [known for *_, known in tried]:
+                    break
+            reached = measure(plan)
+            tried.append((reached, predicted_ms, plan))
+            if abs(reached / wanted_ms - 1) <= LATENCY_AIM:
                 break
-            rest = tried[-1][0] - predicted_ms
-        reached, plan = min(tried, key=lambda pair: abs(pair[0] - wanted_ms))
+            aim = wanted_ms - (reached - predicted_ms)
+        reached, _, plan = min(tried, key=lambda measured: abs(measured[0] - wanted_ms))
         if abs(reached / wanted_ms - 1) > LATENCY_TOLERANCE:
-            measured = ", ".join(f"{ms:.1f}" for ms, _ in tried)
+            measured = ", ".join(f"{ms:.1f}" for ms, *_ in tried)
             raise UserError(
                 f"no plan takes {wanted_ms:.1f} ms per frame on this device (the dense network takes {dense_ms:.1f});"
                 f" measured plans near it took {measured} ms: ask for one of these with target_ms"
@@ -139,3 +146,13 @@ class TimedSelection:
             return -max(found.ms, aim_ms * (1 + TOLERANCE)), found.worth
 
         return max((self._found(frontier, aim_ms) for frontier in frontiers), key=rank)
+
+
+def _between(tried: Sequence[tuple[float, float]], wanted_ms: float) -> float | None:
+    """Predicted milliseconds halfway between the nearest plans on either side.
+
+    None where all are on one side, or one is near enough. tried: milliseconds, measured and predicted.
+    """
+    faster, slower = ([predicted for ms, predicted in tried if (ms < wanted_ms) is side] for side in (True, False))
+    near = any(abs(ms / wanted_ms - 1) <= LATENCY_TOLERANCE for ms, _ in tried)
+    return None if near or not (faster and slower) else (max(faster) + min(slower)) / 2

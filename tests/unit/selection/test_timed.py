@@ -135,6 +135,20 @@ def test_a_latency_is_met_as_it_is_measured(rest: float, factor: float) -> None:
     assert abs(budget.deviation) <= 0.10
 
 
+@pytest.mark.parametrize("power", [3, 6])
+@pytest.mark.parametrize("share", [0.3, 0.4, 0.6])
+def test_a_latency_is_met_where_times_fall_much_faster_than_the_table_says(power: int, share: float) -> None:
+    """The aim that a measurement corrects goes too far then, and too far back."""
+    linear = clock(0.0)
+    dense = linear(DENSE)
+
+    def measure(plan: PrunePlan) -> float:
+        return float(dense * (linear(plan) / dense) ** power)
+
+    _, budget = timed().for_latency(share * dense, dense, measure)
+    assert abs(budget.deviation) <= 0.10
+
+
 def test_a_latency_that_the_dense_network_has_cuts_nothing() -> None:
     calls: list[PrunePlan] = []
     measure = clock(3.0, calls=calls)

@@ -35,10 +35,10 @@ from vsrprune.use.overlap import read_ahead, write_behind
 from vsrprune.use.streaming import Pieces, upscaled_frames
 from vsrprune.use.transfer import from_device, to_8_bits, to_device, to_host_memory
 
+FASTEST = 1000  # frames per second; containers count in milliseconds, and encoders refuse extremes
 DEVICES = ("auto", "cpu", "cuda")
 USUAL_PRECISION = {"cpu": "32", "cuda": "16"}
 USUAL_RATE = Fraction(25)  # of a folder of PNG frames, per second
-FASTEST = 1000  # frames per second; containers count in milliseconds, and encoders refuse extremes
 MOST_THREADS = 1024  # as trainer.threads
 COMPARED = 4  # frames from which the cost of a lower precision is told
 

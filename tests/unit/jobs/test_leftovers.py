@@ -13,6 +13,7 @@ from rich.console import Console
 
 from vsrprune.config.job import Config
 from vsrprune.jobs import runner
+from vsrprune.jobs.collect import Collected
 from vsrprune.jobs.housekeeping import clean_store
 from vsrprune.jobs.planning import plan_job
 from vsrprune.results.result import CROP_PLACES, METRICS, RESULT
@@ -41,7 +42,7 @@ def test_the_next_run_of_a_job_removes_what_a_killed_one_left(tmp_path: Path, mo
     folder = tmp_path / "runs" / "job"
     left = [kill_a_writer(folder / name) for name in (RESULT, METRICS, f"crops/{CROP_PLACES}")]
     monkeypatch.setattr(runner, "needs_no_process", lambda *given: True)  # a finished job
-    monkeypatch.setattr(runner, "collect", lambda *given: "the result")
+    monkeypatch.setattr(runner, "collect", lambda *given: Collected("the result"))
     job = plan_job(Config(store_dir=str(tmp_path / "store")))
     assert runner.run_job(job, folder, print) == "the result"
     assert not [path for path in left if path.exists()]

@@ -352,6 +352,7 @@ def test_write_atomically_keeps_the_old_file_if_the_text_cannot_be_written(tmp_p
 
 SMALL_FILES_ONLY = """
 import pathlib, resource, signal, sys
+from vsrprune.store.atomic import write_atomically
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:

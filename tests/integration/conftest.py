@@ -52,6 +52,12 @@ def minimal_overrides(folder: Path) -> list[str]:
     return [*values, f"store_dir={folder / 'store'}", f"runs_dir={folder / 'runs'}"]
 
 
+def last_of_each(arguments: Sequence[object]) -> list[str]:
+    """A command in which what is given later replaces what was given before, which a command itself may not say."""
+    given = {str(item).partition("=")[0]: str(item) for item in arguments if "=" in str(item)}
+    return [item for item in map(str, arguments) if given.get(item.partition("=")[0], item) == item]
+
+
 def minimal_config(folder: Path, **changes: Any) -> Config:
     """The minimal schedule as a configuration; `changes` name fields with __ for dots."""
     config = Config(store_dir=str(folder / "store"), runs_dir=str(folder / "runs"))
@@ -64,7 +70,7 @@ def run_py(*arguments: str, cwd: Path = ROOT, path: Sequence[Path] = ()) -> subp
 
     A sweep's jobs start as fast as the sweep itself (`forked`); those of `test_faults.start` start from nothing.
     """
-    command = [str(RUN_PY), *arguments]
+    command = [str(RUN_PY), *last_of_each(arguments)]
     if not path:
         return run_script(command, cwd, {"COLUMNS": "80"})
     return subprocess.run(

@@ -198,8 +198,8 @@ def test_a_read_only_disk_is_named(disk: Path) -> None:
         failed = job(disk, *arguments)
         assert failed.returncode == 2, failed.stderr
         (line,) = complaints(failed.stderr)
-        assert line.startswith(f"error: no permission for {disk}")
-        assert "store_dir=... runs_dir=..." in line
+        assert line.startswith(f"error: runs_dir={disk / 'runs'}: no folder can be made in {disk} (Read-only")
+        assert line.endswith("; name another")
 
 
 def test_a_finished_store_on_a_read_only_disk_is_used(

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, RUN_PY, minimal_overrides, run_py
+from conftest import ROOT, RUN_PY, last_of_each, minimal_overrides, run_py
 from forked import Script
 
 from vsrprune.host.failures import FailureCard
@@ -34,7 +34,7 @@ def job_arguments(folder: Path) -> list[str]:
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     """A sweep in the background, in a process group of its own, from nothing; what it prints in one stream."""
-    command = [sys.executable, str(RUN_PY), *arguments]
+    command = [sys.executable, str(RUN_PY), *last_of_each(arguments)]
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -42,7 +42,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 def start_forked(*arguments: str) -> Script:
     """A job or a sweep in the background, in a process group of its own, that begins with torch imported."""
-    return Script([RUN_PY, *arguments], ROOT)
+    return Script([RUN_PY, *last_of_each(arguments)], ROOT)
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen[str] | Script) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, RUN_PY, minimal_overrides
+from conftest import ROOT, RUN_PY, last_of_each, minimal_overrides
 from forked import run_script
 
 from vsrprune.host.causes import less_memory
@@ -114,7 +114,7 @@ class Faulty:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A sweep of the minimal schedule."""
-        command = [RUN_PY, "-m", *minimal_overrides(self.folder), "tracking=none", *arguments]
+        command = [RUN_PY, "-m", *last_of_each([*minimal_overrides(self.folder), "tracking=none", *arguments])]
         return run_script(command, ROOT, {"COLUMNS": "80", "PYTHONPATH": str(self._site)})
 
     def shell(self, command: str) -> subprocess.CompletedProcess[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -343,29 +345,29 @@ def test_two_workers_and_a_kill_on_sqlite(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """A PostgreSQL server of its own, on a socket in a temporary folder."""
     pytest.importorskip("psycopg2")
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin")) if Path("/usr/lib/postgresql").is_dir() else []
     if not binaries:
         pytest.skip("no PostgreSQL is installed (apt-get install postgresql)")
-    bin_folder, data, sockets = binaries[-1], tmp_path / "data", tmp_path / "sockets"
+    # Not below pytest's own folders, which another pytest of this user closes to everyone else when it starts.
+    folder = Path(tempfile.mkdtemp(prefix="vsrprune-postgres-", dir="/tmp"))
+    bin_folder, data, sockets = binaries[-1], folder / "data", folder / "sockets"
     sockets.mkdir()
     as_user = []
     if os.getuid() == 0:  # the server refuses to run as root
         as_user = ["runuser", "-u", "postgres", "--"]
-        for folder in (tmp_path, *tmp_path.parents):
-            if folder.owner() == "root" and "pytest-of-" in str(folder):
-                folder.chmod(0o755)
-        subprocess.run(["chown", "-R", "postgres", str(tmp_path)], check=True)
+        subprocess.run(["chown", "-R", "postgres", str(folder)], check=True)
     ctl = [*as_user, str(bin_folder / "pg_ctl"), "-D", str(data), "-w", "-t", "60"]
     subprocess.run([*as_user, str(bin_folder / "initdb"), "-D", str(data), "-A", "trust", "-U", "vsr"], check=True)
     options = f"-c listen_addresses='' -c unix_socket_directories='{sockets}'"
-    subprocess.run([*ctl, "-o", options, "-l", str(tmp_path / "log"), "start"], check=True)
+    subprocess.run([*ctl, "-o", options, "-l", str(folder / "log"), "start"], check=True)
     try:
         yield f"postgresql+psycopg2://vsr@/postgres?host={sockets}"
     finally:
         subprocess.run([*ctl, "-m", "immediate", "stop"], check=True)
+        shutil.rmtree(folder)
 
 
 def test_two_workers_and_a_kill_on_postgresql(postgres: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import vsrprune
-from vsrprune.commands import ROOT, SCRIPTS, SWEEPS, TYPED, typed
+from vsrprune.commands import ROOT, SCRIPTS, SWEEPS, TYPED, end_unread, typed
 
 PAGE = """\
 Structured pruning of video super-resolution networks: sweeps, ablations and honest measurements.
@@ -45,6 +45,15 @@ HELP, VERSION = ("-h", "--help"), ("-V", "--version")
 
 def main() -> int:
     """Run the command that `sys.argv` names. Returns 0 after a page, 2 after one line about what was wrong."""
+    try:
+        code = _called()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        end_unread()
+    return code
+
+
+def _called() -> int:
     os.environ[TYPED] = "python -m vsrprune" if Path(sys.argv[0]).name == "__main__.py" else "vsrprune"
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in HELP:

@@ -6,7 +6,6 @@ import contextlib
 import difflib
 import os
 import shutil
-import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from vsrprune.commands import CONF, typed
+from vsrprune.commands import CONF, end_unread, typed
 from vsrprune.config.composing import OPEN, configured, default_model, known_names, schema
 from vsrprune.config.help import print_help
 from vsrprune.config.job import Config
@@ -135,9 +134,7 @@ def explained() -> Iterator[None]:
     except UserError as error:
         sys.exit(complain(str(error)))
     except BrokenPipeError:
-        # The reader of the output, such as `head`, has what it wants. Python would complain again as it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        end_unread()
     except OSError as error:
         # A full disk or a missing right can be mended by the user; other errors of the system keep their traceback.
         explanation = explain_os_error(error)

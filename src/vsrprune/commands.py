@@ -10,9 +10,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 CARRIED = Path(__file__).parent / "checkout"  # in an installed package, by setup.py; there is none in a checkout
 IS_CARRIED = CARRIED.is_dir()
@@ -67,6 +68,13 @@ def typed_command(script: str) -> str:
     """Such as `vsrprune run` for the path of a script; empty where the scripts themselves were typed."""
     command, name = os.environ.get(TYPED), _NAMES.get(Path(script).name)
     return f"{command} {name}" if command and name else ""
+
+
+def end_unread() -> NoReturn:
+    """End quietly, since the reader of the output, such as `head`, has what it wants."""
+    # Python would complain again as it ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + signal.SIGPIPE)
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -271,3 +272,10 @@ def test_the_image_is_built_from_all_that_the_wheel_needs_and_nothing_else() -> 
     ignored = (HERE / ".dockerignore").read_text().splitlines()
     assert sorted(f"!{name}" for name in copied) == sorted(line for line in ignored if line.startswith("!"))
     assert {"src", "conf", "sweeps", "analysis", "setup.py", "pyproject.toml", "README.md", "LICENSE"} <= set(copied)
+
+
+@pytest.mark.parametrize("page", ["--help", "sweep"])
+def test_a_reader_that_has_gone_is_no_error(page: str) -> None:
+    piped = f"{shlex.quote(sys.executable)} -m vsrprune {page} | true"
+    done = subprocess.run(["sh", "-c", piped], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

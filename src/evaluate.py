@@ -8,7 +8,8 @@ python src/evaluate.py --data vid4 --path Vid4                                  
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from vsrprune.store.atomic import write_json
 
 OF_SET = {"reds": "reds4"}  # the protocol of a set that has no protocol of its name
 DEVICES = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
+KNOBS = {"evaluate.protocol": "--protocol", "data.path": "--path", "data.val": "--clips", "data.max_frames": "--max-frames", "data.low": "--low",
+         "data.degradation": "--degradation", "data.channel": "--channel", "data.crop": "--crop"}  # fmt: skip
 FILES = ("network.safetensors", "network.json")  # of a network of this project; its folder tells all of it
 
 
@@ -90,10 +93,22 @@ def asked_configuration(given: argparse.Namespace) -> Config:
     return config
 
 
+@contextlib.contextmanager
+def in_options() -> Iterator[None]:
+    """Name what was typed in errors that name the knobs of src/run.py."""
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        for knob, option in KNOBS.items():
+            text = text.replace(f"{knob}=", f"{option} ").replace(knob, option)
+        raise UserError(text) from error
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare as the command line asks; exits with 2 after one line about what was wrong."""
     given = parse(arguments)
-    with explained():
+    with explained(), in_options():
         config = asked_configuration(given)
         from vsrprune.use.comparing import compare, find_network  # after the check: importing torch takes seconds
 

@@ -29,8 +29,11 @@ from vsrprune.store.atomic import write_json
 
 OF_SET = {"reds": "reds4"}  # the protocol of a set that has no protocol of its name
 DEVICES = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
-KNOBS = {"evaluate.protocol": "--protocol", "data.path": "--path", "data.val": "--clips", "data.max_frames": "--max-frames", "data.low": "--low",
-         "data.degradation": "--degradation", "data.channel": "--channel", "data.crop": "--crop"}  # fmt: skip
+KNOBS = {
+    "data.path": "--path", "data.val": "--clips", "data.max_frames": "--max-frames", "data.low": "--low",
+    "data.degradation": "--degradation", "data.channel": "--channel", "data.crop": "--crop",
+    "evaluate.protocol": "--protocol",
+}  # fmt: skip
 FILES = ("network.safetensors", "network.json")  # of a network of this project; its folder tells all of it
 
 

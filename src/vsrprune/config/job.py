@@ -115,7 +115,7 @@ class Config:
         "min", "Cut the least important (min, the method) or the most important (max, the ablation).", choices=ORDERS
     )
     tf_weight: float = knob(
-        0.01,
+        0.003,
         "The weight of the Temporal Finetuning loss, which aligns the pruned network's hidden states with the"
         " teacher's, in units of their mean magnitude; 0 switches it off.",
         at_least=0,

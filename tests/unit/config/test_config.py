@@ -44,7 +44,7 @@ DEFAULTS = {
     "normalise": "none",
     "rank": "score",
     "order": "min",
-    "tf_weight": 0.01,
+    "tf_weight": 0.003,
     "min_kept": 1,
     "round_to": 1,
     "rounds": 1,

@@ -233,8 +233,8 @@ def test_what_cannot_be_compared_is_one_line(vid4: Path, tmp_path: Path, capsys:
         ((*asked, "--json", tmp_path / "none" / "a.json"), "give the name of a file in a folder that is there"),
         ((*asked, "--channel", "rgb"), "--channel rgb contradicts --protocol vid4"),
         ((*asked, "--protocol", "full", "--crop", 20), "--crop 20 leaves less than 11x11 pixels"),
-        ((*asked, "--max-frames", "-1"), "data.max_frames must be"),
-        ((*asked, "--scale", 2, "--low", "bd"), "data.degradation=bd_basicvsr"),
+        ((*asked, "--max-frames", "-1"), "--max-frames must be"),
+        ((*asked, "--scale", 2, "--low", "bd"), "--degradation bd_basicvsr"),
     ):
         assert expected in refusal(capsys, *arguments), arguments
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from analysis.comparisons import difference_table, published_table, replicate_table
-from analysis.drawings import draw_quality
 from analysis.figures import FIGURES, chosen_run
+from analysis.quality import Panel, draw_quality
 from analysis.report import report_page
 from analysis.report_data import MEASURES, crop_table, measure_label, reference_table, run_table
 from analysis.runs import Runs, load_runs
@@ -36,7 +36,7 @@ def test_no_label_says_bicubic(restoring: Runs, tmp_path: Path) -> None:
     assert "PSNR input" in labels
     assert "gain over input" in labels
     table = replicate_table(restoring)
-    (axes,) = draw_quality(table, table, table.iloc[:0], "macs_kept", "MACs").axes
+    (axes,) = draw_quality([Panel(table, table, table.iloc[:0], 31.0)], "macs_kept", "MACs").axes
     assert [line.get_label() for line in axes.get_lines()][-1] == "input"
     assert list(crop_table(restoring.finished[0], most=1)["kind"]) == ["input", "dense", "pruned", "truth"]
     crops = FIGURES["qualitative"](restoring, chosen_run(restoring, "")).axes

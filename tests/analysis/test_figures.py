@@ -275,7 +275,10 @@ def test_times_stand_as_shares_of_the_dense_time_and_say_what_disturbs_them(tmp_
         latency = {**measured.latency_ms, "dense": replace(measured.latency_ms["dense"], ms=dense)}
         replace(measured, latency_ms=latency, threads=threads).save(job)
         runs = load_runs([str(folder)])
-        figure = FIGURES["psnr_latency"](runs, chosen_run(runs, ""))
+        with mpl.rc_context(RC):
+            figure = FIGURES["psnr_latency"](runs, chosen_run(runs, ""))
+            figure.canvas.draw()
+            check_texts(figure)
         (axes,) = figure.axes
         lines = {line.get_label(): line for line in axes.get_lines()}
         assert sorted(lines["rsc"].get_xdata()) == pytest.approx(sorted([2 / 4, 2 / dense]))  # type: ignore[type-var]
@@ -284,7 +287,6 @@ def test_times_stand_as_shares_of_the_dense_time_and_say_what_disturbs_them(tmp_
         assert notes.count("Note:") == noted
         assert ("the dense network took 4 to 5 ms per frame, 25% apart" in notes) == bool(noted)
         assert ("times were taken with 2 or 4 threads" in notes) == bool(noted)
-        check_texts(figure)
         plt.close(figure)
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from analysis.comparisons import difference_table, published_table, replicate_table
 from analysis.figures import FIGURES, chosen_run
+from analysis.groups import grouped
 from analysis.quality import Panel, draw_quality
 from analysis.report import report_page
-from analysis.report_data import MEASURES, crop_table, measure_label, reference_table, run_table
+from analysis.report_data import MEASURES, crop_table, measure_label, reference_table
 from analysis.runs import Runs, load_runs
 from analysis.tables import build_table
 
@@ -58,7 +59,9 @@ def test_tasks_are_settings_of_their_own_and_no_ablation(tmp_path: Path, make_ru
     assert runs.varying == ["task", "task.sigma"]
     assert [runs.label(run, without=["task.sigma"]) for run in runs.finished] == ["sr", "denoise", "denoise", "deblur"]
     assert difference_table(runs).empty
-    assert list(reference_table(run_table(runs))["baseline"]) == ["bicubic", "input", "input"]
+    references = reference_table(grouped(runs))
+    assert list(references["baseline"]) == ["bicubic", "input", "input", "input"]
+    assert list(references["group"]) == [0, 1, 2, 3]  # noise of another strength is another input
 
 
 def test_results_from_before_there_were_tasks_are_of_super_resolution(tmp_path: Path, make_run: MakeRun) -> None:

@@ -16,6 +16,8 @@ WORDS = {
     "seeds": "They differ by their replicate or seeds alone: the difference of their results is the noise of training.",
     "unpaired": "Their settings have fewer than two dense networks in common, so nothing tells this difference from"
     " noise.",
+    "incomparable": "Their clips, protocol, task or dense network differ in more than seeds, so that their results are"
+    " not compared.",
     "paired": "PSNR of B's setting minus A's, over {networks} dense networks: {difference} ± {half} dB (95 % interval):"
     " {verdict}. That is of this pair alone: of twenty pairs without any difference, one looks like one.",
     "better": "B is better",

@@ -123,7 +123,7 @@ def latex(table: Table) -> str:
 
 
 @dataclass(frozen=True)
-class Section:
+class GroupTables:
     """The tables of one group of runs that can be compared. name: of the group, empty where there is no other."""
 
     name: str
@@ -131,7 +131,7 @@ class Section:
     evidence: list[Evidence]
 
 
-def together(found: Sequence[Section], ending: str) -> tuple[str, str]:
+def together(found: Sequence[GroupTables], ending: str) -> tuple[str, str]:
     """Both tables of all sections in one format, each below the name of its section."""
     if ending == "csv":
         return _lines_once([comma_separated(_named(item)) for item in found]), _lines_once(
@@ -155,13 +155,13 @@ def _lines_once(texts: Sequence[str]) -> str:
     return texts[0] + "".join(text.partition("\n")[2] for text in texts[1:])
 
 
-def _named(item: Section) -> Table:
+def _named(item: GroupTables) -> Table:
     """The table with the section before the names of its groups of rows."""
     rows = [(_joined(item.name, group), name, cells) for group, name, cells in item.table.rows]
     return replace(item.table, rows=rows)
 
 
-def _named_evidence(item: Section) -> list[Evidence]:
+def _named_evidence(item: GroupTables) -> list[Evidence]:
     return [replace(row, group=_joined(item.name, row.group)) for row in item.evidence]
 
 

@@ -25,7 +25,7 @@ from analysis.evidence import BELOW, Cells, evidence_rows
 from analysis.groups import GROUPS_SHOWN, HELP, OPTION, Group, chosen_groups, grouped, listed
 from analysis.output import folder_for
 from analysis.runs import CUT_BY, LEADERS, Run, Runs, load_runs, time_caveats
-from analysis.table_formats import FORMATS, MARKS, Cell, Section, Table, together
+from analysis.table_formats import FORMATS, MARKS, Cell, GroupTables, Table, together
 from vsrprune.cli import explained
 from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def sections(runs: Runs, given: argparse.Namespace) -> tuple[list[Section], list[str]]:
+def tables_of_groups(runs: Runs, given: argparse.Namespace) -> tuple[list[GroupTables], list[str]]:
     """The tables of each group, and what is said of groups that have none.
 
     Raises UserError where no group has one, by the reason of the first.
@@ -197,7 +197,7 @@ def sections(runs: Runs, given: argparse.Namespace) -> tuple[list[Section], list
             known = given.against in names[group.number] or not any(given.against in of for of in names.values())
             evidence = evidence_rows(cells, group.runs, given.against if known else "", given.split)
             table = build_table(group.runs, given.table, given.split)
-            found.append(Section(group.name if len(every) > 1 else "", table, evidence))
+            found.append(GroupTables(group.name if len(every) > 1 else "", table, evidence))
         except UserError as error:
             if len(groups) == 1:
                 raise
@@ -219,7 +219,7 @@ def _cells(group: Group, name: str) -> Cells:
 def _print_tables(given: argparse.Namespace) -> None:
     out = folder_for(given.out) if given.out else None
     runs = load_runs(given.runs)
-    found, said = sections(runs, given)
+    found, said = tables_of_groups(runs, given)
     for item in found:
         print("\n".join(together([item], "md")))
     if out:

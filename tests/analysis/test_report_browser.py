@@ -204,7 +204,7 @@ def test_runs_that_cannot_be_compared_are_never_shown_together(page_of_two_sets)
     expect(page.locator("#verdict")).to_contain_text("fewer than two dense networks in common")
     rows = page.locator("#result-difference tbody tr")
     expect(rows.filter(has_text="time kept").locator("td").last).to_have_text("0")
-    expect(rows.filter(has_text="latency ms").locator("td").last).to_have_text("–")
+    expect(rows.filter(has_text="latency ms").locator("td").last).to_have_text("\N{EN DASH}")
 
 
 def test_series_are_switched_off_in_the_legend(page):

@@ -323,6 +323,39 @@ def without_numbers(text: str) -> str:
     return re.sub(r"[\d.]+", "#", " ".join(text.split()))
 
 
+@pytest.mark.parametrize(
+    ("knobs", "heading"),
+    [
+        ([{}], "job, ratio of units"),
+        ([{"target": "macs"}], "job, ratio of MACs"),
+        ([{"target": "macs"}, {}], "job"),
+        ([{"target": "latency", "target_ms": 5.0}], "job"),
+        ([{"scope": "per_layer"}], "job"),
+    ],
+)
+def test_the_printed_table_says_what_ratio_is_a_share_of(
+    knobs: list[dict[str, object]], heading: str, tmp_path: Path, make_run: MakeRun
+) -> None:
+    for place, changes in enumerate(knobs):
+        make_run(tmp_path, str(place), **changes)
+    console = Console(file=io.StringIO(), width=200)
+    print_results([Row(run.name, run.result, run.measured) for run in load_runs([str(tmp_path)]).finished], console)
+    line = next(line for line in console.file.getvalue().splitlines() if "tuned" in line)  # type: ignore[attr-defined]
+    assert " ".join(line.split()).startswith(f"{heading} cut tuned")
+
+
+def test_a_sweep_over_data_compares_with_the_first_setting_on_the_same_clips(tmp_path: Path, make_run: MakeRun) -> None:
+    for data, scope, replicate in itertools.product(("demo", "vid4"), ("global", "local"), (0, 1)):
+        name = f"data={data},scope={scope},replicate={replicate}"
+        psnr = {"demo": 30, "vid4": 26}[data] + {"global": 0, "local": 0.5}[scope]
+        make_run(tmp_path, name, data__name=data, scope=scope, replicate=replicate, psnr=psnr)
+    lines = printed(tmp_path)
+    assert "data=demo scope=global 2, 1, 2 30.000 ± 0.000" in lines
+    assert "data=vid4 scope=global 2, 1, 2 26.000 ± 0.000" in lines
+    assert "data=vid4 scope=local 2, 1, 2 26.500 ± 0.000 +0.500 ± 0.000 better" in lines
+    assert "differences to the first setting on the same clips" in " ".join(lines)
+
+
 def test_a_sweep_prints_controls_in_words(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "ssl")
     make_run(tmp_path, "dense", method__name="dense")

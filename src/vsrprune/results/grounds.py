@@ -21,22 +21,20 @@ NAMED_FIRST = ("data.name", "model.name", "task.name")  # by their values alone
 def by_ground(jobs: Iterable[Job], apart_from: Sequence[str] = ()) -> list[list[Job]]:
     """Jobs whose results can be compared, together: those that share their reference, or the knobs that make one.
 
+    Groups are in the order of their first jobs, and jobs in the order given.
+
     apart_from: knobs, or groups of them, that may differ all the same: `model` where networks are compared.
     """
-    grounds: list[tuple[set[str], list[Job]]] = []
-    for place, job in enumerate(jobs):
+    every = list(jobs)
+    grounds: list[tuple[set[str], list[int]]] = []
+    for place, job in enumerate(every):
         # Knobs that a stage does not read differ without effect, which its key says; and seeds make other keys.
         signs = {job.result.stages["reference"], json.dumps(ground_of(job.result, apart_from), sort_keys=True)}
-        signs.add(f"job {place}")
         joined = [ground for ground in grounds if ground[0] & signs]
         grounds = [ground for ground in grounds if not ground[0] & signs]
-        members = [member for ground in joined for member in ground[1]]
-        grounds.append((signs.union(*(ground[0] for ground in joined)), [*members, job]))
-    return [members for _, members in sorted(grounds, key=lambda ground: _first(ground[0]))]
-
-
-def _first(signs: set[str]) -> int:
-    return min(int(sign.removeprefix("job ")) for sign in signs if sign.startswith("job "))
+        places = [place, *(member for ground in joined for member in ground[1])]
+        grounds.append((signs.union(*(ground[0] for ground in joined)), sorted(places)))
+    return [[every[place] for place in places] for places in sorted(places for _, places in grounds)]
 
 
 def ground_of(result: Result, apart_from: Sequence[str] = ()) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from analysis.over_time import PARTS_OF_ERROR
-from analysis.style import COLUMN_IN, GREY, PAGE_IN, PARTS, colours, line_styles, markers
+from analysis.style import COLUMN_IN, GREY, PAGE_IN, PARTS, colours
 
 LABELLED_LAYERS = 60  # more rows than these are named by part and kind alone
 LEGEND_ENTRIES = 12
@@ -72,57 +72,14 @@ def _part_ticks(table: pd.DataFrame) -> list[tuple[float, str]]:
     ]
 
 
-def draw_quality(table: pd.DataFrame, front: pd.DataFrame, published: pd.DataFrame, cost: str, label: str) -> Figure:
-    """PSNR against a cost: a line per series with its 95 % band over dense networks, Pareto front, published points."""
-    figure, axes = plt.subplots(figsize=(COLUMN_IN, 2.5))
-    names = list(dict.fromkeys(table["series"]))
-    colour, mark, style = colours(names), markers(names), line_styles(names)
-    axes.plot(
-        front[cost], front["psnr"], color="0.8", linewidth=4, solid_capstyle="round", label="Pareto front", zorder=0
-    )
-    for name, rows in table.groupby("series", sort=False):
-        series, line = str(name), rows.sort_values(cost)
-        axes.plot(
-            line[cost], line["psnr"], color=colour[series], marker=mark[series], linestyle=style[series], label=series
-        )
-        # A setting of one dense network has no interval.
-        band = line.dropna(subset=["half_width"])
-        axes.fill_between(
-            band[cost], band["psnr"] - band["half_width"], band["psnr"] + band["half_width"],
-            color=colour[series], alpha=0.18, linewidth=0,
-        )  # fmt: skip
-    for number, (name, rows) in enumerate(_dense_networks(table)):
-        # The dense network keeps all MACs by definition; its time was measured anew in every job.
-        place = 1.0 if cost == "macs_kept" else float(rows[f"{cost}_dense"].median())
-        shade = colour[name] if name else "black"
-        # One entry of the legend for all dense networks.
-        label_once = "dense" if number == 0 else None
-        axes.plot([place], [rows["psnr_dense"].mean()], "*", color=shade, markersize=7, label=label_once)
-    for baseline, rows in table.groupby("baseline", sort=False):
-        axes.axhline(float(rows["psnr_baseline"].mean()), color=GREY, linewidth=0.8, linestyle="--", label=baseline)
-    if cost == "macs_kept" and not published.empty:
-        axes.plot(published[cost], published["psnr"], "D", markerfacecolor="none", color=GREY, label="published")
-        for _, row in published.iterrows():
-            axes.annotate(
-                row["method"], (row[cost], row["psnr"]), xytext=(3, 3), textcoords="offset points", fontsize=5
-            )
-    axes.set_xlabel(label)
-    axes.set_ylabel("PSNR (dB)")
-    legend_below(figure, axes)
-    return figure
-
-
-def _dense_networks(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The series of each dense network with its rows; no name where all series share one (or its replicates)."""
-    if table["model"].nunique() == 1:
-        return [("", table)]
-    return [(str(name), rows) for name, rows in table.groupby("series", sort=False)]
-
-
-def legend_below(figure: Figure, axes: Axes) -> None:
-    """Below the axes, where it hides no point; as many columns as fit."""
-    handles, names = axes.get_legend_handles_labels()
-    handles, names = handles[:LEGEND_ENTRIES], names[:LEGEND_ENTRIES]
+def legend_below(figure: Figure, *panels: Axes) -> None:
+    """Below the axes, where it hides no point; what several have once; as many columns as fit."""
+    found: dict[str, Any] = {}
+    for axes in panels:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
+    names = list(found)[:LEGEND_ENTRIES]
+    handles = [found[name] for name in names]
     longest = max(map(len, names), default=0)
     _legend(figure, handles, names, 3 if longest <= 16 else 2 if longest <= 30 else 1)
 
@@ -162,7 +119,7 @@ def draw_differences(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
         axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=5.5)
     axes.set_xlabel("difference of PSNR (dB), 95 % interval")
     axes.tick_params(axis="y", length=0)
-    _note_above(figure, notes, NOTE_COLUMN)
+    note_above(figure, notes, NOTE_COLUMN)
     return figure
 
 
@@ -183,7 +140,7 @@ def _compared_names(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _note_above(figure: Figure, notes: Sequence[str], width: int) -> None:
+def note_above(figure: Figure, notes: Sequence[str], width: int) -> None:
     """Sentences above a figure, in lines of at most `width` letters."""
     if notes:
         figure.suptitle("\n".join(textwrap.fill(f"Note: {note}.", width) for note in notes), fontsize=5.5)
@@ -224,7 +181,7 @@ def draw_error_over_frames(errors: pd.DataFrame, gaps: pd.DataFrame, notes: Sequ
         first.set_ylabel(f"{branch}:\nrelative error")
     _draw_gaps(figure.add_subplot(grid[len(branches), :]), gaps, colour)
     _legend_of_errors(figure, colour, drawn)
-    _note_above(figure, notes, NOTE_COLUMN)
+    note_above(figure, notes, NOTE_COLUMN)
     return figure
 
 
@@ -300,7 +257,7 @@ def draw_error_by_cut(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
     panels[0].set_ylim(bottom=0)
     panels[0].set_ylabel("hidden states:\nrelative error")
     _legend_of_errors(figure, colour, list(drawn), MARKS)
-    _note_above(figure, notes, NOTE_COLUMN)
+    note_above(figure, notes, NOTE_COLUMN)
     return figure
 
 

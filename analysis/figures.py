@@ -1,14 +1,16 @@
 """Every figure of a folder of runs, as vector PDF and PNG.
 
-    python analysis/figures.py RUNS [RUNS ...] [--out figures] [--only NAME ...] [--run JOB]
+    python analysis/figures.py RUNS [RUNS ...] [--out figures] [--only NAME ...] [--run JOB] [--group GROUP]
 
-Each figure is a table and a drawing. The same runs give the same bytes; what a run lacks leaves it out of the figures
-that need it, with the reason.
+Runs are compared on the same clips and with replicates of one dense network alone: figures of quality have a panel for
+each such group, others show one. Each figure is a table and a drawing. The same runs give the same bytes; what a run
+lacks leaves it out of the figures that need it, with the reason.
 """
 
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -23,8 +25,9 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
 
-from analysis import drawings
+from analysis import drawings, quality
 from analysis.comparisons import difference_table, pareto_front, published_table, replicate_table
+from analysis.groups import GROUPS_SHOWN, HELP, OPTION, Group, chosen_groups, group_of, grouped, listed
 from analysis.output import folder_for
 from analysis.over_time import cut_table, frame_table, hidden_table
 from analysis.pictures import read_places
@@ -48,25 +51,40 @@ def ratio_heatmap(runs: Runs, run: Run) -> Figure:
 
 
 def psnr_macs(runs: Runs, run: Run) -> Figure:
-    """PSNR against the share of MACs kept."""
-    table = replicate_table(runs)
-    front = pareto_front(table, "macs_kept")
-    label = "share of the dense MACs (flow net excluded)"
-    return drawings.draw_quality(table, front, published_table(runs).dropna(subset="macs_kept"), "macs_kept", label)
+    """PSNR against the share of MACs kept, a panel per group."""
+    return quality.draw_quality(_panels(runs, "macs_kept"), "macs_kept", "share of the dense MACs (flow net excluded)")
 
 
 def psnr_latency(runs: Runs, run: Run) -> Figure:
-    """PSNR against measured latency."""
-    measured = [item.measured for item in runs.finished]
-    machines = {str((item.processor, item.threads, list(item.frame_size))) for item in measured}
+    """PSNR against the share of the dense network's time, a panel per group."""
+    groups = grouped(runs)[:GROUPS_SHOWN]
+    for group in groups:
+        _check_machines(group)
+    heights_widths = {item.measured.frame_size for group in groups for item in group.runs.finished}
+    sizes = " or ".join(f"{width}x{height}" for height, width in sorted(heights_widths))
+    notes = [f"{group.name}: {note}" if len(groups) > 1 else note for group in groups for note in group.timing_notes]
+    label = f"share of the dense time\n({sizes} frames, flow net included)"
+    return quality.draw_quality(_panels(runs, "time_kept"), "time_kept", label, notes)
+
+
+def _check_machines(group: Group) -> None:
+    """Raise NothingToDrawError where even shares of the dense network's time do not compare."""
+    measured = [run.measured for run in group.runs.finished]
+    machines = {f"{item.processor}, {item.device}, {item.precision} bits, {item.frame_size}" for item in measured}
     if len(machines) > 1:
         raise NothingToDrawError(
-            f"latencies of different machines or frame sizes do not compare: {'; '.join(sorted(machines))}"
+            f"latencies of different machines, precisions or frame sizes do not compare: {'; '.join(sorted(machines))}"
         )
-    table = replicate_table(runs)
-    height, width = measured[0].frame_size
-    label = f"ms per {width}x{height} frame, measured with flow net"
-    return drawings.draw_quality(table, pareto_front(table, "latency_ms"), published_table(runs), "latency_ms", label)
+
+
+def _panels(runs: Runs, cost: str) -> list[quality.Panel]:
+    groups = grouped(runs)
+    panels = []
+    for group in groups[:GROUPS_SHOWN]:
+        table, published = replicate_table(group.runs), published_table(group.runs).dropna(subset="macs_kept")
+        title = group.name if len(groups) > 1 else ""
+        panels.append(quality.Panel(table, pareto_front(table, cost), published, group.dense_psnr, title))
+    return panels
 
 
 def differences(runs: Runs, run: Run) -> Figure:
@@ -185,21 +203,51 @@ FIGURES: dict[str, Callable[[Runs, Run], Figure]] = {
     "gate_trajectories": gate_trajectories,
     "qualitative": qualitative,
 }
+PANELS = ("psnr_macs", "psnr_latency")  # one for each group of runs that can be compared
+COMPARING = ("ratio_heatmap", "differences", "error_over_frames", "error_by_cut")  # the runs of one group
 
 
 def write_figures(runs: Runs, run: Run, names: Sequence[str], out: Path) -> dict[str, str]:
-    """Draw the figures of these names; the reasons of those that could not be drawn."""
+    """Draw the figures of these names; the reasons of those that could not be drawn.
+
+    Those that compare runs show one group: that of `run`. Those of PANELS have a panel for each.
+    """
     reasons: dict[str, str] = {}
+    groups = grouped(runs)
+    group = group_of(groups, run)
     out.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(RC):
         for name in names:
             try:
-                figure = FIGURES[name](runs, run)
+                figure = FIGURES[name](runs if name in PANELS else group.runs, run)
             except (NothingToDrawError, UserError) as error:
                 reasons[name] = str(error)
                 continue
+            if len(groups) > 1 and name in COMPARING:
+                _name_group(figure, group)
             save_figure(figure, out / name)
     return reasons
+
+
+def _name_group(figure: Figure, group: Group) -> None:
+    """The name of its group above a figure, over the notes that stand there."""
+    notes = figure.get_suptitle()
+    name = textwrap.fill(group.name, drawings.NOTE_COLUMN)
+    figure.suptitle(f"{name}\n{notes}" if notes else name, fontsize=5.5 if notes else 7)
+
+
+def groups_not_drawn(runs: Runs, run: Run, names: Sequence[str]) -> list[str]:
+    """What figures leave out of runs that are not all comparable, and how it is drawn."""
+    groups = grouped(runs)
+    if len(groups) == 1:
+        return []
+    shown, rest, said = group_of(groups, run), groups[GROUPS_SHOWN:], []
+    if others := [name for name in names if name in COMPARING]:
+        left = [group for group in groups if group is not shown]
+        said.append(f"{', '.join(others)}: of group {shown.title} alone; {OPTION} draws {listed(left)}")
+    if rest and (drawn := [name for name in names if name in PANELS]):
+        said.append(f"{', '.join(drawn)}: of the first {GROUPS_SHOWN} groups; {OPTION} draws {listed(rest)}")
+    return said
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -230,16 +278,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only", nargs="+", choices=FIGURES, default=list(FIGURES), metavar="NAME", help=", ".join(FIGURES)
     )
     parser.add_argument("--run", default="", help="the job that scores, gates and crops are drawn of")
+    parser.add_argument(OPTION, default="", metavar="GROUP", help=HELP)
     given = parser.parse_args(arguments)
     with explained():
         out = folder_for(given.out)
         runs = load_runs(given.runs)
+        left_out = runs.left_out
+        if given.group:
+            (group,) = chosen_groups(grouped(runs), given.group)
+            runs = group.runs
         run = chosen_run(runs, given.run)
+        for line in groups_not_drawn(runs, run, given.only):
+            print(line, file=sys.stderr)
         for name, reason in write_figures(runs, run, given.only, out).items():
             print(f"not drawn: {name}: {reason}", file=sys.stderr)
         for name, reason in (damaged_crops(runs, run) if "qualitative" in given.only else {}).items():
             print(f"left out of the crops: {name}: {reason}", file=sys.stderr)
-        for item in runs.left_out:
+        for item in left_out:
             print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
     return 0
 

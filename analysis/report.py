@@ -25,6 +25,7 @@ from plotly.offline import get_plotlyjs
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
 
 from analysis.output import file_for
+from analysis.pairs import WORDS
 from analysis.pictures import Pictures, psnr
 from analysis.report_data import (
     MEASURES,
@@ -62,6 +63,8 @@ ASSETS = Path(__file__).with_name("report")
 OKABE_ITO = {*COLOURS.values(), *SPARE} - {"#000000"}
 PLAIN = "#888888"  # seen on white and on black, unlike what style.py has for print
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
+SETTING_NUMBERS = ("networks", "psnr", "half_width", "macs_percent", "time_percent", "latency_ms",
+                   "latency_ms_dense", "group")  # fmt: skip
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -87,8 +90,10 @@ def page_data(tables: Tables, places: int) -> dict[str, Any]:
         ],
         "settings": [_setting_data(row) for _, row in tables.settings.iterrows()],
         "series": series_styles(tables.settings),
-        "references": _records(reference_table(tables.jobs)),
-        "pairs": pair_table(tables.runs, tables.settings).map(number).to_numpy().tolist(),
+        "references": _records(reference_table(tables.groups)),
+        "groups": [{"name": group.title, "notes": group.timing_notes} for group in tables.groups],
+        "pairs": [list(row.values()) for row in _records(pair_table(tables.runs, tables.settings))],
+        "words": WORDS,
         "layers": _layers(layer_table(tables.runs, tables.settings), len(tables.settings)),
         "steps": steps.items,
         "curves": curves.items,
@@ -133,6 +138,7 @@ def _run_data(tables: Tables, index: int) -> dict[str, Any]:
         "job": run.name,
         "label": row["label"],
         "setting": settings.index(run.setting),
+        "group": int(tables.settings["group"].iloc[settings.index(run.setting)]),
         "values": {item.name: number(row[item.name]) for item in MEASURES if item.name in row},
         "cells": [_cell_value(run, row, column) for column in tables.columns],
         "config": {name: tables.configurations[index].get(name) for name in tables.varying},
@@ -168,7 +174,7 @@ def _cell_value(run: Run, row: pd.Series, column: RunColumn) -> Any:
 def _setting_data(row: pd.Series) -> dict[str, Any]:
     return {
         **{name: row[name] for name in ("label", "series", "jobs", "behind")},
-        **{name: number(row[name]) for name in ("networks", "psnr", "half_width", "macs_percent", "latency_ms")},
+        **{name: number(row[name]) for name in SETTING_NUMBERS},
     }
 
 

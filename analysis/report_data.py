@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparisons import replicate_table
+from analysis.groups import Group, grouped
 from analysis.runs import Run, Runs, job_table
 from vsrprune.errors import UserError
-from vsrprune.results.replicates import psnr_difference
+from vsrprune.results.replicates import by_network, psnr_difference
 from vsrprune.results.result import CROP_KINDS, CROP_PLACES, Result, network_order
 from vsrprune.results.settings import SEEDS, flatten
 from vsrprune.store.atomic import read_json
@@ -29,7 +30,8 @@ MEASURED_LATER = ("latency_ms", "stage_seconds")  # results in measured.json; th
 class Measure:
     """A number of a run. digits: after the point; None for powers of ten. best: the better end, "" if neither is.
 
-    label: `{baseline}` stands for what outputs are better than.
+    label: `{baseline}` stands for what outputs are better than. compared: whether a difference of two runs says
+    anything; milliseconds also differ by what else the machine did.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Measure:
     unit: str
     digits: int | None
     best: str
+    compared: bool = True
 
 
 MEASURES = (
@@ -52,8 +55,9 @@ MEASURES = (
     Measure("macs_g", "MACs per frame", "G", 2, "low"),
     Measure("macs_percent", "MACs kept", "%", 1, "low"),
     Measure("units_percent", "units cut", "%", 1, ""),
-    Measure("latency_ms", "latency", "ms per frame", 2, "low"),
-    Measure("latency_ms_dense", "latency of the dense", "ms per frame", 2, ""),
+    Measure("time_percent", "time kept", "%", 1, "low"),
+    Measure("latency_ms", "latency", "ms per frame", 2, "low", compared=False),
+    Measure("latency_ms_dense", "latency of the dense", "ms per frame", 2, "", compared=False),
     Measure("speed_up", "speed-up", "\N{MULTIPLICATION SIGN}", 2, "high"),
     Measure("equivalence", "equivalence error", "relative", None, "low"),
     Measure("temporal_gain", "worth of other frames", "dB", 2, "high"),
@@ -66,9 +70,9 @@ MEASURES = (
     Measure("propagated", "propagated, tuned", "relative", 3, "low"),
     Measure("max_cut", "largest cut gate", "|gate|", 3, "low"),
     Measure("steps", "training steps", "after pretraining", 0, ""),
-    Measure("seconds", "time of all stages", "s", 1, "low"),
+    Measure("seconds", "time of all stages", "s", 1, "low", compared=False),
 )
-TABLE_MEASURES = ("psnr_after_cut", "psnr", "gain", "ssim", "parameters_k", "macs_percent", "latency_ms", "speed_up",
+TABLE_MEASURES = ("psnr_after_cut", "psnr", "gain", "ssim", "parameters_k", "macs_percent", "time_percent", "speed_up",
                   "steps", "equivalence")  # fmt: skip
 
 
@@ -96,6 +100,7 @@ def run_table(runs: Runs) -> pd.DataFrame:
         parameters_k=jobs["parameters"] / 1e3,
         macs_g=jobs["macs"] / 1e9,
         macs_percent=100 * jobs["macs_kept"],
+        time_percent=100 * jobs["time_kept"],
         units_percent=100 * jobs["units_cut"],
         **{
             name + ending: [_mean_error(result, point, part) for result in results]
@@ -139,39 +144,62 @@ def differing(rows: Sequence[Mapping[str, str]]) -> list[str]:
     return [name for name in names if len({row.get(name) for row in rows}) > 1]
 
 
-def setting_table(runs: Runs) -> pd.DataFrame:
-    """The rows of `replicate_table` with macs_percent: series stand together, each from its highest cost down."""
+def setting_table(groups: Sequence[Group], runs: Runs) -> pd.DataFrame:
+    """The rows of `replicate_table` with macs_percent, time_percent and the place of their group.
+
+    Series stand together, each from its highest cost down.
+    """
     settings = replicate_table(runs)
     place = {name: number for number, name in enumerate(dict.fromkeys(settings["series"]))}
-    settings = settings.assign(place=settings["series"].map(place), macs_percent=100 * settings["macs_kept"])
+    group = {run.name: number for number, group in enumerate(groups) for run in group.runs.finished}
+    settings = settings.assign(
+        place=settings["series"].map(place),
+        macs_percent=100 * settings["macs_kept"],
+        time_percent=100 * settings["time_kept"],
+        group=[group[runs.finished[jobs[0]].name] for jobs in settings["jobs"]],
+    )
     order = ["place", "macs_percent"]
     return settings.sort_values(order, ascending=[True, False], kind="stable", ignore_index=True).drop(columns="place")
 
 
-def reference_table(table: pd.DataFrame) -> pd.DataFrame:
-    """A row per dense network, data set and task: mean PSNR of it and of the baseline, and its latency.
+def reference_table(groups: Sequence[Group]) -> pd.DataFrame:
+    """A row per group: PSNR of its dense network and of the baseline, means over replicates, and the dense latency.
 
-    name: all three in words. `table` is a run_table.
+    name: network, data set and task in words. group: its place.
     """
-    columns = ["psnr_dense", "psnr_baseline", "latency_ms_dense"]
-    means = table.groupby(["model", "data", "task", "baseline"], sort=False, as_index=False)[columns].mean()
-    tasks = means["task"].map(lambda task: "" if task == "sr" else f", {task}")
-    return means.assign(name=means["model"] + ", " + means["data"] + tasks)
+    rows = []
+    for place, group in enumerate(groups):
+        results = [jobs[0].result for jobs in by_network(group.runs.finished).values()]
+        first = group.runs.finished[0]
+        task = "" if first.knobs["task"] == "sr" else f", {first.knobs['task']}"
+        rows.append(
+            {
+                "name": f"{first.knobs['model']}, {first.knobs['data']}{task}",
+                "group": place,
+                "baseline": first.result.baseline_name,
+                "psnr_dense": group.dense_psnr,
+                "psnr_baseline": _mean([result.quality["baseline"].psnr for result in results]),
+                "latency_ms_dense": _mean([run.measured.dense_ms for run in group.runs.finished]),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def pair_table(runs: Runs, settings: pd.DataFrame) -> pd.DataFrame:
     """A row per two settings with two replicates or more in common: PSNR of the second minus the first, over them.
 
-    `first` and `second` are places of rows in `settings`; `difference` and `half_width` are in dB.
+    `first` and `second` are places of rows in `settings`, of one group; `difference` and `half_width` are in dB.
     """
     jobs = [[runs.finished[place] for place in places] for places in settings["jobs"]]
     rows = []
     for first, second in combinations(range(len(jobs)), 2):
+        if settings["group"].iloc[first] != settings["group"].iloc[second]:
+            continue
         psnr = psnr_difference(jobs[second], jobs[first])
         # One common replicate gives a difference without an interval.
         if psnr is not None and psnr.count >= 2:
-            rows.append((first, second, psnr.count, psnr.mean, psnr.half_width))
-    return pd.DataFrame(rows, columns=["first", "second", "replicates", "difference", "half_width"])
+            rows.append((first, second, psnr.count, psnr.mean, psnr.half_width, psnr.verdict))
+    return pd.DataFrame(rows, columns=["first", "second", "replicates", "difference", "half_width", "verdict"])
 
 
 def layer_table(runs: Runs, settings: pd.DataFrame) -> pd.DataFrame:
@@ -268,6 +296,7 @@ class Tables:
     """Everything that the page shows."""
 
     runs: Runs
+    groups: list[Group]
     jobs: pd.DataFrame
     settings: pd.DataFrame
     columns: list[RunColumn]
@@ -281,8 +310,9 @@ class Tables:
 
 def make_tables(runs: Runs) -> Tables:
     """The tables of some runs."""
-    jobs = run_table(runs)
-    return Tables(runs, jobs, setting_table(runs), columns(runs), [configuration(run) for run in runs.finished])
+    groups = grouped(runs)
+    settings, configurations = setting_table(groups, runs), [configuration(run) for run in runs.finished]
+    return Tables(runs, groups, run_table(runs), settings, columns(runs), configurations)
 
 
 def columns(runs: Runs) -> list[RunColumn]:

@@ -89,17 +89,17 @@ def _knob_text(value: Any) -> str:
 
 def setting_rows(settings: pd.DataFrame) -> str:
     """Head and body of the table behind the curves."""
-    quality, latency = measure("psnr"), measure("latency_ms")
+    quality, time = measure("psnr"), measure("time_percent")
     rows = []
     for _, row in settings.iterrows():
         half = f" ± {row['half_width']:.2f}" if math.isfinite(row["half_width"]) else ""
         rows.append(
-            f'<tr><th scope="row">{text(row["label"])}</th><td>{text(row["behind"])}</td>'
+            f'<tr data-group="{row["group"]}"><th scope="row">{text(row["label"])}</th><td>{text(row["behind"])}</td>'
             f'<td class="num">{format_number(row["psnr"], quality)}{half}</td>'
             f'<td class="num">{format_number(row["macs_percent"], measure("macs_percent"))}</td>'
-            f'<td class="num">{format_number(row["latency_ms"], latency)}</td></tr>'
+            f'<td class="num">{format_number(row["time_percent"], time)}</td></tr>'
         )
-    units = ("PSNR tuned (dB)", "MACs kept (%)", "latency (ms per frame)")
+    units = ("PSNR tuned (dB)", "MACs kept (%)", "time kept (%)")
     heading = "".join(f'<th scope="col" class="num">{unit}</th>' for unit in units)
     words = '<th scope="col">setting</th><th scope="col">behind it</th>'
     return f"<thead><tr>{words}{heading}</tr></thead>\n<tbody>{''.join(rows)}</tbody>"

@@ -6,32 +6,30 @@ Rows are the settings that the table compares, grouped by what else varies; colu
 over replicates (distinct dense networks, the runs of one averaged first) ± half its 95 % interval. The best of a column
 is bold and the second underlined only where the difference to the next is beyond noise. A second table sets every
 setting against one of its group, the first or the one that --against names: the difference, a plain word by Holm's
-correction over the table; and published rows where the clips are theirs. The same runs give the same bytes.
+correction over the table; and published rows where the clips are theirs. Runs on other clips, or on other dense
+networks that are no replicates, have tables of their own. The same runs give the same bytes.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
 
 from analysis.cuts import columns_of, cuts
-from analysis.escaping import for_csv, for_latex, for_markdown
-from analysis.evidence import BELOW, Cells, evidence_csv, evidence_latex, evidence_markdown, evidence_rows
+from analysis.evidence import BELOW, Cells, evidence_rows
+from analysis.groups import GROUPS_SHOWN, HELP, OPTION, Group, chosen_groups, grouped, listed
 from analysis.output import folder_for
 from analysis.runs import CUT_BY, LEADERS, Run, Runs, load_runs, time_caveats
+from analysis.table_formats import FORMATS, MARKS, Cell, GroupTables, Table, together
 from vsrprune.cli import explained
 from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
-from vsrprune.results.replicates import Replicated, caption, compared, psnr_difference, psnr_over_networks
+from vsrprune.results.replicates import caption, compared, psnr_difference, psnr_over_networks
 from vsrprune.results.result import BELOW_BASELINE
 from vsrprune.results.settings import steps_note
 
@@ -53,30 +51,6 @@ TABLES = {
     "main": "",
 }
 CLIPS = {"val": "held-out clips", "test": "test clips, by which no choice was made,"}
-MARKS = {1: ("**", "**", r"\textbf{", "}"), 2: ("<u>", "</u>", r"\underline{", "}")}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One setting at one ratio: PSNR (dB) over replicates, the share of MACs kept, and its place (1, 2; 0 for none).
-
-    below_baseline: whether its dense network is worse than what outputs are to improve on.
-    """
-
-    psnr: Replicated
-    macs_kept: float
-    place: int
-    below_baseline: bool
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns (ratios) and rows: the group and name of each setting, with a cell per column or None."""
-
-    name: str
-    columns: list[str]
-    rows: list[tuple[str, str, list[Cell | None]]]
-    note: str
 
 
 def build_table(runs: Runs, name: str, split: str = "val") -> Table:
@@ -189,92 +163,6 @@ def _note(runs: Runs, cells: Sequence[Cell], split: str) -> str:
     )
 
 
-def _number(cell: Cell | None, plus_minus: str) -> str:
-    return "" if cell is None else cell.psnr.text(plus_minus) + (BELOW if cell.below_baseline else "")
-
-
-def _marked(cell: Cell | None, text: str, latex: bool) -> str:
-    if cell is None or not cell.place:
-        return text
-    marks = MARKS[cell.place]
-    return f"{marks[2]}{text}{marks[3]}" if latex else f"{marks[0]}{text}{marks[1]}"
-
-
-def markdown(table: Table) -> str:
-    """GitHub's tables; a group is a row of its own."""
-    lines = ["| setting | " + " | ".join(f"{for_markdown(column)} | MACs kept" for column in table.columns) + " |"]
-    lines.append("|---|" + "---:|" * (2 * len(table.columns)))
-    for group, name, cells in _with_groups(table):
-        values = [
-            value
-            for cell in cells
-            for value in (_marked(cell, _number(cell, "±"), latex=False), f"{cell.macs_kept:.1%}" if cell else "")
-        ]
-        lines.append(
-            f"| *{for_markdown(group)}* |" + " |" * (2 * len(table.columns))
-            if not cells
-            else f"| {for_markdown(name)} | {' | '.join(values)} |"
-        )
-    return "\n".join([*lines, "", for_markdown(table.note), ""])
-
-
-def _with_groups(table: Table) -> list[tuple[str, str, list[Cell | None]]]:
-    """The rows with a row without cells before each group that has a name."""
-    rows: list[tuple[str, str, list[Cell | None]]] = []
-    for group, name, cells in sorted(table.rows, key=lambda row: [other[0] for other in table.rows].index(row[0])):
-        if group and (not rows or rows[-1][0] != group):
-            rows.append((group, "", []))
-        rows.append((group, name, cells))
-    return rows
-
-
-def comma_separated(table: Table) -> str:
-    """A line per setting and ratio, numbers in full."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["group", "setting", "column", "dense_networks", "plans", "runs", "psnr_db", "half_width_db", "deviation_db",
-         "order_deviation_db", "macs_kept", "place", "dense_below_baseline"]
-    )  # fmt: skip
-    for group, name, cells in table.rows:
-        for column, cell in zip(table.columns, cells, strict=True):
-            if cell:
-                psnr, spread = cell.psnr, cell.psnr.over_networks
-                numbers = (psnr.mean, spread.half_width, spread.deviation, psnr.order_deviation, cell.macs_kept)
-                texts = ["" if math.isnan(value) else f"{value:.6f}" for value in numbers]
-                counts = [psnr.networks, psnr.plans, psnr.runs]
-                below = str(cell.below_baseline).lower()
-                words = map(for_csv, (group, name, column))
-                writer.writerow([*words, *counts, *texts, cell.place or "", below])
-    return out.getvalue()
-
-
-def latex(table: Table) -> str:
-    """A booktabs tabular with its caption in a comment."""
-    lines = [f"% {for_latex(table.note)}", rf"\begin{{tabular}}{{l{'rr' * len(table.columns)}}}", r"\toprule"]
-    heads = " & ".join(rf"\multicolumn{{2}}{{c}}{{{for_latex(column)}}}" for column in table.columns)
-    lines += [rf"setting & {heads} \\"]
-    lines += ["".join(rf"\cmidrule(lr){{{2 * i + 2}-{2 * i + 3}}}" for i in range(len(table.columns)))]
-    lines += [" & " + " & ".join(["PSNR & MACs"] * len(table.columns)) + r" \\", r"\midrule"]
-    for group, name, cells in _with_groups(table):
-        if not cells:
-            lines.append(rf"\multicolumn{{{2 * len(table.columns) + 1}}}{{l}}{{\emph{{{for_latex(group)}}}}} \\")
-            continue
-        values = [
-            value
-            for cell in cells
-            for value in (
-                _marked(cell, _number(cell, r"$\pm$"), latex=True),
-                rf"{100 * cell.macs_kept:.1f}\,\%" if cell else "",
-            )
-        ]
-        lines.append(" & ".join([for_latex(name), *values]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-FORMATS = {"md": markdown, "csv": comma_separated, "tex": latex}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table as Markdown, and write it in all formats if asked to."""
     parser = CommandParser(description="A paper's tables from a folder of runs")
@@ -284,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--split", default="val", choices=CLIPS, help="the held-out clips, or the test clips (data.test)"
     )
+    parser.add_argument(OPTION, default="", metavar="GROUP", help=HELP)
     parser.add_argument("--out", help="folder to write TABLE.md, TABLE.csv and TABLE.tex into")
     given = parser.parse_args(arguments)
     with explained():
@@ -291,29 +180,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def tables_of_groups(runs: Runs, given: argparse.Namespace) -> tuple[list[GroupTables], list[str]]:
+    """The tables of each group, and what is said of groups that have none.
+
+    Raises UserError where no group has one, by the reason of the first.
+    """
+    # Networks are compared by this table alone; the others compare the runs of one.
+    every = grouped(runs, [TABLES[given.table]] if TABLES[given.table] == "model" else [])
+    groups = chosen_groups(every, given.group)
+    found, said = [], []
+    names = {group.number: {name for _, name in _cells(group, given.table)} for group in groups}
+    for group in groups[:GROUPS_SHOWN]:
+        try:
+            cells = settings_compared(group.runs, given.table)
+            # A group may lack the setting that --against names, where another has it.
+            known = given.against in names[group.number] or not any(given.against in of for of in names.values())
+            evidence = evidence_rows(cells, group.runs, given.against if known else "", given.split)
+            table = build_table(group.runs, given.table, given.split)
+            found.append(GroupTables(group.name if len(every) > 1 else "", table, evidence))
+        except UserError as error:
+            if len(groups) == 1:
+                raise
+            said.append(f"no table of group {group.title}: {error}")
+    if not found:
+        raise UserError("; ".join(said))
+    if rest := groups[GROUPS_SHOWN:]:
+        said.append(f"tables of the first {GROUPS_SHOWN} groups; {OPTION} shows {listed(rest)}")
+    return found, said
+
+
+def _cells(group: Group, name: str) -> Cells:
+    try:
+        return settings_compared(group.runs, name)
+    except UserError:
+        return {}
+
+
 def _print_tables(given: argparse.Namespace) -> None:
     out = folder_for(given.out) if given.out else None
     runs = load_runs(given.runs)
-    table = build_table(runs, given.table, given.split)
-    rows = evidence_rows(settings_compared(runs, given.table), runs, given.against, given.split)
-    print(markdown(table))
-    print(evidence_markdown(rows))
+    found, said = tables_of_groups(runs, given)
+    for item in found:
+        print("\n".join(together([item], "md")))
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        for ending, render in FORMATS.items():
-            path = out / f"{given.table}.{ending}"
-            path.write_text(render(table))
-            print(path)
-        for ending, text in (
-            ("md", evidence_markdown(rows)),
-            ("csv", evidence_csv(rows)),
-            ("tex", evidence_latex(rows)),
-        ):
-            path = out / f"{given.table}_evidence.{ending}"
-            path.write_text(text)
-            print(path)
-    for item in runs.left_out:
-        print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
+        for ending in FORMATS:
+            for name, text in zip((given.table, f"{given.table}_evidence"), together(found, ending), strict=True):
+                path = out / f"{name}.{ending}"
+                path.write_text(text)
+                print(path)
+    for line in said:
+        print(line, file=sys.stderr)
+    for left in runs.left_out:
+        print(f"left out: {left.name}: {left.reason}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python analysis/watch.py RUNS [RUNS ...] [--every 2] [--once]
 
 Reads the files that jobs write (state.json, failure.json, result.json, metrics.jsonl), whatever machine they run on.
-`--once`, or an output that is no terminal, prints one table.
+`--once`, or an output that is no terminal, prints one table. The time left of a whole sweep is told once a job is done.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rich.text import Text
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
 
 from analysis.output import check_runs
-from analysis.watched_jobs import DONE, FAILED, RUNNING, STOPPED, WAITING, JobRow, Watch
+from analysis.watched_jobs import DONE, FAILED, RUNNING, STOPPED, WAITING, JobRow, Watch, sweep_left
 from vsrprune.cli import explained
 from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
@@ -153,6 +153,19 @@ def summary(rows: Sequence[JobRow]) -> str:
     return f"{len(rows)} job{'s' if len(rows) != 1 else ''}{': ' if parts else ''}{', '.join(parts)}"
 
 
+def left_in_words(rows: Sequence[JobRow], now: float) -> str:
+    """The time left of all sweeps, which run beside each other; empty where nothing runs or none can be told yet."""
+    sweeps: dict[Path, list[JobRow]] = {}
+    for row in rows:
+        sweeps.setdefault(row.folder.parent, []).append(row)
+    going = [jobs for jobs in sweeps.values() if any(row.state in (RUNNING, WAITING) for row in jobs)]
+    times = [sweep_left(jobs, now) for jobs in going]
+    known = [seconds for seconds in times if seconds is not None]
+    if not known:
+        return ""
+    return f"; {'about' if len(known) == len(times) else 'at least'} {duration(max(known))} left"
+
+
 def most_telling(rows: Sequence[JobRow], room: int) -> list[JobRow]:
     """At most `room` rows, in their order: what runs, what broke, then what changed last."""
     ranks = {RUNNING: 0, FAILED: 1, STOPPED: 1}
@@ -168,7 +181,7 @@ HEADING_LINES = 4  # of one folder's table: its name, the headings, a rule, an e
 def draw(rows: Sequence[JobRow], now: float, width: int, height: int | None = None) -> RenderableType:
     """The tables of all folders, the counts, and why jobs failed; in `height` lines if given."""
     failures = [row for row in rows if row.state == FAILED]
-    shown, counts = list(rows), summary(rows)
+    shown, counts = list(rows), summary(rows) + left_in_words(rows, now)
     if height is not None:
         failures = failures[:FAILURES_SHOWN]
         room = height - 1 - len(Text(counts + NOT_SHOWN).wrap(Console(width=width), width)) - len(failures)
@@ -181,7 +194,8 @@ def draw(rows: Sequence[JobRow], now: float, width: int, height: int | None = No
         parts += [Text(shortened(parent.name, width), style="bold"), folder_table(group, now, width), Text()]
     parts.append(Text(counts + (NOT_SHOWN.format(len(rows) - len(shown)) if len(shown) < len(rows) else "")))
     for row in failures:
-        reason = Text(f"failed: {row.folder.name} in {row.stage}: {row.cause}", style=STATES[FAILED])
+        name = row.folder.name if height is None else shortened(row.folder.name, max(12, width // 3))
+        reason = Text(f"failed: {name} in {row.stage}: {row.cause}", style=STATES[FAILED])
         if height is not None:
             reason.truncate(width, overflow="ellipsis")
         parts.append(reason)
@@ -200,8 +214,11 @@ def main() -> int:
             raise UserError(f"--every must be more than 0, at most {LONGEST_S}; got {arguments.every:g}")
         for folder in arguments.runs:
             check_runs(folder)
+        watch = Watch(arguments.runs)
+        if not watch.look(time.time()):
+            folders = ", ".join(map(str, arguments.runs))
+            raise UserError(f"nothing to watch below {folders}: no job was started there; run.py writes into runs/")
     console = Console(highlight=False)
-    watch = Watch(arguments.runs)
     if arguments.once or not console.is_terminal:
         now = time.time()
         console.print(draw(watch.look(now), now, console.width))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from vsrprune.errors import UserError
@@ -18,6 +19,8 @@ from vsrprune.store.atomic import parse_json, read_json
 from vsrprune.store.lease import Holder
 
 RUNNING, WAITING, DONE, FAILED, STOPPED = "running", "waiting", "done", "failed", "stopped"
+STARTED = ".hydra/overrides.yaml"  # which a job writes when it starts
+TIMED = 8  # jobs of a sweep by which the others are timed: those that were started last
 WINDOW = 30  # looks over which the rate of a job is taken
 TAIL_BYTES = 1 << 16  # of metrics.jsonl
 BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, UserError)  # of a file being written, or torn
@@ -27,14 +30,15 @@ BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, UserError)  
 class JobRow:
     """A job as its files tell it.
 
-    `changed` is when it last gave a sign, in seconds of the clock; `step` counts from 0. `since` and `since_step` say
-    when and where its process began to train the stage. `left` is the number of seconds to the stage's end. The process
-    of a job that runs `elsewhere` cannot be looked at from here.
+    `changed` is when it last gave a sign, `begun` when it was last started, in seconds of the clock; `step` counts from
+    0. `since` and `since_step` say when and where its process began to train the stage. `left` is the number of seconds
+    to the stage's end. The process of a job that runs `elsewhere` cannot be looked at from here.
     """
 
     folder: Path
     state: str
     changed: float = 0.0
+    begun: float = 0.0
     stage: str = ""
     step: int = 0
     steps: int = 0
@@ -79,7 +83,7 @@ def read_job(folder: Path) -> JobRow:
     gone = process is not None and process.is_dead
     if card is not None:
         cause = " ".join(card.cause.split())
-        return JobRow(folder, FAILED, _changed(folder / CARD), card.stage, card.step, cause=cause)
+        return JobRow(folder, FAILED, _changed(folder / CARD), stage=card.stage, step=card.step, cause=cause)
     # A process that ended after it wrote a result has finished; one that ended before was stopped.
     if written == 0.0 or (gone and _changed(folder / RESULT) >= written):
         return _finished(folder)
@@ -88,6 +92,7 @@ def read_job(folder: Path) -> JobRow:
         folder,
         RUNNING,
         written,
+        _changed(folder / STARTED),
         stage=str(told.get("stage", "")),
         step=int(_number(told.get("step")) or 0),
         steps=int(_number(told.get("steps")) or 0),
@@ -103,7 +108,8 @@ def read_job(folder: Path) -> JobRow:
 
 def _finished(folder: Path) -> JobRow:
     """A job that is done; one that `until` stopped early has curves and no result."""
-    row = JobRow(folder, DONE, max(_changed(folder / RESULT), _changed(folder / METRICS)))
+    changed = max(_changed(folder / RESULT), _changed(folder / METRICS))
+    row = JobRow(folder, DONE, changed, _changed(folder / STARTED))
     psnr, macs_kept = _outcome(folder, _changed(folder / RESULT))
     return replace(row, psnr=psnr, macs_kept=macs_kept, loss=_last_loss(folder / METRICS, _changed(folder / METRICS)))
 
@@ -216,3 +222,20 @@ def seconds_left(row: JobRow, steps_per_second: float | None, now: float) -> flo
         return None
     # The job has gone on since its last sign, so that time is taken off; a job that is quiet for long counts down to 0.
     return max(0.0, (row.steps - 1 - row.step) / steps_per_second - max(0.0, now - row.changed))
+
+
+def sweep_left(rows: Sequence[JobRow], now: float) -> float | None:
+    """Seconds until all jobs of a sweep are done, at the pace of those that it has done; None before the first.
+
+    As many as run now are taken to run until then.
+    """
+    running, waiting = ([row for row in rows if row.state == state] for state in (RUNNING, WAITING))
+    # A sweep that was started again takes over what it did before, whose time is none of its own.
+    since = min((row.changed for row in waiting), default=0.0)
+    done = [row for row in rows if row.state == DONE and row.begun and row.begun >= since]
+    times = [row.changed - row.begun for row in sorted(done, key=lambda row: row.begun)[-TIMED:]]
+    if not times:
+        return None
+    usual = median(times)
+    left = [max(row.left or 0.0, usual - (now - row.begun) if row.begun else 0.0) for row in running]
+    return max([(len(waiting) * usual + sum(left)) / max(1, len(running)), *left])

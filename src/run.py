@@ -28,6 +28,7 @@ from vsrprune.config.agreement import check_scale, validate
 from vsrprune.config.job import Config
 from vsrprune.errors import PreemptedError, UserError
 from vsrprune.host.failures import card_of_error, retry_command
+from vsrprune.host.naming import telling_overrides
 from vsrprune.jobs.collect import read_measured
 from vsrprune.jobs.devices import show_only
 from vsrprune.jobs.dry_run import print_plan
@@ -91,7 +92,8 @@ def run(composed: DictConfig, folder: Path) -> float | None:
         print(f"stopped after {last.stage}, as until={config.until} asks: {config.store_dir}/{last.stage}/{last.key}")
         return None
     if not config.tracking.group:  # in a sweep the launcher prints one table for all jobs
-        rows = [Row("pruned", result, read_measured(folder))]
+        overrides = telling_overrides(HydraConfig.get().overrides.task)
+        rows = [Row(" ".join(overrides) or "defaults", result, read_measured(folder))]
         print_results(rows, console)
         print_layers(rows, console)
         print(f"files: {folder}")

@@ -5,7 +5,7 @@
   const measures = new Map(data.measures.map((item) => [item.name, item]));
   const MISSING = "–";
   const SIDES = ["a", "b"];
-  const state = { a: 0, b: 0, cost: "macs_percent", log: true, hidden: new Set(), sort: { column: "", down: false } };
+  const state = { group: 0, a: 0, b: 0, cost: "macs_percent", log: true, hidden: new Set(), sort: { column: "", down: false } };
 
   // Elements. Texts from files are set as text, never as HTML.
 
@@ -61,6 +61,29 @@
 
   function count(number, noun) {
     return `${number} ${noun}${number === 1 ? "" : "s"}`;
+  }
+
+  // Groups of runs that can be compared: one is shown at a time
+
+  const inGroup = (items) => items.filter((item) => item.group === state.group);
+
+  function chooseGroup(number) {
+    state.group = Number(number);
+    state.hidden.clear();
+    for (const side of SIDES) {
+      const options = data.runs.flatMap((run, place) => (run.group === state.group ? [node("option", { value: place }, run.job)] : []));
+      byId(`run-${side}`).replaceChildren(...options);
+    }
+    for (const row of document.querySelectorAll("#setting-table tbody tr")) row.hidden = Number(row.dataset.group) !== state.group;
+    const shown = data.series.filter((style) => inGroup(data.settings).some((setting) => setting.series === style.name));
+    byId("series").replaceChildren(...shown.map(legendButton), ...referenceItems());
+    byId("timing-notes").replaceChildren(...data.groups[state.group].notes.map((note) => quiet(`Note: ${note}.`)));
+    byId("layer-table").replaceChildren();
+    if (byId("layer-values").open) fillLayerTable();
+    [state.a, state.b] = startingPair();
+    filterRows();
+    drawLayers();
+    choose("a", state.a);
   }
 
   // The table of runs
@@ -125,10 +148,10 @@
     let shown = 0;
     for (const row of document.querySelectorAll("#run-table tbody tr")) {
       const run = data.runs[row.dataset.run];
-      row.hidden = !tests.every((test) => test(run));
+      row.hidden = run.group !== state.group || !tests.every((test) => test(run));
       shown += Number(!row.hidden);
     }
-    byId("shown").textContent = `${shown} of ${count(data.runs.length, "run")}`;
+    byId("shown").textContent = `${shown} of ${count(inGroup(data.runs).length, "run")}`;
     byId("none").hidden = shown > 0;
   }
 
@@ -163,8 +186,9 @@
   }
 
   function startingPair() {
-    const other = data.runs.findIndex((run) => run.setting !== data.runs[0].setting);
-    return [0, other < 0 ? Math.min(1, data.runs.length - 1) : other];
+    const places = [...data.runs.keys()].filter((place) => data.runs[place].group === state.group);
+    const other = places.find((place) => data.runs[place].setting !== data.runs[places[0]].setting);
+    return [places[0], other ?? places[Math.min(1, places.length - 1)]];
   }
 
   // Why do these two differ?
@@ -187,28 +211,29 @@
     return node("p", { class: "quiet" }, badge(side), ` Note: ${note}`);
   }
 
+  // A sentence that the terminal says too, with its blanks filled.
+  function said(name, values = {}) {
+    return data.words[name].replace(/\{(\w+)\}/g, (_, blank) => values[blank]);
+  }
+
   function verdict(a, b, names) {
-    if (a === b) return [node("p", {}, "A and B are the same run. Choose two in the table, or above.")];
+    if (a === b) return [node("p", {}, `${said("same")} Choose two in the table, or above.`)];
     const stages = Object.keys(a.stages);
-    const shared = stages.filter((stage) => a.stages[stage] === b.stages[stage]);
     const parting = stages.find((stage) => a.stages[stage] !== b.stages[stage]);
-    const lines = [
-      `${count(names.length, "configuration value")} ${names.length === 1 ? "differs" : "differ"}; `
-      + `${shared.length} of ${count(stages.length, "stage")} are shared`
-      + (parting ? `, and the two part at ${parting}.` : "."),
-    ];
-    if (a.setting === b.setting) lines.push("They differ by their replicate or seeds alone: the difference of their results is the noise of training.");
-    else lines.push(...pairLine(a.setting, b.setting));
-    return lines.map((line) => node("p", {}, line));
+    const counts = said("counts", {
+      values: said(names.length === 1 ? "value" : "values", { number: names.length }), shared: stages.filter((stage) => a.stages[stage] === b.stages[stage]).length,
+      stages: count(stages.length, said("stage")), parting: parting ? said("parting", { stage: parting }) : "",
+    });
+    return [counts, a.setting === b.setting ? said("seeds") : pairLine(a.setting, b.setting)].map((line) => node("p", {}, line));
   }
 
   function pairLine(first, second) {
     const found = data.pairs.find(([one, two]) => one === Math.min(first, second) && two === Math.max(first, second));
-    if (!found) return ["Their settings have fewer than two dense networks in common, so nothing tells this difference from noise."];
-    const [, , replicates, mean, half] = found;
-    const signed = first < second ? mean : -mean;
-    const judged = Math.abs(mean) > half ? (signed > 0 ? "B is better" : "B is worse") : "within noise";
-    return [`PSNR of B’s setting minus A’s, over ${replicates} dense networks: ${difference(0, signed, 3)} ± ${formatted(half, 3)} dB (95 % interval): ${judged}. That is of this pair alone: of twenty pairs without any difference, one looks like one.`];
+    if (!found) return said("unpaired");
+    const [, , networks, mean, half, judged] = found;
+    const turned = { better: "worse", worse: "better" }[judged];
+    const verdict = said(first < second ? judged : turned ?? judged);
+    return said("paired", { networks, difference: difference(0, first < second ? mean : -mean, 3), half: formatted(half, 3), verdict });
   }
 
   function sideHeadings(first, kind, ...more) {
@@ -237,11 +262,11 @@
   function resultTable(a, b) {
     const rows = data.measures
       .filter(({ name }) => (a.values[name] ?? b.values[name] ?? null) !== null)
-      .map(({ name, label, unit, digits }) => node(
+      .map(({ name, label, unit, digits, compared }) => node(
         "tr", {},
         node("th", { scope: "row" }, label, node("span", { class: "unit" }, unit ? ` ${unit}` : "")),
         ...[a, b].map((run) => node("td", { class: "num" }, formatted(run.values[name], digits))),
-        node("td", { class: "num" }, difference(a.values[name], b.values[name], digits)),
+        node("td", { class: "num" }, compared ? difference(a.values[name], b.values[name], digits) : MISSING),
       ));
     return scrollable(table(sideHeadings("measure", "num", ["B − A", "num"]), rows), "Results side by side");
   }
@@ -307,14 +332,15 @@
     return [
       `<b>${lines(setting.label)}</b>`,
       `PSNR ${formatted(setting.psnr, 2)}${half} dB (${setting.behind})`,
-      `MACs kept ${formatted(setting.macs_percent, 1)} %, ${formatted(setting.latency_ms, 2)} ms per frame`,
+      `MACs kept ${formatted(setting.macs_percent, 1)} %`,
+      `time kept ${formatted(setting.time_percent, 1)} %: ${formatted(setting.latency_ms, 2)} of ${formatted(setting.latency_ms_dense, 2)} ms per frame`,
       ...shown,
       ...(jobs.length > shown.length ? [`and ${jobs.length - shown.length} more`] : []),
     ].join("<br>");
   }
 
   function seriesTrace(style) {
-    const points = data.settings.filter((setting) => setting.series === style.name);
+    const points = inGroup(data.settings).filter((setting) => setting.series === style.name);
     return {
       type: "scatter", mode: "lines+markers", name: plotText(style.name),
       visible: !state.hidden.has(style.name),
@@ -328,13 +354,13 @@
   }
 
   function denseTrace() {
-    const latency = state.cost === "latency_ms";
+    const references = inGroup(data.references);
     return {
       type: "scatter", mode: "markers", name: "dense",
-      x: data.references.map((row) => (latency ? row.latency_ms_dense : 100)),
-      y: data.references.map((row) => row.psnr_dense),
+      x: references.map(() => 100),
+      y: references.map((row) => row.psnr_dense),
       marker: { symbol: "star", size: 14, color: colour("ink") },
-      text: data.references.map((row) => `<b>dense network</b><br>${lines(row.name)}<br>PSNR ${formatted(row.psnr_dense, 2)} dB, ${formatted(row.latency_ms_dense, 2)} ms per frame`),
+      text: references.map((row) => `<b>dense network</b><br>${lines(row.name)}<br>PSNR ${formatted(row.psnr_dense, 2)} dB, ${formatted(row.latency_ms_dense, 2)} ms per frame`),
       hovertemplate: "%{text}<extra></extra>",
     };
   }
@@ -350,14 +376,14 @@
 
   // The baseline is drawn where that leaves the curves at least half of the height; the legend gives its value anyway.
   function baselineFits(value) {
-    const values = data.settings.flatMap(({ psnr, half_width: half }) => [psnr - half, psnr + half]);
-    const all = [...values, ...data.references.map((row) => row.psnr_dense)];
+    const values = inGroup(data.settings).flatMap(({ psnr, half_width: half }) => [psnr - half, psnr + half]);
+    const all = [...values, ...inGroup(data.references).map((row) => row.psnr_dense)];
     const [low, high] = [Math.min(...all), Math.max(...all)];
     return value > low - (high - low) && value < high + (high - low);
   }
 
   function baselineLines() {
-    return data.references
+    return inGroup(data.references)
       .map((row) => row.psnr_baseline)
       .filter(baselineFits)
       .map((value) => ({
@@ -367,9 +393,9 @@
   }
 
   function drawQuality() {
-    const title = state.cost === "latency_ms" ? "measured latency (ms per frame)" : "MACs kept (% of the dense network)";
+    const title = state.cost === "time_percent" ? "time kept (% of the dense network’s, measured in turns)" : "MACs kept (% of the dense network)";
     const traces = [...data.series.map(seriesTrace), denseTrace(), chosenTrace()];
-    const format = layout({ xaxis: axis(title), yaxis: axis("PSNR (dB)", { tickformat: ".2f" }), shapes: baselineLines(), uirevision: state.cost });
+    const format = layout({ xaxis: axis(title), yaxis: axis("PSNR (dB)", { tickformat: ".2f" }), shapes: baselineLines(), uirevision: `${state.group} ${state.cost}` });
     return draw(byId("quality-plot"), traces, format);
   }
 
@@ -405,12 +431,11 @@
   }
 
   function referenceItems() {
-    return data.references.flatMap((row) => {
-      const name = data.references.length > 1 ? ` (${row.name})` : "";
+    return inGroup(data.references).flatMap((row) => {
       const fits = baselineFits(row.psnr_baseline);
       return [
-        node("span", { class: "item" }, swatch({ colour: "currentColor", symbol: "star" }), `dense${name} ${formatted(row.psnr_dense, 2)} dB`),
-        node("span", { class: "item" }, fits ? swatch({ colour: "var(--quiet)", dash: "dash" }) : "", `${row.baseline}${name} ${formatted(row.psnr_baseline, 2)} dB${fits ? "" : ", out of view"}`),
+        node("span", { class: "item" }, swatch({ colour: "currentColor", symbol: "star" }), `dense ${formatted(row.psnr_dense, 2)} dB`),
+        node("span", { class: "item" }, fits ? swatch({ colour: "var(--quiet)", dash: "dash" }) : "", `${row.baseline} ${formatted(row.psnr_baseline, 2)} dB${fits ? "" : ", out of view"}`),
       ];
     });
   }
@@ -551,7 +576,7 @@
   }
 
   function partLines() {
-    return data.layers.flatMap((layer, row) => (row && layer.part !== data.layers[row - 1].part
+    return shownLayers().flatMap((layer, row, all) => (row && layer.part !== all[row - 1].part
       ? [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: row - 0.5, y1: row - 0.5, line: { color: colour("surface"), width: 4 } }]
       : []));
   }
@@ -576,7 +601,7 @@
   }
 
   function layerTrace(labels, numbers) {
-    const pick = (get) => data.layers.map((layer) => layer.cells.map((cell, column) => (cell ? get(cell, layer, column) : null)));
+    const pick = (get) => shownLayers().map((layer) => shownSettings().map((place, column) => (layer.cells[place] ? get(layer.cells[place], layer, column) : null)));
     return {
       type: "heatmap", colorscale: "Cividis", zmin: 0, zmax: 1, xgap: 1, ygap: 1, hoverongaps: false,
       z: pick(([cut]) => cut), text: pick(([cut]) => `${Math.round(100 * cut)}`).map((row) => row.map((text) => text ?? "")),
@@ -590,10 +615,20 @@
     };
   }
 
+  function shownSettings() {
+    return [...data.settings.keys()].filter((place) => data.settings[place].group === state.group);
+  }
+
+  // Other networks than the group's have other layers.
+  function shownLayers() {
+    const places = shownSettings();
+    return data.layers.filter((layer) => places.some((place) => layer.cells[place]));
+  }
+
   function drawLayers() {
     const target = byId("layer-plot");
-    const labels = data.settings.map((setting) => setting.label);
-    const names = data.layers.map((layer) => layer.layer);
+    const labels = shownSettings().map((place) => data.settings[place].label);
+    const names = shownLayers().map((layer) => layer.layer);
     const size = layerSizes(names, labels, target.parentElement.clientWidth);
     const tick = {
       showgrid: false, zeroline: false, showline: false, ticks: "", ticklabelstandoff: 6, fixedrange: true,
@@ -615,8 +650,8 @@
   function tellCells(plot) {
     plot.removeAllListeners("plotly_hover");
     plot.on("plotly_hover", ({ points: [{ pointIndex: [row, column] }] }) => {
-      const layer = data.layers[row];
-      byId("layer-cell").textContent = cellLines(layer, layer.cells[column], data.settings[column].label).join(" · ");
+      const [layer, place] = [shownLayers()[row], shownSettings()[column]];
+      byId("layer-cell").textContent = cellLines(layer, layer.cells[place], data.settings[place].label).join(" · ");
     });
   }
 
@@ -624,11 +659,12 @@
     const target = byId("layer-table");
     if (target.rows.length) return;
     const kept = (cell) => (cell ? `${keptUnits(cell[1])} / ${cell[2]}` : MISSING);
-    const rows = data.layers.map((layer) => node(
+    const places = shownSettings();
+    const rows = shownLayers().map((layer) => node(
       "tr", {}, node("th", { scope: "row" }, layer.layer), node("td", {}, layer.part), node("td", {}, layer.kind),
-      ...layer.cells.map((cell) => node("td", { class: "num" }, kept(cell))),
+      ...places.map((place) => node("td", { class: "num" }, kept(layer.cells[place]))),
     ));
-    const heading = [["layer", ""], ["part", ""], ["kind", ""], ...data.settings.map((setting) => [setting.label, "num"])];
+    const heading = [["layer", ""], ["part", ""], ["kind", ""], ...places.map((place) => [data.settings[place].label, "num"])];
     target.append(...table(heading, rows).children);
   }
 
@@ -720,8 +756,12 @@
     return chosen ? chosen === "dark" : prefersDark.matches;
   }
 
-  function showTheme() {
+  function nameTheme() {
     byId("theme").textContent = isDark() ? "Light" : "Dark";
+  }
+
+  function showTheme() {
+    nameTheme();
     drawQuality();
     drawTraining();
     drawErrors();
@@ -731,7 +771,6 @@
   function start() {
     for (const side of SIDES) {
       const select = byId(`run-${side}`);
-      select.append(...data.runs.map((run, number) => node("option", { value: number }, run.job)));
       select.addEventListener("change", () => choose(side, select.value));
     }
     byId("run-table").addEventListener("change", ({ target }) => choose(target.name, target.value));
@@ -752,7 +791,9 @@
       state.log = byId("log").checked;
       drawTraining();
     });
-    byId("series").append(...data.series.map(legendButton), ...referenceItems());
+    byId("group-choice").hidden = data.groups.length === 1;
+    byId("group").append(...data.groups.map((group, number) => node("option", { value: number }, group.name)));
+    byId("group").addEventListener("change", () => chooseGroup(byId("group").value));
     byId("layer-values").addEventListener("toggle", fillLayerTable);
     byId("place").addEventListener("change", drawFrames);
     for (const side of ["left", "right"]) byId(side).addEventListener("change", drawSlider);
@@ -764,11 +805,9 @@
     });
     prefersDark.addEventListener("change", showTheme);
     addEventListener("resize", drawLayers);
-    [state.a, state.b] = startingPair();
-    filterRows();
     moveDivider();
-    showTheme();
-    choose("a", state.a);
+    nameTheme();
+    chooseGroup(0);
   }
 
   start();

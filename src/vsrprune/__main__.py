@@ -33,6 +33,7 @@ Look at results
   figures    as PDF and PNG; search-figures those of a search
   tables     Markdown, CSV and LaTeX
   report     one HTML file
+  diff       what two jobs differ in
   watch      a live table of jobs
   dashboard  the workspace in Weights & Biases
 Look at data

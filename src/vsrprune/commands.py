@@ -30,6 +30,7 @@ SCRIPTS = {
     "figures": "analysis/figures.py",
     "tables": "analysis/tables.py",
     "report": "analysis/report.py",
+    "diff": "analysis/diff.py",
     "watch": "analysis/watch.py",
     "search-figures": "analysis/search_figures.py",
     "dashboard": "analysis/wandb_dashboard.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from analysis import figures
 from analysis.figures import FIGURES, chosen_run, main, write_figures
 from analysis.runs import Runs, load_runs
 from analysis.style import COLUMN_IN, RC, colours, line_styles
+from vsrprune.results.measured import Measured
 from vsrprune.results.result import Result
 from vsrprune.store.sealed import read_sealed
 
@@ -258,9 +260,88 @@ def test_latencies_of_two_machines_are_not_drawn_together(
     make_run(tmp_path, "a")
     job = make_run(tmp_path, "b", ratio=0.7)
     measured = read_sealed(job / "measured.json")
-    (job / "measured.json").write_text(json.dumps({**measured, "threads": 64}))
+    (job / "measured.json").write_text(json.dumps({**measured, "processor": "another"}))
     main([str(tmp_path), "--out", str(tmp_path / "out"), "--only", "psnr_latency"])
     assert "latencies of different machines" in capsys.readouterr().err
+
+
+def test_times_stand_as_shares_of_the_dense_time_and_say_what_disturbs_them(tmp_path: Path, make_run: MakeRun) -> None:
+    """A pruned network of 2 ms, whose dense one took 4 ms, and once 4.3 and once 5 ms beside two more threads."""
+    for dense, threads, noted in ((4.3, 2, 0), (5.0, 4, 2)):
+        folder = tmp_path / str(dense)
+        make_run(folder, "a")
+        job = make_run(folder, "b", ratio=0.7)
+        measured = Measured.load(job)
+        latency = {**measured.latency_ms, "dense": replace(measured.latency_ms["dense"], ms=dense)}
+        replace(measured, latency_ms=latency, threads=threads).save(job)
+        runs = load_runs([str(folder)])
+        with mpl.rc_context(RC):
+            figure = FIGURES["psnr_latency"](runs, chosen_run(runs, ""))
+            figure.canvas.draw()
+            check_texts(figure)
+        (axes,) = figure.axes
+        lines = {line.get_label(): line for line in axes.get_lines()}
+        assert sorted(lines["rsc"].get_xdata()) == pytest.approx(sorted([2 / 4, 2 / dense]))  # type: ignore[type-var]
+        assert list(lines["dense"].get_xdata()) == [1.0]
+        notes = figure.get_suptitle().replace("\n", " ")
+        assert notes.count("Note:") == noted
+        assert ("the dense network took 4 to 5 ms per frame, 25% apart" in notes) == bool(noted)
+        assert ("times were taken with 2 or 4 threads" in notes) == bool(noted)
+        plt.close(figure)
+
+
+@pytest.fixture
+def two_sets(tmp_path: Path, make_run: MakeRun) -> Path:
+    """Two data sets whose dense networks have 31 and 35 dB, the first with two replicates, and a run found twice."""
+    for ratio in (0.3, 0.5):
+        for replicate in (0, 1):
+            job = make_run(tmp_path / "one", f"{ratio},{replicate}", ratio=ratio, replicate=replicate,
+                           dense=30.9 + 0.2 * replicate, macs=round(8000 * (1 - ratio)))  # fmt: skip
+        for rsc, psnr in ((True, 34.0), (False, 34.2)):
+            make_run(tmp_path / "two", f"{ratio},{rsc}", ratio=ratio, rsc=rsc, dense=35.0, psnr=psnr,
+                     data__name="vid4", macs=round(8000 * (1 - ratio)))  # fmt: skip
+    shutil.copytree(job, tmp_path / "again" / "copy")
+    return tmp_path
+
+
+def test_each_panel_has_the_dense_network_and_the_front_of_its_own_group(two_sets: Path) -> None:
+    runs = load_runs([str(two_sets)])
+    assert [item.reason for item in runs.left_out if "counted once" in item.reason]
+    with mpl.rc_context(RC):
+        figure = FIGURES["psnr_macs"](runs, chosen_run(runs, ""))
+        figure.canvas.draw()
+        check_texts(figure)
+    assert [axes.get_title() for axes in figure.axes] == ["demo", "vid4"]
+    for axes, dense, best in zip(figure.axes, (31.0, 35.0), (30.0, 34.2), strict=True):
+        lines = {line.get_label(): line for line in axes.get_lines()}
+        assert list(lines["dense"].get_ydata()) == pytest.approx([dense])
+        assert max(lines["Pareto front"].get_ydata()) == pytest.approx(best)  # type: ignore[type-var]
+    plt.close(figure)
+
+
+def test_a_figure_of_one_group_names_it_and_the_others(
+    two_sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    assert main([str(two_sets), "--out", out, "--only", "differences", "--run", "0.3,True"]) == 0
+    assert "differences: of group 2 (vid4) alone; --group draws 1 (demo)" in capsys.readouterr().err
+    assert main([str(two_sets), "--out", out, "--only", "differences", "--group", "demo"]) == 0
+    said = capsys.readouterr().err
+    assert "not drawn: differences: no knob but the ratio varies" in said  # the rules differ in the other group alone
+    assert "--group" not in said
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main([str(two_sets), "--out", out, "--group", "3"])
+    assert capsys.readouterr().err == "error: --group must be one of 1 (demo), 2 (vid4); got '3'\n"
+
+
+def test_groups_beyond_the_panels_are_named(
+    tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(5):
+        make_run(tmp_path / "runs", str(seed), data__demo_seed=seed)
+    main([str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--only", "psnr_macs"])
+    said = capsys.readouterr().err
+    assert said == "psnr_macs: of the first 4 groups; --group draws 5 (data.demo_seed=4)\n"
 
 
 def test_methods_of_one_rule_have_colours_of_their_own() -> None:

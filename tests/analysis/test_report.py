@@ -13,6 +13,7 @@ import pytest
 from forked import run_script
 from plotly.offline import get_plotlyjs
 
+from analysis.groups import grouped
 from analysis.pictures import Pictures, psnr
 from analysis.report import PLAIN, Pool, embedded, fill, number, page_data, report_page, series_styles
 from analysis.report_data import (
@@ -89,7 +90,7 @@ def test_run_table_adds_the_measures(sweep):
 
 
 def test_settings_are_means_over_replicates_with_intervals(sweep):
-    settings = setting_table(sweep)
+    settings = setting_table(grouped(sweep), sweep)
     assert list(settings["series"]) == ["aligned", "aligned", "rsc", "rsc"]
     assert list(settings["macs_percent"]) == [75, 50, 75, 50]
     row = settings.iloc[3]
@@ -102,14 +103,14 @@ def test_settings_that_differ_by_other_knobs_stay_apart(make_run, tmp_path):
     for lr in (0.1, 0.2):
         make_run(tmp_path, f"lr={lr}", schedule__finetune__lr=lr, psnr=30 + lr)
     runs = load_runs([str(tmp_path)])
-    settings = setting_table(runs)
+    settings = setting_table(grouped(runs), runs)
     assert list(settings["label"]) == ["schedule.finetune.lr=0.1", "schedule.finetune.lr=0.2"]
     assert list(settings["networks"]) == [1, 1]
     assert "schedule.finetune.lr" in [column.name for column in make_tables(runs).columns]
 
 
 def test_pairs_share_their_replicates(sweep):
-    pairs = pair_table(sweep, setting_table(sweep)).set_index(["first", "second"])
+    pairs = pair_table(sweep, setting_table(grouped(sweep), sweep)).set_index(["first", "second"])
     assert pairs.loc[(1, 3), "difference"] == pytest.approx(1)  # rsc minus aligned, at the same ratio
     assert pairs.loc[(1, 3), "half_width"] == pytest.approx(0, abs=1e-9)
     assert set(pairs["replicates"]) == {2}
@@ -119,11 +120,11 @@ def test_a_pair_with_one_replicate_in_common_is_none(make_run, tmp_path):
     make_run(tmp_path, "a", ratio=0.3)
     make_run(tmp_path, "b", ratio=0.5)
     runs = load_runs([str(tmp_path)])
-    assert pair_table(runs, setting_table(runs)).empty
+    assert pair_table(runs, setting_table(grouped(runs), runs)).empty
 
 
 def test_layers_by_setting(sweep):
-    layers = layer_table(sweep, setting_table(sweep))
+    layers = layer_table(sweep, setting_table(grouped(sweep), sweep))
     row = layers[(layers["layer"] == "fusion") & (layers["setting"] == 0)].iloc[0]
     assert (row["total"], row["kept"], row["cut"]) == (8, [6, 6], 0.25)
     assert list(dict.fromkeys(layers["layer"])) == ["backward.conv1", "forward.conv1", "fusion"]
@@ -246,7 +247,7 @@ def test_text_is_escaped_and_breaks_after_commas():
 
 
 def test_series_have_the_colours_of_their_rules(sweep):
-    styles = {style["name"]: style for style in series_styles(setting_table(sweep))}
+    styles = {style["name"]: style for style in series_styles(setting_table(grouped(sweep), sweep))}
     assert styles["rsc"]["colour"] == "#0072B2"
     assert styles["aligned"]["colour"] == "#D55E00"
 
@@ -254,7 +255,7 @@ def test_series_have_the_colours_of_their_rules(sweep):
 def test_many_series_are_told_apart(make_run, tmp_path):
     for place in range(20):
         make_run(tmp_path, f"{place}", round_to=place + 1)
-    styles = series_styles(setting_table(load_runs([str(tmp_path)])))
+    styles = series_styles(make_tables(load_runs([str(tmp_path)])).settings)
     assert "#000000" not in {style["colour"] for style in styles}  # not seen on a dark page
     marks = {(style["colour"], style["symbol"], style["dash"]) for style in styles}
     assert len(marks) == 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -14,6 +15,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from analysis.report import report_page
 from vsrprune.host.failures import FailureCard
+from vsrprune.results.measured import Measured
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = [
@@ -163,8 +165,46 @@ def test_a_point_tells_its_jobs_and_values(page):
     expect(label).to_contain_text("rsc=false,ratio=0.3,replicate=1: 29.80")
     title = page.locator("#quality-plot .xtitle")
     expect(title).to_contain_text("MACs kept")
-    page.get_by_role("radio", name="latency").check()
-    expect(title).to_contain_text("ms per frame")
+    page.get_by_role("radio", name="time kept").check()
+    expect(title).to_contain_text("time kept (% of the dense network")
+
+
+@pytest.fixture
+def page_of_two_sets(make_run, tmp_path, context):
+    """Two data sets, of two ratios each; the dense network of the second was once as slow again."""
+    for (data, dense), ratio in product((("demo", 31.0), ("vid4", 35.0)), (0.3, 0.5)):
+        make_run(
+            tmp_path / "runs", f"{data},ratio={ratio}", data__name=data, ratio=ratio, dense=dense, psnr=dense - ratio
+        )
+    slow = tmp_path / "runs" / "vid4,ratio=0.5"
+    measured = Measured.load(slow)
+    doubled = {name: replace(timing, ms=2 * timing.ms) for name, timing in measured.latency_ms.items()}
+    replace(measured, latency_ms=doubled).save(slow)
+    path = tmp_path / "report.html"
+    path.write_text(report_page([str(tmp_path / "runs")]), "utf-8")
+    page = context.new_page()
+    page.goto(path.as_uri())
+    yield page
+    page.close()
+
+
+def test_runs_that_cannot_be_compared_are_never_shown_together(page_of_two_sets):
+    page = page_of_two_sets
+    expect(page.locator("#shown")).to_have_text("2 of 2 runs")
+    expect(page.locator("#series")).to_contain_text("dense 31.00 dB")
+    expect(page.locator("#run-b option")).to_have_text(["demo,ratio=0.3", "demo,ratio=0.5"])
+    expect(page.locator("#timing-notes")).to_have_text("")
+    page.get_by_label("Group").select_option("2 (vid4)")
+    expect(page.locator(ROWS)).to_have_count(2)
+    expect(page.locator(ROWS).nth(0)).to_contain_text("vid4,ratio=0.3")
+    expect(page.locator("#series")).not_to_contain_text("31.00")
+    expect(page.locator("#series")).to_contain_text("dense 35.00 dB")
+    expect(page.locator("#run-a option")).to_have_text(["vid4,ratio=0.3", "vid4,ratio=0.5"])
+    expect(page.locator("#timing-notes")).to_contain_text("the dense network took 4 to 8 ms per frame, 100% apart")
+    expect(page.locator("#verdict")).to_contain_text("fewer than two dense networks in common")
+    rows = page.locator("#result-difference tbody tr")
+    expect(rows.filter(has_text="time kept").locator("td").last).to_have_text("0")
+    expect(rows.filter(has_text="latency ms").locator("td").last).to_have_text("\N{EN DASH}")
 
 
 def test_series_are_switched_off_in_the_legend(page):

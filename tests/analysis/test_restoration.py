@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from analysis.comparisons import difference_table, published_table, replicate_table
-from analysis.drawings import draw_quality
 from analysis.figures import FIGURES, chosen_run
+from analysis.groups import grouped
+from analysis.quality import Panel, draw_quality
 from analysis.report import report_page
-from analysis.report_data import MEASURES, crop_table, measure_label, reference_table, run_table
+from analysis.report_data import MEASURES, crop_table, measure_label, reference_table
 from analysis.runs import Runs, load_runs
 from analysis.tables import build_table
 
@@ -36,7 +37,7 @@ def test_no_label_says_bicubic(restoring: Runs, tmp_path: Path) -> None:
     assert "PSNR input" in labels
     assert "gain over input" in labels
     table = replicate_table(restoring)
-    (axes,) = draw_quality(table, table, table.iloc[:0], "macs_kept", "MACs").axes
+    (axes,) = draw_quality([Panel(table, table, table.iloc[:0], 31.0)], "macs_kept", "MACs").axes
     assert [line.get_label() for line in axes.get_lines()][-1] == "input"
     assert list(crop_table(restoring.finished[0], most=1)["kind"]) == ["input", "dense", "pruned", "truth"]
     crops = FIGURES["qualitative"](restoring, chosen_run(restoring, "")).axes
@@ -58,7 +59,9 @@ def test_tasks_are_settings_of_their_own_and_no_ablation(tmp_path: Path, make_ru
     assert runs.varying == ["task", "task.sigma"]
     assert [runs.label(run, without=["task.sigma"]) for run in runs.finished] == ["sr", "denoise", "denoise", "deblur"]
     assert difference_table(runs).empty
-    assert list(reference_table(run_table(runs))["baseline"]) == ["bicubic", "input", "input"]
+    references = reference_table(grouped(runs))
+    assert list(references["baseline"]) == ["bicubic", "input", "input", "input"]
+    assert list(references["group"]) == [0, 1, 2, 3]  # noise of another strength is another input
 
 
 def test_results_from_before_there_were_tasks_are_of_super_resolution(tmp_path: Path, make_run: MakeRun) -> None:

@@ -14,7 +14,8 @@ from documents import ROOT, blocks
 from rich.console import Console
 
 from analysis.runs import Runs, load_runs
-from analysis.tables import FORMATS, TABLES, build_table, comma_separated, latex, main, markdown
+from analysis.table_formats import FORMATS, comma_separated, latex, markdown
+from analysis.tables import TABLES, build_table, main
 from vsrprune.results.terminal import Row, print_replicates, print_results
 
 MakeRun = Callable[..., Path]
@@ -204,6 +205,42 @@ def test_a_sweep_over_data_orders_prints_that_there_is_one_dense_network(tmp_pat
     assert "no interval and no verdict over dense networks" in " ".join(lines)
 
 
+def test_each_group_of_runs_that_can_be_compared_has_tables_of_its_own(
+    tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On one set rsc is better, on the other worse, by as much: what is mixed would show no difference."""
+    for data, replicate, (rsc, gain) in itertools.product(("demo", "vid4"), (0, 1), ((True, 0.1), (False, 0.0))):
+        psnr = (30 + gain if data == "demo" else 26 - gain) + 0.02 * replicate * gain
+        make_run(tmp_path, f"{data}{replicate}{rsc}", data__name=data, rsc=rsc, replicate=replicate, psnr=psnr)
+    assert main([str(tmp_path), "--table", "main", "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "main_evidence.md").read_text()
+    first, second = text.split("## vid4")
+    assert first.startswith("## demo")
+    assert "| rsc | 2 | 1 | 2 | 30.101" in first
+    assert "+0.101 ± 0.013 | better" in first
+    assert "-0.099 ± 0.013 | worse" in second
+    lines = (tmp_path / "out" / "main.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["group", "demo", "demo", "vid4", "vid4"]
+    assert "## demo" in capsys.readouterr().out
+    assert main([str(tmp_path), "--table", "rule", "--group", "vid4"]) == 0
+    assert "held-out clips of demo" not in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main([str(tmp_path), "--table", "scope"])
+    said = capsys.readouterr().err
+    assert said.startswith("error: no table of group 1 (demo): --table scope compares scope, but")
+    assert said.count("\n") == 1
+
+
+def test_the_table_of_directions_compares_networks_on_the_same_clips(
+    tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for data, model in itertools.product(("demo", "vid4"), ("tiny", "tiny_uni")):
+        make_run(tmp_path, f"{data}{model}", data__name=data, model__name=model)
+    assert main([str(tmp_path), "--table", "direction"]) == 0
+    said = capsys.readouterr().out
+    assert [line for line in said.splitlines() if line.startswith("##")] == ["## demo"] * 2 + ["## vid4"] * 2
+
+
 @pytest.mark.parametrize(
     ("trained", "words"),
     [
@@ -284,6 +321,39 @@ def test_the_first_page_shows_the_table_that_a_sweep_prints(tmp_path: Path, make
 
 def without_numbers(text: str) -> str:
     return re.sub(r"[\d.]+", "#", " ".join(text.split()))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "heading"),
+    [
+        ([{}], "job, ratio of units"),
+        ([{"target": "macs"}], "job, ratio of MACs"),
+        ([{"target": "macs"}, {}], "job"),
+        ([{"target": "latency", "target_ms": 5.0}], "job"),
+        ([{"scope": "per_layer"}], "job"),
+    ],
+)
+def test_the_printed_table_says_what_ratio_is_a_share_of(
+    knobs: list[dict[str, object]], heading: str, tmp_path: Path, make_run: MakeRun
+) -> None:
+    for place, changes in enumerate(knobs):
+        make_run(tmp_path, str(place), **changes)
+    console = Console(file=io.StringIO(), width=200)
+    print_results([Row(run.name, run.result, run.measured) for run in load_runs([str(tmp_path)]).finished], console)
+    line = next(line for line in console.file.getvalue().splitlines() if "tuned" in line)  # type: ignore[attr-defined]
+    assert " ".join(line.split()).startswith(f"{heading} cut tuned")
+
+
+def test_a_sweep_over_data_compares_with_the_first_setting_on_the_same_clips(tmp_path: Path, make_run: MakeRun) -> None:
+    for data, scope, replicate in itertools.product(("demo", "vid4"), ("global", "local"), (0, 1)):
+        name = f"data={data},scope={scope},replicate={replicate}"
+        psnr = {"demo": 30, "vid4": 26}[data] + {"global": 0, "local": 0.5}[scope]
+        make_run(tmp_path, name, data__name=data, scope=scope, replicate=replicate, psnr=psnr)
+    lines = printed(tmp_path)
+    assert "data=demo scope=global 2, 1, 2 30.000 ± 0.000" in lines
+    assert "data=vid4 scope=global 2, 1, 2 26.000 ± 0.000" in lines
+    assert "data=vid4 scope=local 2, 1, 2 26.500 ± 0.000 +0.500 ± 0.000 better" in lines
+    assert "differences to the first setting on the same clips" in " ".join(lines)
 
 
 def test_a_sweep_prints_controls_in_words(tmp_path: Path, make_run: MakeRun) -> None:

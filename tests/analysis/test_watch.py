@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from analysis.watch import draw, duration, most_telling, short, shortened, split_names, summary
+from analysis.watch import draw, duration, left_in_words, most_telling, short, shortened, split_names, summary
 from analysis.watched_jobs import (
     DONE,
     FAILED,
@@ -27,6 +27,7 @@ from analysis.watched_jobs import (
     rate,
     read_job,
     seconds_left,
+    sweep_left,
 )
 from vsrprune.host.failures import STATE, FailureCard, JobState, read_state
 
@@ -274,6 +275,62 @@ def test_a_job_that_resumed_is_timed_from_where_it_resumed(sweep: Path) -> None:
     os.utime(sweep / "a" / STATE, (1010.0, 1010.0))
     (row,) = Watch([sweep]).look(1010.0)
     assert row.left == pytest.approx(20 / 2)
+
+
+def jobs_of_a_sweep(*jobs: tuple[str, float, float, float | None]) -> list[JobRow]:
+    """Of state, time of the last start, time of the last sign, and seconds left of the stage."""
+    return [
+        JobRow(Path(f"sweep/{number}"), state, changed, begun, left=left)
+        for number, (state, begun, changed, left) in enumerate(jobs)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "left"),
+    [
+        # Nothing is done yet; nothing is left.
+        ([(RUNNING, 100, 190, 5.0), (WAITING, 0, 100, None)], None),
+        # Two took 40 and 60 s. The third has run for 20 s of 50, and two wait.
+        ([(DONE, 100, 140, None), (DONE, 110, 170, None), (RUNNING, 180, 199, 10.0), *[(WAITING, 0, 100, None)] * 2],
+         130),
+        # The same with two that run beside each other: 30 s and 45 s left of them, 50 s of the one that waits.
+        ([(DONE, 100, 150, None), (RUNNING, 180, 199, 10.0), (RUNNING, 195, 199, 9.0), (WAITING, 0, 100, None)], 62.5),
+        # A stage that takes longer than the jobs before.
+        ([(DONE, 100, 110, None), (RUNNING, 180, 199, 77.0)], 77),
+        # Results of an earlier sweep, which this one took over at its start.
+        ([(DONE, 10, 101, None), (DONE, 120, 130, None), (RUNNING, 200, 200, None), (WAITING, 0, 100, None)], 20),
+    ],
+)  # fmt: skip
+def test_the_time_left_of_a_sweep_is_by_the_jobs_that_it_has_done(
+    jobs: list[tuple[str, float, float, float | None]], left: float | None
+) -> None:
+    assert sweep_left(jobs_of_a_sweep(*jobs), 200.0) == left
+
+
+def test_the_last_line_says_when_all_sweeps_are_done() -> None:
+    rows = jobs_of_a_sweep((DONE, 100, 150, None), (RUNNING, 190, 199, None), (WAITING, 0, 100, None))
+    assert left_in_words(rows, 200.0) == "; about 1m30s left"
+    assert "3 jobs: 1 running, 1 waiting, 1 done; about 1m30s left" in text_of(rows, 80, now=200.0)
+    other = dataclasses.replace(rows[1], folder=Path("another/a"))
+    assert left_in_words([*rows, other], 200.0) == "; at least 1m30s left"
+    assert left_in_words(rows[:1], 200.0) == ""
+
+
+def test_a_job_tells_when_it_was_started(sweep: Path, finish: Finish) -> None:
+    job = finish(sweep / "a")
+    (job / ".hydra").mkdir()
+    (job / ".hydra" / "overrides.yaml").write_text("[]")
+    os.utime(job / ".hydra" / "overrides.yaml", (1000.0, 1000.0))
+    assert read_job(job).begun == 1000.0
+    assert read_job(finish(sweep / "b")).begun == 0.0
+
+
+def test_nothing_to_watch_is_one_line(tmp_path: Path) -> None:
+    for flags in (["--once"], []):
+        done = watch_py(str(tmp_path), *flags)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"error: nothing to watch below {tmp_path}: no job was started there")
+        assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

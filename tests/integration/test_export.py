@@ -50,7 +50,7 @@ def test_onnx_step_by_step_is_the_network(network_folder: Path, tmp_path: Path) 
     assert max(described["files"]["step.onnx"]["max_abs_error"].values()) <= 1e-4
     assert set(described["milliseconds_per_frame"]["median"]) == {"pytorch", "onnxruntime"}
     assert "max |error|" in done.stdout
-    assert "ms per frame at 20x24, 2 frames, 1 threads: pytorch " in done.stdout
+    assert "ms per frame at 24x20, 2 frames, 1 threads: pytorch " in done.stdout
 
     network = load_network(network_folder)
     frames_NTCHW = torch.rand(1, 4, 3, 13, 10)

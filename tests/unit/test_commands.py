@@ -99,7 +99,7 @@ def test_the_help_of_a_sweep_is_its_file(monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["rum"], "error: there is no command 'rum'; did you mean run? There are dashboard, doctor, evaluate"),
+        (["rum"], "error: there is no command 'rum'; did you mean run? There are dashboard, diff, doctor, evaluate"),
         (["sweep", "scop"], "error: there is no sweep 'scop'; did you mean scope? There are direction, evidence"),
         (["sweep", "xyzzy"], "error: there is no sweep 'xyzzy'; there are direction, evidence"),
     ],

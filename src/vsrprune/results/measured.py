@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from vsrprune.results.fitting import check_fit
 from vsrprune.store.sealed import read_sealed, write_sealed
 
 MEASURED = "measured.json"
+DENSE_APART = 0.1  # by how much times of one dense network may differ before a note says so
 
 
 @dataclass(frozen=True)
@@ -102,3 +103,20 @@ class Measured:
             raise UserError(
                 f"{path}: not what this version measures ({error}): run the job's command again, which writes a new one"
             ) from error
+
+
+def timing_notes(measured: Sequence[Measured]) -> list[str]:
+    """What a reader of times must know that were taken beside those of one dense network."""
+    notes = []
+    for size in dict.fromkeys(item.frame_size for item in measured):
+        times = [item.dense_ms for item in measured if item.frame_size == size]
+        apart = max(times) / min(times) - 1
+        if apart > DENSE_APART:
+            notes.append(
+                f"the dense network took {min(times):.3g} to {max(times):.3g} ms per frame, {apart:.0%} apart: compare"
+                " shares of its time, which was taken in turns with each run's, and no milliseconds of different runs"
+            )
+    threads = sorted({item.threads for item in measured})
+    if len(threads) > 1:
+        notes.append(f"times were taken with {' or '.join(map(str, threads))} threads, by which the shares differ too")
+    return notes

@@ -9,7 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vsrprune.results.measured import Measured
+from vsrprune.results.grounds import OF_DENSE, by_ground
+from vsrprune.results.measured import Measured, timing_notes
 from vsrprune.results.replicates import caption, compared, psnr_difference, psnr_over_networks
 from vsrprune.results.result import BELOW_BASELINE, Layer, Result, network_order, time_caveats_of
 from vsrprune.results.settings import SEEDS, by_setting, in_words, steps_note
@@ -18,6 +19,7 @@ LAYERS_OF_JOBS = 18
 JOBS_ABREAST = 6  # columns of the table of layers that fit 80 characters
 JOBS_LISTED = 6  # of those that carry a note
 BELOW = " \N{DAGGER}"
+RATIO_OF = {"units": "units", "macs": "MACs", "params": "parameters", "latency": "the ms"}
 LAYERS_SHOWN = 32  # more than these are summed up by part and kind
 
 
@@ -40,7 +42,7 @@ def print_results(rows: Sequence[Row], console: Console) -> None:
 def _results_table(rows: Sequence[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("")
-    table.add_column("job", overflow="fold")  # a shortened one could be any other
+    table.add_column(_job_heading(rows), overflow="fold")  # a shortened one could be any other
     last = ["PSNR\ntest"] if any(row.result.test for row in rows) else []
     for heading in (
         "PSNR\ncut",
@@ -64,6 +66,14 @@ def _results_table(rows: Sequence[Row]) -> Table:
         for number, row in jobs:
             _add_job(table, number, row, last=number == jobs[-1][0])
     return table
+
+
+def _job_heading(rows: Sequence[Row]) -> str:
+    """What `ratio` is a share of, where all jobs mean the same: it is no share of the MACs unless it says so."""
+    every = [row.result.knobs for row in rows]
+    asked = {(knobs["target"], bool(knobs.get("target_ms")), knobs["scope"] == "per_layer") for knobs in every}
+    targets = {target for target, timed, given in asked if not timed and not given}
+    return f"job, ratio of {RATIO_OF[targets.pop()]}" if len(asked) == len(targets) == 1 else "job"
 
 
 def _add_references(table: Table, rows: Sequence[Row]) -> None:
@@ -160,7 +170,13 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
         notes.append(f"`test`: PSNR on {count} test clips (data.test), by which no choice was made.")
     if any(row.result.dense_below_baseline for row in rows):
         notes.append(f"{BELOW.strip()} {BELOW_BASELINE}")
-    return notes + _notes(rows)
+    return [*notes, *_timing_notes(rows), *_notes(rows)]
+
+
+def _timing_notes(rows: Sequence[Row]) -> list[str]:
+    """What disturbs times, of the jobs of each dense network and its replicates; each sentence once."""
+    told = [note for ground in by_ground(rows) for note in timing_notes([row.measured for row in ground])]
+    return [f"note: {note}" for note in dict.fromkeys(told)]
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
@@ -184,25 +200,28 @@ def _listed(numbers: Sequence[int]) -> str:
 
 def print_replicates(rows: Sequence[Row], console: Console) -> None:
     """Where settings were run with several seeds: means over dense networks, and differences to the first setting."""
-    settings = list(by_setting(rows).values())
-    if all(len(group) == 1 for group in settings):
+    # Networks may be compared, on the same clips by the same protocol and task.
+    grounds = [list(by_setting(ground).values()) for ground in by_ground(rows, OF_DENSE)]
+    pairs = [(group, groups[0]) for groups in grounds for group in groups]
+    if all(len(group) == 1 for group, _ in pairs):
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title="Over replicates",
                   title_justify="left")  # fmt: skip
     table.add_column("setting", overflow="fold")  # a shortened one could be any other
     for heading in ("networks,\nplans,\nruns", "PSNR", "difference", ""):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    numbers = [psnr_over_networks(group) for group in settings]
-    rest = compared([psnr_difference(group, settings[0]) for group in settings[1:]])
-    cells = [("", ""), *((row.text(), row.verdict) for row in rest)]
-    for group, psnr, words in zip(settings, numbers, cells, strict=True):
+    numbers = [psnr_over_networks(group) for group, _ in pairs]
+    differences = compared([None if group is first else psnr_difference(group, first) for group, first in pairs])
+    for (group, first), psnr, row in zip(pairs, numbers, differences, strict=True):
+        words = ("", "") if group is first else (row.text(), row.verdict)
         words_left = " ".join(word for word in group[0].label.split() if word.partition("=")[0] not in SEEDS)
         label = in_words(words_left) or "default"
         table.add_row(label, f"{psnr.networks}, {psnr.plans}, {psnr.runs}", psnr.text(), *words)
     console.print(table)
+    same = " on the same clips" if len(grounds) > 1 else ""
     console.print(
-        f"PSNR (dB) after fine-tuning; differences to the first setting, verdicts by Holm's correction over the rows."
-        f" {caption(numbers)}",
+        f"PSNR (dB) after fine-tuning; differences to the first setting{same}, verdicts by Holm's correction over the"
+        f" rows. {caption(numbers)}",
         style="dim",
         highlight=False,
     )

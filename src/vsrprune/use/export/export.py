@@ -48,7 +48,9 @@ def export(request: Request, say: Say) -> Path:
     network = load_trained(request.source, request.store, say, request.which)
     least = network.arguments.smallest_side
     if min(request.size) < least:
-        raise UserError(f"--size must be at least {least} {least} for this network; got {_words(request.size)}")
+        raise UserError(
+            f"--size must be at least {least} {least} for this network; got {' '.join(map(str, request.size))}"
+        )
     names = file_names(network, request)
     there = [name for name in names if (request.folder / name).exists()]
     if there and not request.overwrite:
@@ -246,4 +248,5 @@ def _timed(network: Network, engines: Mapping[str, Compute], request: Request, s
 
 
 def _words(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
+    height, width = size
+    return f"{width}x{height}"

@@ -1,0 +1,81 @@
+"""PSNR against a cost, a panel for each group of runs that can be compared."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.drawings import NAME_IN_LEGEND, NOTE_COLUMN, NOTE_PAGE, legend_below, note_above
+from analysis.style import COLUMN_IN, GREY, PAGE_IN, colours, line_styles, markers
+
+ABREAST = 2  # panels
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A group: its name, rows of `replicate_table`, their front, published rows, and the dense network's PSNR (dB)."""
+
+    table: pd.DataFrame
+    front: pd.DataFrame
+    published: pd.DataFrame
+    dense_psnr: float
+    title: str = ""
+
+
+def draw_quality(panels: Sequence[Panel], cost: str, label: str, notes: Sequence[str] = ()) -> Figure:
+    """PSNR against a share of the dense network's cost: a line per series with its 95 % band over dense networks.
+
+    Each panel has its Pareto front, its dense network at 1, its baseline, and published points. notes: sentences that
+    a reader should know, on top.
+    """
+    alone = len(panels) == 1
+    rows = -(-len(panels) // ABREAST)
+    size = (COLUMN_IN, 2.5) if alone else (PAGE_IN, 2.1 * rows + 0.6)
+    figure, grid = plt.subplots(rows, 1 if alone else ABREAST, figsize=size, squeeze=False)
+    names = list(dict.fromkeys(name for panel in panels for name in panel.table["series"]))
+    # The same in all panels.
+    looks = {name: (colours(names)[name], markers(names)[name], line_styles(names)[name]) for name in names}
+    every = list(grid.flat)
+    for axes, panel in zip(every, panels, strict=False):
+        _draw_panel(axes, panel, cost, looks)
+        axes.set_xlabel(label)
+        axes.set_ylabel("PSNR (dB)")
+    for axes in every[len(panels) :]:
+        axes.remove()
+    legend_below(figure, *every[: len(panels)])
+    note_above(figure, notes, NOTE_COLUMN if alone else NOTE_PAGE)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel, cost: str, looks: Mapping[str, tuple[str, str, str]]) -> None:
+    front = panel.front
+    axes.plot(
+        front[cost], front["psnr"], color="0.8", linewidth=4, solid_capstyle="round", label="Pareto front", zorder=0
+    )
+    for name, rows in panel.table.groupby("series", sort=False):
+        series, line = str(name), rows.sort_values(cost)
+        colour, mark, style = looks[series]
+        axes.plot(line[cost], line["psnr"], color=colour, marker=mark, linestyle=style, label=series)
+        # A setting of one dense network has no interval.
+        band = line.dropna(subset=["half_width"])
+        axes.fill_between(
+            band[cost], band["psnr"] - band["half_width"], band["psnr"] + band["half_width"],
+            color=colour, alpha=0.18, linewidth=0,
+        )  # fmt: skip
+    axes.plot([1.0], [panel.dense_psnr], "*", color="black", markersize=7, label="dense")
+    for baseline, rows in panel.table.groupby("baseline", sort=False):
+        axes.axhline(float(rows["psnr_baseline"].mean()), color=GREY, linewidth=0.8, linestyle="--", label=baseline)
+    if cost == "macs_kept" and not panel.published.empty:
+        axes.plot(panel.published[cost], panel.published["psnr"], "D", markerfacecolor="none", color=GREY,
+                  label="published")  # fmt: skip
+        for _, row in panel.published.iterrows():
+            axes.annotate(
+                row["method"], (row[cost], row["psnr"]), xytext=(3, 3), textcoords="offset points", fontsize=5
+            )
+    axes.set_title(textwrap.fill(panel.title, NAME_IN_LEGEND))

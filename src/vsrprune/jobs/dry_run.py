@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
@@ -18,9 +17,7 @@ from vsrprune.stages.recipe import StagePlan
 from vsrprune.store.store import Store
 
 
-def print_plan(
-    jobs: Sequence[tuple[str, Job]], store: Store, console: Console, speeds: Speeds | None = None
-) -> None:
+def print_plan(jobs: Sequence[tuple[str, Job]], store: Store, console: Console, speeds: Speeds | None = None) -> None:
     """dry_run: the jobs, their distinct stages, which exist, what sharing saves, and what is to come. Runs no stage."""
     # By key, so that a stage that several jobs share counts once.
     plans = {stage.key: stage for _, job in jobs for stage in job.stages}
@@ -77,8 +74,9 @@ def _in_words(
     begins = _sum(_start(speeds, job) for _, job in jobs if any(plan.key in missing for plan in job.stages))
     to_come = _both(_sum(costs[key] for key in missing), begins)
     time, disk = _readable(to_come)
+    ask = "job asks" if len(jobs) == 1 else "jobs ask"
     counted = (
-        f"{len(jobs)} jobs ask for {len(asked)} stages; {len(plans)} are distinct, {len(missing)} are to do: {time} and"
+        f"{len(jobs)} {ask} for {len(asked)} stages; {len(plans)} are distinct, {len(missing)} are to do: {time} and"
         f" {disk}."
     )
     if not missing:
@@ -107,7 +105,7 @@ def _rests_on(job: Job, speeds: Speeds) -> str:
 
 def _start(speeds: Speeds, job: Job) -> Cost | None:
     speed = speeds.of(job)
-    return speed and Cost(speed.start)
+    return None if speed is None else Cost(speed.start)
 
 
 def _both(one: Cost | None, other: Cost | None) -> Cost | None:
@@ -115,7 +113,10 @@ def _both(one: Cost | None, other: Cost | None) -> Cost | None:
 
 
 def _sum(costs: Iterable[Cost | None]) -> Cost | None:
-    return functools.reduce(_both, costs, Cost())
+    total: Cost | None = Cost()
+    for cost in costs:
+        total = _both(total, cost)
+    return total
 
 
 def _readable(cost: Cost | None) -> tuple[str, str]:

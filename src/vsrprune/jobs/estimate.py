@@ -42,7 +42,8 @@ class Cost:
 @dataclass(frozen=True)
 class _Known:
     """What the costs of a job's stages are computed from. share, compact: MACs and parameters of the pruned network,
-    over those of the dense one, without the flow net; 1 where it keeps its shape."""
+    over those of the dense one, without the flow net; 1 where it keeps its shape.
+    """
 
     job: Job
     speed: Speed
@@ -56,8 +57,7 @@ class _Known:
         schedule, speed = self.job.config.schedule, self.speed
         # A line through the dense and the half network: what a call costs, and what arithmetic does. Between, or a
         # little beyond.
-        narrow = self._share_of_half
-        slope = max(0.0, speed.step - speed.narrow_step) / (1 - narrow)
+        slope = max(0.0, speed.step - speed.narrow_step) / (1 - _shares(self.job.layout, 0.5)[0])
         seconds = max(speed.step - slope * (1 - share), 0.1 * speed.step)
         return seconds * self.batch(frames or schedule.frames)
 
@@ -65,10 +65,6 @@ class _Known:
         """A batch of the schedule over the one that was timed."""
         schedule, devices = self.job.config.schedule, self.job.config.trainer.devices
         return schedule.batch / devices * frames * schedule.patch**2 / self.speed.pixels
-
-    @property
-    def _share_of_half(self) -> float:
-        return _shares(self.job.layout, 0.5)[0]
 
     def restored(self, held: Held) -> float:
         """Seconds in which the dense network restores all of these clips."""
@@ -259,4 +255,4 @@ def _bytes(known: _Known, plan: StagePlan) -> float:
     pictures = {"reference": pixels, "evaluate": pixels / PICTURES}.get(plan.stage, 0.0) * shown
     scores = job.layout.units * 25 if plan.stage == "score" else 0.0
     kept = job.layout.units * 5 if plan.stage in ("select", "prune", "finetune") else 0.0
-    return networks.get(plan.stage, 0.0) * BYTES + rows + pictures + scores + kept
+    return float(networks.get(plan.stage, 0.0) * BYTES + rows + pictures + scores + kept)

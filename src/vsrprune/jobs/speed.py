@@ -28,8 +28,8 @@ from vsrprune.store.atomic import read_json, write_cache
 from vsrprune.store.store import content_key
 
 VERSION = 1  # of what a probe times; raise it when that changes
-# Multiply-accumulates of a step that is timed. Larger ones are timed on fewer clips, frames and pixels: on two CPU cores
-# that is some 2 s a step.
+# Multiply-accumulates of a step that is timed. Larger ones are timed on fewer clips, frames and pixels: on two CPU
+# cores that is some 2 s a step.
 MOST_MACS = {"cpu": 8e10, "cuda": 4e12}
 PASSES = 3  # a training step computes what a forward pass does, and twice that for the gradients
 SMALLEST_PATCH, FEWEST_FRAMES = 32, 2
@@ -54,9 +54,9 @@ class Speed:
     """Seconds on this machine.
 
     start: of a process until it computes. step, narrow_step: of a training step of `pixels` low-resolution pixels (of
-    all frames of all clips), by the dense network and by one with half of every group. flow_step: of the flow net alone,
-    0 without one. frame, compare, motion, output_motion: to restore and to compare a frame of `shown` pixels, to find
-    the motion in a pair of them, and to judge an output's. parameters: of the dense network with its flow net.
+    all frames of all clips), by the dense network and by one with half of every group. flow_step: of the flow net
+    alone, 0 without one. frame, compare, motion, output_motion: to restore and to compare a frame of `shown` pixels, to
+    find the motion in a pair of them, and to judge an output's. parameters: of the dense network with its flow net.
     """
 
     start: float
@@ -98,7 +98,9 @@ class Speeds:
         place = [platform.node(), job.place.device, os.cpu_count(), importlib.metadata.version("torch"), VERSION]
         probe = probe_of(job)
         asked = {"place": place, "model": identity_of(job.arguments), "narrow": job.config.rule}
-        sizes = {name: value for name, value in asdict(replace(probe, arguments=0, narrow=0)).items()}  # type: ignore[arg-type]
+        # The arguments stand for themselves by their identity, the narrow plan by the rule.
+        sizes = {name: value for name, value in vars(probe).items() if name not in ("arguments", "narrow")}
+        sizes |= {name: asdict(sizes[name]) for name in ("trainer", "comparison")}
         key = content_key({**asked, **sizes})
         if key not in self._known:
             self._known[key] = self._read(key, probe, job)

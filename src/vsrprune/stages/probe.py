@@ -1,7 +1,7 @@
 """Time a few training steps, frames and comparisons of one network on this machine: what `dry_run=true` rests on.
 
-A process of its own, `python -m vsrprune.stages.probe`, since who plans imports no torch. It reads a pickled `Probe` from
-its standard input and writes a JSON object of seconds to its standard output.
+A process of its own, `python -m vsrprune.stages.probe`, since who plans imports no torch. It reads a pickled `Probe`
+from its standard input and writes a JSON object of seconds to its standard output.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ class Probe:
     """The network and the sizes to time.
 
     arguments: the network's. narrow: a plan that keeps half of every group, timed beside the dense network. batch,
-    patch, frames: of a training step. steps: how many of them. shown: height and width of a low-resolution frame that is
-    restored and compared, shown_frames: of a clip of so many. threads: of PyTorch on the CPU; 0: its own choice.
+    patch, frames: of a training step. steps: how many of them. shown: height and width of a low-resolution frame that
+    is restored and compared, shown_frames: of a clip of so many. threads: of PyTorch on the CPU; 0: its own choice.
     asked_at: the time (seconds since the epoch) at which the process was started.
     """
 

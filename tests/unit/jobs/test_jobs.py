@@ -42,7 +42,7 @@ def refusal(**knobs):
 def write_clips(folder, *names):
     for seed, name in enumerate(names):
         (folder / name).mkdir(parents=True)
-        pixels = np.random.default_rng(seed).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+        pixels = np.random.default_rng(seed).integers(0, 256, (192, 256, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / name / "0000.png")
 
 

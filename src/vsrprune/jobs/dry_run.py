@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vsrprune.jobs.devices import runs_elsewhere
-from vsrprune.jobs.estimate import Cost, stage_cost
+from vsrprune.jobs.estimate import Price, stage_cost
 from vsrprune.jobs.housekeeping import readable_size, readable_time
 from vsrprune.jobs.speed import Speeds
 from vsrprune.stages.job import Job
@@ -27,15 +27,15 @@ def print_plan(jobs: Sequence[tuple[str, Job]], store: Store, console: Console, 
         console.print(f"#{number} {label}: {', '.join(to_do) or 'finished'}", highlight=False)
     speeds = speeds or Speeds(lambda text: console.print(text, highlight=False))
     # Nothing is timed for what is finished.
-    costs = _costs(jobs, speeds) if missing else dict.fromkeys(plans, Cost())
+    costs = _costs(jobs, speeds) if missing else dict.fromkeys(plans, Price())
     console.print(_table(jobs, plans, missing, costs))
     for sentence in _in_words(jobs, plans, missing, costs, speeds):
         console.print(sentence, highlight=False)
 
 
-def _costs(jobs: Sequence[tuple[str, Job]], speeds: Speeds) -> dict[str, Cost | None]:
+def _costs(jobs: Sequence[tuple[str, Job]], speeds: Speeds) -> dict[str, Price | None]:
     """The cost of every stage by its key; None where it is not known."""
-    costs: dict[str, Cost | None] = {}
+    costs: dict[str, Price | None] = {}
     for _, job in jobs:
         speed = speeds.of(job)
         for plan in job.stages:
@@ -48,7 +48,7 @@ def _table(
     jobs: Sequence[tuple[str, Job]],
     plans: Mapping[str, StagePlan],
     missing: Mapping[str, StagePlan],
-    costs: Mapping[str, Cost | None],
+    costs: Mapping[str, Price | None],
 ) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("stage", "jobs", "distinct", "exist", "to do", "time", "disk"):
@@ -66,7 +66,7 @@ def _in_words(
     jobs: Sequence[tuple[str, Job]],
     plans: Mapping[str, StagePlan],
     missing: Mapping[str, StagePlan],
-    costs: Mapping[str, Cost | None],
+    costs: Mapping[str, Price | None],
     speeds: Speeds,
 ) -> list[str]:
     # Stages that jobs share stand here once for each job.
@@ -89,35 +89,41 @@ def _in_words(
 
 
 def _rests_on(job: Job, speeds: Speeds) -> str:
-    if speeds.failure:
+    speed, launcher = speeds.of(job), job.config.launcher
+    if speed is None:
         return f"time and disk are not known: no step could be timed on this machine ({speeds.failure})"
-    what = "Estimated from training steps, frames and comparisons that were timed on this machine"
-    what += f" ({job.place.device}), by steps, batch, frames, patch and MACs"
-    launcher = job.config.launcher
-    if speeds.scaled:
-        what += "; networks beyond the first ones are scaled by their MACs alone"
-    if runs_elsewhere(launcher):
-        what += "; the machines on which the jobs will run may be faster or slower"
-    elif launcher.jobs > 1:
-        what += f"; time is of all jobs together, which launcher.jobs={launcher.jobs} divides"
-    return f"{what}. Expect half to twice of it on an idle machine."
+    notes = {
+        "other programs kept it busy meanwhile, so that it may be faster": speed.busy,
+        "networks beyond the first ones are scaled by their MACs alone": speeds.scaled,
+        "the machines on which the jobs will run may be faster or slower": runs_elsewhere(launcher),
+        f"the time is of all jobs one after the other, and launcher.jobs={launcher.jobs} run at a time": (
+            launcher.jobs > 1 and not runs_elsewhere(launcher)
+        ),
+    }
+    return "; ".join(
+        [
+            "Time rests on training steps, frames and comparisons that were timed on this machine"
+            f" ({job.place.device}), by steps, batch, frames, patch and MACs: expect half to twice of it",
+            *(note for note, holds in notes.items() if holds),
+        ]
+    )
 
 
-def _start(speeds: Speeds, job: Job) -> Cost | None:
+def _start(speeds: Speeds, job: Job) -> Price | None:
     speed = speeds.of(job)
-    return None if speed is None else Cost(speed.start)
+    return None if speed is None else Price(speed.start)
 
 
-def _both(one: Cost | None, other: Cost | None) -> Cost | None:
+def _both(one: Price | None, other: Price | None) -> Price | None:
     return None if one is None or other is None else one + other
 
 
-def _sum(costs: Iterable[Cost | None]) -> Cost | None:
-    total: Cost | None = Cost()
+def _sum(costs: Iterable[Price | None]) -> Price | None:
+    total: Price | None = Price()
     for cost in costs:
         total = _both(total, cost)
     return total
 
 
-def _readable(cost: Cost | None) -> tuple[str, str]:
+def _readable(cost: Price | None) -> tuple[str, str]:
     return ("unknown", "unknown") if cost is None else (readable_time(cost.seconds), readable_size(cost.size))

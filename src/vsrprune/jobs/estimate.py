@@ -18,7 +18,7 @@ from vsrprune.stages.recipe import StagePlan
 BYTES = 4  # of a parameter
 ROW_BYTES = 150  # of a line in metrics.jsonl
 MANIFEST_BYTES = 3000
-OF_PIXELS = 1.5  # bytes of a PNG for each of its pixels
+OF_PIXELS = 3  # bytes of a PNG for each of its pixels, and of the crops beside it
 PICTURES = 6  # of the crops of a held-out clip, of one frame of it besides
 PROOF = 37 * 45 * 8 * 2 * 3  # pixels of the frames on which surgery is proven, twice, in float64 and float32
 FORMS = 8  # calls of a network that choose its fastest form, beside those that are timed
@@ -28,15 +28,15 @@ RECOMPUTED = 4 / 3  # a training step with trainer.checkpoint_frames, which comp
 
 
 @dataclass(frozen=True)
-class Cost:
+class Price:
     """Seconds, and bytes on disk."""
 
     seconds: float = 0.0
     size: float = 0.0
 
-    def __add__(self, other: Cost) -> Cost:
+    def __add__(self, other: Price) -> Price:
         """Of both."""
-        return Cost(self.seconds + other.seconds, self.size + other.size)
+        return Price(self.seconds + other.seconds, self.size + other.size)
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,11 @@ class _Known:
         return self.speed.frame / self.speed.shown
 
 
-def stage_cost(job: Job, plan: StagePlan, speed: Speed) -> Cost:
+def stage_cost(job: Job, plan: StagePlan, speed: Speed) -> Price:
     """The cost of making one stage of a job at that speed."""
     share, compact = pruned_shares(job)
     known = _Known(job, speed, *held_out(job), share, compact)
-    return Cost(_SECONDS[plan.stage](known, _steps(plan)), _bytes(known, plan) + MANIFEST_BYTES)
+    return Price(_SECONDS[plan.stage](known, _steps(plan)), _bytes(known, plan) + MANIFEST_BYTES)
 
 
 def pruned_shares(job: Job) -> tuple[float, float]:

@@ -119,7 +119,7 @@ def _data(config: Config, scale: int) -> tuple[FoundClips | None, DataIdentity]:
         "shortest": config.schedule.longest if data.scene_cut else 0,  # scenes that are shorter are left out
     }
     sources = find_sources(config, scale)
-    if "folder" in (data.name, data.train_set):
+    if data.name == "folder":
         _check_sizes(config, sources.train, scale)
     train, val = (
         # The files of published sets are known by their sizes; reading 900,000 of them would take hours.

@@ -57,6 +57,7 @@ class Speed:
     all frames of all clips), by the dense network and by one with half of every group. flow_step: of the flow net
     alone, 0 without one. frame, compare, motion, output_motion: to restore and to compare a frame of `shown` pixels, to
     find the motion in a pair of them, and to judge an output's. parameters: of the dense network with its flow net.
+    busy: whether other programs had more to do than this machine has cores.
     """
 
     start: float
@@ -70,6 +71,7 @@ class Speed:
     pixels: float
     shown: float
     flow_step: float = 0.0
+    busy: bool = False
 
     def scaled(self, by: float, parameters: float) -> Speed:
         """Of a network that computes so many times as much for a pixel."""
@@ -111,8 +113,9 @@ class Speeds:
         macs = job.layout.macs_per_pixel()
         with contextlib.suppress(OSError, ValueError, TypeError):
             speed = Speed(**read_json(file))
-            self._first = self._first or (speed, macs)
-            return speed
+            if is_busy() or not speed.busy:  # else it is timed again, now that the machine is its own
+                self._first = self._first or (speed, macs)
+                return speed
         if self.failure:
             return None
         if self._spent > BUDGET_SECONDS and self._first:
@@ -121,14 +124,14 @@ class Speeds:
             return speed.scaled(macs / others, job.layout.parameters())
         if not self._spent:
             self._say("timing a few steps on this machine, which is done once for each network ...")
-        began = time.monotonic()
+        began, busy = time.monotonic(), is_busy()
         found = self._probe(probe, job)
         self._spent += time.monotonic() - began
         if isinstance(found, str):
             self.failure = found
             return None
         pixels = probe.batch * probe.frames * probe.patch**2
-        speed = Speed(**found, pixels=pixels, shown=math.prod(probe.shown))
+        speed = Speed(**found, pixels=pixels, shown=math.prod(probe.shown), busy=busy)
         write_speed(file, speed)
         self._first = self._first or (speed, macs)
         return speed
@@ -139,6 +142,11 @@ def write_speed(file: Path, speed: Speed) -> None:
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_cache(file, json.dumps(asdict(speed)))
+
+
+def is_busy() -> bool:
+    """Whether more wants to run than this machine has cores, so that nothing takes the time that it needs alone."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1)
 
 
 def cache_folder() -> Path:

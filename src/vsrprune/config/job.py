@@ -159,11 +159,7 @@ class Config:
         "The last stage that runs.",
         choices=("pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate"),
     )
-    dry_run: bool = knob(
-        False,
-        "Print the stages of every job, which of them exist, and what the others will take, by a few steps that are"
-        " timed on this machine once; run nothing.",
-    )
+    dry_run: bool = knob(False, "Print the stages of every job, which exist, and what the others take; run nothing.")
     doctor: bool = knob(
         False,
         "Look at every frame of the data set instead of training: damage, mismatches, degradation, leaks.",

@@ -60,6 +60,7 @@ def _video(file: Path) -> Look | None:
             stream = video_stream(file, container)
             seconds = float((container.duration or 0) / av.time_base)
             frames = stream.frames or round(seconds * float(stream.average_rate or 0))
-            return Look((stream.height, stream.width), frames)
+            # 0 where libav knows no size before it decodes.
+            return Look((stream.height, stream.width), frames) if stream.height and stream.width else None
     except (av.error.FFmpegError, OSError, ValueError, UserError):
         return None

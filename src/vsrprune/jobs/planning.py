@@ -143,12 +143,15 @@ def _check_sizes(config: Config, clips: Sequence[ClipSource], scale: int) -> Non
             continue
         height, width = (side // (2 if data.halve else 1) // scale for side in look.size)
         if min(height, width) < patch:
-            fits = f"schedule.patch={min(height, width)} or less" if min(height, width) >= SMALLEST_PATCH else ""
-            remedies = filter(None, ("data.halve=false" if data.halve else "", fits, "larger frames"))
+            remedies = {
+                f"schedule.patch={min(height, width)} or less": min(height, width) >= SMALLEST_PATCH,
+                "data.halve=false": data.halve,
+                "larger frames": True,
+            }
             raise UserError(
                 f"schedule.patch={patch} does not fit into the input of clip {clip.name}, {width}x{height}"
                 f" (frames of {look.size[1]}x{look.size[0]}{', halved' if data.halve else ''}, at scale {scale});"
-                f" use {' or '.join(remedies)}"
+                f" use {', or '.join(remedy for remedy, helps in remedies.items() if helps)}"
             )
 
 

@@ -30,7 +30,7 @@ from vsrprune.errors import PreemptedError, UserError
 from vsrprune.host.failures import card_of_error, retry_command
 from vsrprune.host.naming import telling_overrides
 from vsrprune.jobs.collect import read_measured
-from vsrprune.jobs.devices import show_only
+from vsrprune.jobs.devices import on_this_machine, show_only
 from vsrprune.jobs.dry_run import print_plan
 from vsrprune.jobs.housekeeping import manage_store
 from vsrprune.jobs.planning import find_sources, plan_job, prepared_arguments
@@ -135,6 +135,10 @@ def examine(config: Config, console: Console) -> int:
         for severity, sentences in (("warning", found.warnings), ("note", found.notes))
         for sentence in sentences
     ]
+    try:
+        on_this_machine(config)
+    except UserError as error:
+        said.append(Finding("error", "trainer", str(error), ""))
     return check_data(found.train, [*found.val, *found.test], settings, said, console)
 
 

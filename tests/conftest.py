@@ -42,6 +42,8 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     folder = tempfile.mkdtemp(prefix="vsrprune-tests-", dir=MEMORY if memory else None)
     os.environ["TMPDIR"] = tempfile.tempdir = folder
+    # Speeds that are timed while tests keep the machine busy must not reach the user; workers share the first's.
+    os.environ.setdefault("XDG_CACHE_HOME", folder)
     os.environ.pop("XDG_RUNTIME_DIR", None)  # where locks would be those of the user's own jobs
     # After what multiprocessing removes there itself, at -100.
     Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=-200)

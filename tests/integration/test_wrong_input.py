@@ -341,6 +341,19 @@ def test_what_a_folder_leaves_out_is_a_warning_of_the_doctor(tmp_path: Path) -> 
     assert "0 errors, 2 warnings, 1 note; exit code 1" in outcome.stdout
 
 
+def test_the_doctor_and_a_dry_run_find_that_there_is_no_card(tmp_path: Path) -> None:
+    write_pngs(tmp_path / "clips" / "one", [(64, 64)] * 5)
+    write_pngs(tmp_path / "clips" / "two", [(64, 64)] * 5)
+    clips = ["data=folder", f"data.path={tmp_path / 'clips'}", "schedule.patch=8", f"runs_dir={tmp_path / 'runs'}"]
+    words = "trainer.accelerator=gpu needs an NVIDIA GPU, and there is none"
+    examined = run_py("doctor=true", "trainer=gpu", *clips)
+    assert examined.returncode == 2
+    assert f"error {words}" in examined.stdout
+    planned = run_py("dry_run=true", "trainer=gpu", *clips)
+    assert planned.returncode == 2
+    assert planned.stderr.startswith(f"error: {words}")
+
+
 def test_the_doctor_reports_by_its_exit_code_and_makes_no_store(tmp_path: Path) -> None:
     write_pngs(tmp_path / "clips" / "good", [(64, 64)] * 5)
     write_pngs(tmp_path / "clips" / "bad", [(64, 64)] * 4 + [(64, 60)])

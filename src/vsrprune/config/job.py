@@ -159,7 +159,7 @@ class Config:
         "The last stage that runs.",
         choices=("pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate"),
     )
-    dry_run: bool = knob(False, "Print the stages of every job, and which of them exist; run nothing.")
+    dry_run: bool = knob(False, "Print the stages of every job, which exist, and what the others take; run nothing.")
     doctor: bool = knob(
         False,
         "Look at every frame of the data set instead of training: damage, mismatches, degradation, leaks.",

@@ -1,47 +1,129 @@
-"""What `dry_run=true` prints: stages that exist, stages to do, and what sharing saves."""
+"""What `dry_run=true` prints: stages that exist, stages to do, what they will take, and what sharing saves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vsrprune.jobs.housekeeping import estimated_cost, readable_size, readable_time
+from vsrprune.jobs.devices import runs_elsewhere
+from vsrprune.jobs.estimate import Price, stage_cost
+from vsrprune.jobs.housekeeping import readable_size, readable_time
+from vsrprune.jobs.speed import Speeds
 from vsrprune.stages.job import Job
+from vsrprune.stages.recipe import StagePlan
 from vsrprune.store.store import Store
 
 
-def print_plan(jobs: Sequence[tuple[str, Job]], store: Store, console: Console) -> None:
-    """dry_run: the jobs, their distinct stages, which exist, what sharing saves, and what is to come. Runs nothing."""
+def print_plan(jobs: Sequence[tuple[str, Job]], store: Store, console: Console, speeds: Speeds | None = None) -> None:
+    """dry_run: the jobs, their distinct stages, which exist, what sharing saves, and what is to come. Runs no stage."""
     # By key, so that a stage that several jobs share counts once.
     plans = {stage.key: stage for _, job in jobs for stage in job.stages}
     missing = {key: plan for key, plan in plans.items() if not store.exists(plan.stage, key)}
     for number, (label, job) in enumerate(jobs, start=1):
         to_do = [stage.name for stage in job.stages if stage.key in missing]
         console.print(f"#{number} {label}: {', '.join(to_do) or 'finished'}", highlight=False)
+    speeds = speeds or Speeds(lambda text: console.print(text, highlight=False))
+    # Nothing is timed for what is finished.
+    costs = _costs(jobs, speeds) if missing else dict.fromkeys(plans, Price())
+    console.print(_table(jobs, plans, missing, costs))
+    for sentence in _in_words(jobs, plans, missing, costs, speeds):
+        console.print(sentence, highlight=False)
+
+
+def _costs(jobs: Sequence[tuple[str, Job]], speeds: Speeds) -> dict[str, Price | None]:
+    """The cost of every stage by its key; None where it is not known."""
+    costs: dict[str, Price | None] = {}
+    for _, job in jobs:
+        speed = speeds.of(job)
+        for plan in job.stages:
+            if plan.key not in costs:
+                costs[plan.key] = None if speed is None else stage_cost(job, plan, speed)
+    return costs
+
+
+def _table(
+    jobs: Sequence[tuple[str, Job]],
+    plans: Mapping[str, StagePlan],
+    missing: Mapping[str, StagePlan],
+    costs: Mapping[str, Price | None],
+) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("stage", "jobs", "distinct", "exist", "to do", "time", "disk"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
     for name in dict.fromkeys(stage.stage for _, job in jobs for stage in job.stages):
         distinct = [plan for plan in plans.values() if plan.stage == name]
-        left = [plan for plan in missing.values() if plan.stage == name]
+        left = [key for key, plan in missing.items() if plan.stage == name]
         jobs_with = sum(any(stage.stage == name for stage in job.stages) for _, job in jobs)
         counts = (jobs_with, len(distinct), len(distinct) - len(left), len(left))
-        table.add_row(name, *map(str, counts), *_readable_cost(estimated_cost(store, left)))
-    console.print(table)
+        table.add_row(name, *map(str, counts), *_readable(_sum(costs[key] for key in left)))
+    return table
+
+
+def _in_words(
+    jobs: Sequence[tuple[str, Job]],
+    plans: Mapping[str, StagePlan],
+    missing: Mapping[str, StagePlan],
+    costs: Mapping[str, Price | None],
+    speeds: Speeds,
+) -> list[str]:
     # Stages that jobs share stand here once for each job.
-    asked = [stage for _, job in jobs for stage in job.stages]
-    time, disk = _readable_cost(estimated_cost(store, list(missing.values())))
-    alone, _ = _readable_cost(estimated_cost(store, asked))
-    console.print(
-        f"{len(jobs)} jobs ask for {len(asked)} stages; {len(plans)} are distinct, {len(missing)} are to do:"
-        f" {time} and {disk}, estimated from the stages this store has timed. Without sharing all jobs would take"
-        f" {alone}. Nothing was run: dry_run=true.",
-        highlight=False,
+    asked = [stage.key for _, job in jobs for stage in job.stages]
+    begins = _sum(_start(speeds, job) for _, job in jobs if any(plan.key in missing for plan in job.stages))
+    to_come = _both(_sum(costs[key] for key in missing), begins)
+    time, disk = _readable(to_come)
+    ask = "job asks" if len(jobs) == 1 else "jobs ask"
+    counted = (
+        f"{len(jobs)} {ask} for {len(asked)} stages; {len(plans)} are distinct, {len(missing)} are to do: {time} and"
+        f" {disk}."
+    )
+    if not missing:
+        return [f"{counted} Nothing was run: dry_run=true."]
+    alone, _ = _readable(_both(_sum(costs[key] for key in asked), begins))
+    return [
+        f"{counted} Without sharing all jobs would take {alone}. Nothing was run: dry_run=true.",
+        _rests_on(jobs[0][1], speeds),
+    ]
+
+
+def _rests_on(job: Job, speeds: Speeds) -> str:
+    speed, launcher = speeds.of(job), job.config.launcher
+    if speed is None:
+        return f"time and disk are not known: no step could be timed on this machine ({speeds.failure})"
+    notes = {
+        "other programs kept it busy meanwhile, so that it may be faster": speed.busy,
+        "networks beyond the first ones are scaled by their MACs alone": speeds.scaled,
+        "the machines on which the jobs will run may be faster or slower": runs_elsewhere(launcher),
+        f"the time is of all jobs one after the other, and launcher.jobs={launcher.jobs} run at a time": (
+            launcher.jobs > 1 and not runs_elsewhere(launcher)
+        ),
+    }
+    return "; ".join(
+        [
+            "Time rests on training steps, frames and comparisons that were timed on this machine"
+            f" ({job.place.device}), by steps, batch, frames, patch and MACs: expect half to twice of it",
+            *(note for note, holds in notes.items() if holds),
+        ]
     )
 
 
-def _readable_cost(cost: tuple[float, float] | None) -> tuple[str, str]:
-    return ("unknown", "unknown") if cost is None else (readable_time(cost[0]), readable_size(cost[1]))
+def _start(speeds: Speeds, job: Job) -> Price | None:
+    speed = speeds.of(job)
+    return None if speed is None else Price(speed.start)
+
+
+def _both(one: Price | None, other: Price | None) -> Price | None:
+    return None if one is None or other is None else one + other
+
+
+def _sum(costs: Iterable[Price | None]) -> Price | None:
+    total: Price | None = Price()
+    for cost in costs:
+        total = _both(total, cost)
+    return total
+
+
+def _readable(cost: Price | None) -> tuple[str, str]:
+    return ("unknown", "unknown") if cost is None else (readable_time(cost.seconds), readable_size(cost.size))

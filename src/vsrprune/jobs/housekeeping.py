@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -19,9 +17,8 @@ from vsrprune.data.sources import HASHES, are_hashes_whole
 from vsrprune.errors import UserError
 from vsrprune.results.result import RESULT
 from vsrprune.stages.graph import RECIPES
-from vsrprune.stages.recipe import StagePlan
 from vsrprune.store.atomic import left_by_writers, read_json
-from vsrprune.store.store import MANIFEST, Store
+from vsrprune.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -121,42 +118,6 @@ def clean_store(store: Store, runs: Path, sure: bool, console: Console, cache: P
     for path in left:
         path.unlink(missing_ok=True)
     console.print(f"{len(gone)} folders deleted, {readable_size(size)} freed", highlight=False)
-
-
-def estimated_cost(store: Store, plans: Sequence[StagePlan]) -> tuple[float, float] | None:
-    """Seconds and bytes of stages yet to come, from those of their kind that the store has; None if it has none.
-
-    Training is scaled by steps and pixels per step; the size of the network is not known here, so a store that holds
-    other networks misleads.
-    """
-    seconds = size = 0.0
-    for plan in plans:
-        manifests = (store.root / plan.stage).glob(f"[!.]*/{MANIFEST}")
-        recorded = [known for path in manifests if (known := _recorded(path)) is not None]
-        if not recorded:
-            return None
-        seconds += statistics.median(rate for rate, _ in recorded) * _work(plan.settings)
-        size += statistics.median(size for _, size in recorded)
-    return seconds, size
-
-
-def _recorded(path: Path) -> tuple[float, float] | None:
-    """Seconds per unit of work, and bytes, of one artifact; None if its manifest is damaged."""
-    try:
-        manifest = read_json(path)
-        size = sum(file["bytes"] for file in manifest["files"].values())
-        return manifest["seconds"] / _work(manifest["settings"]), size
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _work(settings: Mapping[str, Any]) -> float:
-    """Low-resolution pixels that a training stage goes through; 1 for any other stage."""
-    steps = [settings[name] for name in RECIPES[settings["stage"]].steps if name in settings]
-    if not steps:
-        return 1.0
-    frames = settings.get("schedule.finetune_frames", settings["schedule.frames"])
-    return float(steps[0] * settings["schedule.batch"] * frames * settings["schedule.patch"] ** 2)
 
 
 def manage_store(

@@ -6,7 +6,7 @@ Imports no torch: a sweep's parent process plans, checks and collects jobs with 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from vsrprune.config.job import Config, completed
 from vsrprune.config.task import SUPER_RESOLUTION
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
 from vsrprune.data.folder import find_folder
+from vsrprune.data.look import first_look
 from vsrprune.data.sets.layout import FoundClips
 from vsrprune.data.sets.table import find_set, narrowed
 from vsrprune.data.sources import (
     HASHES,
+    ClipSource,
     check_crop,
     clips_identity,
     photos_identity,
@@ -41,6 +43,8 @@ from vsrprune.stages.recipe import Facts
 from vsrprune.stages.score.own import own_score
 from vsrprune.store.atomic import check_makeable
 from vsrprune.store.store import Store, content_key
+
+SMALLEST_PATCH = 4  # of schedule.patch
 
 
 def prepared_arguments(config: Config) -> Any:
@@ -115,6 +119,8 @@ def _data(config: Config, scale: int) -> tuple[FoundClips | None, DataIdentity]:
         "shortest": config.schedule.longest if data.scene_cut else 0,  # scenes that are shorter are left out
     }
     sources = find_sources(config, scale)
+    if data.name == "folder":
+        _check_sizes(config, sources.train, scale)
     train, val = (
         # The files of published sets are known by their sizes; reading 900,000 of them would take hours.
         sizes_identity(clips) if name in PUBLISHED_SETS else clips_identity(clips, cache)
@@ -126,6 +132,27 @@ def _data(config: Config, scale: int) -> tuple[FoundClips | None, DataIdentity]:
         content_key({**read, "files": val}),
         content_key({**read, "files": clips_identity(sources.test, cache)}) if sources.test else "",
     )
+
+
+def _check_sizes(config: Config, clips: Sequence[ClipSource], scale: int) -> None:
+    """Raise UserError for the first clip from which no patch of a training can be cut, by what its file says."""
+    data, patch = config.data, config.schedule.patch
+    for clip in clips:
+        look = first_look(clip)
+        if look is None:  # damaged: told, or left out, where it is read
+            continue
+        height, width = (side // (2 if data.halve else 1) // scale for side in look.size)
+        if min(height, width) < patch:
+            remedies = {
+                f"schedule.patch={min(height, width)} or less": min(height, width) >= SMALLEST_PATCH,
+                "data.halve=false": data.halve,
+                "larger frames": True,
+            }
+            raise UserError(
+                f"schedule.patch={patch} does not fit into the input of clip {clip.name}, {width}x{height}"
+                f" (frames of {look.size[1]}x{look.size[0]}{', halved' if data.halve else ''}, at scale {scale});"
+                f" use {', or '.join(remedy for remedy, helps in remedies.items() if helps)}"
+            )
 
 
 def _demo_identity(config: Config, scale: int, made: Mapping[str, Any]) -> DataIdentity:
@@ -221,10 +248,12 @@ def config_warnings(config: Config) -> list[str]:
             f"task={config.task.name} works at scale 1: the network has no pixel shuffles, so there are no shuffle"
             " groups to prune"
         )
+    if config.schedule.name == "smoke":
+        warnings.append("schedule=smoke: a few steps show that everything runs; these results mean nothing")
     if config.schedule.name == "demo" and config.data.name != "demo":
         warnings.append(
             f"schedule=demo with data={config.data.name}: a few hundred steps show that everything runs, not what a"
-            " method can do; use schedule=short or schedule=paper"
+            " method can do; use schedule=hours, short or paper"
         )
     return [*warnings, *_notes_on_knobs(config), *protocol_warnings(config)]
 

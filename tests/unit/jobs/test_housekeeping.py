@@ -15,14 +15,12 @@ from vsrprune.errors import UserError
 from vsrprune.jobs.housekeeping import (
     clean_store,
     entries,
-    estimated_cost,
     list_store,
     manage_store,
     readable_size,
     readable_time,
     verify_store,
 )
-from vsrprune.stages.recipe import StagePlan
 from vsrprune.store.lease import Lease, try_acquire
 from vsrprune.store.store import Store
 
@@ -169,18 +167,6 @@ def test_clean_takes_damaged_and_half_made_clips_alone(
 def test_every_action_does_its_own(action: str, word: str, store: Store, tmp_path: Path, console: Console) -> None:
     assert manage_store(action, store, tmp_path / "runs", False, console)
     assert word in printed(console)
-
-
-def test_estimates_scale_with_steps_and_pixels(store: Store) -> None:
-    for manifest in (store.root / "pretrain").glob("*/manifest.json"):
-        values = json.loads(manifest.read_text())
-        manifest.write_text(json.dumps({**values, "seconds": 5.0}))
-    twice = {**TRAINING, "schedule.pretrain.steps": 20}
-    larger = {**TRAINING, "schedule.patch": 16}
-    plans = [StagePlan("pretrain", "x", settings, {}) for settings in (TRAINING, twice, larger)]
-    assert estimated_cost(store, plans) == (pytest.approx(5 + 10 + 20), 3 * 5000)
-    assert estimated_cost(store, [StagePlan("evaluate", "x", {"stage": "evaluate"}, {})]) is None
-    assert estimated_cost(store, []) == (0, 0)
 
 
 def test_numbers_are_readable() -> None:

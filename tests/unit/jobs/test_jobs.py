@@ -42,7 +42,7 @@ def refusal(**knobs):
 def write_clips(folder, *names):
     for seed, name in enumerate(names):
         (folder / name).mkdir(parents=True)
-        pixels = np.random.default_rng(seed).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+        pixels = np.random.default_rng(seed).integers(0, 256, (192, 256, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / name / "0000.png")
 
 
@@ -507,6 +507,37 @@ def test_a_folder_without_measurements_is_named(tmp_path):
     with pytest.raises(UserError, match=rf"no {MEASURED} in ") as caught:
         read_measured(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+def write_480p(folder):
+    for name in ("run", "walk"):
+        (folder / name).mkdir(parents=True)
+        Image.fromarray(np.zeros((480, 854, 3), dtype=np.uint8)).save(folder / name / "0000.png")
+
+
+def test_a_patch_that_clips_cannot_hold_is_refused_with_the_one_that_they_can(tmp_path):
+    write_480p(tmp_path / "clips")
+    own = {"data__name": "folder", "data__path": str(tmp_path / "clips"), "store_dir": str(tmp_path / "store")}
+    assert plan_job(changed(**own, schedule__patch=120)).sources is not None
+    told = refusal(**own, schedule__patch=121)
+    assert told.startswith("schedule.patch=121 does not fit into the input of clip run, 213x120")
+    assert told.endswith("use schedule.patch=120 or less, or larger frames")
+    assert plan_job(changed(**own, schedule__patch=60, data__halve=True)).sources is not None
+    told = refusal(**own, schedule__patch=64, data__halve=True)
+    assert "106x60 (frames of 854x480, halved, at scale 4)" in told
+    assert told.endswith("use schedule.patch=60 or less, or data.halve=false, or larger frames")
+
+
+def test_a_clip_that_cannot_be_read_is_told_where_it_is_read(tmp_path):
+    write_480p(tmp_path / "clips")
+    (tmp_path / "clips" / "run" / "0000.png").write_bytes(b"damaged")
+    own = {"data__name": "folder", "data__path": str(tmp_path / "clips"), "store_dir": str(tmp_path / "store")}
+    assert plan_job(changed(**own)).sources is not None
+
+
+def test_results_of_a_smoke_test_say_what_they_are():
+    (warning,) = config_warnings(changed(schedule__name="smoke"))
+    assert "mean nothing" in warning
 
 
 # Imports

@@ -1,0 +1,258 @@
+"""The time and disk that a stage will take, from the speed of this machine: steps, clips, frames, pixels and MACs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from vsrprune.channels.layout import ChannelLayout
+from vsrprune.jobs.speed import Held, Speed, held_out
+from vsrprune.methods.table import METHODS
+from vsrprune.selection.scores import reads_batches
+from vsrprune.stages.graph import RECIPES
+from vsrprune.stages.job import Job
+from vsrprune.stages.recipe import StagePlan
+
+BYTES = 4  # of a parameter
+ROW_BYTES = 150  # of a line in metrics.jsonl
+MANIFEST_BYTES = 3000
+OF_PIXELS = 3  # bytes of a PNG for each of its pixels, and of the crops beside it
+PICTURES = 6  # of the crops of a held-out clip, of one frame of it besides
+PROOF = 37 * 45 * 8 * 2 * 3  # pixels of the frames on which surgery is proven, twice, in float64 and float32
+FORMS = 8  # calls of a network that choose its fastest form, beside those that are timed
+CARD_SECONDS = 4  # of many calls that are timed on a GPU, however fast the network
+TABLE_CALLS = 60  # frames in whose time the table of round_to=auto is made
+RECOMPUTED = 4 / 3  # a training step with trainer.checkpoint_frames, which computes the forward pass twice
+
+
+@dataclass(frozen=True)
+class Price:
+    """Seconds, and bytes on disk."""
+
+    seconds: float = 0.0
+    size: float = 0.0
+
+    def __add__(self, other: Price) -> Price:
+        """Of both."""
+        return Price(self.seconds + other.seconds, self.size + other.size)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the costs of a job's stages are computed from. share, compact: MACs and parameters of the pruned network,
+    over those of the dense one, without the flow net; 1 where it keeps its shape.
+    """
+
+    job: Job
+    speed: Speed
+    held: Held
+    test: Held
+    share: float
+    compact: float
+
+    def step(self, share: float = 1.0, frames: int = 0) -> float:
+        """Seconds of a training step of a network of that share of the MACs."""
+        schedule, speed = self.job.config.schedule, self.speed
+        # A line through the dense and the half network: what a call costs, and what arithmetic does. Between, or a
+        # little beyond.
+        slope = max(0.0, speed.step - speed.narrow_step) / (1 - _shares(self.job.layout, 0.5)[0])
+        seconds = max(speed.step - slope * (1 - share), 0.1 * speed.step)
+        return seconds * self.batch(frames or schedule.frames)
+
+    def batch(self, frames: int) -> float:
+        """A batch of the schedule over the one that was timed."""
+        schedule, devices = self.job.config.schedule, self.job.config.trainer.devices
+        return schedule.batch / devices * frames * schedule.patch**2 / self.speed.pixels
+
+    def restored(self, held: Held) -> float:
+        """Seconds in which the dense network restores all of these clips."""
+        # Mirrored clips are shown twice.
+        times = 2 if self.job.config.comparison.centre else 1
+        return self._frames(held) * times * self.speed.frame
+
+    def compared(self, held: Held) -> float:
+        """Seconds in which their frames are compared."""
+        frames = held.clips * self._size(held) if self.job.config.comparison.centre else self._frames(held)
+        return frames * self.speed.compare
+
+    def pairs(self, held: Held) -> float:
+        """Pairs of frames between which motion is looked for, in frames of the size that was timed."""
+        evaluate = self.job.config.evaluate
+        if not evaluate.temporal or held.frames < 2:
+            return 0.0
+        return held.clips * min(evaluate.temporal_pairs or math.inf, held.frames - 1) * self._size(held)
+
+    def _frames(self, held: Held) -> float:
+        return held.clips * held.frames * self._size(held)
+
+    def _size(self, held: Held) -> float:
+        return math.prod(held.size) / self.speed.shown
+
+    def pixel(self) -> float:
+        """Seconds of a pixel that is restored."""
+        return self.speed.frame / self.speed.shown
+
+
+def stage_cost(job: Job, plan: StagePlan, speed: Speed) -> Price:
+    """The cost of making one stage of a job at that speed."""
+    share, compact = pruned_shares(job)
+    known = _Known(job, speed, *held_out(job), share, compact)
+    return Price(_SECONDS[plan.stage](known, _steps(plan)), _bytes(known, plan) + MANIFEST_BYTES)
+
+
+def pruned_shares(job: Job) -> tuple[float, float]:
+    """MACs and parameters of the network that the job ends with, over those of the dense one."""
+    config = job.config
+    if METHODS[config.method.name].plan in ("whole", "masked"):
+        return 1.0, 1.0
+    if config.target == "units" and config.scope != "per_layer":
+        return _shares(job.layout, config.ratio)
+    # Milliseconds and layers given one by one are met in ways that are not known yet.
+    share = 0.5 if config.target_ms or config.scope == "per_layer" else 1 - config.ratio
+    return share, share
+
+
+def _shares(layout: ChannelLayout, ratio: float) -> tuple[float, float]:
+    return _shares_of(_Layout(layout), ratio)
+
+
+class _Layout:
+    """A layout by its identity: to hash hundreds of convolutions for each stage of a thousand jobs takes minutes."""
+
+    def __init__(self, layout: ChannelLayout) -> None:
+        self.layout = layout
+
+    def __hash__(self) -> int:
+        return hash((len(self.layout.convs), self.layout.groups[:1], self.layout.groups[-1:]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Layout) and self.layout == other.layout
+
+
+@cache
+def _shares_of(held: _Layout, ratio: float) -> tuple[float, float]:
+    layout = held.layout
+    kept = {group.name: max(1, round(group.size * (1 - ratio))) for group in layout.groups}
+    macs = layout.macs_per_pixel(kept) / layout.macs_per_pixel()
+    return macs, layout.parameters(kept) / layout.parameters()
+
+
+def _steps(plan: StagePlan) -> int:
+    return next((int(plan.settings[name]) for name in RECIPES[plan.stage].steps if name in plan.settings), 0)
+
+
+def _trained(known: _Known, steps: int) -> float:
+    again = RECOMPUTED if known.job.config.trainer.checkpoint_frames else 1
+    return steps * known.step() * again
+
+
+def _flow(known: _Known, steps: int) -> float:
+    return steps * known.speed.flow_step * known.batch(known.job.config.schedule.frames)
+
+
+def _pretrain(known: _Known, steps: int) -> float:
+    return 1.0 if known.job.config.pretrained else _trained(known, steps)
+
+
+def _sparsify(known: _Known, steps: int) -> float:
+    config = known.job.config
+    taught = config.method.tf_in_sparsify and config.tf_weight > 0
+    return _trained(known, steps) * (_with_teacher(1.0) if taught else 1.0)
+
+
+def _finetune(known: _Known, steps: int) -> float:
+    config = known.job.config
+    frames = 0 if METHODS[config.method.name].start == "scratch" else config.schedule.finetune_frames
+    seconds = known.step(known.share, frames)
+    if config.tf_weight or config.method.output_weight:
+        seconds += known.step(1.0, frames) * (_with_teacher(1.0) - 1)
+    return steps * seconds
+
+
+def _with_teacher(step: float) -> float:
+    """A step beside which the dense network restores the batch, which is a third of its own step."""
+    return step * 4 / 3
+
+
+def _score(known: _Known, steps: int) -> float:
+    config = known.job.config
+    return config.score_batches * known.step() if reads_batches(config.score, config.score_batches) else 0.0
+
+
+def _select(known: _Known, steps: int) -> float:
+    return _frame_timed(known) * FORMS if known.job.config.target == "latency" else 0.0
+
+
+def _timing(known: _Known, steps: int) -> float:
+    return _frame_timed(known) * TABLE_CALLS
+
+
+def _frame_timed(known: _Known) -> float:
+    return math.prod(known.job.config.evaluate.latency_size) * known.pixel()
+
+
+def _reference(known: _Known, steps: int) -> float:
+    alone = 2 if known.job.arguments.reach != (0, 0) else 1  # every frame once more by itself
+    seconds = known.restored(known.held) * alone + known.restored(known.test)
+    seconds += 2 * (known.compared(known.held) + known.compared(known.test))
+    pairs = known.pairs(known.held) + known.pairs(known.test)
+    return seconds + pairs * (known.speed.motion + 2 * known.speed.output_motion)
+
+
+def _prune(known: _Known, steps: int) -> float:
+    after = known.share * known.restored(known.held) + known.compared(known.held)
+    if METHODS[known.job.config.method.name].start == "scratch":
+        return after
+    return after + known.restored(known.held) + known.compared(known.held) + PROOF * known.pixel()
+
+
+def _evaluate(known: _Known, steps: int) -> float:
+    networks = known.share
+    if known.job.arguments.branches and METHODS[known.job.config.method.name].start != "scratch":
+        networks += known.share + 1  # hidden states: of the network before fine-tuning, and of the dense one
+    seconds = networks * known.restored(known.held) + known.share * known.restored(known.test)
+    seconds += known.compared(known.held) + known.compared(known.test)
+    pairs = known.pairs(known.held) + known.pairs(known.test)
+    return seconds + pairs * known.speed.output_motion
+
+
+def _measure(known: _Known, steps: int) -> float:
+    evaluate = known.job.config.evaluate
+    calls = FORMS + evaluate.latency_repeats
+    seconds = evaluate.latency_frames * _frame_timed(known) * (1 + known.share) * calls
+    return seconds + (CARD_SECONDS if known.job.place.cards else 0)
+
+
+_SECONDS: Mapping[str, Callable[[_Known, int], float]] = {
+    "flow": _flow,
+    "pretrain": _pretrain,
+    "reference": _reference,
+    "align": _trained,
+    "timing": _timing,
+    "score": _score,
+    "select": _select,
+    "sparsify": _sparsify,
+    "prune": _prune,
+    "finetune": _finetune,
+    "evaluate": _evaluate,
+    "measure": _measure,
+}
+
+
+def _bytes(known: _Known, plan: StagePlan) -> float:
+    job, speed = known.job, known.speed
+    of_layout = job.layout.parameters()
+    dense = max(speed.parameters, of_layout)
+    networks = {
+        **dict.fromkeys(("flow", "pretrain", "align", "sparsify"), dense),
+        **dict.fromkeys(("prune", "finetune"), dense - of_layout * (1 - known.compact)),
+    }
+    rows = _steps(plan) / job.config.schedule.log_every * ROW_BYTES
+    pixels = math.prod(known.held.size) * job.arguments.scale**2 * OF_PIXELS
+    shown = min(job.config.evaluate.crops, known.held.clips)
+    pictures = {"reference": pixels, "evaluate": pixels / PICTURES}.get(plan.stage, 0.0) * shown
+    scores = job.layout.units * 25 if plan.stage == "score" else 0.0
+    kept = job.layout.units * 5 if plan.stage in ("select", "prune", "finetune") else 0.0
+    return float(networks.get(plan.stage, 0.0) * BYTES + rows + pictures + scores + kept)

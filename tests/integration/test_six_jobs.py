@@ -156,7 +156,7 @@ def test_figures_of_the_sweep(
 
 def test_a_wider_sweep_reuses_what_is_there(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = sweep
-    plan = run_py(*COMMAND, "tf_weight=0,0.01", *minimal_overrides(folder), "dry_run=true")
+    plan = run_py(*COMMAND, "tf_weight=0,0.003", *minimal_overrides(folder), "dry_run=true")
     assert plan.returncode == 0, plan.stderr
     assert re.search(r"^ ?pretrain +12 +1 +1 +0", plan.stdout, re.MULTILINE)
     assert re.search(r"^ ?sparsify +12 +6 +6 +0", plan.stdout, re.MULTILINE)

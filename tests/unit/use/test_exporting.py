@@ -211,7 +211,7 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path: Path, monkeypatch: 
         ({"frames": 1}, "--frames must be at least 2; got 1"),
         ({"repeats": -1}, "--repeats must be at least 0; got -1"),
         ({"openvino": True}, "--openvino times ONNX files; got --format safetensors"),
-        ({"size": (2, 40)}, "--size must be at least 3 3 for this network; got 2x40"),
+        ({"size": (2, 40)}, "--size must be at least 3 3 for this network; got 2 40"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

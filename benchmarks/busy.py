@@ -2,8 +2,7 @@
 
     python benchmarks/busy.py [--model basicvsr_tiny] [--busy 0 2 4] [--seconds 10] [--rounds 2]
 
-Rows: one thread; all cores with threads that spin at barriers, as OpenMP has it by default; the same with passive ones,
-as this project has it. They take turns, each as a process of its own, since OpenMP reads its settings once. Busy
+Rows: one thread; all cores with threads that spin at barriers, as OpenMP has it by default; the same with passive ones. They take turns, each as a process of its own, since OpenMP reads its settings once. Busy
 processes count without end. The median of all steps of all rounds is printed.
 """
 
@@ -25,11 +24,11 @@ from rich.table import Table
 
 SRC = Path(__file__).parents[1] / "src"
 CORES = len(os.sched_getaffinity(0))
-# Name -> threads and OMP_WAIT_POLICY; an empty one is what OpenMP does by itself, and the project would change it.
+# Name -> threads and OMP_WAIT_POLICY; an empty one is what OpenMP does by itself.
 ROWS = {"one thread": (1, "passive"), f"{CORES} that spin": (CORES, ""), f"{CORES} passive": (CORES, "passive")}
 STEPS = """
 import sys, time
-import torch  # before the project, which sets a policy where there is none
+import torch
 sys.path.insert(0, sys.argv[1])
 from vsrprune.cli import preset
 from vsrprune.networks.table import build

@@ -2,8 +2,9 @@
 
     python benchmarks/busy.py [--model basicvsr_tiny] [--busy 0 2 4] [--seconds 10] [--rounds 2]
 
-Rows: one thread; all cores with threads that spin at barriers, as OpenMP has it by default; the same with passive ones. They take turns, each as a process of its own, since OpenMP reads its settings once. Busy
-processes count without end. The median of all steps of all rounds is printed.
+Rows: one thread; all cores with threads that spin at barriers, as OpenMP has it by default; the same with passive ones.
+They take turns, each as a process of its own, since OpenMP reads its settings once. Busy processes count without end.
+The median of all steps of all rounds is printed.
 """
 
 from __future__ import annotations

@@ -99,3 +99,11 @@ def no_torch(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "torch.py").write_text('raise ImportError("torch is not to be imported here")\n')
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread for each command: faster beside other tests, and the same everywhere in a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield

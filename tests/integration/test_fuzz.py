@@ -19,7 +19,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,8 @@ from damaging import DAMAGE
 from forked import Script
 from PIL import Image
 from videos import pictures
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SEED = 0
 ROUNDS = 2  # every kind of file of every command, with every kind of damage, so often
@@ -388,14 +390,6 @@ def is_named(damaged: str, ended: Ended, before: Ended) -> bool:
 
 
 GOOD = ("same bits", "one line", "named")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Of each command: two are tried at a time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
 
 
 @pytest.fixture(scope="module")

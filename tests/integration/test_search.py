@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 import pytest
 import yaml
-from conftest import ROOT, RUN_PY, minimal_overrides
+from conftest import ROOT, RUN_PY, last_of_each, minimal_overrides
 from forked import Script, run_script
 
 from vsrprune.results.result import Result
@@ -22,10 +22,8 @@ SMALL = ["search.rungs=[0,1,2]", "search.clips=1", "search.frames=3", "ratio=0.4
 
 
 def search_command(folder: Path, *overrides: str) -> list[str]:
-    base = [*minimal_overrides(folder), "tracking=none", *SMALL]
-    given = {item.split("=")[0] for item in overrides}
-    kept = [item for item in base if item.split("=")[0] not in given]
-    return [str(ROOT / "sweeps" / "search_ratios.py"), *kept, *overrides]
+    knobs = last_of_each([*minimal_overrides(folder), "tracking=none", *SMALL, *overrides])
+    return [str(ROOT / "sweeps" / "search_ratios.py"), *knobs]
 
 
 def run_search(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,8 @@ from rich.console import Console
 from vsrprune.jobs.housekeeping import clean_store, verify_store
 from vsrprune.store.atomic import write_atomically
 from vsrprune.store.store import MANIFEST, Store
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 STAGE, KEY = "score", "0123456789abcdef"
 PATIENCE = 60  # seconds until a process that should be long done counts as stuck
@@ -409,14 +411,6 @@ FILES = {
 
 PLACES = [(stage, name) for stage, names in FILES.items() for name in names]
 CASES = [(*place, kind) for place in PLACES for kind in DAMAGE]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Faster beside other tests, and the same everywhere in this file."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-import av
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from vsrprune.data.cache_folder import (
@@ -33,6 +31,7 @@ from vsrprune.data.cache_folder import (
     write_description,
 )
 from vsrprune.data.clips import Clip, ClipSet
+from vsrprune.data.look import first_look
 from vsrprune.data.reading import Notes, Reading, read_clip, scenes
 from vsrprune.data.sources import VIDEO_DECODING, ClipSource
 from vsrprune.errors import UserError
@@ -170,19 +169,11 @@ def _check_room(
 
 def _decoded_bytes(source: ClipSource, how: Reading) -> float:
     """How many bytes the clip takes, from headers alone; 0 if they cannot be read, which decoding will report."""
-    try:
-        if source.is_video:
-            with av.open(str(source.files[0].absolute())) as container:
-                stream = container.streams.video[0]
-                seconds = (container.duration or 0) / av.time_base
-                frames = stream.frames or int(seconds * (stream.average_rate or 0))
-                pixels = stream.width * stream.height
-        else:
-            with Image.open(source.files[0]) as image:
-                frames, pixels = len(source.files), image.width * image.height
-    except (OSError, IndexError, ValueError, Image.DecompressionBombError, av.error.FFmpegError):
+    look = first_look(source)
+    if look is None:
         return 0
-    decoded = min(frames, how.max_frames or frames) * pixels * RGB // (4 if how.halve else 1)
+    pixels = look.size[0] * look.size[1]
+    decoded = min(look.frames, how.max_frames or look.frames) * pixels * RGB // (4 if how.halve else 1)
     return float(decoded) * (1 + (1 / how.scale**2 if how.scale > 1 else 0))
 
 

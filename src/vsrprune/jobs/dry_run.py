@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from vsrprune.jobs.devices import runs_elsewhere
-from vsrprune.jobs.estimate import Price, stage_cost
+from vsrprune.jobs.estimate import Price, costs_of
 from vsrprune.jobs.housekeeping import readable_size, readable_time
-from vsrprune.jobs.speed import Speeds
+from vsrprune.jobs.speed import Speed, Speeds
 from vsrprune.stages.job import Job
 from vsrprune.stages.recipe import StagePlan
 from vsrprune.store.store import Store
+
+
+@dataclass(frozen=True)
+class _Outlook:
+    """Jobs, each with the speed of its network, their distinct stages by key, those to do, and what each costs."""
+
+    jobs: Sequence[tuple[Job, Speed | None]]
+    plans: Mapping[str, StagePlan]
+    missing: Mapping[str, StagePlan]
+    costs: Mapping[str, Price | None]
 
 
 def print_plan(jobs: Sequence[tuple[str, Job]], store: Store, console: Console, speeds: Speeds | None = None) -> None:
@@ -27,69 +38,59 @@ def print_plan(jobs: Sequence[tuple[str, Job]], store: Store, console: Console, 
         console.print(f"#{number} {label}: {', '.join(to_do) or 'finished'}", highlight=False)
     speeds = speeds or Speeds(lambda text: console.print(text, highlight=False))
     # Nothing is timed for what is finished.
-    costs = _costs(jobs, speeds) if missing else dict.fromkeys(plans, Price())
-    console.print(_table(jobs, plans, missing, costs))
-    for sentence in _in_words(jobs, plans, missing, costs, speeds):
+    timed = [(job, speeds.of(job) if missing else None) for _, job in jobs]
+    outlook = _Outlook(timed, plans, missing, _costs(timed) if missing else {})
+    console.print(_table(outlook))
+    for sentence in _in_words(outlook, speeds):
         console.print(sentence, highlight=False)
 
 
-def _costs(jobs: Sequence[tuple[str, Job]], speeds: Speeds) -> dict[str, Price | None]:
+def _costs(jobs: Sequence[tuple[Job, Speed | None]]) -> dict[str, Price | None]:
     """The cost of every stage by its key; None where it is not known."""
     costs: dict[str, Price | None] = {}
-    for _, job in jobs:
-        speed = speeds.of(job)
+    for job, speed in jobs:
+        cost = None if speed is None else costs_of(job, speed)
         for plan in job.stages:
             if plan.key not in costs:
-                costs[plan.key] = None if speed is None else stage_cost(job, plan, speed)
+                costs[plan.key] = None if cost is None else cost(plan)
     return costs
 
 
-def _table(
-    jobs: Sequence[tuple[str, Job]],
-    plans: Mapping[str, StagePlan],
-    missing: Mapping[str, StagePlan],
-    costs: Mapping[str, Price | None],
-) -> Table:
+def _table(outlook: _Outlook) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("stage", "jobs", "distinct", "exist", "to do", "time", "disk"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
-    for name in dict.fromkeys(stage.stage for _, job in jobs for stage in job.stages):
-        distinct = [plan for plan in plans.values() if plan.stage == name]
-        left = [key for key, plan in missing.items() if plan.stage == name]
-        jobs_with = sum(any(stage.stage == name for stage in job.stages) for _, job in jobs)
+    for name in dict.fromkeys(stage.stage for job, _ in outlook.jobs for stage in job.stages):
+        distinct = [plan for plan in outlook.plans.values() if plan.stage == name]
+        left = [key for key, plan in outlook.missing.items() if plan.stage == name]
+        jobs_with = sum(any(stage.stage == name for stage in job.stages) for job, _ in outlook.jobs)
         counts = (jobs_with, len(distinct), len(distinct) - len(left), len(left))
-        table.add_row(name, *map(str, counts), *_readable(_sum(costs[key] for key in left)))
+        table.add_row(name, *map(str, counts), *_readable(_sum(outlook.costs[key] for key in left)))
     return table
 
 
-def _in_words(
-    jobs: Sequence[tuple[str, Job]],
-    plans: Mapping[str, StagePlan],
-    missing: Mapping[str, StagePlan],
-    costs: Mapping[str, Price | None],
-    speeds: Speeds,
-) -> list[str]:
+def _in_words(outlook: _Outlook, speeds: Speeds) -> list[str]:
+    jobs, missing, costs = outlook.jobs, outlook.missing, outlook.costs
     # Stages that jobs share stand here once for each job.
-    asked = [stage.key for _, job in jobs for stage in job.stages]
-    begins = _sum(_start(speeds, job) for _, job in jobs if any(plan.key in missing for plan in job.stages))
-    to_come = _both(_sum(costs[key] for key in missing), begins)
-    time, disk = _readable(to_come)
+    asked = [stage.key for job, _ in jobs for stage in job.stages]
+    begins = _sum(_start(speed) for job, speed in jobs if any(plan.key in missing for plan in job.stages))
+    time, disk = _readable(_both(_sum(costs[key] for key in missing), begins))
     ask = "job asks" if len(jobs) == 1 else "jobs ask"
     counted = (
-        f"{len(jobs)} {ask} for {len(asked)} stages; {len(plans)} are distinct, {len(missing)} are to do: {time} and"
-        f" {disk}."
+        f"{len(jobs)} {ask} for {len(asked)} stages; {len(outlook.plans)} are distinct, {len(missing)} are to do:"
+        f" {time} and {disk}."
     )
     if not missing:
         return [f"{counted} Nothing was run: dry_run=true."]
     alone, _ = _readable(_both(_sum(costs[key] for key in asked), begins))
     return [
         f"{counted} Without sharing all jobs would take {alone}. Nothing was run: dry_run=true.",
-        _rests_on(jobs[0][1], speeds),
+        _rests_on(*jobs[0], speeds),
     ]
 
 
-def _rests_on(job: Job, speeds: Speeds) -> str:
-    speed, launcher = speeds.of(job), job.config.launcher
+def _rests_on(job: Job, speed: Speed | None, speeds: Speeds) -> str:
+    launcher = job.config.launcher
     if speed is None:
         return f"time and disk are not known: no step could be timed on this machine ({speeds.failure})"
     notes = {
@@ -109,8 +110,7 @@ def _rests_on(job: Job, speeds: Speeds) -> str:
     )
 
 
-def _start(speeds: Speeds, job: Job) -> Price | None:
-    speed = speeds.of(job)
+def _start(speed: Speed | None) -> Price | None:
     return None if speed is None else Price(speed.start)
 
 

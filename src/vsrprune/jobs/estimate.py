@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.jobs.speed import Held, Speed, held_out
@@ -42,7 +42,8 @@ class Price:
 @dataclass(frozen=True)
 class _Known:
     """What the costs of a job's stages are computed from. share, compact: MACs and parameters of the pruned network,
-    over those of the dense one, without the flow net; 1 where it keeps its shape.
+    over those of the dense one, without the flow net; 1 where it keeps its shape. half: MACs of the network that was
+    timed beside the dense one, likewise.
     """
 
     job: Job
@@ -51,13 +52,14 @@ class _Known:
     test: Held
     share: float
     compact: float
+    half: float
 
     def step(self, share: float = 1.0, frames: int = 0) -> float:
         """Seconds of a training step of a network of that share of the MACs."""
         schedule, speed = self.job.config.schedule, self.speed
         # A line through the dense and the half network: what a call costs, and what arithmetic does. Between, or a
         # little beyond.
-        slope = max(0.0, speed.step - speed.narrow_step) / (1 - _shares(self.job.layout, 0.5)[0])
+        slope = max(0.0, speed.step - speed.narrow_step) / (1 - self.half)
         seconds = max(speed.step - slope * (1 - share), 0.1 * speed.step)
         return seconds * self.batch(frames or schedule.frames)
 
@@ -95,10 +97,14 @@ class _Known:
         return self.speed.frame / self.speed.shown
 
 
-def stage_cost(job: Job, plan: StagePlan, speed: Speed) -> Price:
-    """The cost of making one stage of a job at that speed."""
-    share, compact = pruned_shares(job)
-    known = _Known(job, speed, *held_out(job), share, compact)
+def costs_of(job: Job, speed: Speed) -> Callable[[StagePlan], Price]:
+    """What making a stage of a job costs at that speed."""
+    half, _ = _shares(job.layout, 0.5)
+    known = _Known(job, speed, *held_out(job), *pruned_shares(job), half)
+    return partial(_cost, known)
+
+
+def _cost(known: _Known, plan: StagePlan) -> Price:
     return Price(_SECONDS[plan.stage](known, _steps(plan)), _bytes(known, plan) + MANIFEST_BYTES)
 
 
@@ -115,25 +121,6 @@ def pruned_shares(job: Job) -> tuple[float, float]:
 
 
 def _shares(layout: ChannelLayout, ratio: float) -> tuple[float, float]:
-    return _shares_of(_Layout(layout), ratio)
-
-
-class _Layout:
-    """A layout by its identity: to hash hundreds of convolutions for each stage of a thousand jobs takes minutes."""
-
-    def __init__(self, layout: ChannelLayout) -> None:
-        self.layout = layout
-
-    def __hash__(self) -> int:
-        return hash((len(self.layout.convs), self.layout.groups[:1], self.layout.groups[-1:]))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Layout) and self.layout == other.layout
-
-
-@cache
-def _shares_of(held: _Layout, ratio: float) -> tuple[float, float]:
-    layout = held.layout
     kept = {group.name: max(1, round(group.size * (1 - ratio))) for group in layout.groups}
     macs = layout.macs_per_pixel(kept) / layout.macs_per_pixel()
     return macs, layout.parameters(kept) / layout.parameters()

@@ -11,7 +11,7 @@ import pytest
 from vsrprune.config.composing import with_knobs
 from vsrprune.config.job import Config
 from vsrprune.jobs import speed as speeds_of_machine
-from vsrprune.jobs.estimate import MANIFEST_BYTES, pruned_shares, stage_cost
+from vsrprune.jobs.estimate import MANIFEST_BYTES, costs_of, pruned_shares
 from vsrprune.jobs.planning import plan_job
 from vsrprune.jobs.speed import FEWEST_FRAMES, MOST_MACS, PASSES, Speed, Speeds, held_out, probe_of
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
@@ -49,14 +49,14 @@ def published(**schedule: int) -> Job:
 
 
 def seconds(job: Job, stage: str, speed: Speed = SPEED) -> float:
-    return stage_cost(job, job.stage(stage), speed).seconds
+    return costs_of(job, speed)(job.stage(stage)).seconds
 
 
 def test_every_stage_has_a_cost() -> None:
     jobs = [job_of(), job_of(score="taylor", round_to="auto")]
     planned = {plan.stage for job in jobs for plan in job.stages}
     assert planned | {"align"} == set(RECIPES)
-    assert all(stage_cost(job, plan, SPEED).size >= MANIFEST_BYTES for job in jobs for plan in job.stages)
+    assert all(costs_of(job, SPEED)(plan).size >= MANIFEST_BYTES for job in jobs for plan in job.stages)
 
 
 def test_training_takes_its_steps_times_the_batch_over_the_one_that_was_timed() -> None:
@@ -85,7 +85,7 @@ def test_a_share_of_the_macs_is_kept_as_asked() -> None:
 
 def test_a_network_on_disk_has_four_bytes_for_each_parameter() -> None:
     job = job_of(schedule__log_every=10**6)
-    size = stage_cost(job, job.stage("pretrain"), SPEED).size
+    size = costs_of(job, SPEED)(job.stage("pretrain")).size
     assert size == pytest.approx(4 * SPEED.parameters + MANIFEST_BYTES, rel=1e-3)
 
 

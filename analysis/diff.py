@@ -41,11 +41,10 @@ def job_in(found: Runs, folder: Path) -> Run:
     for run in found.finished:
         if run.folder == folder:
             return run
-    same = next(item for item in found.left_out if item.folder == folder)
-    first = next((run for run in found.finished if same.reason == f"the same run as {run.name}, counted once"), None)
-    if first is None:
-        raise UserError(f"{folder}: {same.reason}")
-    return first
+    left_out = next(item for item in found.left_out if item.folder == folder)
+    if not left_out.same_as:
+        raise UserError(f"{folder}: {left_out.reason}")
+    return next(run for run in found.finished if run.name == left_out.same_as)
 
 
 def lines_of(a: Run, b: Run, found: Runs) -> list[str]:

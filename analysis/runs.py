@@ -119,8 +119,8 @@ class LeftOut:
     name: str
     folder: Path
     reason: str
-    same_as: str = ""  # name of the run that counts in its place
     card: FailureCard | None = None
+    same_as: str = ""  # name of the run that counts in its place
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def load_runs(folders: Sequence[str]) -> Runs:
             if same == name:
                 finished.append(run)
             else:
-                left_out.append(LeftOut(name, folder, f"the same run as {same}, counted once", same))
+                left_out.append(LeftOut(name, folder, f"the same run as {same}, counted once", same_as=same))
         except UNREADABLE as error:
             left_out.append(LeftOut(name, folder, f"cannot be read: {error!s}".replace("\n", " ")))
     finished.sort(key=_place)

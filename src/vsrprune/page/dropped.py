@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 from vsrprune.data.demo_photos import VAL_PHOTOS
 from vsrprune.errors import UserError
@@ -22,12 +23,14 @@ class Clips:
     """Clips below `folder`, each in a folder named by its id."""
 
     folder: Path
+    _rendering: Lock = field(default_factory=Lock)
 
     def new(self, keep: str = "") -> str:
         """The id of a clip without files. Clips that were dropped before are removed, but for the one to `keep`."""
-        for other in self.folder.iterdir():
-            if other.name not in (*DEMO, keep):
-                shutil.rmtree(other, ignore_errors=True)
+        with self._rendering:
+            for other in self.folder.iterdir():
+                if other.name not in (*DEMO, keep):
+                    shutil.rmtree(other, ignore_errors=True)
         clip = uuid.uuid4().hex
         (self.folder / clip).mkdir()
         return clip
@@ -55,8 +58,10 @@ class Clips:
 
     def _folder_of(self, clip: str) -> Path:
         folder = self.folder / clip
-        if clip in DEMO and not folder.is_dir():
-            self._render()
+        if clip in DEMO:
+            with self._rendering:
+                if not folder.is_dir():
+                    self._render()
         if clip not in [entry.name for entry in self.folder.iterdir()]:
             raise UserError("this clip is no longer here; drop it again")
         return folder

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -82,7 +83,8 @@ class Page:
     async def new_clip(self, request: Request) -> Response:
         """A place for the files of a clip."""
         run = self.worker.run
-        return JSONResponse({"clip": self.clips.new(keep=run.clip if run and run.state == "running" else "")})
+        keep = run.clip if run and run.state == "running" else ""
+        return JSONResponse({"clip": await run_in_threadpool(self.clips.new, keep)})
 
     async def add_file(self, request: Request) -> Response:
         """A file of a clip, as the body."""
@@ -94,7 +96,8 @@ class Page:
         clip = request.path_params["clip"]
         if clip not in DEMO:
             raise HTTPException(404)
-        return FileResponse(self.clips.source(clip) / "00000.png")
+        source = await run_in_threadpool(self.clips.source, clip)  # the first one is rendered, which takes seconds
+        return FileResponse(source / "00000.png")
 
     async def start(self, request: Request) -> Response:
         """Begin a comparison."""
@@ -102,7 +105,7 @@ class Page:
         job = next((job for job in self.jobs if job.name == asked["job"]), None)
         if job is None:
             raise UserError(f"there is no job {asked['job']!r}; load the page again")
-        source = self.clips.source(asked["clip"])
+        source = await run_in_threadpool(self.clips.source, asked["clip"])
 
         def wanted(folder: Path) -> BesideRequest:
             from vsrprune.use.beside import BesideRequest
@@ -119,21 +122,21 @@ class Page:
     async def picture(self, request: Request) -> Response:
         """A frame of a comparison."""
         run, kind, index = (request.path_params[name] for name in ("run", "kind", "index"))
-        return self._made(run, f"{kind}/{index:05d}.png")
+        # Read at once: the next comparison may remove it while it is sent.
+        pixels = await run_in_threadpool(_content, self._made(run, f"{kind}/{index:05d}.png"))
+        return Response(pixels, media_type="image/png")
 
     async def video(self, request: Request) -> Response:
         """The pruned network's video, to be saved."""
         from vsrprune.use.beside import VIDEO
 
-        answer = self._made(request.path_params["run"], VIDEO)
-        answer.headers["content-disposition"] = f'attachment; filename="{VIDEO}"'
-        return answer
+        return FileResponse(self._made(request.path_params["run"], VIDEO), filename=VIDEO)
 
-    def _made(self, run: str, name: str) -> Response:
+    def _made(self, run: str, name: str) -> Path:
         path = (self.made / run / name).resolve()
         if not path.is_relative_to(self.made.resolve()) or not path.is_file():
             raise HTTPException(404)
-        return FileResponse(path)
+        return path
 
     def _described(self, run: Run | None) -> dict[str, Any]:
         if run is None:
@@ -171,6 +174,13 @@ class OwnPageOnly:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise HTTPException(404) from error
 
 
 def _refused(request: Request, error: Exception) -> Response:

@@ -114,9 +114,17 @@ function addDemo(names) {
 
 // 3: the comparison
 
+function hide() {
+  if (playing) play();
+  found = null;  // its pictures are removed when the next comparison begins
+  $("views").replaceChildren();
+  $("found").hidden = true;
+}
+
 async function start(event) {
   event.preventDefault();
   complain("");
+  hide();
   try {
     const body = { job: checked("job"), clip, frames: Number($("frames").value), as_truth: $("truth").checked };
     follow(await ask("/runs", { method: "POST", body: JSON.stringify(body) }));
@@ -131,6 +139,7 @@ function follow(state) {
   $("busy").hidden = !running;
   $("start").disabled = running || !clip;
   if (running) {
+    hide();
     $("empty").hidden = true;
     $("stage").textContent = state.stage;
     $("count").textContent = state.total ? `${state.done + 1} of ${state.total}` : "";
@@ -160,6 +169,7 @@ function show(state) {
   found = { ...state.found, name: state.name, job: state.job };
   const [height, width] = found.size;
   $("views").style.setProperty("--ratio", width / height);
+  $("views").style.setProperty("--columns", kinds().length);
   Object.assign($("frame"), { max: found.shown - 1, value: 0 });
   for (const [id, kind] of [["left", kinds()[0]], ["right", "pruned"]]) {
     $(id).replaceChildren(...kinds().map((each) => element("option", { value: each, textContent: KINDS[each] })));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -28,6 +29,7 @@ from vsrprune.data.demo_photos import FRAME
 from vsrprune.data.video.footage import look_over
 from vsrprune.jobs.planning import plan_job
 from vsrprune.jobs.runner import run_job
+from vsrprune.page.finished import finished_jobs
 from vsrprune.use.beside import BesideRequest, put_beside
 
 ROOT = Path(__file__).parents[2]
@@ -224,6 +226,27 @@ def test_what_cannot_be_read_is_said_in_one_line_and_the_page_goes_on(
     assert "\n" not in error
     assert str(work) not in error
     expect(page.locator("#found")).to_be_hidden()
+    expect(page.locator("#start")).to_be_enabled()
+
+
+def test_jobs_are_found_once_the_newest_first(work: Path, tmp_path: Path) -> None:
+    for name, when in (("old", 10), ("new", 30), ("between", 20)):
+        shutil.copytree(work / "runs" / "small", tmp_path / "sweep" / name)
+        os.utime(tmp_path / "sweep" / name / "result.json", (when, when))
+    (tmp_path / "latest").symlink_to(tmp_path / "sweep" / "new")
+    (tmp_path / "sweep" / "damaged").mkdir()
+    (tmp_path / "sweep" / "damaged" / "result.json").write_text("{")
+    found = finished_jobs([tmp_path, tmp_path / "sweep"])
+    assert [(job.name, job.ended) for job in found] == [("sweep/new", 30), ("sweep/between", 20), ("sweep/old", 10)]
+    assert [job.name for job in finished_jobs([tmp_path / "sweep" / "old"])] == ["old"]
+
+
+def test_a_comparison_is_cancelled(page: Page, work: Path) -> None:
+    page.locator("#demo button").first.click()
+    page.locator("#truth").uncheck()
+    page.locator("#start").click()
+    page.locator("#cancel").click()
+    expect(page.locator("#error")).to_have_text("cancelled; nothing was kept", timeout=60_000)
     expect(page.locator("#start")).to_be_enabled()
 
 

@@ -323,7 +323,8 @@ class _Outputs:
             return
         target, footage = self._request.folder / VIDEO, self._clip.footage
         if self.frames < footage.frames:
-            self._notes.append(f"the video has the first {self.frames} frames, and no sound")
+            silent = ", and no sound" if footage.is_video else ""
+            self._notes.append(f"the video to download has the first {self.frames} frames{silent}")
             footage = replace(footage, is_video=False, frames=self.frames, end=self._end())
         encoding = choose_encoding(target, None, None)
         with open_writer(target, encoding, footage, self._clip.size, self._say) as writer:

@@ -21,7 +21,7 @@ from starlette.staticfiles import StaticFiles
 from vsrprune.errors import UserError
 from vsrprune.page.dropped import DEMO, Clips
 from vsrprune.page.finished import Finished
-from vsrprune.page.work import Run, Worker, explained_error
+from vsrprune.page.work import Attempt, Worker, explained_error
 
 if TYPE_CHECKING:
     from vsrprune.use.beside import Beside, BesideRequest
@@ -138,7 +138,7 @@ class Page:
             raise HTTPException(404)
         return path
 
-    def _described(self, run: Run | None) -> dict[str, Any]:
+    def _described(self, run: Attempt | None) -> dict[str, Any]:
         if run is None:
             return {"state": "none"}
         place = f"{self.clips.folder / run.clip}"

@@ -25,7 +25,7 @@ class CancelledError(Exception):
 
 
 @dataclass(frozen=True)
-class Run:
+class Attempt:
     """A comparison: what it is of, how far it is, and what came of it.
 
     clip: the id. state: `running`, `done`, `failed` or `cancelled`. done, total: of the stage; total is 0 where it is
@@ -49,15 +49,15 @@ class Worker:
     def __init__(self, folder: Path, compare: Callable[[BesideRequest, Report], Beside] | None = None) -> None:
         self._folder, self._compare = folder, compare
         self._lock, self._ended = Lock(), Event()
-        self._run: Run | None = None
+        self._run: Attempt | None = None
         self._thread: Thread | None = None
 
     @property
-    def run(self) -> Run | None:
+    def run(self) -> Attempt | None:
         """The last comparison; None before the first."""
         return self._run
 
-    def start(self, job: str, clip: str, request: Callable[[Path], BesideRequest]) -> Run:
+    def start(self, job: str, clip: str, request: Callable[[Path], BesideRequest]) -> Attempt:
         """Begin; `request` is made for a new folder. Raises UserError while another comparison runs."""
         with self._lock:
             if self._run is not None and self._run.state == "running":
@@ -65,7 +65,7 @@ class Worker:
             for old in self._folder.iterdir():
                 shutil.rmtree(old, ignore_errors=True)
             self._ended = Event()
-            self._run = Run(uuid.uuid4().hex, job, clip)
+            self._run = Attempt(uuid.uuid4().hex, job, clip)
             folder = self._folder / self._run.name
             folder.mkdir()
             self._thread = Thread(target=self._work, args=(request, folder), name="comparison", daemon=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from conftest import minimal_config
@@ -27,10 +28,14 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from vsrprune.data.demo_photos import FRAME
 from vsrprune.data.video.footage import look_over
+from vsrprune.errors import UserError
 from vsrprune.jobs.planning import plan_job
 from vsrprune.jobs.runner import run_job
 from vsrprune.page.finished import finished_jobs
-from vsrprune.use.beside import BesideRequest, put_beside
+from vsrprune.use import beside
+from vsrprune.use.beside import VIDEO, BesideRequest, put_beside
+from vsrprune.use.streaming import Pieces
+from vsrprune.use.upscaling import UpscalingRequest, upscale
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "src" / "page.py"
@@ -227,6 +232,46 @@ def test_what_cannot_be_read_is_said_in_one_line_and_the_page_goes_on(
     assert str(work) not in error
     expect(page.locator("#found")).to_be_hidden()
     expect(page.locator("#start")).to_be_enabled()
+
+
+def test_the_library_makes_what_upscaling_makes_and_keeps_the_sound(work: Path, tmp_path: Path) -> None:
+    video, job = make_video(tmp_path / "sound.mp4", pictures(5, 48, 64), sound="aac"), work / "runs" / "small"
+    for folder in ("all", "two", "tiled"):
+        (tmp_path / folder).mkdir()
+    found = put_beside(BesideRequest(video, job, work / "store", tmp_path / "all"), lambda *_: None)
+    assert (found.frames, found.size, found.has_truth, found.columns["pruned"].psnr) == (5, (192, 256), False, [])
+    upscale(
+        UpscalingRequest(video, tmp_path / "frames", job, work / "store", Pieces(30, 5), precision="32", device="cpu"),
+        lambda text: None,
+    )
+    for index, file in enumerate(sorted((tmp_path / "frames").iterdir())):
+        wanted, made = (
+            np.asarray(Image.open(path)).astype(int)
+            for path in (file, tmp_path / "all" / "pruned" / f"{index:05d}.png")
+        )
+        assert abs(wanted - made).max() <= 1  # the fastest form is chosen by timing, and sums differ in the last bit
+    with av.open(str(tmp_path / "all" / VIDEO)) as whole:
+        assert [(stream.type, stream.frames) for stream in whole.streams.video] == [("video", 5)]
+        assert len(whole.streams.audio) == 1
+    found = put_beside(BesideRequest(video, job, work / "store", tmp_path / "two", frames=2), lambda *_: None)
+    assert found.notes == ["the video to download has the first 2 frames, and no sound"]
+    with av.open(str(tmp_path / "two" / VIDEO)) as short:
+        assert [stream.frames for stream in short.streams] == [2]
+        assert short.duration == pytest.approx(2 / 25 * av.time_base, abs=1000)
+
+
+def test_large_frames_are_taken_in_tiles_or_refused(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = BesideRequest(work / "clip.mp4", work / "runs" / "small", work / "store", tmp_path, frames=2)
+    monkeypatch.setattr(beside, "WHOLE_PIXELS", 1000)
+    monkeypatch.setattr(beside, "TILE", 32)
+    found = put_beside(request, lambda *_: None)
+    assert (found.size, found.shown) == ((192, 256), 2)
+    assert Image.open(tmp_path / "pruned" / "00001.png").size == (256, 192)
+    monkeypatch.setattr(beside, "MOST_PIXELS", 192 * 256 - 1)
+    with pytest.raises(UserError, match="64x48 would become 256x192"):
+        put_beside(request, lambda *_: None)
 
 
 def test_jobs_are_found_once_the_newest_first(work: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import torch
 from PIL import Image
@@ -24,6 +25,7 @@ from vsrprune.metrics.quality import FrameQuality, frame_quality
 from vsrprune.metrics.tf32 import tf32
 from vsrprune.networks.fast.device_operations import timed_size
 from vsrprune.networks.fast.frozen import Frozen
+from vsrprune.networks.fast.graphs import Caller
 from vsrprune.networks.network import Flows
 from vsrprune.results.result import Result
 from vsrprune.use.load import load_trained
@@ -305,6 +307,10 @@ class _Outputs:
     def of_network(self, name: str, network: Frozen, device: torch.device) -> Column:
         """What a network makes of the clip; of the pruned one a video too."""
         qualities: list[FrameQuality] = []
+        # A window's backward branch goes before its first output, which may be minutes on large frames.
+        network.call = _told_before(
+            network.call, lambda: self._report(f"enlarging by {name}", len(qualities), self.frames)
+        )
         with contextlib.closing(self._truths()) as truths, self._writer(name) as writer:
 
             def write(frame: TimedFrame) -> None:
@@ -361,6 +367,16 @@ class _Outputs:
             path = self._request.folder / name / f"{index:05d}.png"
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(high_HW3.numpy()).save(path, compress_level=1)
+
+
+def _told_before(call: Caller, told: Callable[[], None]) -> Caller:
+    """`call`, before which `told` is called; it may raise."""
+
+    def called(function: Callable[..., Any], *inputs: Any) -> Any:
+        told()
+        return call(function, *inputs)
+
+    return called
 
 
 def _clip_of(pixels_HW3: Tensor) -> Tensor:

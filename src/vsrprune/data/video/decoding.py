@@ -30,7 +30,7 @@ def video_stream(file: Path, container: Any) -> Any:
     if chosen.codec_context is None:
         raise UserError(f"{file}: cannot decode this video (it is damaged, or of a codec that FFmpeg does not decode)")
     if chosen.codec_context.name in TEXT:
-        raise UserError(f"{file}: is text, and no video")
+        raise UserError(f"{file}: is text, which FFmpeg would draw; give a video, or pictures in PNG or JPEG")
     return chosen
 
 

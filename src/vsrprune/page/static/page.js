@@ -89,7 +89,7 @@ async function take(files) {
       size += file.size;
     }
     $("truth").checked = false;
-    choose(id, files.length === 1 ? files[0].name : `${files.length} pictures`, `${short(size)}B; drop another to replace it`);
+    choose(id, files.length === 1 ? files[0].name : `${files.length} pictures`, `${short(size)}${size < 1e3 ? " " : ""}B; drop another to replace it`);
   } catch (error) {
     choose(null, "Drop a video or pictures here", "or click to choose; it stays on this machine");
     complain(error.message);

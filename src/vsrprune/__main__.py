@@ -29,6 +29,7 @@ Use a network
   upscale    a video in, a video out
   export     ONNX, torch.export or safetensors, verified
   evaluate   compare with a test set by its published protocol
+  page       bicubic, dense and pruned side by side on your clip, in the browser
 Look at results
   figures    as PDF and PNG; search-figures those of a search
   tables     Markdown, CSV and LaTeX

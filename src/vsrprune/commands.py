@@ -27,6 +27,7 @@ SCRIPTS = {
     "upscale": "src/upscale.py",
     "export": "src/export.py",
     "evaluate": "src/evaluate.py",
+    "page": "src/page.py",
     "figures": "analysis/figures.py",
     "tables": "analysis/tables.py",
     "report": "analysis/report.py",

@@ -66,6 +66,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "vsrprune.jobs": (*BELOW_STAGES, "vsrprune.stages"),
     "vsrprune.use": BELOW_STAGES,
     "vsrprune.use.comparing": (*BELOW_STAGES, "vsrprune.stages", "vsrprune.use"),
+    "vsrprune.page": (*BELOW_STAGES, "vsrprune.use"),
     "vsrprune.search": (*BELOW_STAGES, "vsrprune.jobs", "vsrprune.knobs", "vsrprune.stages"),
     "vsrprune.cli": (
         "vsrprune.commands",
@@ -79,6 +80,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "upscale": ("vsrprune",),
     "export": ("vsrprune",),
     "evaluate": ("vsrprune",),
+    "page": ("vsrprune",),
     "hydra_plugins": ("vsrprune",),
     "vsrprune": (),
 }
@@ -94,6 +96,8 @@ HEAVY = {
     "openvino": ("vsrprune.use.export.onnx_files",),
     "distributed": ("hydra_plugins",),
     "dask_jobqueue": ("hydra_plugins",),
+    "starlette": ("vsrprune.page.server",),
+    "uvicorn": ("page",),
     "ray": ("hydra_plugins",),
     "pandas": (),
     "cv2": ("vsrprune.metrics.temporal",),

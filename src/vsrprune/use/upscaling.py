@@ -84,12 +84,12 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
     network = load_trained(request.model, request.store, lambda text: say(f"warning: {text}"), request.which)
     if request.threads:
         torch.set_num_threads(request.threads)
-    device, scale = _device(request.device), network.arguments.scale
+    device, scale = device_named(request.device), network.arguments.scale
     precision = request.precision or USUAL_PRECISION[device.type]
     size = (footage.height * scale, footage.width * scale)
     say(
         f"{request.source}: {footage.width}x{footage.height}, {footage.frames} frames,"
-        f" to {size[1]}x{size[0]} by {request.model} on {_name(device)}"
+        f" to {size[1]}x{size[0]} by {request.model} on {name_of(device)}"
     )
     for note in footage.notes:
         say(f"note: {note}")
@@ -159,13 +159,15 @@ def _check_target(request: UpscalingRequest) -> None:
         raise UserError(f"{target}: exists; give another name, or --overwrite to replace it")
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """A name in DEVICES as a device; `auto` is a GPU where PyTorch finds one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
 
 
-def _name(device: torch.device) -> str:
+def name_of(device: torch.device) -> str:
+    """How messages name a device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
 
 

@@ -173,3 +173,9 @@ def test_a_video_that_is_cut_off_is_refused_before_it_is_read(
     assert look_over(whole, RATE).frames == 60
     whole.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
     refusal(whole)
+
+
+def test_a_text_file_is_refused_though_ffmpeg_would_draw_it(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no video at all\n" * 100)
+    with pytest.raises(UserError, match=r"notes\.txt: is text"):
+        look_over(tmp_path / "notes.txt", Fraction(25))

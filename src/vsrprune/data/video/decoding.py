@@ -17,6 +17,7 @@ from vsrprune.errors import UserError
 
 # FFmpeg's own decoders drop the transparency that WebM keeps beside the pictures; those of libvpx read it.
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+TEXT = ("ansi", "bintext", "xbin", "idf")  # decoders of FFmpeg that draw letters as pictures
 FLATTEN = "flatten it to opaque RGB (src/upscale.py does so with --background COLOUR)"
 
 
@@ -28,6 +29,8 @@ def video_stream(file: Path, container: Any) -> Any:
     chosen = next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
     if chosen.codec_context is None:
         raise UserError(f"{file}: cannot decode this video (it is damaged, or of a codec that FFmpeg does not decode)")
+    if chosen.codec_context.name in TEXT:
+        raise UserError(f"{file}: is text, which FFmpeg would draw; give a video, or pictures in PNG or JPEG")
     return chosen
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from vsrprune.cli import (
     Command,
+    begins_alone,
     composed_config,
     explained,
     leaving_no_trace,
@@ -78,6 +79,7 @@ def run(composed: DictConfig, folder: Path) -> float | None:
     if config.dry_run:
         print_plan([(folder.name, job)], open_store(job, print), console)
         return None
+    begins_alone(config, folder)
     show_only(job.place)
     try:
         result = run_job(job, folder, say=lambda text: print(text, flush=True))

@@ -34,7 +34,7 @@ def run_name(overrides: str, config_name: str) -> str:
     """
     text = overrides if config_name == "config" else ",".join(filter(None, (config_name, overrides)))
     name = _safe(re.sub(r"=[^,=]*/(?=[^,=/])", "=", text))
-    return name if not text or name == text and len(name) <= LONGEST else _hashed(name, text)
+    return name if not text or (name == text and len(name) <= LONGEST) else _hashed(name, text)
 
 
 def job_names(overrides: Sequence[Sequence[str]], typed: Mapping[str, str] | None = None) -> list[str]:
@@ -50,9 +50,7 @@ def job_names(overrides: Sequence[Sequence[str]], typed: Mapping[str, str] | Non
     texts = [",".join(job) for job in telling]
     names = [slug(",".join((typed or {}).get(item) or _shown(item, values) for item in job)) for job in telling]
     # Different texts may differ in unsafe characters alone; then a hash tells them apart.
-    return [
-        name if names.count(name) == 1 else _hashed(name, text) for name, text in zip(names, texts, strict=True)
-    ]
+    return [name if names.count(name) == 1 else _hashed(name, text) for name, text in zip(names, texts, strict=True)]
 
 
 def sweep_name(config_name: str, overrides: Sequence[Sequence[str]]) -> str:
@@ -75,8 +73,11 @@ def check_sweep_name(name: str | None) -> None:
         )
 
 
-def claim_sweep_name(name: str, sweep: str, folder: Path) -> None:
-    """Record in `folder` that `name` is that of the sweep whose own name is `sweep`. Raises UserError for another's."""
+def claim_sweep_name(name: str, sweep: str, folder: Path, begins: bool = True) -> None:
+    """Record in `folder`, if the sweep begins, that `name` is that of the sweep whose own name is `sweep`.
+
+    Raises UserError where it is another's.
+    """
     try:
         other = read_json(folder / RECORD)["sweep"]
     except FileNotFoundError:
@@ -88,7 +89,8 @@ def claim_sweep_name(name: str, sweep: str, folder: Path) -> None:
             f"sweep.name={name}: {folder} holds {other} already; take another name, or none; stages that are finished"
             " are shared all the same"
         )
-    write_json(folder / RECORD, {"sweep": sweep})
+    if begins:
+        write_json(folder / RECORD, {"sweep": sweep})
 
 
 def mark_latest(runs: Path, folder: Path) -> None:
@@ -143,7 +145,7 @@ def _shown(item: str, values: Mapping[str, set[str]]) -> str:
     if "/" not in value or value.startswith(("[", "{")):
         return item
     others = values[name]
-    for depth in range(1, value.count("/") + 1):
+    for depth in range(1, max(other.count("/") for other in others) + 2):
         if len({_end(other, depth) for other in others}) == len(others):
             return f"{name}={_end(value, depth)}"
     return item

@@ -212,10 +212,13 @@ def test_good_names_are_taken(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "..", ".", ".hidden", "a/b", "/", "a b", "größe", "x" * 300, "x" * (LONGEST + 1), "latest", "-m", "a\n"]
+    "name",
+    ["", "..", ".", ".hidden", "a/b", "/", "a b", "größe", "x" * 300, "x" * (LONGEST + 1), "latest", "-m", "a\n"],
 )
 def test_names_that_are_no_good_folders_are_refused_in_one_line(name):
-    with pytest.raises(UserError, match=r"^sweep\.name=.* is no name for a folder in runs_dir: take up to 80 .*$") as no:
+    with pytest.raises(
+        UserError, match=r"^sweep\.name=.* is no name for a folder in runs_dir: take up to 80 .*$"
+    ) as no:
         check_sweep_name(name)
     assert len(str(no.value)) < 250
 

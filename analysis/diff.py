@@ -145,20 +145,22 @@ def parts_of(a: Run, b: Run, found: Runs) -> list[RenderableType]:
 
 
 def two_jobs(folders: Sequence[Path]) -> list[Path]:
-    """The folders of two jobs, which are given, or of which a folder is given with one or both below it.
+    """The folders of two jobs that are given, or the two jobs below one folder that is given.
 
-    They are resolved, so that no folder is found by two names. Raises UserError where they are not two.
+    They are resolved, so that no folder is found by two names. Raises UserError where they are not two jobs.
     """
-    jobs = []
-    for folder in folders:
-        below = sorted(path.parent for path in check_runs(folder).resolve().rglob(RESULT))
-        if not below:
-            raise UserError(f"{folder} is no job: there is no {RESULT} in it; give two folders that run.py wrote")
-        jobs += below
+    if len(folders) == 1:
+        jobs = sorted(path.parent for path in check_runs(folders[0]).resolve().rglob(RESULT))
+    else:
+        for folder in folders:
+            check_runs(folder)
+            if not (folder / RESULT).is_file():
+                raise UserError(f"{folder} is no job: there is no {RESULT} in it; give two folders that run.py wrote")
+        jobs = [folder.resolve() for folder in folders]
     if len(jobs) != 2:
-        given = ", ".join(map(str, folders))
-        shown = ", ".join(map(os.path.relpath, jobs[:SHOWN])) + (", ..." if len(jobs) > SHOWN else "")
-        raise UserError(f"two jobs are compared, and {given} holds {len(jobs)}; name two of them: {shown}")
+        found = ", ".join(map(os.path.relpath, jobs[:SHOWN])) + (", ..." if len(jobs) > SHOWN else "")
+        of_them = f"; name two of them: {found}" if len(jobs) > 2 else ""
+        raise UserError(f"{', '.join(map(str, folders))}: two jobs are compared, and these are {len(jobs)}{of_them}")
     return jobs
 
 

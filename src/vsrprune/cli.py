@@ -289,8 +289,9 @@ def check_hydra(hydra: Any) -> None:
     _refuse_if(node["sweeper"].get("max_batch_size") is not None, "hydra.sweeper.max_batch_size")
     _refuse_if(bool(node["job"].get("chdir")), "hydra.job.chdir")
     _refuse_if(node["sweep"]["dir"] != SWEEP_DIR, "hydra.sweep.dir", "hydra.sweep")
-    if Path(node["run"]["dir"]).name == LATEST:
-        raise UserError(f"hydra.run.dir={node['run']['dir']}: {LATEST} is the link to the last run; take another name")
+    folder = str(node.get("run", {}).get("dir"))
+    if Path(folder).name == LATEST:
+        raise UserError(f"hydra.run.dir={folder}: {LATEST} is the link to the run that began last; take another name")
     if node.get("mode") is RunMode.MULTIRUN and node["launcher"]["_target_"] == BASIC:
         raise UserError("-m: a search is one study in a folder of its own; call the command once for every value")
 

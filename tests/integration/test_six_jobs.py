@@ -28,7 +28,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
 
 
 def job_folders(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob("runs/*/*/result.json"))
+    return sorted(path.parent for path in folder.glob("runs/**/result.json"))
 
 
 def table_of(text: str) -> str:

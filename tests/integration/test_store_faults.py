@@ -431,7 +431,7 @@ def damaged_copy(finished: Path, folder: Path, stage: str, name: str, kind: str)
 
 
 def result_of(folder: Path) -> str:
-    (result,) = folder.glob("runs/*/result.json")
+    (result,) = folder.glob("runs/**/result.json")
     return result.read_text()
 
 
@@ -513,7 +513,7 @@ def test_a_damaged_result_is_named_and_costs_nothing(
 ) -> None:
     """`list` and `clean` read in the results which artifacts are needed."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    (result,) = tmp_path.glob("runs/*/result.json")
+    (result,) = tmp_path.glob("runs/**/result.json")
     cut(result, random.Random(0))
     before = {path for path in (tmp_path / "store").rglob("*") if path.is_file()}
     failed = run_py(f"store.action={action}", "store.yes=true", *minimal_overrides(tmp_path), path=[no_torch])

@@ -41,7 +41,7 @@ def numbers_as_typed(arguments: Sequence[str]) -> dict[str, str]:
         if (override.is_sweep_override() and not override.is_choice_sweep()) or override.type is OverrideType.DEL:
             continue
         swept = override.is_sweep_override()
-        written = list(override.sweep_string_iterator()) if swept else [override.get_value_string()]
+        written = list(override.sweep_string_iterator()) if swept else [override.get_value_element_as_str()]
         body = str(override.input_line).partition("=")[2].strip().removeprefix("choice(").removesuffix(")")
         texts = [text.strip() for text in body.split(",")] if swept else [body]
         if len(texts) != len(written):  # lists, or texts in quotes

@@ -47,8 +47,9 @@ class FailureCard:
 
     def save(self, folder: Path) -> None:
         """Write failure.json into the job's folder, and beside it retry.sh, which runs `command`."""
-        write_atomically(folder / RETRY, _script(self.command))
-        (folder / RETRY).chmod(0o755)
+        if self.command:
+            write_atomically(folder / RETRY, _script(self.command))
+            (folder / RETRY).chmod(0o755)
         write_sealed(folder / CARD, {**asdict(self), "retry": retry_line(folder.absolute())})
 
     @classmethod
@@ -136,7 +137,8 @@ def card_of_exit(code: int, folder: Path, command: str) -> FailureCard:
     if code == -signal.SIGKILL:  # the kernel's out-of-memory killer sends it, and leaves no word
         return FailureCard(stage, step, "killed (SIGKILL), usually for want of memory", less_memory(stage), command)
     if code == PREEMPTED:
-        return FailureCard(stage, step, "asked to stop by its machine again and again", MORE_TIME, command)
+        cause = f"asked to stop by its machine again and again (exit code {PREEMPTED})"
+        return FailureCard(stage, step, cause, MORE_TIME, command)
     if code < 0:
         name = signal.Signals(-code).name
         advice = "run it again; it goes on from its checkpoint. Where it dies again, trainer.workers=0 or trainer=cpu"

@@ -103,12 +103,7 @@ def register(kind: type[Config]) -> None:
 
 
 def composed_config(composed: DictConfig, kind: type[C]) -> C:
-    """The configuration that Hydra composed.
-
-    Raises UserError for a name that is no knob, and for a knob that a file leaves to be typed (`???`).
-    """
-    for name in sorted(OmegaConf.missing_keys(composed)):
-        raise UserError(f"{name}=... is missing: a file of the command leaves it to be given; add it")
+    """The configuration that Hydra composed. Raises UserError for a name that is no knob."""
     values = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(values, dict)
     return configured(kind, {str(name): value for name, value in values.items()})

@@ -97,8 +97,8 @@ def test_every_experiment_composes_and_validates(name: str, tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("_hydra")
 def test_the_experiment_of_published_weights_asks_for_their_file() -> None:
-    with pytest.raises(UserError, match=r"^pretrained=\.\.\. is missing"):
-        validate(composed(["experiment=published_weights", "data.path=REDS", "trainer=cpu"]))
+    with pytest.raises(UserError, match=r"^pretrained must be a file of weights .*'basicvsr\.pth': there is none"):
+        plan_job(composed(["experiment=published_weights", "data=demo", "schedule=demo", "trainer=cpu"]))
 
 
 @pytest.mark.usefixtures("_hydra")

@@ -213,11 +213,18 @@ def _explain(error: BaseException, stage: str) -> tuple[str, str]:
     if isinstance(error, LostRankError):
         return text, less_memory(stage)
     if isinstance(error, UserError):
-        return typed(str(error)), "do what the cause says, by a knob in retry.sh or in the sweep's own command"
+        return typed(
+            str(error)
+        ), "do what the cause says; a knob is changed in retry.sh, or in the command that was typed"
     if isinstance(error, OSError):
         mended = mend_os_error(error)
         if mended:
             return mended
+    if isinstance(error, FileNotFoundError) and error.filename:
+        advice = (
+            "put it back if it is yours, or name another by the knob that names it; `trace` in failure.json says where"
+        )
+        return f"{error.filename} was there when the job was planned, and is gone", f"{advice} it was read"
     kind = known_cause(error)
     if kind is not None:
         return f"{kind.cause}: {text}", kind.advice(stage)

@@ -131,6 +131,15 @@ def test_a_try_that_begins_leaves_neither_card_nor_script(tmp_path: Path) -> Non
     assert not {CARD, RETRY} & {path.name for path in tmp_path.iterdir()}
 
 
+def test_a_file_that_is_gone_is_named_with_its_trace(tmp_path: Path) -> None:
+    card = card_of_error(
+        FileNotFoundError(errno.ENOENT, "No such file", "clips/a/000.png"), tmp_path, "python src/run.py"
+    )
+    assert card.cause == "clips/a/000.png was there when the job was planned, and is gone"
+    assert "put it back" in card.advice
+    assert "FileNotFoundError" in card.trace
+
+
 def test_the_advice_names_a_log_where_there_is_one(tmp_path: Path) -> None:
     command = "python src/run.py"
     assert card_of_exit(2, tmp_path, command).advice == "run it again by itself: it prints why it ends"

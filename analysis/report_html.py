@@ -155,15 +155,15 @@ def left_out_html(items: Sequence[LeftOut]) -> str:
 def _card(item: LeftOut) -> str:
     card = item.card
     assert card is not None
-    command = f"<details><summary>What it runs</summary><code>{html.escape(card.command)}</code></details>"
     trace = f"<details><summary>Trace</summary><pre tabindex='0'>{html.escape(card.trace)}</pre></details>"
     return (
         f'<article class="card failed"><h4>{text(item.name)}</h4><dl>'
         f"<dt>stage</dt><dd>{text(card.stage)}, step {text(card.step)}</dd>"
-        f"<dt>cause</dt><dd>{text(card.cause)}</dd><dt>advice</dt><dd>{text(card.advice)}</dd></dl>"
-        f'<div class="command"><code>{html.escape(retry_line(item.folder.absolute()))}</code>'
+        f"<dt>cause</dt><dd>{text(card.cause)}</dd><dt>advice</dt><dd>{text(card.advice)}</dd>"
+        f"<dt>retry</dt><dd>{text(retry_line(item.folder.absolute()))}</dd></dl>"
+        f'<div class="command"><code>{html.escape(card.command)}</code>'
         f'<button type="button" class="copy">Copy<span class="away"> the command that retries {text(item.name)}</span>'
-        f"</button></div>{command}{trace if card.trace else ''}</article>"
+        f"</button></div>{trace if card.trace else ''}</article>"
     )
 
 

@@ -33,7 +33,7 @@ from vsrprune.config.help import print_help
 from vsrprune.config.job import Config
 from vsrprune.config.model import ModelConfig
 from vsrprune.errors import PreemptedError, UserError
-from vsrprune.host.naming import LATEST, mark_latest, run_name
+from vsrprune.host.naming import LATEST, run_name
 from vsrprune.host.secrets import refuse_password
 from vsrprune.knobs import unknown
 from vsrprune.store.atomic import check_makeable, explain_os_error
@@ -145,16 +145,14 @@ def explained() -> Iterator[None]:
         sys.exit(complain("interrupted; run the same command again to go on", 130))
 
 
-def begins_alone(config: Config, folder: Path) -> None:
-    """Let runs/latest lead to a run, unless it is a job of a sweep. Raises UserError for a sweep's name on one run."""
-    if config.tracking.group:  # the launcher gives it to its jobs, and what concerns the sweep it has done itself
-        return
-    if config.sweep.name is not None:
+def check_one_run(config: Config) -> None:
+    """Raise UserError for a sweep's name on one run, unless that is a job of the sweep."""
+    # The launcher gives its jobs a group; the name may have come to them with a file.
+    if config.sweep.name is not None and not config.tracking.group:
         raise UserError(
             f"sweep.name={config.sweep.name} names a sweep (-m), and this is one run, whose folder is"
             f" hydra.run.dir={config.runs_dir}/NAME"
         )
-    mark_latest(Path(config.runs_dir).expanduser(), folder)
 
 
 @contextlib.contextmanager

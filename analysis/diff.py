@@ -1,6 +1,7 @@
 """What two runs differ in, in the terminal: configuration, stages, results with their interval, layers.
 
     python analysis/diff.py JOB JOB [--among RUNS ...]
+    python analysis/diff.py runs/latest                 a sweep of two jobs
 
 JOB is a folder that run.py wrote. An interval needs more dense networks than one: replicates of both settings are
 looked for beside the two jobs, or below the folders that --among names.
@@ -8,6 +9,7 @@ looked for beside the two jobs, or below the folders that --among names.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +35,7 @@ from vsrprune.results.replicates import psnr_difference
 from vsrprune.results.result import RESULT
 
 LAYERS_SHOWN = 10
+SHOWN = 8  # of the jobs that could be meant
 SAME = "="
 
 
@@ -141,21 +144,38 @@ def parts_of(a: Run, b: Run, found: Runs) -> list[RenderableType]:
     return [*parts, Text(), *(Text(f"note: {note}") for note in notes)]
 
 
+def two_jobs(folders: Sequence[Path]) -> list[Path]:
+    """The folders of two jobs that are given, or the two jobs below one folder that is given.
+
+    They are resolved, so that no folder is found by two names. Raises UserError where they are not two jobs.
+    """
+    if len(folders) == 1:
+        jobs = sorted(path.parent for path in check_runs(folders[0]).resolve().rglob(RESULT))
+    else:
+        for folder in folders:
+            check_runs(folder)
+            if not (folder / RESULT).is_file():
+                raise UserError(f"{folder} is no job: there is no {RESULT} in it; give two folders that run.py wrote")
+        jobs = [folder.resolve() for folder in folders]
+    if len(jobs) != 2:
+        found = ", ".join(map(os.path.relpath, jobs[:SHOWN])) + (", ..." if len(jobs) > SHOWN else "")
+        of_them = f"; name two of them: {found}" if len(jobs) > 2 else ""
+        raise UserError(f"{', '.join(map(str, folders))}: two jobs are compared, and these are {len(jobs)}{of_them}")
+    return jobs
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what two runs differ in."""
     parser = CommandParser(description="What two runs differ in")
-    parser.add_argument("jobs", nargs=2, type=Path, metavar="JOB", help="the folder of a job that run.py wrote")
+    parser.add_argument(
+        "jobs", nargs="+", type=Path, metavar="JOB", help="the folders of two jobs, or one with two jobs in it"
+    )
     parser.add_argument(
         "--among", nargs="+", default=[], metavar="RUNS", help="folders with replicates of both settings"
     )
     given = parser.parse_args(arguments)
     with explained():
-        for folder in given.jobs:
-            check_runs(folder)
-            if not (folder / RESULT).is_file():
-                raise UserError(f"{folder} is no job: there is no {RESULT} in it; give two folders that run.py wrote")
-        # Resolved, so that no folder is found by two names.
-        jobs = [folder.resolve() for folder in given.jobs]
+        jobs = two_jobs(given.jobs)
         others = [Path(folder).resolve() for folder in given.among] or [
             path.parent for job in jobs for path in sorted(job.parent.glob(f"*/{RESULT}"))
         ]

@@ -9,10 +9,16 @@ from vsrprune.errors import UserError
 from vsrprune.store.atomic import check_makeable
 
 
-def check_runs(folder: str | Path) -> None:
-    """Raise UserError for a folder of runs that is not there."""
-    if not Path(folder).is_dir():
+def check_runs(folder: str | Path) -> Path:
+    """A folder of runs by its own name: of a link, such as runs/latest, what it leads to.
+
+    Raises UserError where there is no such folder.
+    """
+    path = Path(folder)
+    if not path.is_dir():
         raise UserError(f"there is no folder {folder}; give folders that run.py wrote, such as runs/")
+    # One step by hand, so that a path stays as short as it was typed.
+    return Path(os.path.normpath(path.parent / os.readlink(path))) if path.is_symlink() else path
 
 
 def folder_for(out: str | Path) -> Path:

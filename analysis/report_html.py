@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.report_data import Measure, RunColumn, Tables, differing, knob_value, measure, note_table
 from analysis.runs import LeftOut, Run, Runs, time_caveats
+from vsrprune.host.failures import retry_line
 
 MISSING = "\N{EN DASH}"
 
@@ -158,7 +159,8 @@ def _card(item: LeftOut) -> str:
     return (
         f'<article class="card failed"><h4>{text(item.name)}</h4><dl>'
         f"<dt>stage</dt><dd>{text(card.stage)}, step {text(card.step)}</dd>"
-        f"<dt>cause</dt><dd>{text(card.cause)}</dd><dt>advice</dt><dd>{text(card.advice)}</dd></dl>"
+        f"<dt>cause</dt><dd>{text(card.cause)}</dd><dt>advice</dt><dd>{text(card.advice)}</dd>"
+        f"<dt>retry</dt><dd>{text(retry_line(item.folder.absolute()))}</dd></dl>"
         f'<div class="command"><code>{html.escape(card.command)}</code>'
         f'<button type="button" class="copy">Copy<span class="away"> the command that retries {text(item.name)}</span>'
         f"</button></div>{trace if card.trace else ''}</article>"

@@ -201,12 +201,11 @@ def _word(knob: str, value: Any) -> str:
 
 def load_runs(folders: Sequence[str]) -> Runs:
     """All jobs below the folders. Raises UserError for a missing folder, and if no job has a result."""
-    for root in folders:
-        check_runs(root)
+    roots = [check_runs(folder) for folder in folders]
     finished: list[Run] = []
     left_out: list[LeftOut] = []
     found: dict[tuple[str, ...], str] = {}
-    for name, folder in _named(_job_folders(folders)).items():
+    for name, folder in _named(_job_folders(roots)).items():
         try:
             if not (folder / RESULT).is_file():
                 left_out.append(_unfinished(name, folder))
@@ -255,10 +254,8 @@ def _place(run: Run) -> list[tuple[int, float, str]]:
     return places
 
 
-def _job_folders(folders: Sequence[str]) -> list[Path]:
-    files = (
-        path for folder in folders for name in (RESULT, MEASURED, CARD, STATE) for path in Path(folder).rglob(name)
-    )
+def _job_folders(roots: Sequence[Path]) -> list[Path]:
+    files = (path for root in roots for name in (RESULT, MEASURED, CARD, STATE) for path in root.rglob(name))
     return sorted({path.parent for path in files})
 
 

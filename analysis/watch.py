@@ -212,9 +212,7 @@ def main() -> int:
     with explained():
         if not 0 < arguments.every <= LONGEST_S:
             raise UserError(f"--every must be more than 0, at most {LONGEST_S}; got {arguments.every:g}")
-        for folder in arguments.runs:
-            check_runs(folder)
-        watch = Watch(arguments.runs)
+        watch = Watch([check_runs(folder) for folder in arguments.runs])
         if not watch.look(time.time()):
             folders = ", ".join(map(str, arguments.runs))
             raise UserError(f"nothing to watch below {folders}: no job was started there; run.py writes into runs/")

@@ -31,7 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.runs or Path(temporary)
         shared = timed("-m", *AXES, *arguments.overrides, *places(folder))
-        measured = [json.loads(path.read_text()) for path in sorted(folder.glob("runs/*/*/measured.json"))]
+        measured = [json.loads(path.read_text()) for path in sorted(folder.glob("runs/**/measured.json"))]
         assert len(measured) == 18, f"{len(measured)} jobs have results"
         start = timed("until=pretrain", *arguments.overrides, *places(folder))  # all is there: a start, and no more
         alone = [sum(values["stage_seconds"].values()) + start for values in measured]

@@ -1,6 +1,6 @@
 """Compare a trained network and bicubic with the truth on a test set, by its published protocol. Nothing is trained.
 
-python src/evaluate.py runs/demo/JOB --data vid4 --path Vid4                       the pruned network of a job
+python src/evaluate.py runs/SWEEP/JOB --data vid4 --path Vid4                       the pruned network of a job
 python src/evaluate.py basicvsr.pth --network basicvsr --data reds4 --path REDS4   weights of BasicSR or mmagic
 python src/evaluate.py --data vid4 --path Vid4                                     bicubic alone
 """

@@ -1,8 +1,8 @@
 """Export a trained network: weights, ONNX or torch.export; what is written is verified against PyTorch.
 
-python src/export.py runs/demo/JOB --format onnx              clip.onnx, and one recurrent step where there is one
+python src/export.py runs/SWEEP/JOB --format onnx              clip.onnx, and one recurrent step where there is one
 python src/export.py NETWORK_FOLDER --format torch_export     .pt2 files for C++
-python src/export.py runs/demo/JOB --format safetensors       weights and their description
+python src/export.py runs/SWEEP/JOB --format safetensors       weights and their description
 """
 
 from __future__ import annotations

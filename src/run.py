@@ -18,6 +18,7 @@ from rich.console import Console
 
 from vsrprune.cli import (
     Command,
+    check_one_run,
     composed_config,
     explained,
     leaving_no_trace,
@@ -28,7 +29,7 @@ from vsrprune.config.agreement import check_scale, validate
 from vsrprune.config.job import Config
 from vsrprune.errors import PreemptedError, UserError
 from vsrprune.host.failures import card_of_error, retry_command
-from vsrprune.host.naming import telling_overrides
+from vsrprune.host.naming import mark_latest, telling_overrides
 from vsrprune.jobs.collect import read_measured
 from vsrprune.jobs.devices import on_this_machine, show_only
 from vsrprune.jobs.dry_run import print_plan
@@ -78,6 +79,9 @@ def run(composed: DictConfig, folder: Path) -> float | None:
     if config.dry_run:
         print_plan([(folder.name, job)], open_store(job, print), console)
         return None
+    check_one_run(config)
+    if not config.tracking.group:  # of a sweep the launcher has done it
+        mark_latest(Path(config.runs_dir).expanduser(), folder)
     show_only(job.place)
     try:
         result = run_job(job, folder, say=lambda text: print(text, flush=True))

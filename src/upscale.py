@@ -1,6 +1,6 @@
 """Super-resolve a video with a trained network.
 
-python src/upscale.py in.mp4 out.mp4 --model runs/demo/JOB          the pruned network of a job
+python src/upscale.py in.mp4 out.mp4 --model runs/SWEEP/JOB          the pruned network of a job
 python src/upscale.py in.mkv frames --model NETWORK_FOLDER          a folder of PNG frames out, or in
 """
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # as for src/run.py: the launcher plugin is found there
 
-from vsrprune.cli import Command, composed_config, explained, leaving_no_trace, register, run_command
+from vsrprune.cli import Command, check_one_run, composed_config, explained, leaving_no_trace, register, run_command
 from vsrprune.commands import typed
 from vsrprune.config.agreement import validate
 from vsrprune.search.config import SearchJobConfig, validate_search
@@ -44,6 +44,7 @@ def main(composed: DictConfig) -> float | None:
         config = composed_config(composed, SearchJobConfig)
         validate(config)
         validate_search(config)  # both before torch is imported
+        check_one_run(config)
         from vsrprune.search.found import PLAN
         from vsrprune.search.ratio_search import search_ratios
         from vsrprune.search.report import print_search

@@ -10,7 +10,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -21,7 +20,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType, RangeSweep, ValueType
+from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -34,7 +33,7 @@ from vsrprune.config.help import print_help
 from vsrprune.config.job import Config
 from vsrprune.config.model import ModelConfig
 from vsrprune.errors import PreemptedError, UserError
-from vsrprune.host.naming import run_name
+from vsrprune.host.naming import LATEST, run_name
 from vsrprune.host.secrets import refuse_password
 from vsrprune.knobs import unknown
 from vsrprune.store.atomic import check_makeable, explain_os_error
@@ -144,6 +143,16 @@ def explained() -> Iterator[None]:
     except KeyboardInterrupt:
         # 130 is 128 plus the number of SIGINT, as shells have it.
         sys.exit(complain("interrupted; run the same command again to go on", 130))
+
+
+def check_one_run(config: Config) -> None:
+    """Raise UserError for a sweep's name on one run, unless that is a job of the sweep."""
+    # The launcher gives its jobs a group; the name may have come to them with a file.
+    if config.sweep.name is not None and not config.tracking.group:
+        raise UserError(
+            f"sweep.name={config.sweep.name} names a sweep (-m), and this is one run, whose folder is"
+            f" hydra.run.dir={config.runs_dir}/NAME"
+        )
 
 
 @contextlib.contextmanager
@@ -278,6 +287,9 @@ def check_hydra(hydra: Any) -> None:
     _refuse_if(node["sweeper"].get("max_batch_size") is not None, "hydra.sweeper.max_batch_size")
     _refuse_if(bool(node["job"].get("chdir")), "hydra.job.chdir")
     _refuse_if(node["sweep"]["dir"] != SWEEP_DIR, "hydra.sweep.dir", "hydra.sweep")
+    folder = str(node.get("run", {}).get("dir"))
+    if Path(folder).name == LATEST:
+        raise UserError(f"hydra.run.dir={folder}: {LATEST} is the link to the run that began last; take another name")
     if node.get("mode") is RunMode.MULTIRUN and node["launcher"]["_target_"] == BASIC:
         raise UserError("-m: a search is one study in a folder of its own; call the command once for every value")
 
@@ -355,25 +367,6 @@ def _check_file(group: str, name: str, folders: Sequence[Path]) -> None:
     close = difflib.get_close_matches(name, there, 1, 0.6)
     advice = f"; did you mean {close[0]}? There are" if close else "; there are"
     raise UserError(f"there is no {group}={name}{advice} {', '.join(there)}")
-
-
-def typed_numbers(sweeps: Sequence[str]) -> dict[str, str | None]:
-    """Overrides that Hydra makes of ranges of decimal numbers -> what was meant, None beyond the end of the range.
-
-    Hydra adds up binary fractions: range(0,1,0.3) ends in 0.8999999999999999.
-    """
-    meant: dict[str, str | None] = {}
-    for override in OverridesParser.create().parse_overrides(list(sweeps)):
-        sweep = override.value()
-        if not isinstance(sweep, RangeSweep) or isinstance(sweep.range(), range):
-            continue
-        start, stop, step = (Decimal(str(value)) for value in (sweep.start, sweep.stop, sweep.step))
-        key = override.get_key_element()
-        for index, value in enumerate(sweep.range()):
-            number = start + index * step
-            inside = number < stop if step > 0 else number > stop
-            meant[f"{key}={value}"] = f"{key}={float(number)}" if inside else None
-    return meant
 
 
 def complain(text: str, code: int = 2) -> int:

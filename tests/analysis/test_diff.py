@@ -54,6 +54,25 @@ def test_two_settings_are_compared_over_their_replicates(
     assert WORDS["seeds"] in said(jobs[True, 0], jobs[True, 1])
 
 
+def test_a_folder_of_two_jobs_stands_for_them(
+    tmp_path: Path, make_run: MakeRun, said: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = [make_run(tmp_path / "runs" / "sweep", name, ratio=ratio) for name, ratio in (("a", 0.3), ("b", 0.7))]
+    (tmp_path / "runs" / "latest").symlink_to("sweep")
+    expected = said(*jobs)
+    for folder in (tmp_path / "runs" / "latest", tmp_path / "runs" / "sweep", tmp_path / "runs"):
+        assert said(folder) == expected
+    make_run(tmp_path / "runs", "c")
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main([str(tmp_path / "runs")])
+    told = capsys.readouterr().err
+    assert "two jobs are compared, and these are 3; name two of them: " in told
+    assert told.count("\n") == 1
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main([str(jobs[0])])
+    assert "two jobs are compared, and these are 1\n" in capsys.readouterr().err
+
+
 def test_layers_stand_in_the_order_of_their_difference(
     tmp_path: Path, make_run: MakeRun, said: Callable[..., str]
 ) -> None:

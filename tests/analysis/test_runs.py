@@ -109,6 +109,25 @@ def test_a_missing_folder_is_an_error(tmp_path: Path, make_run: MakeRun) -> None
         load_runs([str(tmp_path), str(tmp_path / "nowhere")])
 
 
+def test_the_link_to_the_last_run_counts_as_the_folder_that_it_leads_to(tmp_path: Path, make_run: MakeRun) -> None:
+    runs = tmp_path / "runs"
+    make_run(runs / "sweep", "a")
+    make_run(runs / "sweep", "b", ratio=0.7)
+    make_run(runs, "single", ratio=0.3)
+    (runs / "latest").symlink_to("sweep")
+    for given, names in (
+        ([runs], ["single", "a", "b"]),
+        ([runs / "latest"], ["a", "b"]),
+        (sorted(runs.iterdir()), ["single", "a", "b"]),  # runs/*
+        ([runs, runs / "latest"], ["single", "a", "b"]),
+        ([runs / "single"], ["single"]),
+    ):
+        found = load_runs(list(map(str, given)))
+        assert [run.name for run in found.finished] == names
+        assert found.left_out == []
+        assert not any("latest" in run.folder.parts for run in found.finished)
+
+
 def test_no_result_at_all_is_an_error_that_says_why(tmp_path: Path) -> None:
     FailureCard("score", 0, "boom", "", "").save(_folder(tmp_path / "failed"))
     with pytest.raises(UserError, match=r"(?s)no result\.json below .*left out: failed: failed in score, step 0: boom"):

@@ -60,7 +60,7 @@ def has_checkpoint(folder: Path, stage: str) -> bool:
 
 def outcome(folder: Path) -> tuple[dict[str, object], dict[str, bytes]]:
     """result.json, and the bytes of the curves and of every network in the store."""
-    (result,) = folder.glob("runs/*/result.json")
+    (result,) = folder.glob("runs/**/result.json")
     files = {path.parent.name: path.read_bytes() for path in folder.glob("store/*/*/network.safetensors")}
     files["curves"] = (result.parent / "metrics.jsonl").read_bytes()
     return json.loads(result.read_text()), files
@@ -94,7 +94,7 @@ def test_sigterm_writes_a_checkpoint_and_the_job_goes_on_to_the_same_end(
     assert job.returncode == 143, complaint
     step = int(re.findall(r"asked to stop \(SIGTERM\) at step (\d+)", output + complaint)[0])
     assert any(tmp_path.glob(f"store/unfinished/sparsify-*/*/step-{step}.sha256"))
-    assert not any(tmp_path.glob("runs/*/failure.json"))
+    assert not any(tmp_path.glob("runs/**/failure.json"))
     assert "pretrain   reused" in finish(tmp_path)
     assert outcome(tmp_path) == undisturbed
 
@@ -134,18 +134,31 @@ def test_one_bad_job_does_not_cost_the_others(tmp_path: Path) -> None:
     done = run_py(*command)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "2 jobs: 1 done, 0 reused, 1 failed" in done.stdout
-    assert "failed: schedule.finetune.lr=1e+30 in finetune" in done.stderr
-    (path,) = tmp_path.glob("runs/*/*/failure.json")
+    assert "failed: schedule.finetune.lr=1.0e+30 in finetune" in done.stderr
+    (path,) = tmp_path.glob("runs/**/failure.json")
     card = FailureCard.load(path.parent)
     assert card is not None
     assert card.stage == "finetune"
     assert "the loss is not finite" in card.cause
     assert "Traceback" not in done.stderr
+    script = path.with_name("retry.sh")
+    assert f"retry it alone: bash {script}" in done.stderr
+    assert json.loads(path.read_text())["retry"] == f"bash {script}"
+    assert os.access(script, os.X_OK)
     path_first = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # an activated environment
     retry = subprocess.run(
         card.command, shell=True, cwd=ROOT, env={**os.environ, "PATH": path_first}, capture_output=True, check=False
     )
     assert retry.returncode == 2
+    # The knob that the card names, changed in the one line that it has.
+    mended = script.read_text().replace("    schedule.finetune.lr=1e+30 \\\n", "    schedule.finetune.lr=0.002 \\\n")
+    assert mended != script.read_text()
+    script.write_text(mended)
+    retried = subprocess.run(["bash", script], cwd="/", capture_output=True, check=False, text=True)
+    assert retried.returncode == 0, retried.stdout + retried.stderr
+    assert (path.parent / "result.json").is_file()
+    assert not script.exists()
+    assert not path.exists()
     again = run_py(*command)
     assert again.returncode == 1
     assert "2 jobs: 0 done, 1 reused, 1 failed" in again.stdout
@@ -203,4 +216,4 @@ def test_sigterm_ends_a_sweep_and_leaves_no_failure(tmp_path: Path) -> None:
     assert sweep.returncode == 143, output
     assert "asked to stop (SIGTERM)" in output
     assert "job 2/2" not in output
-    assert not any(tmp_path.glob("runs/*/*/failure.json"))
+    assert not any(tmp_path.glob("runs/**/failure.json"))

@@ -68,6 +68,7 @@ KINDS = {
     "runs/*/study.db": "study.db",
     "runs/*/plan.yaml": "plan",
     "runs/*/failure.json": "failure card",
+    "runs/*/retry.sh": "script that retries a job",
     "runs/*/state.json": "state of a job",
     "runs/*/.hydra/*": ".hydra",
     "runs/*/output.log": "log",
@@ -214,9 +215,9 @@ def commands(clips: Path) -> dict[str, Command]:
     trials = ["search.rungs=[0,1]", "search.clips=1", "search.frames=3", "search.trials=3", "search.pruner=none"]
     own = [item for item in plain if not str(item).startswith("model.")]
     own += ["model=own", f"model.file={clips.parent / OWN_FILE}", "until=pretrain", "hydra.run.dir=runs/job"]
-    network = "runs/*/ratio=0.5"  # of the sweep, whose name has a hash
+    network = "runs/ratio-*/ratio=0.5"  # of the sweep, whose name has a hash
     compared = ["--data", "folder", "--path", clips, "--clips", "c", "--store", "store", "--json", "made.json"]
-    read, used = ("runs/sweep*", f"runs/{FAILED}/*"), ("runs/*/ratio=0.5/*", "store/finetune/*")
+    read, used = ("runs/ratio-*", f"runs/{FAILED}/*"), ("runs/ratio-*/ratio=0.5/*", "store/finetune/*")
 
     def of_analysis(script: str, *options: str) -> Command:
         return Command("analysed", [ROOT / "analysis" / script, "runs", *options], outputs, read, may_name=True)
@@ -274,7 +275,7 @@ class Folders:
         (self.root / "sweep").mkdir()
         self._run("sweep", sweep, 0)
         for copy in ("killed", "tracked", "search", "timed", "own", "analysed"):
-            shutil.copytree(self.root / "sweep", self.root / copy)
+            shutil.copytree(self.root / "sweep", self.root / copy, symlinks=True)
             if copy != "analysed":
                 shutil.rmtree(self.root / copy / "runs")
         self._run("killed", ["-c", JOB_THAT_DIES, *job[1:]], -signal.SIGKILL)
@@ -293,7 +294,7 @@ class Folders:
         folder = self.root / f"try-{place}"
         shutil.rmtree(folder, ignore_errors=True)
         command = self.commands[name]
-        shutil.copytree(self.root / command.folder, folder)
+        shutil.copytree(self.root / command.folder, folder, symlinks=True)
         damage(folder)
         return run(command.arguments, folder, command.made)
 

@@ -112,24 +112,25 @@ def test_a_wrong_knob_is_refused_in_one_line(vsrprune: Path, tmp_path: Path) -> 
 
 
 def test_a_sweep_runs_with_this_projects_launcher(swept: Path) -> None:
-    (result,) = (swept / "runs").glob("*/*/result.json")
-    (measured,) = (swept / "runs").glob("*/*/measured.json")
+    (result,) = (swept / "runs").glob("**/result.json")
+    (measured,) = (swept / "runs").glob("**/measured.json")
     assert json.loads(result.read_text())["quality"]["finetuned"]["psnr"] > 0
     assert json.loads(measured.read_text())["git_commit"] == ""
 
 
 def test_the_card_of_a_failed_job_names_the_installed_command(vsrprune: Path, swept: Path) -> None:
-    (card,) = (swept / "runs").glob("*/*/failure.json")
-    retry = json.loads(card.read_text())["command"]
-    assert retry.startswith("vsrprune run --config-path ")
-    assert f"retry it alone: {retry}" in (swept / "printed.txt").read_text()
-    again = called("bash", "-c", f"PATH={vsrprune.parent}:$PATH; {retry}", cwd=swept)
+    (card,) = (swept / "runs").glob("**/failure.json")
+    written = json.loads(card.read_text())
+    assert written["command"].startswith("vsrprune run --config-path ")
+    assert written["retry"] == f"bash {card.parent / 'retry.sh'}"
+    assert f"retry it alone: bash {card.parent.relative_to(swept) / 'retry.sh'}" in (swept / "printed.txt").read_text()
+    again = called("bash", card.parent / "retry.sh", cwd=Path("/"))
     assert again.returncode != 0
     assert re.search(r"^error: finetune: the loss is not finite", again.stderr, re.MULTILINE)
 
 
 def test_what_a_sweep_leaves_is_drawn_printed_and_exported(vsrprune: Path, swept: Path) -> None:
-    (result,) = (swept / "runs").glob("*/*/result.json")
+    (result,) = (swept / "runs").glob("**/result.json")
     wanted = {
         "figures": (["runs", "--only", "ratio_heatmap"], "figures/ratio_heatmap.pdf"),
         "tables": (["runs", "--table", "main", "--out", "tables"], "tables/main.md"),

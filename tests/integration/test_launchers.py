@@ -112,12 +112,12 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 def results(folder: Path) -> dict[str, str]:
     """result.json of every job."""
-    return {path.parent.name: path.read_text() for path in folder.glob("runs/*/*/result.json")}
+    return {path.parent.name: path.read_text() for path in folder.glob("runs/**/result.json")}
 
 
 def made(folder: Path) -> Counter[str]:
     """How many times the jobs say that they made each kind of stage."""
-    logs = [path.read_text() for path in folder.glob("runs/*/*/output.log")]
+    logs = [path.read_text() for path in folder.glob("runs/**/output.log")]
     return Counter(stage for log in logs for stage in re.findall(r"^  (\w+) +done in", log, re.MULTILINE))
 
 
@@ -275,7 +275,7 @@ def test_a_job_that_raises_and_one_that_is_killed_cost_no_other(
     assert sweep.returncode == 1, output
     assert "4 jobs: 2 done, 0 reused, 2 failed" in output
     assert "Traceback" not in output
-    cards = {path.parent.name: FailureCard.load(path.parent) for path in tmp_path.glob("runs/*/*/failure.json")}
+    cards = {path.parent.name: FailureCard.load(path.parent) for path in tmp_path.glob("runs/**/failure.json")}
     assert set(cards) == {killed, raising}
     assert {card.stage for card in cards.values() if card} == {"pretrain"}
     assert cards[killed].cause == "killed (SIGKILL), usually for want of memory"
@@ -287,7 +287,7 @@ def test_a_job_that_raises_and_one_that_is_killed_cost_no_other(
     assert again.returncode == 1, again.stdout + again.stderr
     assert "4 jobs: 1 done, 2 reused, 1 failed" in again.stdout
     assert set(results(tmp_path)) == {killed, *others}
-    assert [path.parent.name for path in tmp_path.glob("runs/*/*/failure.json")] == [raising]
+    assert [path.parent.name for path in tmp_path.glob("runs/**/failure.json")] == [raising]
 
 
 # Sweeps that are stopped
@@ -334,7 +334,7 @@ def check_stopped(folder: Path, sweep: subprocess.Popen[str], code: int) -> None
     assert "2 jobs: 0 done, 0 reused, 0 failed, 2 stopped" in output
     assert "stopped; the same command goes on where the jobs are" in output
     assert checkpoints(folder) == 2
-    assert not any(folder.glob("runs/*/*/failure.json"))
+    assert not any(folder.glob("runs/**/failure.json"))
 
 
 def check_goes_on(command: list[str]) -> None:
@@ -382,9 +382,9 @@ def test_a_job_whose_dask_worker_is_killed_is_done_on_another(tmp_path: Path, la
     output, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 0, output
     assert "2 jobs: 2 done, 0 reused, 0 failed" in output
-    assert not any(tmp_path.glob("runs/*/*/failure.json"))
+    assert not any(tmp_path.glob("runs/**/failure.json"))
     assert made(tmp_path) == published(tmp_path)
-    logs = [path.read_text() for path in tmp_path.glob("runs/*/*/output.log")]
+    logs = [path.read_text() for path in tmp_path.glob("runs/**/output.log")]
     assert sorted(log.count("asked to stop (SIGTERM)") for log in logs) == [0, 1]
 
 
@@ -402,5 +402,5 @@ def test_an_engine_that_is_not_installed_is_refused_before_any_job(tmp_path: Pat
         f"error: launcher={engine} needs packages that are not installed ({package}): pip install -e '.[launchers]'\n"
     )
     assert "(started)" not in done.stdout
-    assert not any(tmp_path.glob("runs/*/*/output.log"))
+    assert not any(tmp_path.glob("runs/**/output.log"))
     assert not any(tmp_path.glob("store/*/*"))

@@ -132,7 +132,7 @@ class Faulty:
         return Counter(log.read_text().splitlines() if log.is_file() else [])
 
     def card(self, seed: int) -> FailureCard:
-        (path,) = self.folder.glob(f"runs/*/seed={seed}/failure.json")
+        (path,) = self.folder.glob(f"runs/**/seed={seed}/failure.json")
         card = FailureCard.load(path.parent)
         assert card is not None
         return card
@@ -140,8 +140,8 @@ class Faulty:
     def outcome(self) -> dict[str, bytes]:
         """The results and curves of every job and the bytes of every network in the store."""
         files = [
-            *self.folder.glob("runs/*/*/result.json"),
-            *self.folder.glob("runs/*/*/metrics.jsonl"),
+            *self.folder.glob("runs/**/result.json"),
+            *self.folder.glob("runs/**/metrics.jsonl"),
             *self.folder.glob("store/*/*/network.safetensors"),
         ]
         return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in files}
@@ -174,7 +174,7 @@ def ends_well(faulty: Faulty, undisturbed: Faulty, counts: str = "2 done, 0 reus
     done = faulty.run(SEEDS)
     assert done.returncode == 0, done.stderr
     assert f"2 jobs: {counts}" in done.stdout
-    assert not any(faulty.folder.glob("runs/*/*/failure.json"))
+    assert not any(faulty.folder.glob("runs/**/failure.json"))
     assert faulty.made == undisturbed.made
     assert faulty.outcome() == undisturbed.outcome()
     assert faulty.litter() == []
@@ -191,7 +191,8 @@ def all_fail(faulty: Faulty, stage: str, *arguments: str) -> list[FailureCard]:
     for seed, card in enumerate(cards):
         assert card.stage == stage
         assert f"failed: seed={seed} in {stage}, step {card.step}: {card.cause}\n" in failed.stderr
-        assert f"  what to change: {card.advice}\n  retry it alone: {card.command}\n" in failed.stderr
+        (script,) = faulty.folder.glob(f"runs/**/seed={seed}/retry.sh")
+        assert f"  what to change: {card.advice}\n  retry it alone: bash {script}\n" in failed.stderr
         assert "src/run.py" in card.command
         assert f" seed={seed} " in card.command
     assert not any(line.startswith(f"{stage} ") for line in faulty.made)
@@ -226,7 +227,8 @@ def test_a_stage_that_raises_once_costs_one_job(faulty: Faulty, undisturbed: Fau
     assert "2 jobs: 1 done, 0 reused, 1 failed" in failed.stdout
     card = faulty.card(0)
     assert (card.stage, card.cause) == ("score", "RuntimeError: injected")
-    retried = faulty.shell(card.command)
+    (script,) = faulty.folder.glob("runs/**/retry.sh")
+    retried = faulty.shell(f"bash {script}")
     assert retried.returncode == 0, retried.stderr
     assert f"  {'score':<10} reused" in retried.stdout
     assert faulty.outcome() == undisturbed.outcome()

@@ -28,7 +28,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
 
 
 def job_folders(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob("runs/*/*/result.json"))
+    return sorted(path.parent for path in folder.glob("runs/**/result.json"))
 
 
 def table_of(text: str) -> str:
@@ -39,6 +39,9 @@ def table_of(text: str) -> str:
 def test_six_jobs_share_one_pretraining(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, done = sweep
     assert len(job_folders(folder)) == 6
+    (own,) = {job.parent for job in job_folders(folder)}
+    assert re.fullmatch(r"rsc-by-ratio-[0-9a-f]{8}", own.name)
+    assert os.readlink(folder / "runs" / "latest") == own.name
     stages = {
         stage: len(list((folder / "store" / stage).iterdir())) for stage in ("flow", "pretrain", "reference", "score")
     }

@@ -424,14 +424,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def damaged_copy(finished: Path, folder: Path, stage: str, name: str, kind: str) -> tuple[Path, str]:
     """The folder with one file damaged, at a place that depends on the case alone, and the artifact's key."""
-    shutil.copytree(finished, folder, dirs_exist_ok=True)
+    shutil.copytree(finished, folder, symlinks=True, dirs_exist_ok=True)
     (artifact,) = (folder / "store" / stage).iterdir()
     DAMAGE[kind](artifact / name, random.Random(f"{stage} {name} {kind}"))
     return folder, artifact.name
 
 
 def result_of(folder: Path) -> str:
-    (result,) = folder.glob("runs/*/result.json")
+    (result,) = folder.glob("runs/**/result.json")
     return result.read_text()
 
 
@@ -512,8 +512,8 @@ def test_a_damaged_result_is_named_and_costs_nothing(
     finished: Path, tmp_path: Path, no_torch: Path, action: str
 ) -> None:
     """`list` and `clean` read in the results which artifacts are needed."""
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    (result,) = tmp_path.glob("runs/*/result.json")
+    shutil.copytree(finished, tmp_path, symlinks=True, dirs_exist_ok=True)
+    (result,) = tmp_path.glob("runs/**/result.json")
     cut(result, random.Random(0))
     before = {path for path in (tmp_path / "store").rglob("*") if path.is_file()}
     failed = run_py(f"store.action={action}", "store.yes=true", *minimal_overrides(tmp_path), path=[no_torch])

@@ -107,7 +107,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Swept:
 
 @pytest.fixture(scope="module")
 def jobs(sweep: Swept) -> list[Mirrored]:
-    return [read_back(path) for path in sorted(sweep.folder.glob("runs/*/ratio=*"))]
+    return [read_back(path) for path in sorted(sweep.folder.glob("runs/**/ratio=*"))]
 
 
 def test_the_live_table_sees_jobs_wait_run_and_end(sweep: Swept) -> None:
@@ -120,7 +120,7 @@ def test_the_live_table_sees_jobs_wait_run_and_end(sweep: Swept) -> None:
     rows = Watch([sweep.folder]).look(time.time())
     assert [(row.folder.name, row.state) for row in rows] == [(first, DONE), (second, DONE)]
     assert all(row.psnr and row.loss and row.macs_kept and row.macs_kept < 1 for row in rows)
-    assert not list(sweep.folder.glob("runs/*/*/state.json"))
+    assert not list(sweep.folder.glob("runs/**/state.json"))
 
 
 def test_one_run_per_job_in_a_group_named_as_the_sweep(jobs: list[Mirrored]) -> None:

@@ -34,6 +34,13 @@ def refused_here(tmp_path: Path, *arguments: str) -> str:
     [
         (["ratio=1.0"], "ratio must be in [0, 1)"),
         (["ratio=abc"], "ratio must be a number in [0, 1); got 'abc'"),
+        (["-m", "ratio=0.3,0.5", "sweep.name=a/b"], "sweep.name='a/b' is no name for a folder in runs_dir"),
+        (["-m", "ratio=0.3,0.5", "sweep.name=.."], "sweep.name='..' is no name for a folder in runs_dir"),
+        (["-m", "ratio=0.3,0.5", "sweep.name="], "sweep.name='' is no name for a folder in runs_dir"),
+        (["-m", "ratio=0.3,0.5", f"sweep.name={'x' * 300}"], "(300 characters)' is no name for a folder in runs_dir"),
+        (["-m", "ratio=0.3,0.5", "sweep.name=latest", "dry_run=true"], "and not 'latest'"),
+        (["sweep.name=mine"], "sweep.name=mine names a sweep (-m), and this is one run"),
+        (["experiment=smok"], "there is no experiment=smok; did you mean smoke?"),
         (["seed=[0]"], "seed must be a whole number from 0 to 9223372036854775807; got [0]"),
         (["until=reference"], "is compared with a test set by python src/evaluate.py --data NAME --path FOLDER"),
         (["-m", "ratio=glob(*)"], "the sweep has no job: a glob() or range() in the command gives no value"),

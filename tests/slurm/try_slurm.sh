@@ -191,8 +191,8 @@ observe() { # FOLDER: print for ever which batch job, on which node, computes a 
 
 same_results() { # FOLDER FOLDER: every result.json of the first is there in the second, to the byte
     local result
-    for result in "$1"/runs/*/*/result.json; do
-        cmp "$result" "$2"/runs/*/"$(basename "$(dirname "$result")")"/result.json || return 1
+    for result in "$1"/runs/*-????????/*/result.json; do
+        cmp "$result" "$2"/runs/*-????????/"$(basename "$(dirname "$result")")"/result.json || return 1
     done
 }
 
@@ -230,10 +230,10 @@ check_faults() {
     until_true 120 computes "$folder" finetune "$cancelled" || fail "a job to be cancelled runs"
     scancel "$(variable_of "$(holder_of "$folder" finetune "$cancelled")" SLURM_JOB_ID)"
     end_sweep faults 1 "4 jobs: 2 done, 0 reused, 2 failed"
-    grep --quiet "loss is not finite" "$folder"/runs/*/"$raising"/failure.json || fail "the raising job's card"
-    grep --quiet "killed (SIGKILL)" "$folder"/runs/*/"$killed"/failure.json || fail "the killed job's card"
+    grep --quiet "loss is not finite" "$folder"/runs/*-????????/"$raising"/failure.json || fail "the raising job's card"
+    grep --quiet "killed (SIGKILL)" "$folder"/runs/*-????????/"$killed"/failure.json || fail "the killed job's card"
     for job in "$good" "$cancelled"; do
-        [[ -f $(echo "$folder"/runs/*/"$job"/result.json) ]] || fail "$job has a result"
+        [[ -f $(echo "$folder"/runs/*-????????/"$job"/result.json) ]] || fail "$job has a result"
     done
     ok "one job raises, one is killed: failure cards, exit code 1; one is cancelled, and done elsewhere"
 
@@ -256,7 +256,7 @@ check_time_limit() {
     sleep 1
     scancel --user=root
     end_sweep limit 0 "2 jobs: 2 done, 0 reused, 0 failed"
-    grep "asked to stop (SIGTERM)" "$folder"/runs/*/"$job"/output.log || fail "a checkpoint is written at the limit"
+    grep "asked to stop (SIGTERM)" "$folder"/runs/*-????????/"$job"/output.log || fail "a checkpoint is written at the limit"
     ok "all batch jobs end early: a checkpoint is written, and the sweep goes on in new batch jobs"
 }
 

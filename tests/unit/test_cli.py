@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from hydra_plugins.vsrprune_launcher.launcher import differing_jobs
-from vsrprune.cli import REFUSED, SWEEP_DIR, check_hydra, check_names, check_targets, leaving_no_trace, typed_numbers
+from hydra_plugins.vsrprune_launcher.as_typed import differing_jobs, numbers_as_typed, typed_numbers
+from vsrprune.cli import REFUSED, SWEEP_DIR, check_hydra, check_names, check_targets, leaving_no_trace
 from vsrprune.config.job import Config
 from vsrprune.errors import UserError
 
@@ -141,6 +141,28 @@ def test_a_value_that_only_rounding_put_into_a_range_is_left_out() -> None:
 
 def test_ranges_of_whole_numbers_and_other_sweeps_stay_as_they_are() -> None:
     assert typed_numbers(["seed=range(1,4)", "ratio=0.3,0.5", "rule=rsc"]) == {}
+
+
+def test_numbers_are_named_as_they_were_typed() -> None:
+    typed = [
+        "schedule.pretrain.lr=1e-3, 1E-5,0.01",
+        "ratio=choice(0.30,.5)",
+        "seed=1_000",
+        "rsc=true,false",
+        "parts=[a,b],[c]",
+        "data.path='1e3,x',y",
+        "model.file='0.30'",
+        "replicate=range(0,3)",
+        "target=macs",
+        "~rule",
+    ]
+    assert numbers_as_typed(typed) == {
+        "schedule.pretrain.lr=0.001": "schedule.pretrain.lr=1e-3",
+        "schedule.pretrain.lr=1e-05": "schedule.pretrain.lr=1E-5",
+        "ratio=0.3": "ratio=0.30",
+        "ratio=0.5": "ratio=.5",
+        "seed=1000": "seed=1_000",
+    }
 
 
 def test_equal_jobs_are_one_in_the_order_in_which_they_were_given() -> None:

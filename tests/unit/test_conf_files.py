@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from vsrprune.cli import check_names, composed_config, register
 from vsrprune.config.agreement import validate
 from vsrprune.config.composing import with_knobs
+from vsrprune.config.help import group_page
 from vsrprune.config.job import Config
 from vsrprune.config.model import ModelConfig, arguments_of
 from vsrprune.errors import UserError
@@ -26,7 +27,14 @@ from vsrprune.search.samplers import SAMPLERS
 
 ROOT = Path(__file__).parents[2]
 ALL_FILES = sorted(path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*/*.yaml"))
-GROUP_FILES = [path for path in ALL_FILES if path.parts[0] != "search"]
+GROUP_FILES = [path for path in ALL_FILES if path.parts[0] not in ("search", "experiment")]
+EXPERIMENTS = {  # what has to be typed beside each
+    "smoke": [],
+    "own_clips": ["data.path=clips"],
+    "published_ssl": ["data.path=REDS", "trainer=cpu"],
+    "published_weights": ["data.path=REDS", "pretrained=basicvsr.pth", "trainer=cpu"],
+    "realtime": [],
+}
 SEARCH_FILES = [path for path in ALL_FILES if path.parts[0] == "search"]
 SWEEP_FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 SEEDS = {"seed", "replicate"}
@@ -67,6 +75,37 @@ def test_every_group_file_composes_and_validates(path: Path) -> None:
     chosen = getattr(config, path.parts[0])
     names = {"tracking": lambda: chosen.mode, "rule": lambda: config.rule}
     assert names.get(path.parts[0], lambda: chosen.name)() == path.stem
+
+
+def test_experiments_are_found() -> None:
+    assert {path.stem for path in ALL_FILES if path.parts[0] == "experiment"} == set(EXPERIMENTS)
+
+
+@pytest.mark.usefixtures("_hydra")
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_and_validates(name: str, tmp_path: Path) -> None:
+    (tmp_path / "basicvsr.pth").touch()
+    typed = [f"experiment={name}", *EXPERIMENTS[name]]
+    typed = [item.replace("pretrained=", f"pretrained={tmp_path}/") for item in typed]
+    config = composed(typed)
+    validate(config)
+    assert config != composed([])
+    # What is typed beside it wins: a group as well as a knob.
+    other = composed([*typed, "schedule=hours", "ratio=0.25", "model=rrn"])
+    assert (other.schedule.name, other.ratio, other.model.name) == ("hours", 0.25, "rrn")
+
+
+@pytest.mark.usefixtures("_hydra")
+def test_the_experiment_of_published_weights_asks_for_their_file() -> None:
+    with pytest.raises(UserError, match=r"^pretrained must be a file of weights .*'basicvsr\.pth': there is none"):
+        plan_job(composed(["experiment=published_weights", "data=demo", "schedule=demo", "trainer=cpu"]))
+
+
+@pytest.mark.usefixtures("_hydra")
+def test_an_experiment_says_what_it_is_on_the_help_s_page() -> None:
+    page = group_page(Config, "experiment", ROOT / "conf")
+    for name in EXPERIMENTS:
+        assert f"  experiment={name}" in page
 
 
 @pytest.fixture

@@ -24,26 +24,35 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 from rich.console import Console
 
+from hydra_plugins.vsrprune_launcher.as_typed import differing_jobs, numbers_as_typed, typed_numbers
 from hydra_plugins.vsrprune_launcher.cards import blocks_of, dividing, sharing
 from hydra_plugins.vsrprune_launcher.composing import SweepComposer
 from hydra_plugins.vsrprune_launcher.engines import ENGINES, Call, Submit
-from vsrprune.cli import complain, composed_config, explained, typed_numbers
+from vsrprune.cli import complain, composed_config, explained
 from vsrprune.config.job import Config
 from vsrprune.config.machine import LauncherConfig
 from vsrprune.errors import UserError
 from vsrprune.host.devices import visible_cards
 from vsrprune.host.failures import (
-    CARD,
+    OUTPUT,
     STATE,
     FailureCard,
     JobState,
     card_of_exit,
     card_of_lost_worker,
+    forget_failure,
     read_state,
     retry_command,
+    retry_line,
 )
 from vsrprune.host.machine import is_measuring
-from vsrprune.host.naming import job_names, sweep_name, telling_overrides
+from vsrprune.host.naming import (
+    check_sweep_name,
+    claim_sweep_name,
+    job_names,
+    mark_latest,
+    sweep_name,
+)
 from vsrprune.host.processes import POLL_SECONDS, PREEMPTED, ask_to_stop
 from vsrprune.jobs.collect import collect, read_measured
 from vsrprune.jobs.devices import runs_elsewhere
@@ -58,7 +67,6 @@ from vsrprune.store.atomic import explain_os_error
 from vsrprune.store.store import Store
 
 DONE, REUSED, FAILED, STOPPED = "done", "reused", "failed", "stopped"
-OUTPUT = "output.log"
 INTERRUPTED = 130
 REQUEUES = 3  # of a job whose machine asked it to stop while the sweep goes on
 STATUS_SECONDS = 60  # between lines that say how far the running jobs are
@@ -105,12 +113,11 @@ class VsrpruneLauncher(Launcher):
             print(f"note: equal jobs run once: {len(overrides)} of {len(job_overrides)}", flush=True)
         if not overrides:
             sys.exit(complain("the sweep has no job: a glob() or range() in the command gives no value"))
-        names = job_names(overrides)
+        names = job_names(overrides, numbers_as_typed(swept))
         console = Console()
         jobs = [self._plan(name, items) for name, items in zip(names, overrides, strict=True)]
         first = jobs[0].config
-        sweep = sweep_name(str(self._config.hydra.job.config_name), overrides)
-        root = Path(first.runs_dir).expanduser() / sweep
+        sweep, root = self._named(first, overrides)
         if first.dry_run:
             print_plan(list(zip(names, jobs, strict=True)), open_store(jobs[0], print), console)
             sys.exit(0)
@@ -126,6 +133,7 @@ class VsrpruneLauncher(Launcher):
             for number, (name, job, items) in enumerate(zip(names, jobs, overrides, strict=True), start=1)
         ]
         with explained():
+            mark_latest(root.parent, root)
             run = Sweep(sweep_jobs, threads)
             outcomes = run.run()
         _summary(outcomes, root, console)
@@ -135,6 +143,17 @@ class VsrpruneLauncher(Launcher):
         if FAILED in outcomes.values():
             sys.exit(1)
         return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]
+
+    def _named(self, config: Config, overrides: Sequence[Sequence[str]]) -> tuple[str, Path]:
+        """The sweep's name and folder; exits with 2 for a name that is no good, or another sweep's."""
+        own, name = sweep_name(str(self._config.hydra.job.config_name), overrides), config.sweep.name
+        runs = Path(config.runs_dir).expanduser()
+        if name is None:
+            return own, runs / own
+        with explained():
+            check_sweep_name(name)
+            claim_sweep_name(name, own, runs / name, begins=not config.dry_run)
+        return name, runs / name
 
     def _plan(self, name: str, overrides: list[str]) -> Job:
         """Compose and check one job without running it."""
@@ -158,7 +177,7 @@ class VsrpruneLauncher(Launcher):
                 command += [flag, source.path]
         command += ["--config-name", str(self._config.hydra.job.config_name)]
         # The sweep's own values take the place of what was typed: a command gives each knob once.
-        typed = [item for item in overrides if item.partition("=")[0].lstrip("+") not in own]
+        typed = [item for item in overrides if item.partition("=")[0].lstrip("+") not in (*own, "sweep.name")]
         hydra = [
             item for item in self._config.hydra.overrides.hydra if not item.startswith(("hydra.mode=", "hydra.run."))
         ]
@@ -246,8 +265,8 @@ class Sweep:
         if not (needs_no_process(item.job, self._store, item.folder) and collect(item.job, self._store, item.folder)):
             return False
         print(f"{item.title} (finished before)", flush=True)
-        for stale in (CARD, STATE):
-            (item.folder / stale).unlink(missing_ok=True)
+        forget_failure(item.folder)
+        (item.folder / STATE).unlink(missing_ok=True)
         self._outcomes[item.name] = REUSED
         return True
 
@@ -260,8 +279,8 @@ class Sweep:
             self._pending.remove(item)
             if self._is_finished(item):  # an earlier job made all of it
                 continue
-            for stale in (RESULT, CARD):
-                (item.folder / stale).unlink(missing_ok=True)
+            forget_failure(item.folder)
+            (item.folder / RESULT).unlink(missing_ok=True)
             item.folder.mkdir(parents=True, exist_ok=True)
             if changed := changed_network(item.job):
                 self._refuse(item, changed)
@@ -331,17 +350,6 @@ class Sweep:
                 ask_to_stop(item.folder)
 
 
-def differing_jobs(jobs: Sequence[Sequence[str]], typed: Mapping[str, str | None]) -> list[list[str]]:
-    """Each job once, in order, with values of ranges as they were typed; without those beyond a range's end.
-
-    Jobs that differ only in where and how they run are one: they would share a name and a folder.
-    """
-    meant = [[typed.get(item, item) for item in job] for job in jobs]
-    inside = [[item for item in job if item is not None] for job in meant if None not in job]
-    first = {tuple(telling_overrides(job)): job for job in reversed(inside)}
-    return [job for job in inside if job is first[tuple(telling_overrides(job))]]
-
-
 def training_threads(config: Config) -> int:
     """Threads of each job's training: as configured, or its share of this machine; 0 lets PyTorch choose."""
     launcher = config.launcher
@@ -375,7 +383,7 @@ def _summary(outcomes: Mapping[str, str], root: Path, console: Console) -> None:
         card = FailureCard.load(root / name) if outcome == FAILED else None
         if card is not None:
             print(f"failed: {name} in {card.stage}, step {card.step}: {card.cause}", file=sys.stderr)
-            print(f"  what to change: {card.advice}\n  retry it alone: {card.command}", file=sys.stderr)
+            print(f"  what to change: {card.advice}\n  retry it alone: {retry_line(root / name)}", file=sys.stderr)
         elif outcome == FAILED:
             print(f"failed: {name}; see what it printed above", file=sys.stderr)
     kinds = (DONE, REUSED, FAILED) + ((STOPPED,) if STOPPED in outcomes.values() else ())

@@ -16,9 +16,11 @@ from vsrprune.errors import UserError
 from vsrprune.knobs import KNOB, Leaf, allowed, hints, leaves
 
 WIDTH = 100
+EXPERIMENTS = "where a job or a sweep starts; what is typed beside it wins"
 # The flat knobs that the short page leaves to the page of `knobs`.
 PAPER = ("rsc", "residual", "ratio", "target", "scope", "score", "order", "tf_weight", "replicate")
 MARKDOWN = "markdown"  # asks for all of it as docs/knobs.md has it
+FILES_ALONE = ("experiment",)  # groups without knobs of their own: a file sets those of others
 FLAT = "knobs"  # what the help calls the knobs outside groups
 
 
@@ -43,10 +45,10 @@ def short_page(kind: type[Config], path: str, intro: str, conf: Path) -> str:
     lines = [intro, "", f"{'Knobs of the search' if own else 'The paper' + chr(39) + 's knobs'} (default)"]
     lines += [_line(leaf) for leaf in told]
     lines += ["", "Groups: GROUP=FILE takes a file of conf/GROUP, GROUP.NAME=VALUE sets one knob"]
-    for name in [*groups, "rule"]:
+    for name in [*groups, "rule", *FILES_ALONE]:
         files = ", ".join(files_of(conf, name))
         title = files or first_sentence(hints(kind)[name])
-        lines += textwrap.wrap(f"  {name:<10}{title}", WIDTH, subsequent_indent=" " * 12)
+        lines += textwrap.wrap(f"  {name:<12}{title}", WIDTH, subsequent_indent=" " * 14)
     lines += [
         "",
         "Read on",
@@ -67,19 +69,27 @@ def group_page(kind: type[Config], name: str, conf: Path) -> str:
     if name in titles:
         text, knobs = titles[name]
         lines = textwrap.wrap(f"{name}: {text}" if text else "all knobs outside groups", WIDTH)
-        files = files_of(conf, name)
-        for file, words in files.items():
-            lines += textwrap.wrap(f"  {name}={file:<18}{words}", WIDTH, subsequent_indent=" " * 8)
-        lines.append("")
+        lines += [*_file_lines(conf, name), ""]
         lines += [full for leaf in knobs for full in _full(leaf)]
         if name == "model":
             lines += ["", f"and the arguments of its network: --help {', '.join(NETWORKS)}"]
         return "\n".join(lines)
+    if name in FILES_ALONE:
+        return "\n".join([f"{name}: {EXPERIMENTS}", *_file_lines(conf, name)])
     if name in single:
         return "\n".join(_full(single[name]))
-    close = difflib.get_close_matches(name, [*titles, *single], 1, 0.5)
-    advice = f"did you mean {close[0]}?" if close else f"it takes {', '.join(titles)} or a knob"
+    close = difflib.get_close_matches(name, [*titles, *single, *FILES_ALONE], 1, 0.5)
+    advice = f"did you mean {close[0]}?" if close else f"it takes {', '.join([*titles, *FILES_ALONE])} or a knob"
     raise UserError(f"--help knows no group or knob {name!r}; {advice}")
+
+
+def _file_lines(conf: Path, group: str) -> list[str]:
+    files = files_of(conf, group).items()
+    return [
+        line
+        for file, words in files
+        for line in textwrap.wrap(f"  {group}={file:<18}{words}", WIDTH, subsequent_indent=" " * 8)
+    ]
 
 
 def files_of(conf: Path, group: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from vsrprune.channels.layout import RULES
 from vsrprune.config.data import DataConfig
 from vsrprune.config.evaluate import EvaluateConfig
 from vsrprune.config.lengths import Lengths, lengths
-from vsrprune.config.machine import LauncherConfig, StoreConfig, TrackingConfig, TrainerConfig
+from vsrprune.config.machine import LauncherConfig, StoreConfig, SweepConfig, TrackingConfig, TrainerConfig
 from vsrprune.config.method import MethodConfig
 from vsrprune.config.model import ModelConfig
 from vsrprune.config.schedule import ScheduleConfig
@@ -34,7 +34,7 @@ LARGEST_SEED = 2**63 - 1
 SEED: Limits = {"at_least": 0, "at_most": LARGEST_SEED}
 REPLICATE_STEP = 1_000_000  # more than anybody counts seeds up to: swept together, no two pairs are the same job
 # What differs between machines or names places: no part of what a result depends on.
-NO_KNOBS_OF_RESULTS = ("store_dir", "runs_dir", "dry_run", "doctor", "launcher", "tracking", "store")
+NO_KNOBS_OF_RESULTS = ("store_dir", "runs_dir", "dry_run", "doctor", "launcher", "tracking", "sweep", "store")
 # Sets two knobs at once on the command line; `configured` takes it out again.
 RULE = Leaf(
     "rule",
@@ -181,6 +181,7 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
 
     @property

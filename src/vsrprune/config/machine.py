@@ -1,4 +1,4 @@
-"""The groups that differ between machines: `trainer`, `launcher`, `store`, `tracking`.
+"""The groups that differ between machines: `trainer`, `launcher`, `sweep`, `store`, `tracking`.
 
 They change no result beyond its rounding, for which `trainer.precision` and `trainer.tf32` are in the keys of stages.
 """
@@ -97,6 +97,18 @@ class LauncherConfig:
         {},
         "Options of one batch job (slurm, pbs, sge), as dask-jobqueue names them: launcher.options.queue=gpu. With dask"
         " and an address TLS, as distributed.Security names it: launcher.options.tls_ca_file=ca.pem.",
+    )
+
+
+@dataclass
+class SweepConfig:
+    """A sweep as a whole; a single job has none."""
+
+    name: str | None = knob(
+        None,
+        "The sweep's folder in runs_dir. null: what varies and eight digits of its jobs, such as rsc-by-ratio-cf018d18;"
+        " the same command always finds the same folder.",
+        spelled="a name for a folder, or null",
     )
 
 

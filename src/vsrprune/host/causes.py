@@ -14,6 +14,11 @@ LESS_TO_TRAIN = (
     f" schedule.batch, schedule.patch or schedule.frames, or {FEWER_JOBS}"
 )
 
+MORE_TIME = (
+    "run it again, it goes on from its checkpoint; on a batch system with a longer launcher.options.walltime, or in"
+    " another launcher.options.queue"
+)
+
 
 def less_memory(stage: str) -> str:
     """What to change where a stage found no memory; a stage of a round may have its number: `sparsify_1`."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -15,12 +17,15 @@ from typing import Any
 
 from vsrprune.commands import typed, typed_command
 from vsrprune.errors import LostRankError, UserError
-from vsrprune.host.causes import first_line, known_cause, less_memory
-from vsrprune.store.atomic import mend_os_error
+from vsrprune.host.causes import MORE_TIME, first_line, known_cause, less_memory
+from vsrprune.host.processes import PREEMPTED
+from vsrprune.store.atomic import mend_os_error, write_atomically
 from vsrprune.store.lease import Holder
 from vsrprune.store.sealed import read_sealed, write_sealed
 
 CARD, STATE = "failure.json", "state.json"
+RETRY = "retry.sh"  # beside the card: runs the job alone again
+OUTPUT = "output.log"  # what a job printed, where jobs run side by side
 START = "start"  # the stage in state.json before the first one begins
 STATE_EVERY_S = 1.0  # between two writes: a step may take milliseconds, a write to NFS as long
 
@@ -29,8 +34,8 @@ STATE_EVERY_S = 1.0  # between two writes: a step may take milliseconds, a write
 class FailureCard:
     """Why a job failed.
 
-    stage, step: how far the job came. cause: one line. advice: which setting to change. command: the command that
-    retries this job alone. trace: the traceback; empty for errors that the user can mend.
+    stage, step: how far the job came. cause: one line. advice: what to change. command: the command that retries this
+    job alone, in one line. trace: the traceback; empty for errors that the user can mend.
     """
 
     stage: str
@@ -41,15 +46,22 @@ class FailureCard:
     trace: str = ""
 
     def save(self, folder: Path) -> None:
-        """Write failure.json into the job's folder."""
-        write_sealed(folder / CARD, asdict(self))
+        """Write failure.json into the job's folder, and beside it retry.sh, which runs `command`."""
+        if self.command:
+            write_atomically(folder / RETRY, _script(self.command))
+            (folder / RETRY).chmod(0o755)
+        write_sealed(folder / CARD, {**asdict(self), "retry": retry_line(folder.absolute())})
 
     @classmethod
     def load(cls, folder: Path) -> FailureCard | None:
         """The card in a job's folder, if there is one. Raises UserError for one that is damaged."""
         path = folder / CARD
         try:
-            return cls(**read_sealed(path)) if path.is_file() else None
+            if not path.is_file():
+                return None
+            values = read_sealed(path)
+            values.pop("retry", None)  # it is where the card was written, and the folder may have moved
+            return cls(**values)
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
                 f"{path} is damaged ({error}): run the job's command again, which writes a new one"
@@ -67,7 +79,7 @@ class JobState:
     def __init__(self, folder: Path) -> None:
         self._path, self._written = folder / STATE, 0.0
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CARD).unlink(missing_ok=True)  # of the last try: a card means that the job has ended
+        forget_failure(folder)  # of the last try: a card means that the job has ended
         self.stage(START)
 
     @staticmethod
@@ -124,25 +136,67 @@ def card_of_exit(code: int, folder: Path, command: str) -> FailureCard:
     stage, step = read_state(folder)
     if code == -signal.SIGKILL:  # the kernel's out-of-memory killer sends it, and leaves no word
         return FailureCard(stage, step, "killed (SIGKILL), usually for want of memory", less_memory(stage), command)
+    if code == PREEMPTED:
+        cause = f"asked to stop by its machine again and again (exit code {PREEMPTED})"
+        return FailureCard(stage, step, cause, MORE_TIME, command)
     if code < 0:
         name = signal.Signals(-code).name
-        return FailureCard(stage, step, f"died of {name}", "run it again; it goes on from its checkpoint", command)
-    return FailureCard(stage, step, f"ended with exit code {code}", "see what it printed above", command)
+        advice = "run it again; it goes on from its checkpoint. Where it dies again, trainer.workers=0 or trainer=cpu"
+        return FailureCard(stage, step, f"died of {name}", f"{advice} tells whether those are to blame", command)
+    log = folder / OUTPUT
+    advice = f"its last lines say why: {log}" if log.is_file() else "run it again by itself: it prints why it ends"
+    return FailureCard(stage, step, f"ended with exit code {code}", advice, command)
 
 
 def card_of_lost_worker(error: BaseException, folder: Path, command: str) -> FailureCard:
     """The card of a job that was lost together with its worker on a cluster."""
     stage, step = read_state(folder)
     cause = f"its worker was lost ({type(error).__name__})"
-    return FailureCard(
-        stage, step, cause, "see the cluster's logs; run it again, it goes on from its checkpoint", command
+    advice = "run it again, it goes on from its checkpoint; why the worker went, the cluster's own logs say"
+    if (folder / OUTPUT).is_file():
+        advice += f", and perhaps the end of {folder / OUTPUT}"
+    return FailureCard(stage, step, cause, advice, command)
+
+
+def forget_failure(folder: Path) -> None:
+    """Remove the card of a try that is over, and what belongs to it."""
+    for name in (CARD, RETRY):
+        (folder / name).unlink(missing_ok=True)
+
+
+def retry_line(folder: Path) -> str:
+    """What to type to run the failed job in `folder` alone again."""
+    return shlex.join(["bash", str(folder / RETRY)])
+
+
+def _script(command: str) -> str:
+    """The content of retry.sh: `command` in the folder and by the Python of this process, an argument a line."""
+    first, *rest = shlex.split(command)
+    program = [sys.executable, "-m", "vsrprune"] if first == "vsrprune" else [sys.executable]
+    while rest and "=" not in rest[0] and not rest[0].startswith("--"):
+        program.append(rest.pop(0))
+    lines = [" ".join(map(_quoted, program))]
+    for item in rest:
+        # A flag stands on one line with its value.
+        belongs = "=" not in item and not item.startswith("-") and len(lines) > 1
+        lines[-1:] = [f"{lines[-1]} {_quoted(item)}"] if belongs else [lines[-1], _quoted(item)]
+    return (
+        "#!/usr/bin/env bash\n"
+        "# Runs this job alone again, from its last checkpoint; change a knob below, or add one, if need be.\n"
+        f"cd {_quoted(os.getcwd())} || exit 2\n"
+        "exec " + " \\\n    ".join(lines) + "\n"
     )
+
+
+def _quoted(text: str) -> str:
+    """A text as a shell reads it back; in double quotes where that is easier to read."""
+    return f'"{text}"' if "'" in text and not set(text) & set('"$`\\!') else shlex.quote(text)
 
 
 def retry_command(arguments: Sequence[str]) -> str:
     """A shell command that runs one job alone, from its `sys.argv`."""
     script, *rest = arguments
-    return " ".join(filter(None, (typed_command(script) or shlex.join(["python", script]), shlex.join(rest))))
+    return " ".join([typed_command(script) or f"python {_quoted(script)}", *map(_quoted, rest)])
 
 
 def read_state(folder: Path) -> tuple[str, int]:
@@ -159,12 +213,22 @@ def _explain(error: BaseException, stage: str) -> tuple[str, str]:
     if isinstance(error, LostRankError):
         return text, less_memory(stage)
     if isinstance(error, UserError):
-        return typed(str(error)), "mend what it names"
+        return typed(
+            str(error)
+        ), "do what the cause says; a knob is changed in retry.sh, or in the command that was typed"
     if isinstance(error, OSError):
         mended = mend_os_error(error)
         if mended:
             return mended
+    if isinstance(error, FileNotFoundError) and error.filename:
+        advice = (
+            "put it back if it is yours, or name another by the knob that names it; `trace` in failure.json says where"
+        )
+        return f"{error.filename} was there when the job was planned, and is gone", f"{advice} it was read"
     kind = known_cause(error)
     if kind is not None:
         return f"{kind.cause}: {text}", kind.advice(stage)
-    return f"{type(error).__name__}: {text}", "this looks like a defect; `trace` in failure.json says where"
+    return (
+        f"{type(error).__name__}: {text}",
+        "this looks like a defect, or like one in code of your own; `trace` in failure.json says where",
+    )

@@ -97,7 +97,8 @@ def clean_store(store: Store, runs: Path, sure: bool, console: Console, cache: P
     gone += sorted((store.root / "unfinished").glob("*"))
     if cache:
         gone += [*sorted(cache.glob(".*")), *sorted((cache / ASIDE).glob("*"))]
-    folders = (runs, *runs.rglob("*/"), store.root, store.root / "networks")
+    below = [folder for folder in runs.rglob("*/") if not folder.is_symlink()]  # runs/latest is there by its own name
+    folders = (runs, *below, store.root, store.root / "networks")
     left = [path for folder in folders for path in left_by_writers(folder)]
     size = sum(map(_size, gone)) + sum(path.stat().st_size for path in left)
     for path in gone:

@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 
+from vsrprune.host.naming import mark_latest
 from vsrprune.host.tracking import RunLabel, is_tracked
 from vsrprune.search.bench import SearchBench, make_dense, open_bench
 from vsrprune.search.config import SearchJobConfig
@@ -32,6 +33,7 @@ def search_ratios(config: SearchJobConfig, folder: Path, say: Callable[[str], No
     bench = open_bench(config, folder, say)
     quiet()
     check_storage(bench.storage)  # before the hours that the dense network takes
+    mark_latest(Path(config.runs_dir).expanduser(), folder)  # now that nothing more is refused
     make_dense(bench)
     references = score_references(bench)
     plan = first_plan(bench)

@@ -13,19 +13,20 @@ from vsrprune.pruning.surgery import compact
 from vsrprune.results.result import RESULT, Result
 from vsrprune.store.store import Store, is_key
 
+SHOWN = 8  # of the jobs that could be meant
 STAGES = {"pruned": "finetune", "dense": "pretrain"}
 
 
 def load_trained(source: Path, store: Path, warn: Callable[[str], None], which: str = "pruned") -> Network:
     """A compact network, gates folded.
 
-    `source` is a job's folder (its result.json names the network, which lies in `store`), a folder with a network's two
-    files, or one of these files. `which` chooses a job's `pruned` or `dense` network. `warn` is told of a damaged file
-    in the store.
+    `source` is a job's folder (its result.json names the network, which lies in `store`) or one above that of a single
+    finished job, a folder with a network's two files, or one of these files. `which` chooses a job's `pruned` or
+    `dense` network. `warn` is told of a damaged file in the store.
 
     Raises UserError where there is no network, or the store no longer has it.
     """
-    folder = source.parent if source.name in (WEIGHTS, DESCRIPTION) else source
+    folder = source.parent if source.name in (WEIGHTS, DESCRIPTION) else only_job(source)
     if (folder / RESULT).is_file() and not (folder / WEIGHTS).is_file():
         key = Result.load(folder).stages.get(STAGES[which])
         if not is_key(key):
@@ -45,3 +46,18 @@ def load_trained(source: Path, store: Path, warn: Callable[[str], None], which: 
         # rule.
         network = compact(network, PrunePlan.keep_all("rsc", network.channel_layout("rsc")))
     return network.eval()
+
+
+def only_job(folder: Path) -> Path:
+    """The folder of the one finished job below `folder`, or `folder` itself where no job is.
+
+    Raises UserError where there are several, and names them.
+    """
+    if not folder.is_dir() or (folder / RESULT).is_file() or (folder / WEIGHTS).is_file():
+        return folder
+    jobs = sorted(path.parent for path in folder.resolve().rglob(RESULT))
+    if len(jobs) < 2:
+        return jobs[0] if jobs else folder
+    names = [str(folder / job.relative_to(folder.resolve())) for job in jobs]
+    more = f" or {len(names) - SHOWN} others" if len(names) > SHOWN else ""
+    raise UserError(f"{folder} holds {len(jobs)} finished jobs; name one of them: {', '.join(names[:SHOWN])}{more}")

@@ -460,7 +460,9 @@ def test_a_job_that_its_machine_stops_is_queued_again_behind_the_others(run_swee
 def test_a_job_that_its_machine_stops_for_ever_fails(tmp_path: Path, run_sweep: Callable[[Engine], Sweep]) -> None:
     engine = Engine(moved=[PREEMPTED] * (REQUEUES + 1))
     assert run_sweep(engine)._outcomes == {"moved": "failed"}
-    assert FailureCard.load(tmp_path / "runs" / "moved").cause == f"ended with exit code {PREEMPTED}"
+    card = FailureCard.load(tmp_path / "runs" / "moved")
+    assert card.cause == f"asked to stop by its machine again and again (exit code {PREEMPTED})"
+    assert "launcher.options.walltime" in card.advice
 
 
 class Interrupted(Engine):
@@ -496,7 +498,7 @@ def test_a_signal_asks_the_running_job_to_stop_and_starts_nothing_more(
     assert engine.calls == ["first"]
     assert sweep._outcomes == {"first": "stopped", "second": "stopped"}
     assert sweep.stopped_by == code
-    assert not any(tmp_path.glob("runs/*/failure.json"))
+    assert not any(tmp_path.glob("runs/**/failure.json"))
 
 
 def test_the_handlers_of_signals_are_put_back(run_sweep: Callable[[Engine], Sweep]) -> None:

@@ -239,4 +239,4 @@ def test_a_sweep_that_asks_for_missing_gpus_ends_before_its_first_job_in_one_lin
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: trainer.accelerator=gpu needs an NVIDIA GPU, and there is none")
     assert "no job was started" in done.stderr
-    assert not list((tmp_path / "runs").glob("*/*/state.json"))
+    assert not list((tmp_path / "runs").glob("**/state.json"))

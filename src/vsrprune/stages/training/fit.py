@@ -109,7 +109,7 @@ def fit(module: TrainingStage, clips: Sequence[Clip], sampling: Sampling, sessio
     if not (is_finite(module) and bool(torch.isfinite(output_NTCHW).all())):
         raise TrainingDivergedError(
             f"{module.stage}: the last step left a network whose output is not finite; try a lower"
-            f" schedule.{module.stage}.lr"
+            f" schedule.{module.stage.partition('_')[0]}.lr"  # of a round: sparsify_1
         )
     return rows.read()
 

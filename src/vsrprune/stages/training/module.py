@@ -143,7 +143,7 @@ class TrainingStage(pl.LightningModule):
             where = f"at step {step} ({terms})"
         raise TrainingDivergedError(
             f"{self.stage}: the loss is not finite {where}; the last good checkpoint is kept; try a lower"
-            f" schedule.{self.stage}.lr"
+            f" schedule.{self.stage.partition('_')[0]}.lr"  # of a round: sparsify_1
         )
 
     def on_train_end(self) -> None:

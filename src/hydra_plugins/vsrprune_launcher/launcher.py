@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -27,9 +28,12 @@ from rich.console import Console
 from hydra_plugins.vsrprune_launcher.cards import blocks_of, dividing, sharing
 from hydra_plugins.vsrprune_launcher.composing import SweepComposer
 from hydra_plugins.vsrprune_launcher.engines import ENGINES, Call, Submit
+from hydra_plugins.vsrprune_launcher.summary import DONE, FAILED, REUSED, STOPPED, print_summary
+from hydra_plugins.vsrprune_launcher.under_way import Display, SweepJob, SweepOutlook, status_lines
 from vsrprune.cli import complain, composed_config, explained, typed_numbers
 from vsrprune.config.job import Config
 from vsrprune.config.machine import LauncherConfig
+from vsrprune.config.tree import config_tree
 from vsrprune.errors import UserError
 from vsrprune.host.devices import visible_cards
 from vsrprune.host.failures import (
@@ -44,24 +48,25 @@ from vsrprune.host.failures import (
 )
 from vsrprune.host.machine import is_measuring
 from vsrprune.host.naming import job_names, sweep_name, telling_overrides
+from vsrprune.host.outlook import SWEEP, Foretold
 from vsrprune.host.processes import POLL_SECONDS, PREEMPTED, ask_to_stop
-from vsrprune.jobs.collect import collect, read_measured
+from vsrprune.host.progress import readable_time
+from vsrprune.jobs.collect import collect
 from vsrprune.jobs.devices import runs_elsewhere
 from vsrprune.jobs.dry_run import print_plan
-from vsrprune.jobs.housekeeping import readable_time
-from vsrprune.jobs.planning import changed_network, missing_stages, plan_job
+from vsrprune.jobs.header import print_header, sweep_header
+from vsrprune.jobs.outlook import foretell
+from vsrprune.jobs.planning import changed_network, config_warnings, missing_stages, plan_job
 from vsrprune.jobs.runner import needs_no_process, open_store
-from vsrprune.results.result import RESULT, Result
-from vsrprune.results.terminal import Row, print_layers, print_replicates, print_results
+from vsrprune.results.result import RESULT
+from vsrprune.results.terminal import once_each
 from vsrprune.stages.job import Job
 from vsrprune.store.atomic import explain_os_error
 from vsrprune.store.store import Store
 
-DONE, REUSED, FAILED, STOPPED = "done", "reused", "failed", "stopped"
 OUTPUT = "output.log"
 INTERRUPTED = 130
 REQUEUES = 3  # of a job whose machine asked it to stop while the sweep goes on
-STATUS_SECONDS = 60  # between lines that say how far the running jobs are
 
 
 @dataclass
@@ -72,18 +77,6 @@ class VsrpruneLauncherConfig:
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="vsrprune", node=VsrpruneLauncherConfig)
-
-
-@dataclass
-class SweepJob:
-    """One job of a sweep: its name and number, its checked plan, its folder, and the command that runs it."""
-
-    name: str
-    title: str
-    job: Job
-    folder: Path
-    command: list[str]
-    requeued: int = 0
 
 
 class VsrpruneLauncher(Launcher):
@@ -111,8 +104,11 @@ class VsrpruneLauncher(Launcher):
         first = jobs[0].config
         sweep = sweep_name(str(self._config.hydra.job.config_name), overrides)
         root = Path(first.runs_dir).expanduser() / sweep
+        if first.print_config:
+            console.print(config_tree([job.config for job in jobs]))
+        store = open_store(jobs[0], print)
         if first.dry_run:
-            print_plan(list(zip(names, jobs, strict=True)), open_store(jobs[0], print), console)
+            print_plan(list(zip(names, jobs, strict=True)), store, console)
             sys.exit(0)
         threads = training_threads(first)
         sweep_jobs = [
@@ -126,9 +122,12 @@ class VsrpruneLauncher(Launcher):
             for number, (name, job, items) in enumerate(zip(names, jobs, overrides, strict=True), start=1)
         ]
         with explained():
-            run = Sweep(sweep_jobs, threads)
+            seconds = foretell(jobs, store, lambda text: print(text, flush=True))
+            print_header(sweep_header(jobs, list(map(telling_overrides, overrides)), store, root, seconds), console)
+            _print_notes(jobs)
+            run = Sweep(sweep_jobs, threads, seconds)
             outcomes = run.run()
-        _summary(outcomes, root, console)
+        print_summary(outcomes, root, store.root, console)
         if run.stopped_by:
             print("stopped; the same command goes on where the jobs are", file=sys.stderr)
             sys.exit(run.stopped_by)
@@ -158,7 +157,8 @@ class VsrpruneLauncher(Launcher):
                 command += [flag, source.path]
         command += ["--config-name", str(self._config.hydra.job.config_name)]
         # The sweep's own values take the place of what was typed: a command gives each knob once.
-        typed = [item for item in overrides if item.partition("=")[0].lstrip("+") not in own]
+        shown_once = (*own, "print_config")
+        typed = [item for item in overrides if item.partition("=")[0].lstrip("+") not in shown_once]
         hydra = [
             item for item in self._config.hydra.overrides.hydra if not item.startswith(("hydra.mode=", "hydra.run."))
         ]
@@ -173,14 +173,15 @@ class Sweep:
     would only wait, in a place where another job can work.
     """
 
-    def __init__(self, jobs: Sequence[SweepJob], threads: int) -> None:
+    def __init__(self, jobs: Sequence[SweepJob], threads: int, seconds: Mapping[str, float] | None = None) -> None:
+        """seconds: what is foretold of the stages, by their keys."""
         self._jobs, self._threads = jobs, threads
         self._store: Store = open_store(jobs[0].job, print)
+        self._outlook = SweepOutlook(seconds or {}, self._store)
         self._pending = list(jobs)
         self._running: dict[Future[int], SweepJob] = {}
         self._outcomes: dict[str, str] = {}
         self._started: dict[str, float] = {}
-        self._spoken = time.monotonic()
         self.stopped_by = 0  # exit code, once someone asked the sweep to stop
 
     def run(self) -> dict[str, str]:
@@ -207,8 +208,6 @@ class Sweep:
         """What each job sees of this machine's cards, `gpus` at a time; empty where all see what is there."""
         if self._alone or runs_elsewhere(launcher):
             return []
-        for note in dict.fromkeys(item.job.place.note for item in self._pending if item.job.place.note):
-            print(note, flush=True)
         blocks = blocks_of(visible_cards(), gpus) if gpus else []
         if not blocks:
             return []
@@ -217,15 +216,22 @@ class Sweep:
         return blocks
 
     def _work_off(self, submit: Submit, at_once: int) -> None:
-        while self._pending or self._running:
-            try:
-                self._start_ready(submit, at_once)
-                self._take_ended()
-                self._say_how_far()
-            except KeyboardInterrupt:
-                if self.stopped_by:
-                    raise
-                self._stop(INTERRUPTED)
+        display = Display()
+        # Alone, a job shows itself how far it is.
+        with contextlib.nullcontext() if self._alone else display.shown():
+            while self._pending or self._running:
+                try:
+                    self._start_ready(submit, at_once)
+                    self._take_ended()
+                    if not self._alone:
+                        display.show(partial(self._status, at_once))
+                except KeyboardInterrupt:
+                    if self.stopped_by:
+                        raise
+                    self._stop(INTERRUPTED)
+
+    def _status(self, at_once: int) -> list[str]:
+        return status_lines(self._outlook, list(self._running.values()), self._pending, len(self._jobs), at_once)
 
     def _take_ended(self) -> None:
         """Take the exit codes of ended jobs.
@@ -269,7 +275,10 @@ class Sweep:
             log = None if self._alone else item.folder / OUTPUT
             print(item.title if log is None else f"{item.title} (started)", flush=True)
             self._started[item.name] = time.monotonic()
+            item.to_make = frozenset(missing_stages(item.job, self._store))
+            told = (self._outlook.of_job(item, self._pending) if self._alone else Foretold()).text()
             call = Call(item.command, os.getcwd(), item.folder, log)
+            call.environment[SWEEP] = told
             self._running[submit(call)] = item
 
     def _refuse(self, item: SweepJob, cause: str) -> None:
@@ -301,6 +310,7 @@ class Sweep:
             JobState.waiting(item.folder)
             return
         self._outcomes[item.name] = FAILED if code else DONE
+        self._outlook.ended(item)
         if code and FailureCard.load(item.folder) is None:
             retry = retry_command(item.command[1:])
             card = card_of_lost_worker(error, item.folder, retry) if error else card_of_exit(code, item.folder, retry)
@@ -310,14 +320,6 @@ class Sweep:
             took = readable_time(time.monotonic() - self._started[item.name])
             end = f"failed after {took}: {item.folder / OUTPUT}" if code else f"done in {took}"
             print(f"{item.title} ({end})", flush=True)
-
-    def _say_how_far(self) -> None:
-        if self._alone or time.monotonic() - self._spoken < STATUS_SECONDS:
-            return
-        self._spoken = time.monotonic()
-        for item in self._running.values():
-            stage, step = read_state(item.folder)
-            print(f"  {item.title}: {stage}, step {step}", flush=True)
 
     def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
         self._stop(PREEMPTED)
@@ -329,6 +331,15 @@ class Sweep:
         for future, item in self._running.items():
             if not future.cancel():
                 ask_to_stop(item.folder)
+
+
+def _print_notes(jobs: Sequence[Job]) -> None:
+    """What the jobs say of their configuration and of their devices, each sentence once."""
+    for line in once_each("warning", [config_warnings(job.config) for job in jobs]):
+        print(line, flush=True)
+    if not runs_elsewhere(jobs[0].config.launcher):
+        for line in once_each("note", [[job.place.note] if job.place.note else [] for job in jobs]):
+            print(line, flush=True)
 
 
 def differing_jobs(jobs: Sequence[Sequence[str]], typed: Mapping[str, str | None]) -> list[list[str]]:
@@ -358,26 +369,3 @@ def training_threads(config: Config) -> int:
 def _quoted(folder: Path) -> str:
     """A path as Hydra's grammar reads it back unchanged, commas and equals signs included."""
     return "'" + str(folder).replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _summary(outcomes: Mapping[str, str], root: Path, console: Console) -> None:
-    """Print the sweep's table from the result files, and what became of every job, whatever happened."""
-    rows = [
-        Row(" ".join(name.split(",")), Result.load(root / name), read_measured(root / name))
-        for name, outcome in outcomes.items()
-        if outcome in (DONE, REUSED) and (root / name / RESULT).is_file()
-    ]
-    if rows:
-        print_results(rows, console)
-        print_replicates(rows, console)
-        print_layers(rows, console)
-    for name, outcome in outcomes.items():
-        card = FailureCard.load(root / name) if outcome == FAILED else None
-        if card is not None:
-            print(f"failed: {name} in {card.stage}, step {card.step}: {card.cause}", file=sys.stderr)
-            print(f"  what to change: {card.advice}\n  retry it alone: {card.command}", file=sys.stderr)
-        elif outcome == FAILED:
-            print(f"failed: {name}; see what it printed above", file=sys.stderr)
-    kinds = (DONE, REUSED, FAILED) + ((STOPPED,) if STOPPED in outcomes.values() else ())
-    counts = [f"{list(outcomes.values()).count(outcome)} {outcome}" for outcome in kinds]
-    print(f"{len(outcomes)} jobs: {', '.join(counts)}; files: {root}", flush=True)

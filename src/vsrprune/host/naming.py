@@ -8,7 +8,17 @@ from collections.abc import Sequence
 
 LONGEST = 100
 # Overrides that say where and how, not what, do not name a run: the same jobs get the same folder on any machine.
-_PLACES = ("store_dir", "store.", "runs_dir", "tracking", "launcher", "trainer.workers", "hydra", "dry_run")
+_PLACES = (
+    "store_dir",
+    "store.",
+    "runs_dir",
+    "tracking",
+    "launcher",
+    "trainer.workers",
+    "hydra",
+    "dry_run",
+    "print_config",
+)
 
 
 def slug(text: str) -> str:

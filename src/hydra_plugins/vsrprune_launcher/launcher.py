@@ -124,7 +124,8 @@ class VsrpruneLauncher(Launcher):
         with explained():
             seconds = foretell(jobs, store, lambda text: print(text, flush=True))
             print_header(sweep_header(jobs, list(map(telling_overrides, overrides)), store, root, seconds), console)
-            _print_notes(jobs)
+            for line in once_each("warning", [config_warnings(job.config) for job in jobs]):
+                print(line, flush=True)
             run = Sweep(sweep_jobs, threads, seconds)
             outcomes = run.run()
         print_summary(outcomes, root, store.root, console)
@@ -206,7 +207,11 @@ class Sweep:
 
     def _blocks(self, launcher: LauncherConfig, gpus: int) -> list[str]:
         """What each job sees of this machine's cards, `gpus` at a time; empty where all see what is there."""
-        if self._alone or runs_elsewhere(launcher):
+        if runs_elsewhere(launcher):
+            return []
+        for note in dict.fromkeys(item.job.place.note for item in self._pending if item.job.place.note):
+            print(note, flush=True)
+        if self._alone:
             return []
         blocks = blocks_of(visible_cards(), gpus) if gpus else []
         if not blocks:
@@ -331,15 +336,6 @@ class Sweep:
         for future, item in self._running.items():
             if not future.cancel():
                 ask_to_stop(item.folder)
-
-
-def _print_notes(jobs: Sequence[Job]) -> None:
-    """What the jobs say of their configuration and of their devices, each sentence once."""
-    for line in once_each("warning", [config_warnings(job.config) for job in jobs]):
-        print(line, flush=True)
-    if not runs_elsewhere(jobs[0].config.launcher):
-        for line in once_each("note", [[job.place.note] if job.place.note else [] for job in jobs]):
-            print(line, flush=True)
 
 
 def differing_jobs(jobs: Sequence[Sequence[str]], typed: Mapping[str, str | None]) -> list[list[str]]:

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from vsrprune.errors import UserError
-from vsrprune.host.failures import Reached
+from vsrprune.host.failures import STATE, Reached
 from vsrprune.host.outlook import Foretold
 from vsrprune.host.progress import Now, readable_time
 from vsrprune.jobs.collect import read_measured
@@ -27,7 +27,7 @@ LOOK_SECONDS = 1.0  # between two looks of a terminal at the files of the runnin
 
 @dataclass
 class SweepJob:
-    """One job of a sweep: its name and number, its checked plan, its folder, and the command that runs it.
+    """One job of a sweep: its name, its title with its number, its plan, its folder, and the command that runs it.
 
     to_make: keys of the stages that it had to make when it started.
     """
@@ -39,6 +39,11 @@ class SweepJob:
     command: list[str]
     requeued: int = 0
     to_make: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def number(self) -> str:
+        """Such as "job 2/6"."""
+        return self.title.partition(":")[0]
 
 
 class SweepOutlook:
@@ -112,8 +117,15 @@ def status_lines(
     """A line for each running job, and one for the sweep."""
     left = outlook.left(running, pending, at_once)
     about = "" if left is None else f", left: about {readable_time(left)}"
+    # Places are free, and nobody takes them: all wait for what a running job makes for them too.
+    why = " for a stage that they share" if pending and len(running) < at_once else ""
     ended = jobs - len(running) - len(pending)
     return [
-        *(f"  {item.title}: {Reached.read(item.folder).words(time.time())}" for item in running),
-        f"  sweep: {ended} of {jobs} jobs ended, {len(running)} running, {len(pending)} waiting{about}",
+        *(f"  {item.number}  {_words(item.folder)}  ({item.name})" for item in running),
+        f"  sweep    {ended} of {jobs} ended, {len(running)} running, {len(pending)} waiting{why}{about}",
     ]
+
+
+def _words(folder: Path) -> str:
+    # A job that is done removes its state, and its process ends a little later.
+    return Reached.read(folder).words(time.time()) if (folder / STATE).is_file() else "ends"

@@ -61,7 +61,7 @@ class FailureCard:
 class Reached:
     """How far the job of a folder is: its stage, the last step, how many there are, and from when and where it trains.
 
-    since: seconds of the clock; 0 where nothing trains.
+    since: seconds of the clock; 0 where nothing trains. written: when it was said.
     """
 
     stage: str
@@ -69,6 +69,7 @@ class Reached:
     steps: int = 0
     since: float = 0.0
     since_step: int = 0
+    written: float = 0.0
 
     @classmethod
     def read(cls, folder: Path) -> Reached:
@@ -76,7 +77,8 @@ class Reached:
         try:
             told = json.loads((folder / STATE).read_text())
             numbers = {name: int(told.get(name, 0)) for name in ("step", "steps", "since_step")}
-            return cls(str(told["stage"]), since=float(told.get("since", 0.0)), **numbers)
+            written = (folder / STATE).stat().st_mtime
+            return cls(str(told["stage"]), since=float(told.get("since", 0.0)), written=written, **numbers)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return cls(START)
 
@@ -86,9 +88,9 @@ class Reached:
         return (self.step + 1) / self.steps if self.steps and self.since else 0.0
 
     def words(self, now: float) -> str:
-        """Such as "finetune 41/100, 3.2/s, left: 18 s"."""
+        """Such as "finetune 41/100, 3.2/s, left: 18 s"; of a stage without steps for how long it has gone on."""
         if not (self.steps and self.since):
-            return self.stage
+            return f"{self.stage}, {readable_time(max(0.0, now - self.written))} so far"
         fresh, taken = self.step - self.since_step, now - self.since
         words = f"{self.stage} {self.step + 1}/{self.steps}"
         if not (fresh and taken > 0):

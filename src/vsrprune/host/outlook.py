@@ -10,7 +10,9 @@ from vsrprune.host.progress import readable_time
 
 SWEEP = "VSRPRUNE_FORETOLD"  # the variable by which a sweep tells its jobs
 SEEN_SECONDS = 5.0  # of a running stage, before its pace counts
-PACES = (0.1, 10.0)  # beyond which a pace says more of a disturbance than of what is to come
+# A pace is seen on seconds that were foretold; so many more count as if they had been met, or the first short stage,
+# which reads the clips besides, would speak for hours.
+TRUSTED_SECONDS, TRUSTED_SHARE = 10.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Outlook:
     def __init__(self, foretold: Foretold) -> None:
         self._left, self._later = dict(foretold.stages), foretold.later
         self._took, self._of = foretold.took, foretold.of
+        everything = sum(self._left.values()) + (self._later or 0.0)
+        self._trusted = max(TRUSTED_SECONDS, TRUSTED_SHARE * everything)
 
     def ended(self, key: str, seconds: float | None) -> None:
         """A stage is done; `seconds` is what it took, None if it was there already."""
@@ -60,7 +64,7 @@ class Outlook:
         expected = self._left[key]
         seen = stage_left is not None and taken >= SEEN_SECONDS
         took, of = (self._took + taken + (stage_left or 0.0), self._of + expected) if seen else (self._took, self._of)
-        pace = min(max(took / of, PACES[0]), PACES[1]) if of > 0 else 1.0
+        pace = (took + self._trusted) / (of + self._trusted)
         rest = max(0.0, expected * pace - taken) if stage_left is None else stage_left
         job = rest + pace * sum(seconds for other, seconds in self._left.items() if other != key)
         return job, None if self._later is None else job + pace * self._later

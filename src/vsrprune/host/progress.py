@@ -97,8 +97,8 @@ class StageProgress:
         self._stage, self._steps, self._left, self._on_step = stage, steps, left, on_step
         self._done, self._first, self._doing, self._note = 0, 0, "", ""
         self._progress = Progress(
-            TextColumn("  {task.description:<10}"),
-            BarColumn(BAR_WIDTH),
+            TextColumn("  {task.description:<10}", table_column=Column(no_wrap=True, min_width=12)),
+            BarColumn(BAR_WIDTH, table_column=Column(no_wrap=True, min_width=BAR_WIDTH)),
             _Words(self.words),
             transient=True,
             disable=not sys.stdout.isatty(),
@@ -123,7 +123,7 @@ class StageProgress:
 
     def count(self, steps: int) -> None:
         """Say that so many steps follow, from now on."""
-        self._steps, self._done, self._first = steps, 0, 0
+        self._steps, self._done, self._first, self._doing = steps, 0, 0, ""
         self._begin()
         self._progress.update(self._task, total=steps, completed=0)
 
@@ -152,8 +152,9 @@ class StageProgress:
             parts.append(readable_rate(fresh / taken))
             left = taken / fresh * (self._steps - self._done)
         else:
-            parts += [self._doing, f"{readable_time(taken)} so far"]
-        return ", ".join(filter(None, (*parts, self._left(taken, left), self._note)))
+            parts.append(f"{readable_time(taken)} so far")
+        # In this order, since a narrow terminal cuts off the end.
+        return ", ".join(filter(None, (*parts, self._left(taken, left), self._note or self._doing)))
 
     def _watch(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):

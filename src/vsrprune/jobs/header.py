@@ -59,6 +59,7 @@ def sweep_header(
     return {
         "sweep": f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'}, {at_once}{where}{varying and f': {varying}'}",
         "model": _of_all(jobs, model_text),
+        "method": _of_all(jobs, lambda job: job.config.method.name),
         "data": _of_all(jobs, data_text),
         "schedule": _of_all(jobs, schedule_text),
         "device": _of_all(jobs, device_text),

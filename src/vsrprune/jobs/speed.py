@@ -82,7 +82,7 @@ class Speed:
 class Speeds:
     """The speeds of jobs; each network and size of a batch is timed once, by `probe`, and remembered in `folder`.
 
-    budget: seconds after which those that were not timed yet are scaled from one that was.
+    budget: seconds (60 unless they are given) after which those that were not timed yet are scaled from one that was.
     """
 
     def __init__(
@@ -90,10 +90,10 @@ class Speeds:
         say: Callable[[str], None],
         folder: Path | None = None,
         probe: Callable[[Probe, Job], Mapping[str, float] | str] | None = None,
-        budget: float = BUDGET_SECONDS,
+        budget: float | None = None,
     ) -> None:
         self._say, self._folder, self._probe = say, folder or cache_folder(), probe or run_probe
-        self._budget = budget
+        self._budget = BUDGET_SECONDS if budget is None else budget
         self._known: dict[str, Speed | None] = {}
         self._first: tuple[Speed, float] | None = None
         self._spent = 0.0

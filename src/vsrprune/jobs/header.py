@@ -16,7 +16,7 @@ from vsrprune.host.progress import readable_time
 from vsrprune.jobs.estimate import steps_of
 from vsrprune.jobs.planning import missing_stages
 from vsrprune.jobs.speed import held_out
-from vsrprune.results.terminal import short
+from vsrprune.results.terminal import short_count
 from vsrprune.stages.job import Job
 from vsrprune.store.store import Store
 
@@ -99,7 +99,7 @@ def model_text(job: Job) -> str:
     """The network: its name, its parameters as tables count them, and its scale."""
     config = job.config
     read = f", read from {config.pretrained}" if config.pretrained else ""
-    size = f"{short(job.layout.parameters())} parameters"
+    size = f"{short_count(job.layout.parameters())} parameters"
     task = "" if config.task.name == "sr" else f", task {config.task.name}"
     return f"{config.model.name}, {size}{_beside_flow(job)}, scale {job.arguments.scale}{task}{read}"
 

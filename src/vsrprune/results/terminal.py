@@ -93,8 +93,8 @@ def _add_references(table: Table, rows: Sequence[Row]) -> None:
         f"{dense.psnr:.2f}",
         f"{dense.psnr - baseline.psnr:+.2f}",
         f"{dense.ssim:.4f}",
-        short(cost.parameters),
-        short(cost.macs),
+        short_count(cost.parameters),
+        short_count(cost.macs),
         "100%",
         _ms(dense_ms),
         "1.00",
@@ -113,8 +113,8 @@ def _add_job(table: Table, number: int, row: Row, last: bool) -> None:
         f"{tuned.psnr:.2f}",
         f"{tuned.psnr - baseline.psnr:+.2f}",
         f"{tuned.ssim:.4f}",
-        short(cost.parameters),
-        short(cost.macs),
+        short_count(cost.parameters),
+        short_count(cost.macs),
         f"{result.macs_kept:.1%}",
         _ms(row.measured.pruned_ms),
         f"{row.measured.speed_up:.2f}",
@@ -128,7 +128,7 @@ def _on_test_clips(result: Result, name: str) -> list[str]:
     return [f"{result.test[name].psnr:.2f}"] if result.test else []
 
 
-def short(number: float) -> str:
+def short_count(number: float) -> str:
     """A number with three or four digits, and K, M or G."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
         if number >= size:

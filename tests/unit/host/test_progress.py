@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from itertools import pairwise
 
 import pytest
@@ -95,6 +97,30 @@ def test_every_step_is_told_to_whoever_keeps_it(clock: list[float]) -> None:
         for step in (1, 2, 3):
             bar.update(step)
     assert told == [1, 2, 3]
+
+
+class Terminal(io.StringIO):
+    """Takes what is written to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_of_80_columns_shows_the_name_the_bar_and_the_time_that_is_left(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    for name, value in {"COLUMNS": "80", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    outlook = Outlook(Foretold({"reference": 60.0, "measure": 120.0}, later=3600.0))
+    with StageProgress("reference", left=lambda *seen: outlook.words("reference", *seen)) as bar:
+        bar.does("restores the frames of a clip with a very long name one by one")
+        bar._progress.refresh()
+    shown = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]+", terminal.getvalue())]
+    last = [line for line in shown if line.strip()][-1]
+    assert re.match(r"  reference  \S{12} 0 s so far, left: job 3 min, sweep 1 h, restores ", last)
+    assert len(last) <= 80
 
 
 # What is left of a job

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
 from rich.text import Text
@@ -100,6 +101,7 @@ class StageProgress:
             TextColumn("  {task.description:<10}", table_column=Column(no_wrap=True, min_width=12)),
             BarColumn(BAR_WIDTH, table_column=Column(no_wrap=True, min_width=BAR_WIDTH)),
             _Words(self.words),
+            console=Console(),
             transient=True,
             disable=not sys.stdout.isatty(),
         )

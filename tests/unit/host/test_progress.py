@@ -111,15 +111,17 @@ def test_a_terminal_of_80_columns_shows_the_name_the_bar_and_the_time_that_is_le
 ) -> None:
     terminal = Terminal()
     monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setattr(progress._Words, "max_refresh", None)
     for name, value in {"COLUMNS": "80", "TERM": "xterm"}.items():
         monkeypatch.setenv(name, value)
     outlook = Outlook(Foretold({"reference": 60.0, "measure": 120.0}, later=3600.0))
     with StageProgress("reference", left=lambda *seen: outlook.words("reference", *seen)) as bar:
         bar.does("restores the frames of a clip with a very long name one by one")
+        clock[0] = 1.0
         bar._progress.refresh()
     shown = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]+", terminal.getvalue())]
     last = [line for line in shown if line.strip()][-1]
-    assert re.match(r"  reference  \S{12} 0 s so far, left: job 3 min, sweep 1 h, restores ", last)
+    assert re.match(r"  reference  \S{12} 1 s so far, left: job 3 min, sweep 1 h, restores ", last)
     assert len(last) <= 80
 
 

@@ -36,6 +36,7 @@ def jobs(tmp_path: Path) -> list[SweepJob]:
 def trains(item: SweepJob, stage: str, step: int, steps: int) -> None:
     state = JobState(item.folder)
     state.stage(stage, steps)
+    state._written = 0.0  # it writes once a second only
     state.at(step)
 
 

@@ -97,7 +97,10 @@ def test_stages_are_counted_once_and_their_time_is_told_if_all_of_it_is_known(st
     assert stages_text(jobs, store, known).endswith(f"to compute: about {len(left)} min")
 
 
-def test_nothing_is_timed_for_seconds_of_training(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_timed_for_seconds_of_training(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("vsrprune.jobs.speed.run_probe", lambda *asked: pytest.fail("it was timed"))
     short = {"schedule__flow__steps": 3, "schedule__pretrain__steps": 4, "schedule__finetune__steps": 4}
     job = job_of(**short, schedule__sparsify__hold_steps=0, trainer__accelerator="cpu")

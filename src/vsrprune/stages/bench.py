@@ -63,13 +63,14 @@ class Shared:
     def __init__(self, job: Job, witness: Witness, say: Callable[[str], None]) -> None:
         self.job, self.witness, self.say = job, witness, say
         self.progress: Told = Unshown()  # of the stage under way
+        self.clips_noted = False  # whether what is to be known of the clips was told by another job
         self._motions: dict[str, TruthMotion] = {}
 
     @cached_property
     def clips(self) -> ClipSet:
         """Training and held-out clips, read when the first stage wants them."""
         self.progress.does("makes the clips" if self.job.sources is None else "reads the clips")
-        return job_clips(self.job, self.say)
+        return job_clips(self.job, self.say, self.clips_noted)
 
     @cached_property
     def device(self) -> torch.device:

@@ -45,6 +45,8 @@ def run_stages(
     unscored = any(plan.stage == "score" and not store.exists(plan.stage, plan.key) for plan in job.stages)
     if unscored and is_own(job.config.score):
         try_own_score(job, shared.device)
+    # Whoever made the reference, in which the notes on clips are, has told them.
+    shared.clips_noted = any(plan.stage == "reference" and store.exists(plan.stage, plan.key) for plan in job.stages)
     folders: dict[str, Path] = {}
     outlook = Outlook(foretold)
     for plan in job.stages:

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vsrprune.host.progress import readable_time
+from vsrprune.host.progress import StageProgress, readable_time
 from vsrprune.jobs.devices import runs_elsewhere
 from vsrprune.jobs.estimate import Price, costs_by_key
 from vsrprune.jobs.housekeeping import readable_size
@@ -39,7 +39,8 @@ def print_plan(jobs: Sequence[tuple[str, Job]], store: Store, console: Console, 
         console.print(f"#{number} {label}: {', '.join(to_do) or 'finished'}", highlight=False)
     speeds = speeds or Speeds(lambda text: console.print(text, highlight=False))
     # Nothing is timed for what is finished.
-    timed = [(job, speeds.of(job) if missing else None) for _, job in jobs]
+    with StageProgress("timing"):
+        timed = [(job, speeds.of(job) if missing else None) for _, job in jobs]
     outlook = _Outlook(timed, plans, missing, costs_by_key(timed) if missing else {})
     console.print(_table(outlook))
     for sentence in _in_words(outlook, speeds):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from vsrprune.host.outlook import Foretold
+from vsrprune.host.progress import StageProgress
 from vsrprune.jobs.devices import runs_elsewhere
 from vsrprune.jobs.estimate import costs_by_key, steps_of
 from vsrprune.jobs.planning import missing_stages
@@ -26,7 +27,8 @@ def foretell(jobs: Sequence[Job], store: Store, say: Callable[[str], None]) -> d
     if not missing or runs_elsewhere(jobs[0].config.launcher):
         return {}
     speeds = Speeds(say, budget=0.0) if is_worth_timing(jobs, missing) else Speeds(_unsaid, probe=_untimed)
-    costs = costs_by_key([(job, speeds.of(job)) for job in jobs])
+    with StageProgress("timing"):
+        costs = costs_by_key([(job, speeds.of(job)) for job in jobs])
     return {key: cost.seconds for key, cost in costs.items() if key in missing and cost is not None}
 
 

@@ -36,7 +36,7 @@ from vsrprune.jobs.collect import read_measured
 from vsrprune.jobs.devices import on_this_machine, show_only
 from vsrprune.jobs.dry_run import print_plan
 from vsrprune.jobs.ending import ending
-from vsrprune.jobs.header import job_header, print_header
+from vsrprune.jobs.header import job_header, print_header, time_line
 from vsrprune.jobs.housekeeping import manage_store
 from vsrprune.jobs.outlook import foretell, foretold
 from vsrprune.jobs.planning import find_sources, plan_job, prepared_arguments
@@ -115,8 +115,10 @@ def run(composed: DictConfig, folder: Path) -> float | None:
 def introduced(job: Job, folder: Path, console: Console) -> Foretold:
     """Print the header of a single job; what is foretold of it."""
     store = open_store(job, print)
+    print_header(job_header(job, store, folder), console)
     seconds = foretell([job], store, lambda text: print(text, flush=True))
-    print_header(job_header(job, store, folder, seconds), console)
+    print_header(time_line([job], store, seconds), console)
+    console.print()
     return foretold(job, store, seconds)
 
 

@@ -54,7 +54,7 @@ from vsrprune.host.progress import readable_time
 from vsrprune.jobs.collect import collect
 from vsrprune.jobs.devices import runs_elsewhere
 from vsrprune.jobs.dry_run import print_plan
-from vsrprune.jobs.header import print_header, sweep_header
+from vsrprune.jobs.header import print_header, sweep_header, time_line
 from vsrprune.jobs.outlook import foretell
 from vsrprune.jobs.planning import changed_network, config_warnings, missing_stages, plan_job
 from vsrprune.jobs.runner import needs_no_process, open_store
@@ -122,8 +122,10 @@ class VsrpruneLauncher(Launcher):
             for number, (name, job, items) in enumerate(zip(names, jobs, overrides, strict=True), start=1)
         ]
         with explained():
+            print_header(sweep_header(jobs, list(map(telling_overrides, overrides)), store, root), console)
             seconds = foretell(jobs, store, lambda text: print(text, flush=True))
-            print_header(sweep_header(jobs, list(map(telling_overrides, overrides)), store, root, seconds), console)
+            print_header(time_line(jobs, store, seconds), console)
+            console.print()
             for line in once_each("warning", [config_warnings(job.config) for job in jobs]):
                 print(line, flush=True)
             run = Sweep(sweep_jobs, threads, seconds)

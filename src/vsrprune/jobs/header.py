@@ -22,21 +22,21 @@ from vsrprune.store.store import Store
 
 Lines = dict[str, str]  # what a line is about -> its text
 VALUES_SHOWN, TEXTS_SHOWN = 6, 2
+LABEL_WIDTH = len("schedule")
 
 
 def print_header(lines: Lines, console: Console) -> None:
     """One line for each, which goes on below itself where it is longer than the terminal is wide."""
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", no_wrap=True, min_width=LABEL_WIDTH)
     table.add_column(overflow="fold")
     for name, text in lines.items():
         table.add_row(name, Text(text))
     console.print(table)
-    console.print()
 
 
-def job_header(job: Job, store: Store, folder: Path, seconds: Mapping[str, float]) -> Lines:
-    """Of a single job. seconds: what is foretold of its stages, by their keys; perhaps not of all."""
+def job_header(job: Job, store: Store, folder: Path) -> Lines:
+    """Of a single job."""
     return {
         "model": model_text(job),
         "method": _method(job.config),
@@ -44,13 +44,11 @@ def job_header(job: Job, store: Store, folder: Path, seconds: Mapping[str, float
         "schedule": schedule_text(job),
         "device": device_text(job),
         "results": f"{folder}; stages in {store.root}",
-        "stages": stages_text([job], store, seconds),
+        "stages": stages_text([job], store),
     }
 
 
-def sweep_header(
-    jobs: Sequence[Job], overrides: Sequence[Sequence[str]], store: Store, root: Path, seconds: Mapping[str, float]
-) -> Lines:
+def sweep_header(jobs: Sequence[Job], overrides: Sequence[Sequence[str]], store: Store, root: Path) -> Lines:
     """Of a sweep, once for all of its jobs. overrides: those of each job, in order."""
     launcher = jobs[0].config.launcher
     at_once = "one at a time" if launcher.jobs == 1 else f"{launcher.jobs} at a time"
@@ -64,7 +62,7 @@ def sweep_header(
         "schedule": _of_all(jobs, schedule_text),
         "device": _of_all(jobs, device_text),
         "results": f"{root}; stages in {store.root}",
-        "stages": stages_text(jobs, store, seconds),
+        "stages": stages_text(jobs, store),
     }
 
 
@@ -148,12 +146,18 @@ def device_text(job: Job) -> str:
     return ", ".join([device, counted, *([trainer.precision] if trainer.precision != "32-true" else [])])
 
 
-def stages_text(jobs: Sequence[Job], store: Store, seconds: Mapping[str, float]) -> str:
-    """How many stages there are to compute, how many exist, and how long it takes if all of that is foretold."""
+def stages_text(jobs: Sequence[Job], store: Store) -> str:
+    """How many stages there are to compute, and how many exist."""
     keys = {stage.key for job in jobs for stage in job.stages}
     missing = {key for job in jobs for key in missing_stages(job, store)}
-    known = missing and all(key in seconds for key in missing)
-    at_once = min(jobs[0].config.launcher.jobs, len(jobs))
-    time = f": about {readable_time(sum(seconds[key] for key in missing) / at_once)}" if known else ""
     shared = f", which {len(jobs)} jobs share" if len(jobs) > 1 else ""
-    return f"{len(keys)}{shared}: {len(keys) - len(missing)} exist, {len(missing)} to compute{time}"
+    return f"{len(keys)}{shared}: {len(keys) - len(missing)} exist, {len(missing)} to compute"
+
+
+def time_line(jobs: Sequence[Job], store: Store, seconds: Mapping[str, float]) -> Lines:
+    """How long all that is missing takes; no line unless all of it is foretold. seconds: of stages, by their keys."""
+    missing = {key for job in jobs for key in missing_stages(job, store)}
+    if not missing or not all(key in seconds for key in missing):
+        return {}
+    at_once = min(jobs[0].config.launcher.jobs, len(jobs))
+    return {"time": f"about {readable_time(sum(seconds[key] for key in missing) / at_once)}"}

@@ -14,7 +14,7 @@ from vsrprune.config.job import Config
 from vsrprune.config.tree import config_tree
 from vsrprune.host.devices import Card, Place
 from vsrprune.jobs.ending import ending
-from vsrprune.jobs.header import job_header, print_header, stages_text, sweep_header, varying_values
+from vsrprune.jobs.header import job_header, print_header, stages_text, sweep_header, time_line, varying_values
 from vsrprune.jobs.outlook import foretell, foretold
 from vsrprune.jobs.planning import plan_job
 from vsrprune.results.terminal import once_each
@@ -51,14 +51,14 @@ stages    10: 0 exist, 10 to compute"""
 
 def test_the_header_of_the_default_job() -> None:
     job = job_of(trainer__accelerator="cpu", trainer__threads=3)
-    lines = printed(job_header(job, Store(Path("store"), print, print), Path("runs/default"), {}))
-    assert lines == [*HEADER.splitlines(), ""]
+    lines = printed(job_header(job, Store(Path("store"), print, print), Path("runs/default")))
+    assert lines == HEADER.splitlines()
 
 
 def test_every_network_and_schedule_of_a_sweep_stands_in_its_header_once(store: Store) -> None:
     jobs = [job_of(ratio=ratio, schedule__pretrain__steps=steps) for ratio in (0.3, 0.5) for steps in (10, 20)]
     overrides = [[f"ratio={ratio}", f"schedule.pretrain.steps={steps}"] for ratio in (0.3, 0.5) for steps in (10, 20)]
-    header = sweep_header(jobs, overrides, store, Path("runs/x"), {})
+    header = sweep_header(jobs, overrides, store, Path("runs/x"))
     assert header["sweep"] == "4 jobs, one at a time: ratio 0.3, 0.5; schedule.pretrain.steps 10, 20"
     assert header["model"].count("basicvsr_tiny") == 1
     assert [line.partition(" sparsify")[0] for line in header["schedule"].splitlines()] == [
@@ -73,7 +73,7 @@ def test_a_knob_that_some_jobs_leave_out_varies_from_its_default() -> None:
 
 def test_steps_and_frames_of_a_longer_finetuning_are_told() -> None:
     job = job_of(schedule__finetune__frames=8, rounds=2)
-    schedule = job_header(job, Store(Path("store"), print, print), Path("x"), {})["schedule"]
+    schedule = job_header(job, Store(Path("store"), print, print), Path("x"))["schedule"]
     assert schedule == (
         "demo: flow 400, pretrain 600, sparsify_1 90, sparsify 90, finetune 100 steps;"
         " 4 clips of 5 (8 in finetune) frames of 24x24 a step"
@@ -83,7 +83,7 @@ def test_steps_and_frames_of_a_longer_finetuning_are_told() -> None:
 def test_a_card_and_its_precision_are_named(store: Store) -> None:
     job = job_of(trainer__precision="bf16-mixed", trainer__threads=1)
     on_card = replace(job, place=Place((Card("GPU-1", "NVIDIA L4"),)))
-    assert job_header(on_card, store, Path("x"), {})["device"] == "NVIDIA L4, 1 thread, bf16-mixed"
+    assert job_header(on_card, store, Path("x"))["device"] == "NVIDIA L4, 1 thread, bf16-mixed"
 
 
 def test_stages_are_counted_once_and_their_time_is_told_if_all_of_it_is_known(store: Store) -> None:
@@ -92,9 +92,10 @@ def test_stages_are_counted_once_and_their_time_is_told_if_all_of_it_is_known(st
     first = jobs[0].stages[0]
     store.produce(first.stage, first.key, {}, lambda folder, work: None)
     left = keys - {first.key}
-    assert stages_text(jobs, store, {}) == f"{len(keys)}, which 2 jobs share: 1 exist, {len(left)} to compute"
+    assert stages_text(jobs, store) == f"{len(keys)}, which 2 jobs share: 1 exist, {len(left)} to compute"
     known = dict.fromkeys(left, 60.0)
-    assert stages_text(jobs, store, known).endswith(f"to compute: about {len(left)} min")
+    assert time_line(jobs, store, known) == {"time": f"about {len(left)} min"}
+    assert time_line(jobs, store, dict(list(known.items())[1:])) == {}
 
 
 def test_nothing_is_timed_for_seconds_of_training(

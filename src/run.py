@@ -8,6 +8,7 @@ python src/run.py --help                             the knobs that are asked fo
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -27,17 +28,23 @@ from vsrprune.cli import (
 )
 from vsrprune.config.agreement import check_scale, validate
 from vsrprune.config.job import Config
+from vsrprune.config.tree import config_tree
 from vsrprune.errors import PreemptedError, UserError
 from vsrprune.host.failures import card_of_error, retry_command
 from vsrprune.host.naming import mark_latest, telling_overrides
+from vsrprune.host.outlook import SWEEP, Foretold
 from vsrprune.jobs.collect import read_measured
 from vsrprune.jobs.devices import on_this_machine, show_only
 from vsrprune.jobs.dry_run import print_plan
+from vsrprune.jobs.ending import ending
+from vsrprune.jobs.header import job_header, print_header, time_line
 from vsrprune.jobs.housekeeping import manage_store
+from vsrprune.jobs.outlook import foretell, foretold
 from vsrprune.jobs.planning import find_sources, plan_job, prepared_arguments
 from vsrprune.jobs.runner import open_store, run_job
 from vsrprune.results.protocols import BICUBIC, BLUR
 from vsrprune.results.terminal import Row, print_layers, print_results
+from vsrprune.stages.job import Job
 
 HELP = """\
 Structured Sparsity Learning (SSL, CVPR 2023) for video super-resolution: prune a network, measure
@@ -69,6 +76,8 @@ def run(composed: DictConfig, folder: Path) -> float | None:
     console = Console()
     if config.doctor:
         sys.exit(examine(config, console))
+    if config.print_config:
+        console.print(config_tree([config]))
     job = plan_job(config)
     if config.store.action:
         runs = Path(config.runs_dir).expanduser()
@@ -80,11 +89,13 @@ def run(composed: DictConfig, folder: Path) -> float | None:
         print_plan([(folder.name, job)], open_store(job, print), console)
         return None
     check_one_run(config)
+    in_sweep = os.environ.get(SWEEP)
     if not config.tracking.group:  # of a sweep the launcher has done it
         mark_latest(Path(config.runs_dir).expanduser(), folder)
+    to_come = Foretold.read(in_sweep) if in_sweep else introduced(job, folder, console)
     show_only(job.place)
     try:
-        result = run_job(job, folder, say=lambda text: print(text, flush=True))
+        result = run_job(job, folder, lambda text: print(text, flush=True), to_come, noted=bool(in_sweep))
     except PreemptedError:
         raise  # no failure: the job goes on when it is run again
     except Exception as error:
@@ -101,7 +112,18 @@ def run(composed: DictConfig, folder: Path) -> float | None:
         print_results(rows, console)
         print_layers(rows, console)
         print(f"files: {folder}")
+        print("\n".join(ending(rows, folder, [folder], Path(config.store_dir).expanduser())))
     return result.quality["finetuned"].psnr
+
+
+def introduced(job: Job, folder: Path, console: Console) -> Foretold:
+    """Print the header of a single job; what is foretold of it."""
+    store = open_store(job, print)
+    print_header(job_header(job, store, folder), console)
+    seconds = foretell([job], store, lambda text: print(text, flush=True))
+    print_header(time_line([job], store, seconds), console)
+    console.print()
+    return foretold(job, store, seconds)
 
 
 def examine(config: Config, console: Console) -> int:

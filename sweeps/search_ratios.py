@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))  # as for src/run.py:
 from vsrprune.cli import Command, check_one_run, composed_config, explained, leaving_no_trace, register, run_command
 from vsrprune.commands import typed
 from vsrprune.config.agreement import validate
+from vsrprune.config.tree import config_tree
 from vsrprune.search.config import SearchJobConfig, validate_search
 
 HELP = """\
@@ -45,6 +46,8 @@ def main(composed: DictConfig) -> float | None:
         validate(config)
         validate_search(config)  # both before torch is imported
         check_one_run(config)
+        if config.print_config:
+            Console().print(config_tree([config]))
         from vsrprune.search.found import PLAN
         from vsrprune.search.ratio_search import search_ratios
         from vsrprune.search.report import print_search

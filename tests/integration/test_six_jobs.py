@@ -65,6 +65,41 @@ def test_table_shows_cost_beside_ratio(sweep: tuple[Path, subprocess.CompletedPr
     assert "…" not in table
 
 
+def test_the_sweep_says_what_it_is_once_before_its_first_stage(
+    sweep: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    _, done = sweep
+    header, _, _ = done.stdout.partition("\njob 1/6: ")
+    lines = [line.rstrip() for line in header.splitlines()]
+    assert lines[0] == "sweep     6 jobs, one at a time: rsc true, false; ratio 0.3, 0.5, 0.7"
+    labels = [line.split()[0] for line in lines if line and not line.startswith(" ")]
+    assert labels[:8] == ["sweep", "model", "method", "data", "schedule", "device", "results", "stages"]
+    assert labels[8:] in ([], ["time"])  # which is told where an earlier dry run has timed this network
+    assert "stages    41, which 6 jobs share: 0 exist, 41 to compute" in lines
+    assert max(map(len, lines)) <= 80
+    assert re.findall(r"^(?:sweep|model|stages) ", done.stdout, re.MULTILINE) == ["sweep ", "model ", "stages "]
+
+
+def test_a_file_of_the_output_can_be_read(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    _, done = sweep
+    assert not {"\r", "\x1b", "━"} & set(done.stdout)
+
+
+def test_the_end_names_the_best_network_and_the_next_commands(
+    sweep: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, done = sweep
+    end = done.stdout[done.stdout.index("6 jobs: ") :]
+    results = {job: Result.load(job).quality["finetuned"].psnr for job in job_folders(folder)}
+    (root,) = (folder / "runs").iterdir()
+    assert f"\n  python analysis/report.py {root}\n" in end
+    model, store = re.search(r"python src/upscale\.py VIDEO NEW\.mp4 --model (\S+) --store (\S+)\n", end).groups()
+    assert results[Path(model)] == max(results.values())
+    network = Path(re.search(r"^its network: (.+)$", end, re.MULTILINE)[1])
+    assert network.parent.parent == Path(store) == folder / "store"
+    assert (network / "network.safetensors").is_file()
+
+
 def test_result_files_are_complete(sweep: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = sweep
     for job in job_folders(folder):

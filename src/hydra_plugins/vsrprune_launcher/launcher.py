@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -28,9 +29,12 @@ from hydra_plugins.vsrprune_launcher.as_typed import differing_jobs, numbers_as_
 from hydra_plugins.vsrprune_launcher.cards import blocks_of, dividing, sharing
 from hydra_plugins.vsrprune_launcher.composing import SweepComposer
 from hydra_plugins.vsrprune_launcher.engines import ENGINES, Call, Submit
+from hydra_plugins.vsrprune_launcher.summary import DONE, FAILED, REUSED, STOPPED, print_summary
+from hydra_plugins.vsrprune_launcher.under_way import Display, SweepJob, SweepOutlook, status_lines
 from vsrprune.cli import complain, composed_config, explained
 from vsrprune.config.job import Config
 from vsrprune.config.machine import LauncherConfig
+from vsrprune.config.tree import config_tree
 from vsrprune.errors import UserError
 from vsrprune.host.devices import visible_cards
 from vsrprune.host.failures import (
@@ -43,7 +47,6 @@ from vsrprune.host.failures import (
     forget_failure,
     read_state,
     retry_command,
-    retry_line,
 )
 from vsrprune.host.machine import is_measuring
 from vsrprune.host.naming import (
@@ -52,24 +55,26 @@ from vsrprune.host.naming import (
     job_names,
     mark_latest,
     sweep_name,
+    telling_overrides,
 )
+from vsrprune.host.outlook import SWEEP, Foretold
 from vsrprune.host.processes import POLL_SECONDS, PREEMPTED, ask_to_stop
-from vsrprune.jobs.collect import collect, read_measured
+from vsrprune.host.progress import readable_time
+from vsrprune.jobs.collect import collect
 from vsrprune.jobs.devices import runs_elsewhere
 from vsrprune.jobs.dry_run import print_plan
-from vsrprune.jobs.housekeeping import readable_time
-from vsrprune.jobs.planning import changed_network, missing_stages, plan_job
+from vsrprune.jobs.header import print_header, sweep_header, time_line
+from vsrprune.jobs.outlook import foretell
+from vsrprune.jobs.planning import changed_network, config_warnings, missing_stages, plan_job
 from vsrprune.jobs.runner import needs_no_process, open_store
-from vsrprune.results.result import RESULT, Result
-from vsrprune.results.terminal import Row, print_layers, print_replicates, print_results
+from vsrprune.results.result import RESULT
+from vsrprune.results.terminal import once_each
 from vsrprune.stages.job import Job
 from vsrprune.store.atomic import explain_os_error
 from vsrprune.store.store import Store
 
-DONE, REUSED, FAILED, STOPPED = "done", "reused", "failed", "stopped"
 INTERRUPTED = 130
 REQUEUES = 3  # of a job whose machine asked it to stop while the sweep goes on
-STATUS_SECONDS = 60  # between lines that say how far the running jobs are
 
 
 @dataclass
@@ -80,18 +85,6 @@ class VsrpruneLauncherConfig:
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="vsrprune", node=VsrpruneLauncherConfig)
-
-
-@dataclass
-class SweepJob:
-    """One job of a sweep: its name and number, its checked plan, its folder, and the command that runs it."""
-
-    name: str
-    title: str
-    job: Job
-    folder: Path
-    command: list[str]
-    requeued: int = 0
 
 
 class VsrpruneLauncher(Launcher):
@@ -118,8 +111,11 @@ class VsrpruneLauncher(Launcher):
         jobs = [self._plan(name, items) for name, items in zip(names, overrides, strict=True)]
         first = jobs[0].config
         sweep, root = self._named(first, overrides)
+        if first.print_config:
+            console.print(config_tree([job.config for job in jobs]))
+        store = open_store(jobs[0], print)
         if first.dry_run:
-            print_plan(list(zip(names, jobs, strict=True)), open_store(jobs[0], print), console)
+            print_plan(list(zip(names, jobs, strict=True)), store, console)
             sys.exit(0)
         threads = training_threads(first)
         sweep_jobs = [
@@ -134,9 +130,15 @@ class VsrpruneLauncher(Launcher):
         ]
         with explained():
             mark_latest(root.parent, root)
-            run = Sweep(sweep_jobs, threads)
+            print_header(sweep_header(jobs, list(map(telling_overrides, overrides)), store, root), console)
+            seconds = foretell(jobs, store, lambda text: print(text, flush=True))
+            print_header(time_line(jobs, store, seconds), console)
+            console.print()
+            for line in once_each("warning", [config_warnings(job.config) for job in jobs]):
+                print(line, flush=True)
+            run = Sweep(sweep_jobs, threads, seconds)
             outcomes = run.run()
-        _summary(outcomes, root, console)
+        print_summary(outcomes, root, store.root, console)
         if run.stopped_by:
             print("stopped; the same command goes on where the jobs are", file=sys.stderr)
             sys.exit(run.stopped_by)
@@ -177,7 +179,8 @@ class VsrpruneLauncher(Launcher):
                 command += [flag, source.path]
         command += ["--config-name", str(self._config.hydra.job.config_name)]
         # The sweep's own values take the place of what was typed: a command gives each knob once.
-        typed = [item for item in overrides if item.partition("=")[0].lstrip("+") not in (*own, "sweep.name")]
+        shown_once = (*own, "print_config", "sweep.name")
+        typed = [item for item in overrides if item.partition("=")[0].lstrip("+") not in shown_once]
         hydra = [
             item for item in self._config.hydra.overrides.hydra if not item.startswith(("hydra.mode=", "hydra.run."))
         ]
@@ -192,14 +195,15 @@ class Sweep:
     would only wait, in a place where another job can work.
     """
 
-    def __init__(self, jobs: Sequence[SweepJob], threads: int) -> None:
+    def __init__(self, jobs: Sequence[SweepJob], threads: int, seconds: Mapping[str, float] | None = None) -> None:
+        """seconds: what is foretold of the stages, by their keys."""
         self._jobs, self._threads = jobs, threads
         self._store: Store = open_store(jobs[0].job, print)
+        self._outlook = SweepOutlook(seconds or {}, self._store)
         self._pending = list(jobs)
         self._running: dict[Future[int], SweepJob] = {}
         self._outcomes: dict[str, str] = {}
         self._started: dict[str, float] = {}
-        self._spoken = time.monotonic()
         self.stopped_by = 0  # exit code, once someone asked the sweep to stop
 
     def run(self) -> dict[str, str]:
@@ -224,10 +228,12 @@ class Sweep:
 
     def _blocks(self, launcher: LauncherConfig, gpus: int) -> list[str]:
         """What each job sees of this machine's cards, `gpus` at a time; empty where all see what is there."""
-        if self._alone or runs_elsewhere(launcher):
+        if runs_elsewhere(launcher):
             return []
         for note in dict.fromkeys(item.job.place.note for item in self._pending if item.job.place.note):
             print(note, flush=True)
+        if self._alone:
+            return []
         blocks = blocks_of(visible_cards(), gpus) if gpus else []
         if not blocks:
             return []
@@ -236,15 +242,22 @@ class Sweep:
         return blocks
 
     def _work_off(self, submit: Submit, at_once: int) -> None:
-        while self._pending or self._running:
-            try:
-                self._start_ready(submit, at_once)
-                self._take_ended()
-                self._say_how_far()
-            except KeyboardInterrupt:
-                if self.stopped_by:
-                    raise
-                self._stop(INTERRUPTED)
+        display = Display()
+        # Alone, a job shows itself how far it is.
+        with contextlib.nullcontext() if self._alone else display.shown():
+            while self._pending or self._running:
+                try:
+                    self._start_ready(submit, at_once)
+                    self._take_ended()
+                    if not self._alone:
+                        display.show(partial(self._status, at_once))
+                except KeyboardInterrupt:
+                    if self.stopped_by:
+                        raise
+                    self._stop(INTERRUPTED)
+
+    def _status(self, at_once: int) -> list[str]:
+        return status_lines(self._outlook, list(self._running.values()), self._pending, len(self._jobs), at_once)
 
     def _take_ended(self) -> None:
         """Take the exit codes of ended jobs.
@@ -288,7 +301,10 @@ class Sweep:
             log = None if self._alone else item.folder / OUTPUT
             print(item.title if log is None else f"{item.title} (started)", flush=True)
             self._started[item.name] = time.monotonic()
+            item.to_make = frozenset(missing_stages(item.job, self._store))
+            told = (self._outlook.of_job(item, self._pending) if self._alone else Foretold()).text()
             call = Call(item.command, os.getcwd(), item.folder, log)
+            call.environment[SWEEP] = told
             self._running[submit(call)] = item
 
     def _refuse(self, item: SweepJob, cause: str) -> None:
@@ -320,6 +336,7 @@ class Sweep:
             JobState.waiting(item.folder)
             return
         self._outcomes[item.name] = FAILED if code else DONE
+        self._outlook.ended(item)
         if code and FailureCard.load(item.folder) is None:
             retry = retry_command(item.command[1:])
             card = card_of_lost_worker(error, item.folder, retry) if error else card_of_exit(code, item.folder, retry)
@@ -329,14 +346,6 @@ class Sweep:
             took = readable_time(time.monotonic() - self._started[item.name])
             end = f"failed after {took}: {item.folder / OUTPUT}" if code else f"done in {took}"
             print(f"{item.title} ({end})", flush=True)
-
-    def _say_how_far(self) -> None:
-        if self._alone or time.monotonic() - self._spoken < STATUS_SECONDS:
-            return
-        self._spoken = time.monotonic()
-        for item in self._running.values():
-            stage, step = read_state(item.folder)
-            print(f"  {item.title}: {stage}, step {step}", flush=True)
 
     def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
         self._stop(PREEMPTED)
@@ -366,26 +375,3 @@ def training_threads(config: Config) -> int:
 def _quoted(folder: Path) -> str:
     """A path as Hydra's grammar reads it back unchanged, commas and equals signs included."""
     return "'" + str(folder).replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _summary(outcomes: Mapping[str, str], root: Path, console: Console) -> None:
-    """Print the sweep's table from the result files, and what became of every job, whatever happened."""
-    rows = [
-        Row(" ".join(name.split(",")), Result.load(root / name), read_measured(root / name))
-        for name, outcome in outcomes.items()
-        if outcome in (DONE, REUSED) and (root / name / RESULT).is_file()
-    ]
-    if rows:
-        print_results(rows, console)
-        print_replicates(rows, console)
-        print_layers(rows, console)
-    for name, outcome in outcomes.items():
-        card = FailureCard.load(root / name) if outcome == FAILED else None
-        if card is not None:
-            print(f"failed: {name} in {card.stage}, step {card.step}: {card.cause}", file=sys.stderr)
-            print(f"  what to change: {card.advice}\n  retry it alone: {retry_line(root / name)}", file=sys.stderr)
-        elif outcome == FAILED:
-            print(f"failed: {name}; see what it printed above", file=sys.stderr)
-    kinds = (DONE, REUSED, FAILED) + ((STOPPED,) if STOPPED in outcomes.values() else ())
-    counts = [f"{list(outcomes.values()).count(outcome)} {outcome}" for outcome in kinds]
-    print(f"{len(outcomes)} jobs: {', '.join(counts)}; files: {root}", flush=True)

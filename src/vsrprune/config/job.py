@@ -34,7 +34,17 @@ LARGEST_SEED = 2**63 - 1
 SEED: Limits = {"at_least": 0, "at_most": LARGEST_SEED}
 REPLICATE_STEP = 1_000_000  # more than anybody counts seeds up to: swept together, no two pairs are the same job
 # What differs between machines or names places: no part of what a result depends on.
-NO_KNOBS_OF_RESULTS = ("store_dir", "runs_dir", "dry_run", "doctor", "launcher", "tracking", "sweep", "store")
+NO_KNOBS_OF_RESULTS = (
+    "store_dir",
+    "runs_dir",
+    "dry_run",
+    "print_config",
+    "doctor",
+    "launcher",
+    "tracking",
+    "sweep",
+    "store",
+)
 # Sets two knobs at once on the command line; `configured` takes it out again.
 RULE = Leaf(
     "rule",
@@ -160,6 +170,9 @@ class Config:
         choices=("pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate"),
     )
     dry_run: bool = knob(False, "Print the stages of every job, which exist, and what the others take; run nothing.")
+    print_config: bool = knob(
+        False, "Print all knobs as a tree, with a mark at those that are not the default, and go on as usual."
+    )
     doctor: bool = knob(
         False,
         "Look at every frame of the data set instead of training: damage, mismatches, degradation, leaks.",

@@ -19,6 +19,7 @@ from vsrprune.commands import typed, typed_command
 from vsrprune.errors import LostRankError, UserError
 from vsrprune.host.causes import MORE_TIME, first_line, known_cause, less_memory
 from vsrprune.host.processes import PREEMPTED
+from vsrprune.host.progress import readable_rate, readable_time
 from vsrprune.store.atomic import mend_os_error, write_atomically
 from vsrprune.store.lease import Holder
 from vsrprune.store.sealed import read_sealed, write_sealed
@@ -68,6 +69,48 @@ class FailureCard:
             ) from error
 
 
+@dataclass(frozen=True)
+class Reached:
+    """How far the job of a folder is: its stage, the last step, how many there are, and from when and where it trains.
+
+    since: seconds of the clock; 0 where nothing trains. written: when it was said.
+    """
+
+    stage: str
+    step: int = 0
+    steps: int = 0
+    since: float = 0.0
+    since_step: int = 0
+    written: float = 0.0
+
+    @classmethod
+    def read(cls, folder: Path) -> Reached:
+        """What state.json says; the start where it says nothing that can be read."""
+        try:
+            told = json.loads((folder / STATE).read_text())
+            numbers = {name: int(told.get(name, 0)) for name in ("step", "steps", "since_step")}
+            written = (folder / STATE).stat().st_mtime
+            return cls(str(told["stage"]), since=float(told.get("since", 0.0)), written=written, **numbers)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return cls(START)
+
+    @property
+    def share(self) -> float:
+        """The share of the stage that is done, as far as steps say so."""
+        return (self.step + 1) / self.steps if self.steps and self.since else 0.0
+
+    def words(self, now: float) -> str:
+        """Such as "finetune 41/100, 3.2/s, left: 18 s"; of a stage without steps for how long it has gone on."""
+        if not (self.steps and self.since):
+            return f"{self.stage}, {readable_time(max(0.0, now - self.written))} so far"
+        fresh, taken = self.step - self.since_step, now - self.since
+        words = f"{self.stage} {self.step + 1}/{self.steps}"
+        if not (fresh and taken > 0):
+            return words
+        left = taken / fresh * (self.steps - self.step - 1)
+        return f"{words}, {readable_rate(fresh / taken)}, left: {readable_time(left)}"
+
+
 class JobState:
     """How far a job is, in a file: all that is left of a job that was killed.
 
@@ -101,6 +144,10 @@ class JobState:
         self._state.update(stage=stage, step=step, loss=loss)
         if time.monotonic() - self._written >= STATE_EVERY_S:
             self._write()
+
+    def at(self, step: int) -> None:
+        """A step of the stage under way is done, of which nothing is logged."""
+        self.step(self._state["stage"], step, self._state.get("loss"))
 
     def finished(self) -> None:
         """The job is done; its result says the rest."""
@@ -201,11 +248,8 @@ def retry_command(arguments: Sequence[str]) -> str:
 
 def read_state(folder: Path) -> tuple[str, int]:
     """Stage and step that the job in `folder` reached."""
-    try:
-        state = json.loads((folder / STATE).read_text())
-        return str(state["stage"]), int(state["step"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return START, 0
+    reached = Reached.read(folder)
+    return reached.stage, reached.step
 
 
 def _explain(error: BaseException, stage: str) -> tuple[str, str]:

@@ -18,7 +18,18 @@ LATEST = "latest"  # in runs_dir: a link to the folder of the single job, the sw
 RECORD = "sweep.json"  # in the folder of a sweep that the user named: which sweep has the name
 BETWEEN = "-by-"
 # Overrides that say where and how, not what, do not name a run: the same jobs get the same folder on any machine.
-_PLACES = ("store_dir", "store.", "runs_dir", "tracking", "launcher", "trainer.workers", "hydra", "dry_run", "sweep.")
+_PLACES = (
+    "store_dir",
+    "store.",
+    "runs_dir",
+    "tracking",
+    "launcher",
+    "trainer.workers",
+    "hydra",
+    "dry_run",
+    "print_config",
+    "sweep.",
+)
 
 
 def slug(text: str) -> str:

@@ -9,9 +9,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from vsrprune.host.progress import StageProgress, readable_time
 from vsrprune.jobs.devices import runs_elsewhere
-from vsrprune.jobs.estimate import Price, costs_of
-from vsrprune.jobs.housekeeping import readable_size, readable_time
+from vsrprune.jobs.estimate import Price, costs_by_key
+from vsrprune.jobs.housekeeping import readable_size
 from vsrprune.jobs.speed import Speed, Speeds
 from vsrprune.stages.job import Job
 from vsrprune.stages.recipe import StagePlan
@@ -38,22 +39,12 @@ def print_plan(jobs: Sequence[tuple[str, Job]], store: Store, console: Console, 
         console.print(f"#{number} {label}: {', '.join(to_do) or 'finished'}", highlight=False)
     speeds = speeds or Speeds(lambda text: console.print(text, highlight=False))
     # Nothing is timed for what is finished.
-    timed = [(job, speeds.of(job) if missing else None) for _, job in jobs]
-    outlook = _Outlook(timed, plans, missing, _costs(timed) if missing else {})
+    with StageProgress("timing"):
+        timed = [(job, speeds.of(job) if missing else None) for _, job in jobs]
+    outlook = _Outlook(timed, plans, missing, costs_by_key(timed) if missing else {})
     console.print(_table(outlook))
     for sentence in _in_words(outlook, speeds):
         console.print(sentence, highlight=False)
-
-
-def _costs(jobs: Sequence[tuple[Job, Speed | None]]) -> dict[str, Price | None]:
-    """The cost of every stage by its key; None where it is not known."""
-    costs: dict[str, Price | None] = {}
-    for job, speed in jobs:
-        cost = None if speed is None else costs_of(job, speed)
-        for plan in job.stages:
-            if plan.key not in costs:
-                costs[plan.key] = None if cost is None else cost(plan)
-    return costs
 
 
 def _table(outlook: _Outlook) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -104,8 +104,19 @@ def costs_of(job: Job, speed: Speed) -> Callable[[StagePlan], Price]:
     return partial(_cost, known)
 
 
+def costs_by_key(jobs: Sequence[tuple[Job, Speed | None]]) -> dict[str, Price | None]:
+    """The cost of every stage of jobs at these speeds, by its key; None where it is not known."""
+    costs: dict[str, Price | None] = {}
+    for job, speed in jobs:
+        cost = None if speed is None else costs_of(job, speed)
+        for plan in job.stages:
+            if plan.key not in costs:
+                costs[plan.key] = None if cost is None else cost(plan)
+    return costs
+
+
 def _cost(known: _Known, plan: StagePlan) -> Price:
-    return Price(_SECONDS[plan.stage](known, _steps(plan)), _bytes(known, plan) + MANIFEST_BYTES)
+    return Price(_SECONDS[plan.stage](known, steps_of(plan)), _bytes(known, plan) + MANIFEST_BYTES)
 
 
 def pruned_shares(job: Job) -> tuple[float, float]:
@@ -126,7 +137,8 @@ def _shares(layout: ChannelLayout, ratio: float) -> tuple[float, float]:
     return macs, layout.parameters(kept) / layout.parameters()
 
 
-def _steps(plan: StagePlan) -> int:
+def steps_of(plan: StagePlan) -> int:
+    """How many steps a stage trains; 0 where it trains nothing."""
     return next((int(plan.settings[name]) for name in RECIPES[plan.stage].steps if name in plan.settings), 0)
 
 
@@ -236,7 +248,7 @@ def _bytes(known: _Known, plan: StagePlan) -> float:
         **dict.fromkeys(("flow", "pretrain", "align", "sparsify"), dense),
         **dict.fromkeys(("prune", "finetune"), dense - of_layout * (1 - known.compact)),
     }
-    rows = _steps(plan) / job.config.schedule.log_every * ROW_BYTES
+    rows = steps_of(plan) / job.config.schedule.log_every * ROW_BYTES
     pixels = math.prod(known.held.size) * job.arguments.scale**2 * OF_PIXELS
     shown = min(job.config.evaluate.crops, known.held.clips)
     pictures = {"reference": pixels, "evaluate": pixels / PICTURES}.get(plan.stage, 0.0) * shown

@@ -15,6 +15,7 @@ from rich.table import Table
 from vsrprune.data.cache_folder import ASIDE, CLIPS, Verified, cached_folders, put_aside, verify
 from vsrprune.data.sources import HASHES, are_hashes_whole
 from vsrprune.errors import UserError
+from vsrprune.host.progress import readable_time
 from vsrprune.results.result import RESULT
 from vsrprune.stages.graph import RECIPES
 from vsrprune.store.atomic import left_by_writers, read_json
@@ -148,14 +149,6 @@ def readable_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
-
-
-def readable_time(seconds: float) -> str:
-    """A duration with the unit that suits it."""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _needed(runs: Path) -> set[str]:

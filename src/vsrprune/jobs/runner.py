@@ -11,8 +11,11 @@ from vsrprune.config.job import Config
 from vsrprune.errors import UserError
 from vsrprune.host.failures import JobState
 from vsrprune.host.machine import working
+from vsrprune.host.outlook import Foretold
+from vsrprune.host.progress import StageProgress
 from vsrprune.host.tracking import RunLabel, Tracker, is_tracked, lasting_run_id, tracked
 from vsrprune.jobs.collect import collect
+from vsrprune.jobs.devices import runs_elsewhere
 from vsrprune.jobs.planning import config_warnings, is_finished
 from vsrprune.results.result import RESULT, Result
 from vsrprune.stages.graph import RECIPES
@@ -45,14 +48,19 @@ def _refuse_older(root: Path) -> None:
             break
 
 
-def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None:
-    """Run a job; None if `until` stops it before its evaluation. torch is imported only if a stage is missing."""
+def run_job(
+    job: Job, folder: Path, say: Callable[[str], None], foretold: Foretold | None = None, noted: bool = False
+) -> Result | None:
+    """Run a job; None if `until` stops it before its evaluation. torch is imported only if a stage is missing.
+
+    foretold: the time that it is to take. noted: its warnings and notes were printed before, by its sweep.
+    """
     config = job.config
     store = open_store(job, say)
     state = JobState(folder)
     for path in [*left_by_writers(folder), *left_by_writers(folder / "crops")]:
         path.unlink(missing_ok=True)
-    for warning in config_warnings(config):
+    for warning in () if noted else config_warnings(config):
         say(f"warning: {warning}")
     # Before the tracker starts: a finished job opens no run in W&B, and imports no torch.
     if needs_no_process(job, store, folder):
@@ -60,17 +68,22 @@ def run_job(job: Job, folder: Path, say: Callable[[str], None]) -> Result | None
         if collected is not None:
             state.finished()
             return collected.result
-    if job.place.note:
+    # Another machine than that of its sweep has cards of its own.
+    if job.place.note and not (noted and not runs_elsewhere(config.launcher)):
         say(job.place.note)
     with ExitStack() as stack:
-        with working(job.place.uuids):  # imports take seconds, and would be in the way of a measurement
+        # Imports take seconds, and would be in the way of a measurement.
+        with StageProgress("start") as starting, working(job.place.uuids):
+            if config.tracking.mode != "none":
+                starting.does("starts Weights & Biases")
             tracker = stack.enter_context(_tracker(config, folder, say))
         for _ in range(2):  # again only if an artifact turned out to be damaged after the stages ran
             if not is_finished(job, store):
-                with working(job.place.uuids):
+                with StageProgress("start") as starting, working(job.place.uuids):
+                    starting.does("imports PyTorch")
                     from vsrprune.stages.run import run_stages
 
-                run_stages(job, store, tracker, state, say)
+                run_stages(job, store, tracker, state, say, foretold or Foretold())
             collected = collect(job, store, folder)
             if collected is not None:
                 if collected.result is not None:

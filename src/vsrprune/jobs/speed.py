@@ -35,7 +35,7 @@ PASSES = 3  # a training step computes what a forward pass does, and twice that 
 SMALLEST_PATCH, FEWEST_FRAMES = 32, 2
 MOST_STEPS, FEWEST_STEPS = 8, 3  # timed, the first of which does not count
 PATIENCE_SECONDS = 300
-BUDGET_SECONDS = 60  # of one dry run: networks beyond are scaled from those that were timed
+BUDGET_SECONDS = 60.0  # of one dry run: networks beyond are scaled from those that were timed
 USUAL_FRAME = (180, 320)  # low-resolution frames of REDS, where the size of the held-out ones is not known
 USUAL_FRAMES = 100
 
@@ -80,15 +80,20 @@ class Speed:
 
 
 class Speeds:
-    """The speeds of jobs; each network and size of a batch is timed once, by `probe`, and remembered in `folder`."""
+    """The speeds of jobs; each network and size of a batch is timed once, by `probe`, and remembered in `folder`.
+
+    budget: seconds (60 unless they are given) after which those that were not timed yet are scaled from one that was.
+    """
 
     def __init__(
         self,
         say: Callable[[str], None],
         folder: Path | None = None,
         probe: Callable[[Probe, Job], Mapping[str, float] | str] | None = None,
+        budget: float | None = None,
     ) -> None:
         self._say, self._folder, self._probe = say, folder or cache_folder(), probe or run_probe
+        self._budget = BUDGET_SECONDS if budget is None else budget
         self._known: dict[str, Speed | None] = {}
         self._first: tuple[Speed, float] | None = None
         self._spent = 0.0
@@ -118,7 +123,7 @@ class Speeds:
                 return speed
         if self.failure:
             return None
-        if self._spent > BUDGET_SECONDS and self._first:
+        if self._spent > self._budget and self._first:
             self.scaled = True
             speed, others = self._first
             return speed.scaled(macs / others, job.layout.parameters())

@@ -93,8 +93,8 @@ def _add_references(table: Table, rows: Sequence[Row]) -> None:
         f"{dense.psnr:.2f}",
         f"{dense.psnr - baseline.psnr:+.2f}",
         f"{dense.ssim:.4f}",
-        _short(cost.parameters),
-        _short(cost.macs),
+        short_count(cost.parameters),
+        short_count(cost.macs),
         "100%",
         _ms(dense_ms),
         "1.00",
@@ -113,8 +113,8 @@ def _add_job(table: Table, number: int, row: Row, last: bool) -> None:
         f"{tuned.psnr:.2f}",
         f"{tuned.psnr - baseline.psnr:+.2f}",
         f"{tuned.ssim:.4f}",
-        _short(cost.parameters),
-        _short(cost.macs),
+        short_count(cost.parameters),
+        short_count(cost.macs),
         f"{result.macs_kept:.1%}",
         _ms(row.measured.pruned_ms),
         f"{row.measured.speed_up:.2f}",
@@ -128,8 +128,8 @@ def _on_test_clips(result: Result, name: str) -> list[str]:
     return [f"{result.test[name].psnr:.2f}"] if result.test else []
 
 
-def _short(number: float) -> str:
-    """Three or four digits with K, M or G."""
+def short_count(number: float) -> str:
+    """A number with three or four digits, and K, M or G."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
         if number >= size:
             return f"{number / size:.1f}{unit}" if number >= 10 * size else f"{number / size:.2f}{unit}"
@@ -181,16 +181,21 @@ def _timing_notes(rows: Sequence[Row]) -> list[str]:
 
 def _notes(rows: Sequence[Row]) -> list[str]:
     """What the jobs say of themselves, and which jobs where it is not all of them."""
-    said: dict[str, list[int]] = {}
-    for number, row in enumerate(rows, start=1):
-        for note in row.result.notes:
-            if note not in row.result.time_caveats:  # of all jobs together, below
-                said.setdefault(note, []).append(number)
-    notes = [
-        f"note{'' if len(numbers) == len(rows) else f' ({_listed(numbers)})'}: {note}"
-        for note, numbers in sorted(said.items())
+    # Of times all jobs say something together, below.
+    said = [[note for note in row.result.notes if note not in row.result.time_caveats] for row in rows]
+    return [*once_each("note", said), *(f"note: {caveat}" for caveat in time_caveats_of([row.result for row in rows]))]
+
+
+def once_each(kind: str, said: Sequence[Sequence[str]]) -> list[str]:
+    """Each sentence once, behind `kind`, with the numbers (from 1) of the jobs that say it where it is not all."""
+    numbers: dict[str, list[int]] = {}
+    for number, sentences in enumerate(said, start=1):
+        for sentence in dict.fromkeys(sentences):
+            numbers.setdefault(sentence, []).append(number)
+    return [
+        f"{kind}{'' if len(jobs) == len(said) else f' ({_listed(jobs)})'}: {sentence}"
+        for sentence, jobs in sorted(numbers.items())
     ]
-    return notes + [f"note: {caveat}" for caveat in time_caveats_of([row.result for row in rows])]
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -18,6 +18,7 @@ from vsrprune.config.job import Config
 from vsrprune.config.machine import TrainerConfig
 from vsrprune.data.clips import Clip, ClipSet
 from vsrprune.host.devices import busy_percent
+from vsrprune.host.progress import Told, Unshown
 from vsrprune.methods.method import Method
 from vsrprune.methods.table import METHODS
 from vsrprune.metrics.latency import fastest_milliseconds
@@ -61,12 +62,15 @@ class Shared:
 
     def __init__(self, job: Job, witness: Witness, say: Callable[[str], None]) -> None:
         self.job, self.witness, self.say = job, witness, say
+        self.progress: Told = Unshown()  # of the stage under way
+        self.clips_noted = False  # whether what is to be known of the clips was told by another job
         self._motions: dict[str, TruthMotion] = {}
 
     @cached_property
     def clips(self) -> ClipSet:
         """Training and held-out clips, read when the first stage wants them."""
-        return job_clips(self.job, self.say)
+        self.progress.does("makes the clips" if self.job.sources is None else "reads the clips")
+        return job_clips(self.job, self.say, self.clips_noted)
 
     @cached_property
     def device(self) -> torch.device:
@@ -148,6 +152,11 @@ class Bench:
         """Print a line."""
         return self.shared.say
 
+    @property
+    def progress(self) -> Told:
+        """Who is told how far the stage is."""
+        return self.shared.progress
+
     def note(self, text: str) -> None:
         """Print a note."""
         self.say(f"  note: {text}")
@@ -182,6 +191,7 @@ class Bench:
                 checkpoint_every=schedule.checkpoint_every,
                 on_row=partial(self.shared.witness.row, name),
                 between_steps=self.give_way,
+                progress=self.progress,
             ),
         )
         # Reparametrised weights become plain ones first, so that no other stage needs to know how they were trained.
@@ -192,6 +202,7 @@ class Bench:
 
     def restored(self, network: Network, clip: Clip, see: See = nothing_seen, flows: Flows | None = None) -> Tensor:
         """The clip's uint8 output frames (T, 3, H, W); `see` is told every frame's hidden states."""
+        self.progress.does(f"restores {clip.name}")
         return restored(network, clip, self.device, self.config.comparison.centre, see, flows)
 
     def frames_shown(self, clip: Clip) -> Tensor:
@@ -207,6 +218,7 @@ class Bench:
 
     def compare(self, meters: Sequence[QualityMeter], clip: Clip, outputs: Sequence[Tensor], each: Each) -> None:
         """Give every meter its output of a clip, and the clip's motion if temporal consistency is asked for."""
+        self.progress.does(f"compares {clip.name}")
         motion = self.shared.motion(clip, each) if self.config.evaluate.temporal else None
         for meter, output_TCHW in zip(meters, outputs, strict=True):
             meter.add(clip, output_TCHW, motion)

@@ -20,8 +20,11 @@ from vsrprune.stages.job import Job
 Say = Callable[[str], None]
 
 
-def job_clips(job: Job, say: Say) -> ClipSet:
-    """A job's training, held-out and test clips, checked; `say` is told what was done to them."""
+def job_clips(job: Job, say: Say, noted: bool = False) -> ClipSet:
+    """A job's training, held-out and test clips, checked; `say` is told what was done to them.
+
+    noted: their notes were told before.
+    """
     data, schedule, scale = job.config.data, job.config.schedule, job.arguments.scale
     if job.sources is None:
         clips = demo_clips(
@@ -40,7 +43,7 @@ def job_clips(job: Job, say: Say) -> ClipSet:
     for clip in (*clips.val, *clips.test):
         height, width = clip.high_TCHW.shape[-2:]
         check_crop(f"the held-out clip {clip.name}", (height, width), job.config.comparison.crop)
-    for note in clips.notes:
+    for note in () if noted else clips.notes:
         say(f"  note: {note}")
     return clips
 

@@ -13,6 +13,8 @@ import torch
 from vsrprune.errors import UserError
 from vsrprune.host.failures import JobState
 from vsrprune.host.machine import measuring, working
+from vsrprune.host.outlook import Foretold, Outlook
+from vsrprune.host.progress import StageProgress
 from vsrprune.host.tracking import Tracker
 from vsrprune.metrics.tf32 import tf32
 from vsrprune.selection.scores import is_own
@@ -27,7 +29,14 @@ from vsrprune.store.store import Store
 BUSY_PERCENT = 5  # of a card that all jobs of this user have left
 
 
-def run_stages(job: Job, store: Store, tracker: Tracker, state: JobState, say: Callable[[str], None]) -> None:
+def run_stages(
+    job: Job,
+    store: Store,
+    tracker: Tracker,
+    state: JobState,
+    say: Callable[[str], None],
+    foretold: Foretold = Foretold(),  # noqa: B008 (frozen)
+) -> None:
     """Make every artifact of the job that the store does not have; `state` keeps on disk how far it is."""
     shared = Shared(job, _Reporter(tracker, state), say)
     check_precision(job.config.trainer.precision, shared.device.type)
@@ -36,14 +45,22 @@ def run_stages(job: Job, store: Store, tracker: Tracker, state: JobState, say: C
     unscored = any(plan.stage == "score" and not store.exists(plan.stage, plan.key) for plan in job.stages)
     if unscored and is_own(job.config.score):
         try_own_score(job, shared.device)
+    # Whoever made the reference, in which the notes on clips are, has told them.
+    shared.clips_noted = any(plan.stage == "reference" and store.exists(plan.stage, plan.key) for plan in job.stages)
     folders: dict[str, Path] = {}
+    outlook = Outlook(foretold)
     for plan in job.stages:
         state.stage(plan.name)
         artifact = store.find(plan.stage, plan.key)
         if artifact is None:
-            artifact = store.produce(plan.stage, plan.key, plan.settings, partial(_make, plan, shared, folders))
+            words = partial(outlook.words, plan.key)
+            with StageProgress(plan.name, left=words, on_step=lambda done: state.at(done - 1)) as progress:
+                shared.progress = progress
+                artifact = store.produce(plan.stage, plan.key, plan.settings, partial(_make, plan, shared, folders))
+            outlook.ended(plan.key, artifact.seconds)
             say(f"  {plan.name:<10} done in {artifact.seconds:.1f} s")
         else:
+            outlook.ended(plan.key, None)
             say(f"  {plan.name:<10} reused {plan.key}")
         folders[plan.name] = artifact.folder
 

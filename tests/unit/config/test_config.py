@@ -53,6 +53,7 @@ DEFAULTS = {
     "pretrain_seed": 0,
     "until": "evaluate",
     "dry_run": False,
+    "print_config": False,
     "model.name": "basicvsr_tiny",
     "data.name": "demo",
     "data.low": "bi",

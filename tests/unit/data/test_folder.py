@@ -298,6 +298,7 @@ def test_training_says_what_was_left_out(tmp_path: Path) -> None:
     ]
     assert list(notes) == expected
     assert said == [f"  note: {note}" for note in expected]
+    assert list(job_clips(plan_job(config), pytest.fail, noted=True).notes) == expected
 
 
 # Frames that cannot be read

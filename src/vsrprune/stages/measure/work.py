@@ -33,6 +33,7 @@ def make(bench: Bench, inputs: Inputs) -> Measured:
     evaluate, stand = bench.config.evaluate, bench.stand
     plans = {"dense": PrunePlan.keep_all(bench.config.rule, bench.job.layout), "pruned": inputs.selection.plan}
     with stand.precision:
+        bench.progress.does("times the dense and the pruned network")
         # Each network in its own fastest form: a speed-up against a dense network that runs badly would mean nothing.
         forms = {name: stand.fastest_form(bench.new_network().with_plan(plan)) for name, plan in plans.items()}
         timed: dict[str, Frozen | Compiled] = {name: form for name, (form, _) in forms.items()}

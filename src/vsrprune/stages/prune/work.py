@@ -37,6 +37,7 @@ def make(bench: Bench, inputs: Inputs) -> Pruned:
 def _cut(bench: Bench, inputs: Inputs) -> Smaller:
     """The trained network without the cut units."""
     network, plan = _trained(inputs), inputs.selection.plan
+    bench.progress.does("proves the cut")
     # Proven on the network as it was trained, before gates are set to zero in place.
     equivalence = _equivalence(bench, network, inputs)
     before = bench.quality(network)

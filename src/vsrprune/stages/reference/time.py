@@ -20,6 +20,7 @@ def psnr_alone(bench: Bench, network: Network) -> float | None:
         return None
     meter = QualityMeter(bench.config.comparison, bench.device)
     for clip in bench.clips.val:
+        bench.progress.does(f"restores the frames of {clip.name} one by one")
         # Read once: the frames of some clips are corrupted or decoded whenever they are asked for.
         low_TCHW, high_TCHW = clip.low_TCHW, clip.high_TCHW
         frames = [Clip(clip.name, high_TCHW[t : t + 1], low_TCHW[t : t + 1]) for t in range(clip.frames)]

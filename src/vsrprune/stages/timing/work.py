@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from vsrprune.host.progress import StageProgress
 from vsrprune.metrics.latency import fastest_milliseconds
 from vsrprune.networks.fast.device_operations import FORMATS, time_tables
 from vsrprune.networks.fast.precision import PRECISIONS
@@ -19,6 +18,7 @@ def make(bench: Bench, inputs: Inputs) -> Times:
     height, width = evaluate.latency_size
     operations = timed_operations(bench.job.layout, bench.config.min_kept)
     timer = partial(fastest_milliseconds, device=bench.device)
-    with bench.stand.precision, StageProgress("timing", len(operations) * len(FORMATS)) as progress:
+    bench.progress.count(len(operations) * len(FORMATS))
+    with bench.stand.precision:
         dtype = PRECISIONS[evaluate.precision]
-        return Times(time_tables(operations, (height, width), bench.device, timer, progress.update, dtype))
+        return Times(time_tables(operations, (height, width), bench.device, timer, bench.progress.update, dtype))

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Callback
 
 from vsrprune.data.sampling import StepSampler
 from vsrprune.errors import PreemptedError, TrainingDivergedError
-from vsrprune.host.progress import StageProgress
+from vsrprune.host.progress import Told
 from vsrprune.stages.training.checkpoints import Checkpoints
 from vsrprune.stages.training.module import TrainingStage
 from vsrprune.stages.training.rows import ROWS, Rows
@@ -189,9 +189,9 @@ class GivesWay(Callback):
 
 
 class Bar(Callback):
-    """Moves the progress bar of the stage."""
+    """Tells the step that is done."""
 
-    def __init__(self, progress: StageProgress) -> None:
+    def __init__(self, progress: Told) -> None:
         self._progress = progress
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

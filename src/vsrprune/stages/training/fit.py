@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import Callback
 from vsrprune.data.clips import Clip
 from vsrprune.data.sampling import PREFETCH, Batch, PatchDataset, Patches, StepSampler, patch_loader
 from vsrprune.errors import TrainingDivergedError, UserError
-from vsrprune.host.progress import StageProgress
+from vsrprune.host.progress import Told, Unshown
 from vsrprune.stages.training.callbacks import (
     Bar,
     GivesWay,
@@ -64,7 +64,8 @@ class Session:
 
     workdir: the folder of checkpoints and rows; a training goes on from what it finds there.
     log_every, checkpoint_every: steps between rows and between checkpoints.
-    on_row: called with every row as it is logged. between_steps: called after every step.
+    on_row: called with every row as it is logged. between_steps: called after every step. progress: is told how far the
+    training is.
     """
 
     workdir: Path
@@ -73,6 +74,7 @@ class Session:
     hardware: Hardware = field(default_factory=Hardware)
     on_row: OnRow = lambda row: None
     between_steps: Callable[[], None] = lambda: None
+    progress: Told = field(default_factory=Unshown)
 
 
 def fit(module: TrainingStage, clips: Sequence[Clip], sampling: Sampling, session: Session) -> list[dict[str, Any]]:
@@ -98,9 +100,10 @@ def fit(module: TrainingStage, clips: Sequence[Clip], sampling: Sampling, sessio
     if checkpoint is None:
         rows.put_back("")  # without those of a try that ended before its first checkpoint
     task = _Task(module, clips, sampling, hardware, workdir, checkpoint, session.checkpoint_every)
-    with StageProgress(module.stage, module.steps) as progress, ranks(hardware.count, _follow, task):
+    session.progress.count(module.steps)
+    with ranks(hardware.count, _follow, task):
         try:
-            _train(task, rows, [Bar(progress), GivesWay(session.between_steps)])
+            _train(task, rows, [Bar(session.progress), GivesWay(session.between_steps)])
         except SystemExit as error:  # Lightning turns a second Ctrl-C into this
             raise KeyboardInterrupt from error
     module.network.cpu()

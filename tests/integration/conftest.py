@@ -44,6 +44,17 @@ MINIMAL = {
     "evaluate.latency_repeats": 1,
     "evaluate.crops": 1,
 }
+# Seconds, of any machine: of a Speed but its sizes.
+SPEED = {
+    "start": 1.0,
+    "step": 0.1,
+    "narrow_step": 0.05,
+    "frame": 0.01,
+    "compare": 0.01,
+    "motion": 0.01,
+    "output_motion": 0.01,
+    "parameters": 1000.0,
+}
 
 
 def minimal_overrides(folder: Path) -> list[str]:
@@ -89,6 +100,14 @@ def _rendered_once() -> Iterator[None]:
     """Jobs in this process render the demo's clips once: the same arguments give the same clips."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vsrprune.stages.clips.demo_clips", lru_cache(maxsize=8)(demo_clips))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _timed_before() -> Iterator[None]:
+    """Dry runs in this process know how fast the machine is; those in processes of their own have it timed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vsrprune.jobs.speed.run_probe", lambda probe, job: SPEED)
         yield
 
 

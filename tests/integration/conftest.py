@@ -43,6 +43,7 @@ MINIMAL = {
     "evaluate.latency_frames": 2,
     "evaluate.latency_repeats": 1,
     "evaluate.crops": 1,
+    "evaluate.temporal_pairs": 1,
 }
 # Seconds, of any machine: of a Speed but its sizes.
 SPEED = {

@@ -27,7 +27,7 @@ def export_py(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[
 def network_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A unidirectional network pruned with RSC, random weights everywhere."""
     torch.manual_seed(0)
-    network = BasicVSR(BasicVSRArguments(6, 1, 5, False, flow_levels=2, flow_kernel=3, flow_widths=(4,)))
+    network = BasicVSR(BasicVSRArguments(6, 1, 5, False, flow_levels=1, flow_kernel=3, flow_widths=(4,)))
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     layout = network.channel_layout("rsc")

@@ -18,9 +18,11 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 ORDER = ("integration", "devices", "analysis", "unit")
 # Those of unit/ that take 5 s or longer: what comes last should be short, so that no worker waits for the other.
 LONG = (
-    "test_networks", "test_study", "test_conf_files", "test_exporting", "test_replayed_steps", "test_fit", "test_edvr",
-    "test_exporting_networks", "test_cost", "test_timed", "test_own_network", "test_lease", "test_gpu_check",
-    "test_surgery", "test_carried", "test_basicvsr_pp", "test_flow", "test_units", "test_deformable", "test_jobs",
+    "test_networks", "test_exporting", "test_replayed_steps", "test_conf_files", "test_study",
+    "test_exporting_networks", "test_fit", "test_timed", "test_own_network", "test_surgery", "test_cost",
+    "test_edvr", "test_gpu_check", "test_flow", "test_deformable", "test_lease", "test_documented_commands",
+    "test_units", "test_spec", "test_jobs", "test_probe", "test_half_precision", "test_house", "test_carried",
+    "test_basicvsr_pp",
 )  # fmt: skip
 
 # The same examples every time: whoever runs the suite twice, or on another machine, sees the same.

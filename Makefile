@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 1 \
 		--override-ini faulthandler_timeout=300 --override-ini faulthandler_exit_on_timeout=true
 

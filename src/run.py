@@ -106,7 +106,7 @@ def run(composed: DictConfig, folder: Path) -> float | None:
         last = job.stages[-1]
         print(f"stopped after {last.stage}, as until={config.until} asks: {config.store_dir}/{last.stage}/{last.key}")
         return None
-    if not config.tracking.group:  # in a sweep the launcher prints one table for all jobs
+    if not in_sweep:  # else the launcher prints one table for all jobs
         overrides = telling_overrides(HydraConfig.get().overrides.task)
         rows = [Row(" ".join(overrides) or "defaults", result, read_measured(folder))]
         print_results(rows, console)

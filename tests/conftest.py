@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -17,9 +18,11 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 ORDER = ("integration", "devices", "analysis", "unit")
 # Those of unit/ that take 5 s or longer: what comes last should be short, so that no worker waits for the other.
 LONG = (
-    "test_networks", "test_study", "test_conf_files", "test_exporting", "test_replayed_steps", "test_fit", "test_edvr",
-    "test_exporting_networks", "test_cost", "test_timed", "test_own_network", "test_lease", "test_gpu_check",
-    "test_surgery", "test_carried", "test_basicvsr_pp", "test_flow", "test_units", "test_deformable", "test_jobs",
+    "test_networks", "test_exporting", "test_replayed_steps", "test_conf_files", "test_study",
+    "test_exporting_networks", "test_fit", "test_timed", "test_own_network", "test_surgery", "test_cost",
+    "test_edvr", "test_gpu_check", "test_flow", "test_deformable", "test_lease", "test_documented_commands",
+    "test_units", "test_spec", "test_jobs", "test_probe", "test_half_precision", "test_house", "test_carried",
+    "test_basicvsr_pp",
 )  # fmt: skip
 
 # The same examples every time: whoever runs the suite twice, or on another machine, sees the same.
@@ -37,6 +40,7 @@ def pytest_configure() -> None:
     Each process of the tests has a folder of its own for what programs find by TMPDIR: among that are the locks by
     which a measurement makes the other jobs of a machine pause, and nobody here compares times.
     """
+    gc.disable()  # until everything is imported: a fifth of the time that this takes
     memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH
     if memory:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
@@ -47,6 +51,13 @@ def pytest_configure() -> None:
     os.environ.pop("XDG_RUNTIME_DIR", None)  # where locks would be those of the user's own jobs
     # After what multiprocessing removes there itself, at -100.
     Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=-200)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: no collection of garbage need look through it again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

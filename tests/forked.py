@@ -39,6 +39,7 @@ CONTEXT.set_forkserver_preload(
         "optuna",
         "vsrprune.stages.run",
         "vsrprune.jobs.runner",
+        "warmed",
     ]
 )
 FORK = multiprocessing.get_context("fork")  # for the scripts themselves, which compute nothing before they start others
@@ -92,8 +93,8 @@ class Child:
 class Script(Child):
     """A running script, forked by the server. It leads a session of its own, and what it prints is kept.
 
-    arguments: those of Python: a script's path or -c and code, then the script's own. environment is added to this
-    process's. stdin: what it reads.
+    arguments: those of Python: a script's path, -m and a module, or -c and code, then the script's own. environment is
+    added to this process's. stdin: what it reads.
     """
 
     def __init__(
@@ -103,11 +104,11 @@ class Script(Child):
         environment: Mapping[str, str] | None = None,
         *,
         context: BaseContext = CONTEXT,
-        stdin: str = "",
+        stdin: str | bytes = "",
     ) -> None:
         self._output = tempfile.TemporaryDirectory()
         folder = Path(self._output.name)
-        (folder / "stdin").write_text(stdin)
+        (folder / "stdin").write_bytes(stdin.encode() if isinstance(stdin, str) else stdin)
         for name in ("stdout", "stderr"):
             (folder / name).touch()
         super().__init__(
@@ -151,6 +152,16 @@ def described_by(context: BaseContext) -> SimpleNamespace:
         return run_script(command[1:], Path.cwd(), env, context=context, stdin=input)
 
     return SimpleNamespace(run=run)
+
+
+def timed_by(context: BaseContext) -> SimpleNamespace:
+    """In place of `subprocess` in vsrprune.jobs.speed: forks the process that times a network."""
+
+    def run(command: Sequence[str], *, input: bytes, env: Mapping[str, str], **others: Any) -> Any:
+        done = run_script(command[1:], Path.cwd(), env, context=context, stdin=input)
+        return subprocess.CompletedProcess(command, done.returncode, done.stdout.encode(), done.stderr.encode())
+
+    return SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired)
 
 
 def _lead_a_session() -> None:
@@ -203,6 +214,10 @@ def _become(
         sys.argv = ["-c", *arguments[2:]]
         exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"})
         return
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        return
     sys.argv = arguments
     sys.path.insert(0, str(Path(arguments[0]).parent))
     runpy.run_path(arguments[0], run_name="__main__")
@@ -237,6 +252,7 @@ def _forget_and_patch(arguments: list[str]) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from vsrprune.host import processes
+    from vsrprune.jobs import speed
     from vsrprune.networks.own import spec
 
     GlobalHydra.instance().clear()
@@ -246,3 +262,4 @@ def _forget_and_patch(arguments: list[str]) -> None:
             Popen=Child, STDOUT=subprocess.STDOUT, TimeoutExpired=subprocess.TimeoutExpired
         )
     spec.subprocess = described_by(FORK)  # type: ignore[attr-defined]
+    speed.subprocess = timed_by(FORK)  # type: ignore[attr-defined]

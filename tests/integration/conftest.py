@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from forked import run_script
 
 from vsrprune.config.composing import with_knobs
 from vsrprune.config.job import Config
+from vsrprune.data.clips import Clip, ClipSet
 from vsrprune.data.demo import demo_clips
+from vsrprune.stages import clips
 
 ROOT = Path(__file__).parents[2]
 RUN_PY = ROOT / "src" / "run.py"
@@ -43,6 +46,19 @@ MINIMAL = {
     "evaluate.latency_frames": 2,
     "evaluate.latency_repeats": 1,
     "evaluate.crops": 1,
+    "evaluate.temporal_pairs": 1,
+}
+CORNER = (96, 128)  # pixels of the demo's frames that `small_frames` shows: as many as a crop needs
+# Seconds, of any machine: of a Speed but its sizes.
+SPEED = {
+    "start": 1.0,
+    "step": 0.1,
+    "narrow_step": 0.05,
+    "frame": 0.01,
+    "compare": 0.01,
+    "motion": 0.01,
+    "output_motion": 0.01,
+    "parameters": 1000.0,
 }
 
 
@@ -90,6 +106,43 @@ def _rendered_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vsrprune.stages.clips.demo_clips", lru_cache(maxsize=8)(demo_clips))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _timed_before() -> Iterator[None]:
+    """Dry runs in this process know how fast the machine is; those in processes of their own have it timed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vsrprune.jobs.speed.run_probe", lambda probe, job: SPEED)
+        yield
+
+
+@pytest.fixture(scope="module")
+def small_frames(_rendered_once: None) -> Iterator[None]:
+    """Jobs in this process see a third of each of the demo's frames, and surgery is proven on a tenth of them.
+
+    For files with a job for each of many settings; tests/integration/test_pipeline.py sees the whole frames.
+    """
+    whole = clips.demo_clips
+
+    @lru_cache(maxsize=8)
+    def cut(scale: int, *arguments: Any) -> ClipSet:
+        found = whole(scale, *arguments)
+        train, val = ([_corner(clip, scale) for clip in side] for side in (found.train, found.val))
+        return replace(found, train=train, val=val)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clips, "demo_clips", cut)
+        patch.setattr("vsrprune.stages.prune.work.SIZE", (13, 17))
+        yield
+
+
+def _corner(clip: Clip, scale: int) -> Clip:
+    height, width = (side // scale for side in CORNER)
+    return Clip(
+        clip.name,
+        clip.high_TCHW[..., : height * scale, : width * scale].contiguous(),
+        clip.low_TCHW[..., :height, :width].contiguous(),
+    )
 
 
 @pytest.fixture

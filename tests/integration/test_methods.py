@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,18 @@ from vsrprune.stages.recipe import Facts
 from vsrprune.stages.select.recipe import Selection
 from vsrprune.stages.sparsify.module import Sparsify
 
+pytestmark = pytest.mark.usefixtures("small_frames")
+
 DATA = Facts({}, "train clips", "held-out clips")
 
 
 def chosen(name: str) -> Config:
     """The defaults with that method, as the command line composes them."""
+    return copy.deepcopy(_composed(name))
+
+
+@cache
+def _composed(name: str) -> Config:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return composed_config(compose("config", [f"method={name}", "target=macs"]), Config)
 

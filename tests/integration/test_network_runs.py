@@ -23,6 +23,8 @@ from vsrprune.networks.files import load_network
 from vsrprune.networks.table import FAMILIES, build, loaded
 from vsrprune.results.result import Result
 
+pytestmark = pytest.mark.usefixtures("small_frames")
+
 # What makes the presets smaller still; channels stay 8 where counts are rounded.
 SHAPES = {
     "basicvsr_pp_tiny": [

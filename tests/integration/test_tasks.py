@@ -21,6 +21,8 @@ from vsrprune.results.result import Result
 from vsrprune.stages.clips import job_clips
 from vsrprune.stages.finetune.module import Finetune
 
+pytestmark = pytest.mark.usefixtures("small_frames")
+
 
 def restoring(folder: Path, task: str, **changes: object) -> Config:
     return minimal_config(folder, task=TaskConfig(task), model__upscale_factors=[], evaluate__temporal=False, **changes)

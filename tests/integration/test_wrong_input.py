@@ -245,7 +245,7 @@ def test_a_name_that_looks_like_an_interpolation_can_be_written(tmp_path: Path) 
     values = ["data=folder", f"data.path={tmp_path / 'clips'}", "schedule.frames=5", "schedule.patch=16"]
     places = [f"store_dir={tmp_path / 'store'}", f"runs_dir={tmp_path / 'runs'}", "tracking=none", "dry_run=true"]
     for arguments in (["data.val=['\\${q}']"], ["-m", "data.val=['\\${q}'],[other]"]):
-        done = run_py(*arguments, *values, *places)
+        done = run_here("src/run.py", *arguments, *values, *places)
         assert (done.returncode, done.stderr) == (0, "")
 
 

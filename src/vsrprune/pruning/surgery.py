@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import TypeVar, cast
 
 import torch
@@ -52,22 +53,29 @@ def _filters(conv: ConvLayer, plan: PrunePlan) -> Tensor:
     return (first[:, None] + torch.arange(conv.filters_per_unit)).flatten()
 
 
-@torch.no_grad()
 def equivalence_error(network: nn.Module, plan: PrunePlan, frames_NTCHW: Tensor, dtype: torch.dtype) -> float:
-    """Largest |difference| between compact and masked network (cut gates at zero), over max |output|.
+    """As `equivalence_errors`, of one clip."""
+    return equivalence_errors(network, plan, [frames_NTCHW], dtype)[0]
 
-    Surgery and both forward passes run in `dtype` on copies. In float64 anything above about 1e-12 is a mistake of
-    surgery; in float32 it is the rounding of the folded weights.
+
+@torch.no_grad()
+def equivalence_errors(network: nn.Module, plan: PrunePlan, clips: Sequence[Tensor], dtype: torch.dtype) -> list[float]:
+    """Largest |difference| between compact and masked network (cut gates at zero), over max |output|, for each clip.
+
+    Clips are (N, T, 3, H, W). Surgery and both forward passes run in `dtype` on copies. In float64 anything above about
+    1e-12 is a mistake of surgery; in float32 it is the rounding of the folded weights.
     """
     gated = copy.deepcopy(network).to(dtype).eval()
     smaller = compact(gated, plan).eval()
     zero_cut_gates(cast(PrunableNetwork, gated), plan)
-    frames_NTCHW = frames_NTCHW.to(dtype)
+    errors = []
     # TF32 keeps 10 bits of a factor: its rounding is far above what is looked for here.
     tf32 = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
-        expected, got = gated(frames_NTCHW).frames_NTCHW, smaller(frames_NTCHW).frames_NTCHW
+        for frames_NTCHW in (clip.to(dtype) for clip in clips):
+            expected, got = gated(frames_NTCHW).frames_NTCHW, smaller(frames_NTCHW).frames_NTCHW
+            errors.append(float((expected - got).abs().max() / expected.abs().max()))
     finally:
         torch.backends.cudnn.allow_tf32 = tf32
-    return float((expected - got).abs().max() / expected.abs().max())
+    return errors

@@ -543,14 +543,20 @@ def test_results_of_a_smoke_test_say_what_they_are():
 # Imports
 
 PLAN = """
-import sys
+import json, sys
 import vsrprune.jobs.dry_run, vsrprune.jobs.planning, vsrprune.jobs.runner, vsrprune.results.terminal
+import vsrprune.jobs.speed
 from vsrprune.config.job import Config
 from vsrprune.config.model import ModelConfig
 from vsrprune.store.store import Store
 from pathlib import Path
+from types import SimpleNamespace
 from rich.console import Console
 
+# The process that times a network imports torch, and is no part of planning.
+times = "start step narrow_step frame compare motion output_motion parameters".split()
+answer = SimpleNamespace(returncode=0, stdout=json.dumps(dict.fromkeys(times, 1.0)))
+vsrprune.jobs.speed.subprocess = SimpleNamespace(run=lambda *command, **others: answer, TimeoutExpired=TimeoutError)
 config = Config()
 job = vsrprune.jobs.planning.plan_job(config)
 config = Config(data=type(config.data)(name="folder", path=sys.argv[1]), store_dir=sys.argv[2])

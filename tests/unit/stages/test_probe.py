@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import pytest
+from forked import CONTEXT, timed_by
+
 from vsrprune.config.job import Config
+from vsrprune.jobs import speed
 from vsrprune.jobs.planning import plan_job
 from vsrprune.jobs.speed import probe_of, run_probe
 from vsrprune.stages.probe import measured
@@ -29,7 +33,8 @@ def test_a_probe_runs_in_a_process_of_its_own() -> None:
     assert found["start"] > 0
 
 
-def test_a_probe_that_fails_is_told_in_one_line() -> None:
+def test_a_probe_that_fails_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "subprocess", timed_by(CONTEXT))
     found = run_probe(replace(SMALL, arguments="no arguments"), JOB)
     assert isinstance(found, str)
     assert "\n" not in found

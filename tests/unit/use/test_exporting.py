@@ -29,7 +29,7 @@ SMALL = {"channels": 6, "blocks": 1, "upsampler_channels": 5, "flow_levels": 2, 
 def pruned_network(rule: str = "rsc", bidirectional: bool = True, **arguments: object) -> BasicVSR:
     """Random weights (the flow net's too: it would start with no motion) and a plan from random scores."""
     torch.manual_seed(0)
-    network = BasicVSR(BasicVSRArguments(**SMALL, bidirectional=bidirectional, **arguments))  # type: ignore[arg-type]
+    network = BasicVSR(BasicVSRArguments(**{**SMALL, **arguments}, bidirectional=bidirectional))  # type: ignore[arg-type]
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     layout = network.channel_layout(rule)
@@ -172,7 +172,7 @@ def test_verification_uses_two_sizes_one_odd_and_two_lengths() -> None:
 
 
 def test_a_network_that_fails_verification_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = pruned_network(bidirectional=False)
+    network = pruned_network(bidirectional=False, flow_levels=1)
     source, out = saved(tmp_path / "net", network), tmp_path / "out"
     with torch.no_grad():
         network.conv_last.bias.fill_(float("nan"))  # type: ignore[union-attr]

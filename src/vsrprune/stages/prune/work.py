@@ -11,7 +11,7 @@ from vsrprune.networks.files import save_network
 from vsrprune.networks.network import Network
 from vsrprune.pruning.gates import zero_cut_gates
 from vsrprune.pruning.masking import mask_smallest
-from vsrprune.pruning.surgery import compact, equivalence_error
+from vsrprune.pruning.surgery import compact, equivalence_errors
 from vsrprune.results.result import Equivalence, Quality
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.flow.work import give_flow
@@ -71,7 +71,7 @@ def _trained(inputs: Inputs) -> Network:
 
 def _equivalence(bench: Bench, network: Network, inputs: Inputs) -> Equivalence:
     clips, plan = real_frames(bench), inputs.selection.plan
-    errors = (max(equivalence_error(network, plan, clip, dtype) for clip in clips) for dtype in PRECISIONS)
+    errors = (max(equivalence_errors(network, plan, clips, dtype)) for dtype in PRECISIONS)
     equivalence = Equivalence(*errors)
     # Not `>`: NaN must fail too. In float32 rounding alone differs, so that figure is reported and not judged.
     if not equivalence.float64 <= TOLERANCE:

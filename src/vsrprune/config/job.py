@@ -170,9 +170,7 @@ class Config:
         choices=("pretrain", "score", "select", "sparsify", "prune", "finetune", "evaluate"),
     )
     dry_run: bool = knob(False, "Print the stages of every job, which exist, and what the others take; run nothing.")
-    print_config: bool = knob(
-        False, "Print all knobs as a tree, with a mark at those that are not the default, and go on as usual."
-    )
+    print_config: bool = knob(False, "Print all knobs as a tree, those that are not the default marked, and go on.")
     doctor: bool = knob(
         False,
         "Look at every frame of the data set instead of training: damage, mismatches, degradation, leaks.",

@@ -156,7 +156,8 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
         f"{conventions}; `cut` is before fine-tuning, `tuned` after it, `gain` over {baselines}.",
         f"params and MACs without the flow net, MACs per {size} frame; the flow net adds {flow:.2f} G.",
         f"ms: median per {width}x{height} frame, flow net included, {measured.threads}"
-        f" thread{'' if measured.threads == 1 else 's'} on {measured.device}; speed-up against the dense network timed in turns with it.",
+        f" thread{'' if measured.threads == 1 else 's'} on {measured.device}; speed-up against the dense network timed"
+        " in turns with it.",
     ]
     notes.append(steps_note([row.result for row in rows]))
     if all(row.result.knobs["target"] == "units" for row in rows):

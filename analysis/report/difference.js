@@ -55,7 +55,7 @@ function valueTable(title, a, b) {
 }
 
 function stageTable(a, b) {
-  const key = (value, span) => node("td", { class: "key", colspan: span }, value ?? MISSING);
+  const key = (value, span) => node("td", { class: "key", colspan: span, title: value }, value?.slice(0, 12) ?? MISSING);
   const row = (stage) => {
     const [one, two] = [a.stages[stage], b.stages[stage]];
     const keys = one === two ? [key(one, 2)] : [key(one), key(two)];

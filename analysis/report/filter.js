@@ -4,7 +4,7 @@ const COMPARE = {
   "<": (one, two) => one < two, "<=": (one, two) => one <= two, ">": (one, two) => one > two, ">=": (one, two) => one >= two,
 };
 const SHORT = { macs: "macs_percent", time: "time_percent", parameters: "parameters_percent", latency: "latency_ms", memory: "peak_memory_mib" };
-const NAMES_TOLD = 8;
+const NAMES_TOLD = 12;
 
 function knob(run, name) {
   for (const key of [name, `${name}.name`]) {
@@ -35,7 +35,7 @@ function meant(word, sign) {
   const found = [starts(shown), starts(every)].find((names) => names.length) ?? [];
   if (found.length === 1) return meant(found[0], sign);
   if (found.length) throw Error(`“${word}” may be ${listed(found)}; write one of them`);
-  throw Error(`no knob and no measure is called “${word}”; there are ${listed([...Object.keys(SHORT), ...shown])}`);
+  throw Error(`No knob and no measure is called “${word}”; there are ${listed([...shown.filter((name) => !measures.has(name)), ...Object.keys(SHORT), ...shown.filter((name) => measures.has(name))])}`);
 }
 
 function numberIn(text) {
@@ -65,7 +65,7 @@ function knobTest(name, sign, values) {
     const test = [exact, holds].find((one) => data.runs.some(one));
     if (!test) {
       const there = [...new Set(data.runs.filter(known).map((run) => knob(run, name)))];
-      throw Error(`no run has ${name}=${wanted}; there are ${listed(there)}`);
+      throw Error(`No run has ${name}=${wanted}; there are ${listed(there)}`);
     }
     return test;
   });

@@ -18,7 +18,7 @@ function writeLink() {
   history.replaceState(null, "", linkOf());
 }
 
-// What of a link is not in this report, in words; the rest is shown.
+// Takes over what a link says, and says what of it this report does not have. The places of A and B that it names.
 function readLink() {
   const words = new URLSearchParams(location.hash.slice(1));
   const missing = [];
@@ -39,9 +39,9 @@ function readLink() {
   document.querySelector(`input[name="cost"][value="${state.cost}"]`).checked = true;
   showGroup(group >= 0 ? group : data.runs[Math.max(chosen.a, 0)].group);
   const fits = (place) => place >= 0 && data.runs[place].group === state.group;
-  for (const side of SIDES) if (fits(chosen[side])) state[side] = chosen[side];
   byId("link-note").hidden = !missing.length;
   byId("link-note").textContent = `This report does not have what the link names: ${missing.join("; ")}.`;
+  return Object.fromEntries(Object.entries(chosen).filter(([, place]) => fits(place)));
 }
 
 async function copyLink() {

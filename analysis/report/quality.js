@@ -16,8 +16,8 @@ function pointText(row) {
   ].join("<br>");
 }
 
-function groupSeries() {
-  const names = new Set(inGroup(data.settings).map((setting) => setting.series));
+function shownSeries() {
+  const names = new Set(view.rows.map((row) => row.series));
   return data.series.filter((style) => names.has(style.name));
 }
 
@@ -26,13 +26,12 @@ function lookOf(name) {
   return state.looks.get(name) ?? (leading().has(name) ? "on" : "grey");
 }
 
-let leaders = { group: null, names: new Set() };
+let leaders = { view: null, names: new Set() };
 
 function leading() {
-  if (leaders.group !== state.group) {
-    const jobs = inGroup(data.settings).flatMap((setting) => setting.jobs.map((job) => [setting.series, data.runs[job].values.psnr]));
-    const best = jobs.sort((one, two) => two[1] - one[1]).map(([series]) => series);
-    leaders = { group: state.group, names: new Set([...new Set(best)].slice(0, MOST_SERIES)) };
+  if (leaders.view !== view) {
+    const best = byQuality(view.rows).map((row) => row.series);
+    leaders = { view, names: new Set([...new Set(best)].slice(0, MOST_SERIES)) };
   }
   return leaders.names;
 }
@@ -73,10 +72,11 @@ function denseTrace() {
   };
 }
 
+// A and B stand at the point of their setting, or at their own values where the filter leaves that out.
 function chosenTrace() {
+  const values = SIDES.map((side) => (view.rows.find((row) => row.runs.includes(runOf(side))) ?? runOf(side)).values);
   return {
-    type: "scatter", mode: "markers+text", hoverinfo: "skip",
-    x: SIDES.map((side) => runOf(side).values[state.cost]), y: SIDES.map((side) => runOf(side).values.psnr),
+    type: "scatter", mode: "markers+text", hoverinfo: "skip", x: values.map((of) => of[state.cost]), y: values.map((of) => of.psnr),
     text: ["<b>A</b>", "<b>B</b>"], textposition: ["top left", "top right"], textfont: { size: 13, color: SIDES.map(colour) },
     marker: { symbol: "circle-open", size: 17, line: { width: 2 }, color: SIDES.map(colour) }, cliponaxis: false,
   };
@@ -114,9 +114,8 @@ function guideLines() {
 }
 
 function drawQuality() {
-  const measured = state.cost === "time_percent" ? ", measured in turns" : "";
-  const title = `${COSTS[state.cost]} kept (% of the dense network’s${measured})`;
-  const traces = [frontTrace(), ...groupSeries().map(seriesTrace), denseTrace(), bestTrace(), chosenTrace()];
+  const title = `${COSTS[state.cost]} kept (% of the dense network’s)`;
+  const traces = [frontTrace(), ...shownSeries().map(seriesTrace), denseTrace(), bestTrace(), chosenTrace()];
   const format = layout({
     paper_bgcolor: colour("surface"), // so that a downloaded picture can be read
     xaxis: axis(title), yaxis: axis("PSNR (dB)", { tickformat: ".2f" }), shapes: guideLines(), uirevision: `${state.group} ${state.cost}`,
@@ -151,7 +150,7 @@ function legendButton(style) {
 }
 
 function fillLegend() {
-  const styles = groupSeries();
+  const styles = shownSeries();
   const grey = styles.filter((style) => lookOf(style.name) === "grey");
   const [first, more] = [styles.filter((style) => !grey.includes(style)), grey.map(legendButton)];
   const others = more.length

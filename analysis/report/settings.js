@@ -64,8 +64,12 @@ function makeView() {
   view = { rows, ...judge(rows), front: frontOf(rows) };
 }
 
+function byQuality(rows) {
+  return [...rows].sort((one, two) => two.values.psnr - one.values.psnr);
+}
+
 function wordsOf(rows, most = 4) {
-  const shown = rows.slice(0, most).map((row) => row.label).join("; ");
+  const shown = byQuality(rows).slice(0, most).map((row) => row.label).join("; ");
   return rows.length > most ? `${shown}; and ${rows.length - most} more` : shown;
 }
 

@@ -53,10 +53,11 @@ function showPair() {
   drawFrames();
 }
 
+// The next best and the best, where the link does not say which two.
 function startingPair() {
-  const places = [...data.runs.keys()].filter((place) => data.runs[place].group === state.group);
-  const other = places.find((place) => data.runs[place].setting !== data.runs[places[0]].setting);
-  return [places[0], other ?? places[Math.min(1, places.length - 1)]];
+  const [best, next] = new Set([...byQuality(view.within), ...byQuality(view.rows)]);
+  state.b = data.runs.indexOf((best?.runs ?? inGroup(data.runs))[0]);
+  state.a = next ? runFor(next, "a") : data.runs.indexOf(best?.runs[1] ?? runOf("b"));
 }
 
 // Filter, budget and cost: table, chart and layers follow
@@ -72,7 +73,7 @@ function readQuery() {
   }
   const text = byId("filter").value;
   const marked = node("code", {}, text.slice(0, found.start), node("mark", {}, text.slice(found.start, found.end)), text.slice(found.end));
-  byId("filter-error").replaceChildren(marked, ` ${found.error}. What is shown is of the last filter without an error.`);
+  byId("filter-error").replaceChildren(marked, node("br"), `${found.error}. What is shown is of the last filter without an error.`);
 }
 
 function readBudget() {
@@ -81,14 +82,18 @@ function readBudget() {
   byId("budget-cost").textContent = `% of the ${COSTS[state.cost]}`;
 }
 
-function refresh() {
+function updateView() {
   readQuery();
   readBudget();
   makeView();
+}
+
+function drawView() {
   const runs = view.rows.reduce((sum, row) => sum + row.runs.length, 0);
   byId("shown").textContent = `${view.rows.length} of ${count(inGroup(data.settings).length, "setting")}, ${runs} of ${count(inGroup(data.runs).length, "run")}`;
   byId("answer").replaceChildren(...answer());
   fillTable();
+  fillLegend();
   drawQuality();
   drawLayers();
   byId("layer-table").replaceChildren();
@@ -96,7 +101,8 @@ function refresh() {
 }
 
 function change() {
-  refresh();
+  updateView();
+  drawView();
   writeLink();
 }
 
@@ -105,26 +111,29 @@ function change() {
 function showGroup(number) {
   state.group = Number(number);
   byId("group").value = state.group;
-  [state.a, state.b] = startingPair();
   for (const side of SIDES) {
     const options = data.runs.flatMap((run, place) => (run.group === state.group ? [node("option", { value: place }, run.job)] : []));
     byId(`run-${side}`).replaceChildren(...options);
   }
-  fillLegend();
   byId("timing-notes").replaceChildren(...data.groups[state.group].notes.map((note) => quiet(`Note: ${note}.`)));
 }
 
 function chooseGroup() {
   state.looks.clear();
   showGroup(byId("group").value);
-  change();
+  updateView();
+  startingPair();
+  drawView();
   showPair();
+  writeLink();
 }
 
 function showLink() {
-  readLink();
-  refresh();
-  fillLegend();
+  const chosen = readLink();
+  updateView();
+  startingPair();
+  Object.assign(state, chosen);
+  drawView();
   showPair();
 }
 

@@ -72,7 +72,7 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross
 # Files of report/ in the order in which they make the page's one script.
 SCRIPTS = ("base", "statistics", "filter", "settings", "table", "difference", "figures", "quality", "training",
            "errors", "layers", "frames", "link", "downloads", "start")  # fmt: skip
-PICTURE_SIZE = 4e6  # characters of all crops; runs beyond have none
+PICTURE_SIZE = 3e6  # characters of all crops; runs beyond have none
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -99,7 +99,7 @@ def page_data(tables: Tables, places: int) -> dict[str, Any]:
                 "replicate": names[run.name],
                 "plan": plans.add(run.result.plan.to_json()),
                 "curves": _curves(run, steps, curves, points),
-                "hidden_error": _hidden_errors(run, points),
+                "hidden_error": _hidden_errors(run, steps, points),
             }
             for number, run in enumerate(tables.runs.finished)
         ],
@@ -179,7 +179,7 @@ def _run_data(tables: Tables, index: int) -> dict[str, Any]:
         "setting": settings.index(run.setting),
         "group": int(tables.settings["group"].iloc[settings.index(run.setting)]),
         "values": {item.name: number(row[item.name]) for item in MEASURES if item.name in row},
-        "cells": [_cell_value(run, row, column) for column in tables.columns],
+        "cells": [_cell_value(run, column) for column in tables.columns],
         "config": {name: tables.configurations[index].get(name) for name in tables.varying},
         "machine": {name: tables.machines[index].get(name) for name in tables.machines_differ},
         "order": str(run.knobs["seed"]),
@@ -189,27 +189,27 @@ def _run_data(tables: Tables, index: int) -> dict[str, Any]:
     }
 
 
-def _hidden_errors(run: Run, points: int) -> dict[str, dict[str, dict[str, list[float | int | None]]]]:
-    """Frames, and the error at each by its parts, by point and branch; the whole error where parts are not known."""
+def _hidden_errors(run: Run, steps: Pool, points: int) -> dict[str, dict[str, dict[str, Any]]]:
+    """By point and branch: the place of the frames in `steps`, and the error at each by its parts, or the whole."""
     return {
-        point: {branch: _error_data(error, points) for branch, error in of.items()}
+        point: {branch: _error_data(error, steps, points) for branch, error in of.items()}
         for point, of in run.result.hidden_error.items()
     }
 
 
-def _error_data(error: HiddenError, points: int) -> dict[str, list[float | int | None]]:
+def _error_data(error: HiddenError, steps: Pool, points: int) -> dict[str, Any]:
     frames = thinned(len(error.total), points)
     known = {name: values for name, values in vars(error).items() if values is not None}
     parts = {name: values for name, values in known.items() if name != "total"} or known
     return {
-        "frames": list(frames),
-        **{name: [number(values[at], 4) for at in frames] for name, values in parts.items()},
+        "frames": steps.add(frames),
+        **{name: [number(values[at], 3) for at in frames] for name, values in parts.items()},
     }
 
 
-def _cell_value(run: Run, row: pd.Series, column: RunColumn) -> Any:
-    if column.measure:
-        return number(row[column.name]) if column.name in row else None
+def _cell_value(run: Run, column: RunColumn) -> Any:
+    if column.measure:  # among the values
+        return None
     value = knob_value(run, column.name)
     try:
         return None if value is None else number(float(value))

@@ -10,6 +10,8 @@ a filter and a budget, from the key to the table that follows.
 from __future__ import annotations
 
 import argparse
+import json
+import runpy
 import shutil
 import statistics
 import sys
@@ -24,14 +26,12 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "tests" / "analysis")]
-
-import conftest as hand_made
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from analysis.report import report_page
-from vsrprune.results.result import HiddenError, Result
+from vsrprune.results.result import METRICS, HiddenError, Result
 
+HAND_MADE = Path(__file__).parents[1] / "tests" / "analysis" / "conftest.py"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 RULES, SCORES = ((True, "aligned"), (False, "aligned"), (False, "inner")), ("l1", "l2", "gate", "fpgm", "taylor")
 RATIOS, REPLICATES = [round(0.04 * step, 2) for step in range(1, 24)], range(3)
@@ -41,11 +41,12 @@ OPENINGS = 5
 
 def make_runs(folder: Path, count: int) -> None:
     """So many runs of settings with three replicates each."""
+    write_run = runpy.run_path(str(HAND_MADE))["write_run"]
     random = np.random.default_rng(0)
     every = product(RULES, SCORES, RATIOS, REPLICATES)
     for (rsc, residual), score, ratio, replicate in islice(every, count):
         name = f"rule={'rsc' if rsc else residual},score={score},ratio={ratio},replicate={replicate}"
-        job = hand_made._write_run(
+        job = write_run(
             folder, name, rsc=rsc, residual=residual, score=score, ratio=ratio, replicate=replicate, steps=STEPS,
             psnr=31 + 0.2 * rsc - 1.5 * ratio**2 + random.normal(0, 0.05), macs=int(8e9 * (1 - ratio)),
             latency=4 - 2 * ratio, side=SIDE,
@@ -60,22 +61,18 @@ def _enlarge(job: Path, random: np.random.Generator) -> None:
         point: {branch: HiddenError(*(list(random.random(FRAMES)) for _ in range(3))) for branch in of}
         for point, of in result.hidden_error.items()
     }
-    lines = (job / "metrics.jsonl").read_text().splitlines()
-    noisy = [line.replace('lr": 0.1', f'lr": {random.random():.4f}') for line in lines]
-    noisy = [
-        line if '"pretrain"' in line else line.replace('"loss_reconstruction": ', f'"loss_reconstruction": {place % 9}')
-        for place, line in enumerate(noisy)
-    ]
-    (job / "metrics.jsonl").write_text("\n".join(noisy) + "\n")
+    rows = [json.loads(line) for line in (job / METRICS).read_text().splitlines()]
+    for row in rows:
+        if row["stage"] != "pretrain":  # which all runs of a dense network share
+            row |= {name: value * random.uniform(0.9, 1.1) for name, value in row.items() if name.startswith("loss_")}
+    (job / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
     crops = job / "crops"
+    truth_HWC = np.asarray(Image.open(crops / "the_walk_truth.png"), float)
+    for kind in ("lr", "bicubic", "dense", "truth"):
+        shutil.copy(crops / f"the_walk_{kind}.png", crops / f"a_street_{kind}.png")
     for place in ("the_walk", "a_street"):
-        for kind in ("lr", "bicubic", "dense", "truth"):
-            if place != "the_walk":
-                shutil.copy(crops / f"the_walk_{kind}.png", crops / f"{place}_{kind}.png")
-        pixels = np.clip(
-            np.asarray(Image.open(crops / "the_walk_truth.png")) + random.normal(0, 4, (SIDE, SIDE, 3)), 0, 255
-        )
-        Image.fromarray(pixels.astype(np.uint8)).save(crops / f"{place}_pruned.png")
+        noisy_HWC = np.clip(truth_HWC + random.normal(0, 4, truth_HWC.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(noisy_HWC).save(crops / f"{place}_pruned.png")
     height, width = FRAME_SIZE
     Image.open(crops / "the_walk_truth.png").resize((width, height)).save(crops / "the_walk_frame.png")
     replace(result, hidden_error=errors).save(job)

@@ -53,11 +53,20 @@ function isNumber(value) {
   return typeof value === "number" && Number.isFinite(value);
 }
 
+const numbers = new Map(); // formats by their digits: to make one takes longer than to use it
+
+function inDigits(value, digits) {
+  if (!numbers.has(digits)) {
+    numbers.set(digits, new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+  }
+  return numbers.get(digits).format(value);
+}
+
 function formatted(value, digits) {
   if (!isNumber(value)) return MISSING;
   const text = digits === null
     ? (value === 0 ? "0" : value.toExponential(1)).replace(/e([+-])(\d)$/, "e$10$2")
-    : value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+    : inDigits(value, digits);
   return text.replaceAll("-", "−");
 }
 

@@ -12,9 +12,10 @@ function csvCell(value) {
 function csv() {
   const columns = data.columns.filter(({ name }) => name !== "psnr");
   const heading = ["setting", "against_best", "difference_db", "p_holm", "on_front", "dense_networks", "runs", "psnr", "psnr_half_width", ...columns.map(({ name }) => name)];
+  const asked = (row, name) => [...new Set(row.runs.map((run) => run.cells[data.columns.findIndex((item) => item.name === name)]))].join(" ");
   const rows = sorted(view.rows).map((row) => [
     row.label, row.against.verdict, row.against.difference?.mean, row.against.p, String(view.front.includes(row)), row.psnr.count, row.runs.length, row.psnr.mean, row.psnr.half,
-    ...columns.map(({ name }) => (measures.has(name) ? row.values[name] : [...new Set(row.runs.map((run) => run.cells[data.columns.findIndex((item) => item.name === name)]))].join(" "))),
+    ...columns.map(({ name }) => (measures.has(name) ? row.values[name] : asked(row, name))),
   ]);
   return [heading, ...rows].map((cells) => cells.map(csvCell).join(",")).join("\n") + "\n";
 }

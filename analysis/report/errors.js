@@ -19,7 +19,7 @@ function shownErrors(side, point, branch) {
 function errorTrace({ side, name, dash, frames, values }) {
   const title = `${side.toUpperCase()}, ${name}`;
   return {
-    type: "scatter", mode: values.length > 40 ? "lines" : "lines+markers", name: title, x: frames, y: values,
+    type: "scatter", mode: values.length > 40 ? "lines" : "lines+markers", name: title, x: data.steps[frames], y: values,
     line: { color: colour(side), width: 2, dash }, marker: { color: colour(side), size: 5, symbol: side === "b" ? "square" : "circle" },
     hovertemplate: `${title}, frame %{x}: %{y:.3f}<extra></extra>`,
   };

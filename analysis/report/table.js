@@ -27,7 +27,7 @@ function pickCell(side, name, pressed, run) {
 
 // Of a setting the run that shares its replicate and seeds with the other side's, so that the two compare.
 function runFor(row, side) {
-  const other = runOf(side === "a" ? "b" : "a");
+  const other = runOf(side === "a" ? "b" : "a") ?? row.runs[0];
   const alike = row.runs.filter((run) => run.replicate === other.replicate);
   return data.runs.indexOf(alike.find((run) => run.order === other.order) ?? alike[0] ?? row.runs[0]);
 }

@@ -375,6 +375,26 @@ def test_series_are_switched_off_in_the_legend(page):
     assert button.get_attribute("aria-pressed") == "false"
 
 
+def test_ten_series_have_colours_and_others_are_grey_until_the_legend_is_asked(make_run, tmp_path, context):
+    for place in range(12):
+        make_run(tmp_path / "runs", f"job{place}", round_to=place + 1, psnr=30 + place / 10, side=0)
+    path = tmp_path / "report.html"
+    path.write_text(report_page([str(tmp_path / "runs")]), "utf-8")
+    page = context.new_page()
+    page.goto(path.as_uri())
+    colours = "plot => plot.data.filter((trace) => trace.customdata).map((trace) => [trace.name, trace.marker.color])"
+    drawn = dict(page.locator("#quality-plot").evaluate(colours))
+    assert len(drawn) == 12
+    assert [name for name, colour in drawn.items() if colour == drawn["round_to=1"]] == ["round_to=1", "round_to=2"]
+    summary = page.get_by_text("2 more series, in grey")
+    summary.click()
+    page.get_by_role("button", name="round_to=1", exact=True).click()
+    after = dict(page.locator("#quality-plot").evaluate(colours))
+    assert after["round_to=1"] != after["round_to=2"] == drawn["round_to=2"]
+    expect(page.locator("#answer")).to_contain_text("11 settings with fewer than two dense networks in common")
+    page.close()
+
+
 def test_a_cell_of_the_heatmap_tells_its_layer(page):
     hover(page, page.locator("#layer-plot .heatmaplayer text").first)
     label = page.locator("#layer-plot .hoverlayer .hovertext")

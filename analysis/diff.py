@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, 
 from analysis.groups import grouped
 from analysis.output import check_runs
 from analysis.pairs import WORDS, setting_line, stages_line
-from analysis.report_data import MEASURES, configuration, differing, measure_label, run_table
+from analysis.report_data import MEASURES, configuration, differing, machine, measure_label, run_table
 from analysis.report_html import MISSING, format_number
 from analysis.runs import Run, Runs, load_runs
 from vsrprune.cli import explained
@@ -70,8 +70,8 @@ def _table(*headings: str) -> Table:
 
 
 def configuration_table(a: Run, b: Run) -> Table:
-    """A row per value of the configuration that differs."""
-    rows = [configuration(a), configuration(b)]
+    """A row per value that differs of the configuration, and of the machine."""
+    rows = [{**configuration(run), **machine(run)} for run in (a, b)]
     table = _table("value", "A", "B")
     for name in differing(rows):
         table.add_row(*(Text(row) for row in (name, *(values.get(name) or MISSING for values in rows))))

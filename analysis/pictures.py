@@ -21,7 +21,7 @@ from vsrprune.store.atomic import read_json
 
 @dataclass(frozen=True)
 class Picture:
-    """A crop: what tells it from others, its RGB pixels, and itself for an `img` (lossless WebP)."""
+    """What tells it from others, its RGB pixels, and itself for an `img`."""
 
     key: str
     pixels_HWC: NDArray[np.uint8]
@@ -29,9 +29,10 @@ class Picture:
 
 
 class Pictures:
-    """Every picture once, however many files hold the same bytes."""
+    """Every picture once, however many files hold the same bytes. lossless: whether no pixel may change."""
 
-    def __init__(self) -> None:
+    def __init__(self, lossless: bool = True) -> None:
+        self._lossless = lossless
         self._by_key: dict[str, Picture] = {}
 
     def read(self, path: Path) -> Picture | None:
@@ -40,10 +41,19 @@ class Pictures:
             data = path.read_bytes()
             key = hashlib.sha256(data).hexdigest()[:16]
             if key not in self._by_key:
-                self._by_key[key] = _picture(key, data)
+                self._by_key[key] = _picture(key, data, self._lossless)
             return self._by_key[key]
         except (OSError, ValueError, SyntaxError):  # Pillow raises the last for a broken PNG
             return None
+
+    @property
+    def size(self) -> int:
+        """Characters of all data URIs."""
+        return sum(len(picture.uri) for picture in self._by_key.values())
+
+    def all(self) -> list[Picture]:
+        """Every picture."""
+        return list(self._by_key.values())
 
     def uris(self) -> dict[str, str]:
         """Data URIs by key."""
@@ -72,11 +82,12 @@ def read_places(folder: Path) -> list[dict[str, Any]]:
     return places
 
 
-def _picture(key: str, data: bytes) -> Picture:
+def _picture(key: str, data: bytes, lossless: bool) -> Picture:
     with Image.open(io.BytesIO(data)) as image:
         rgb = image.convert("RGB")
     stream = io.BytesIO()
-    rgb.save(stream, "WEBP", lossless=True, quality=50, method=4)  # a quarter smaller than PNG
+    # Lossless it is a quarter smaller than PNG; a whole frame of 720p takes some 0.1 MB otherwise.
+    rgb.save(stream, "WEBP", lossless=lossless, quality=50 if lossless else 75, method=4)
     uri = "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
     return Picture(key, np.asarray(rgb), uri)
 

@@ -24,11 +24,13 @@ from plotly.offline import get_plotlyjs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
 
+from analysis.groups import Group
 from analysis.output import file_for
 from analysis.pairs import WORDS
 from analysis.pictures import Pictures, psnr
 from analysis.report_data import (
     MEASURES,
+    Measure,
     RunColumn,
     Tables,
     baselines,
@@ -38,17 +40,19 @@ from analysis.report_data import (
     layer_table,
     make_tables,
     measure_label,
-    pair_table,
-    place_captions,
+    place_boxes,
+    points_of,
     reference_table,
+    shown_digits,
+    thinned,
+    whole_frames,
 )
 from analysis.report_html import (
     common_rows,
     left_out_html,
     notes_html,
-    run_rows,
-    setting_rows,
     summary_line,
+    table_heading,
     text,
     time_html,
 )
@@ -57,14 +61,18 @@ from analysis.style import COLOURS, SPARE, colours
 from vsrprune.cli import explained
 from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
+from vsrprune.results.replicates import dense_network, replicate_names
+from vsrprune.results.result import HiddenError
 from vsrprune.results.settings import steps_note
 
 ASSETS = Path(__file__).with_name("report")
 OKABE_ITO = {*COLOURS.values(), *SPARE} - {"#000000"}
 PLAIN = "#888888"  # seen on white and on black, unlike what style.py has for print
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
-SETTING_NUMBERS = ("networks", "psnr", "half_width", "macs_percent", "time_percent", "latency_ms",
-                   "latency_ms_dense", "group")  # fmt: skip
+# Files of report/ in the order in which they make the page's one script.
+SCRIPTS = ("base", "statistics", "filter", "settings", "table", "difference", "figures", "quality", "training",
+           "errors", "layers", "frames", "link", "downloads", "start")  # fmt: skip
+PICTURE_SIZE = 3e6  # characters of all crops; runs beyond have none
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -74,31 +82,62 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 def page_data(tables: Tables, places: int) -> dict[str, Any]:
     """Everything that report.js needs; `places` crops of each run."""
     common = {name: value for name, value in tables.configurations[0].items() if name not in tables.varying}
-    steps, curves, pictures = Pool(), Pool(), Pictures()
+    steps, curves, plans = Pool(), Pool(), Pool()
+    crops, frames = Pictures(), Pictures(lossless=False)
+    cropped = _crops_of_runs(tables, crops, frames, places)
+    points = points_of(len(tables.runs.finished))
+    names = replicate_names_of(tables.groups)
     return {
-        "measures": [{**asdict(item), "label": measure_label(item, tables.runs)} for item in MEASURES],
+        "measures": [_measure_data(tables, item) for item in MEASURES],
         "columns": [{"name": item.name, "best": item.measure.best if item.measure else ""} for item in tables.columns],
         "knobs": list(KNOBS),
         "common": common,
         "runs": [
             {
                 **_run_data(tables, number),
-                "curves": _curves(run, steps, curves),
-                "crops": _crops(run, pictures, places),
+                **cropped[number],
+                "replicate": names[run.name],
+                "plan": plans.add(run.result.plan.to_json()),
+                "curves": _curves(run, steps, curves, points),
+                "hidden_error": _hidden_errors(run, steps, points),
             }
             for number, run in enumerate(tables.runs.finished)
         ],
-        "settings": [_setting_data(row) for _, row in tables.settings.iterrows()],
+        "settings": [
+            {"number": number, **{name: row[name] for name in ("label", "series", "group", "jobs")}}
+            for number, row in enumerate(tables.settings.to_dict("records"))
+        ],
         "series": series_styles(tables.settings),
         "references": _records(reference_table(tables.groups)),
         "groups": [{"name": group.title, "notes": group.timing_notes} for group in tables.groups],
-        "pairs": [list(row.values()) for row in _records(pair_table(tables.runs, tables.settings))],
         "words": WORDS,
         "layers": _layers(layer_table(tables.runs, tables.settings), len(tables.settings)),
         "steps": steps.items,
         "curves": curves.items,
-        "pictures": pictures.uris(),
+        "pictures": crops.uris(),
+        "frames": {
+            picture.key: {
+                "uri": picture.uri,
+                "width": picture.pixels_HWC.shape[1],
+                "height": picture.pixels_HWC.shape[0],
+            }
+            for picture in frames.all()
+        },
     }
+
+
+def _measure_data(tables: Tables, item: Measure) -> dict[str, Any]:
+    digits = shown_digits(item, [float(value) for value in tables.jobs.get(item.name, ())])
+    return {**asdict(item), "label": measure_label(item, tables.runs), "digits": digits}
+
+
+def replicate_names_of(groups: Sequence[Group]) -> dict[str, str]:
+    """The replicate that each run is of, by the run's name: settings are compared over those that both have."""
+    names: dict[str, str] = {}
+    for group in groups:
+        of_network = replicate_names(group.runs.finished)
+        names |= {run.name: "{} {}".format(*of_network[dense_network(run)]) for run in group.runs.finished}
+    return names
 
 
 class Pool:
@@ -140,42 +179,42 @@ def _run_data(tables: Tables, index: int) -> dict[str, Any]:
         "setting": settings.index(run.setting),
         "group": int(tables.settings["group"].iloc[settings.index(run.setting)]),
         "values": {item.name: number(row[item.name]) for item in MEASURES if item.name in row},
-        "cells": [_cell_value(run, row, column) for column in tables.columns],
+        "cells": [_cell_value(run, column) for column in tables.columns],
         "config": {name: tables.configurations[index].get(name) for name in tables.varying},
+        "machine": {name: tables.machines[index].get(name) for name in tables.machines_differ},
+        "order": str(run.knobs["seed"]),
         "stages": run.result.stages,
         "notes": run.result.notes,
-        "places": place_captions(run),
-        "hidden_error": _hidden_errors(run),
+        "places": place_boxes(run),
     }
 
 
-def _hidden_errors(run: Run) -> dict[str, dict[str, dict[str, list[float | int | None] | None]]]:
-    """By point, branch and part, in frame order; None for parts that are not known."""
-
-    def numbers(values: list[float] | None) -> list[float | int | None] | None:
-        return None if values is None else [number(value, 4) for value in values]
-
+def _hidden_errors(run: Run, steps: Pool, points: int) -> dict[str, dict[str, dict[str, Any]]]:
+    """By point and branch: the place of the frames in `steps`, and the error at each by its parts, or the whole."""
     return {
-        point: {branch: {part: numbers(values) for part, values in vars(error).items()} for branch, error in of.items()}
+        point: {branch: _error_data(error, steps, points) for branch, error in of.items()}
         for point, of in run.result.hidden_error.items()
     }
 
 
-def _cell_value(run: Run, row: pd.Series, column: RunColumn) -> Any:
-    if column.measure:
-        return number(row[column.name]) if column.name in row else None
+def _error_data(error: HiddenError, steps: Pool, points: int) -> dict[str, Any]:
+    frames = thinned(len(error.total), points)
+    known = {name: values for name, values in vars(error).items() if values is not None}
+    parts = {name: values for name, values in known.items() if name != "total"} or known
+    return {
+        "frames": steps.add(frames),
+        **{name: [number(values[at], 3) for at in frames] for name, values in parts.items()},
+    }
+
+
+def _cell_value(run: Run, column: RunColumn) -> Any:
+    if column.measure:  # among the values
+        return None
     value = knob_value(run, column.name)
     try:
         return None if value is None else number(float(value))
     except (TypeError, ValueError):
         return str(value)
-
-
-def _setting_data(row: pd.Series) -> dict[str, Any]:
-    return {
-        **{name: row[name] for name in ("label", "series", "jobs", "behind")},
-        **{name: number(row[name]) for name in SETTING_NUMBERS},
-    }
 
 
 def series_styles(settings: pd.DataFrame) -> list[dict[str, str]]:
@@ -203,13 +242,30 @@ def _layers(table: pd.DataFrame, settings: int) -> list[dict[str, Any]]:
     return layers
 
 
-def _curves(run: Run, steps: Pool, curves: Pool) -> dict[str, dict[str, int]]:
+def _curves(run: Run, steps: Pool, curves: Pool, points: int) -> dict[str, dict[str, int]]:
     """Places in `curves` of a run's losses, by stage and loss."""
     found: dict[str, dict[str, int]] = {}
-    for (stage, loss), rows in curve_table(run).groupby(["stage", "loss"], sort=False):
+    for (stage, loss), rows in curve_table(run, points).groupby(["stage", "loss"], sort=False):
         values = [number(value, 4) for value in rows["value"]]
         place = curves.add({"steps": steps.add([int(step) for step in rows["step"]]), "values": values})
         found.setdefault(str(stage), {})[str(loss)] = place
+    return found
+
+
+def _crops_of_runs(tables: Tables, crops: Pictures, frames: Pictures, places: int) -> list[dict[str, Any]]:
+    """Crops and whole frames of every run. Those of the best settings come first where the size does not do for all."""
+    runs = tables.runs.finished
+    by_quality = tables.settings.sort_values("psnr", ascending=False, kind="stable")["jobs"]
+    firsts = [jobs[0] for jobs in by_quality]
+    found: list[dict[str, Any]] = [{"crops": {}, "frames": {}, "dropped": False} for _ in runs]
+    for place in [*firsts, *(job for jobs in by_quality for job in jobs[1:])]:
+        if crops.size > PICTURE_SIZE:
+            found[place]["dropped"] = places > 0 and not crop_table(runs[place], places).empty
+            continue
+        of_run = _crops(runs[place], crops, places)
+        whole = {at: frames.read(path) for at, path in whole_frames(runs[place], of_run).items()}
+        keys = {at: picture.key for at, picture in whole.items() if picture is not None}
+        found[place] |= {"crops": of_run, "frames": keys}
     return found
 
 
@@ -245,15 +301,17 @@ def _script_hash(script: str) -> str:
 
 def render(tables: Tables, folders: Sequence[str], places: int) -> str:
     """The page."""
-    assets = {path.stem: path.read_text("utf-8") for path in (ASSETS / "style.css", ASSETS / "report.js")}
-    script, plotly = assets["report"], get_plotlyjs()
+    files = "\n".join((ASSETS / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
+    script, plotly = f'"use strict";\n(() => {{\n{files}}})();\n', get_plotlyjs()
     values = {
         "script_hashes": f"{_script_hash(plotly)} {_script_hash(script)}",
-        "style": assets["style"],
+        "style": (ASSETS / "style.css").read_text("utf-8"),
         "summary": summary_line(tables.runs, folders),
-        "runs": run_rows(tables),
-        "settings": setting_rows(tables.settings),
-        "common": common_rows(tables.configurations),
+        "heading": table_heading(tables.columns),
+        "common": common_rows(
+            [{**asked, **machine} for asked, machine in zip(tables.configurations, tables.machines, strict=True)]
+        ),
+        "points": str(points_of(len(tables.runs.finished))),
         "notes": notes_html(tables.runs),
         "time": time_html(tables.runs),
         "steps": text(steps_note([run.result for run in tables.runs.finished])),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,17 @@ from analysis.comparisons import replicate_table
 from analysis.groups import Group, grouped
 from analysis.runs import Run, Runs, job_table
 from vsrprune.errors import UserError
-from vsrprune.results.replicates import by_network, psnr_difference
+from vsrprune.results.replicates import by_network
 from vsrprune.results.result import CROP_KINDS, CROP_PLACES, Result, network_order
 from vsrprune.results.settings import SEEDS, flatten
 from vsrprune.store.atomic import read_json
 
 POINTS = 300  # of one training curve
-MEASURED_LATER = ("latency_ms", "stage_seconds")  # results in measured.json; the rest of it describes the machine
+POINTS_OF_ALL = 40_000  # of one loss of all runs together, so that a thousand runs make no large file
+LEAST_POINTS = 40
+# Results in measured.json; the rest of it describes the machine.
+MEASUREMENTS = ("latency_ms", "peak_memory_mib", "reserved_memory_mib", "psnr_change_db", "stage_seconds")
+MOST_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ MEASURES = (
     Measure("gain", "gain over {baseline}", "dB", 2, "high"),
     Measure("ssim", "SSIM", "", 4, "high"),
     Measure("parameters_k", "parameters", "k", 1, "low"),
+    Measure("parameters_percent", "parameters kept", "%", 1, "low"),
     Measure("macs_g", "MACs per frame", "G", 2, "low"),
     Measure("macs_percent", "MACs kept", "%", 1, "low"),
     Measure("units_percent", "units cut", "%", 1, ""),
@@ -59,6 +64,7 @@ MEASURES = (
     Measure("latency_ms", "latency", "ms per frame", 2, "low", compared=False),
     Measure("latency_ms_dense", "latency of the dense", "ms per frame", 2, "", compared=False),
     Measure("speed_up", "speed-up", "\N{MULTIPLICATION SIGN}", 2, "high"),
+    Measure("peak_memory_mib", "peak memory", "MiB", 0, "low"),
     Measure("equivalence", "equivalence error", "relative", None, "low"),
     Measure("temporal_gain", "worth of other frames", "dB", 2, "high"),
     Measure("flow_photometric", "flow error", "of no motion", 2, "low"),
@@ -98,6 +104,10 @@ def run_table(runs: Runs) -> pd.DataFrame:
     return jobs.assign(
         gain=jobs["psnr"] - jobs["psnr_baseline"],
         parameters_k=jobs["parameters"] / 1e3,
+        parameters_percent=[
+            100 * result.cost["pruned"].parameters / result.cost["dense"].parameters for result in results
+        ],
+        peak_memory_mib=[_number(run.measured.peak_memory_mib["pruned"]) for run in runs.finished],
         macs_g=jobs["macs"] / 1e9,
         macs_percent=100 * jobs["macs_kept"],
         time_percent=100 * jobs["time_kept"],
@@ -132,10 +142,23 @@ def texts(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flatten(values).items()}
 
 
+def shown_digits(item: Measure, values: Sequence[float]) -> int | None:
+    """Digits after the point that leave the largest of the values two significant ones; None for powers of ten."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if item.digits is None or not largest:
+        return item.digits
+    return min(max(item.digits, 1 - math.floor(math.log10(largest))), MOST_DIGITS)
+
+
 def configuration(run: Run) -> dict[str, str]:
-    """Everything that was set: the knobs and, under `measured`, the machine."""
-    machine = {name: value for name, value in run.measured.to_json().items() if name not in MEASURED_LATER}
-    return {"rule": run.result.rule, **texts(run.result.knobs), **texts({"measured": machine})}
+    """Everything that was set: the rule and the knobs."""
+    return {"rule": run.result.rule, **texts(run.result.knobs)}
+
+
+def machine(run: Run) -> dict[str, str]:
+    """What a run's times were measured on, and how, under `measured`; no measurement is among it."""
+    values = {name: value for name, value in run.measured.to_json().items() if name not in MEASUREMENTS}
+    return texts({"measured": values})
 
 
 def differing(rows: Sequence[Mapping[str, str]]) -> list[str]:
@@ -185,23 +208,6 @@ def reference_table(groups: Sequence[Group]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def pair_table(runs: Runs, settings: pd.DataFrame) -> pd.DataFrame:
-    """A row per two settings with two replicates or more in common: PSNR of the second minus the first, over them.
-
-    `first` and `second` are places of rows in `settings`, of one group; `difference` and `half_width` are in dB.
-    """
-    jobs = [[runs.finished[place] for place in places] for places in settings["jobs"]]
-    rows = []
-    for first, second in combinations(range(len(jobs)), 2):
-        if settings["group"].iloc[first] != settings["group"].iloc[second]:
-            continue
-        psnr = psnr_difference(jobs[second], jobs[first])
-        # One common replicate gives a difference without an interval.
-        if psnr is not None and psnr.count >= 2:
-            rows.append((first, second, psnr.count, psnr.mean, psnr.half_width, psnr.verdict))
-    return pd.DataFrame(rows, columns=["first", "second", "replicates", "difference", "half_width", "verdict"])
-
-
 def layer_table(runs: Runs, settings: pd.DataFrame) -> pd.DataFrame:
     """A row per layer (in network order) and setting that has it: part, kind, total units, kept units by job."""
     results = [run.result for run in runs.finished]
@@ -225,8 +231,20 @@ def layer_table(runs: Runs, settings: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def curve_table(run: Run) -> pd.DataFrame:
-    """A row per stage, loss and step of a run, thinned to POINTS steps; empty where metrics.jsonl is not readable."""
+def points_of(runs: int) -> int:
+    """How many points of each curve the page keeps for so many runs."""
+    return min(POINTS, max(LEAST_POINTS, POINTS_OF_ALL // runs))
+
+
+def thinned(length: int, points: int) -> list[int]:
+    """At most so many places of a curve of some length, evenly spread, the first and the last among them."""
+    if length <= points:
+        return list(range(length))
+    return [int(place) for place in np.unique(np.linspace(0, length - 1, points).round())]
+
+
+def curve_table(run: Run, points: int = POINTS) -> pd.DataFrame:
+    """A row per stage, loss and step of a run, thinned to `points` steps; empty where metrics.jsonl is not readable."""
     try:
         curves = run.curves
     except UserError:
@@ -239,16 +257,10 @@ def curve_table(run: Run) -> pd.DataFrame:
     parts = [pd.DataFrame(columns=["stage", "loss", "step", "value"])]
     for stage, rows in once.groupby("stage", sort=False):
         for loss in losses:
-            values = _thin(rows[["step", loss]].dropna().sort_values("step"))
+            values = rows[["step", loss]].dropna().sort_values("step")
+            values = values.iloc[thinned(len(values), points)]
             parts.append(values.rename(columns={loss: "value"}).assign(stage=stage, loss=loss.removeprefix("loss_")))
     return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-
-
-def _thin(rows: pd.DataFrame) -> pd.DataFrame:
-    """At most POINTS of the rows, evenly spread, the first and the last among them."""
-    if len(rows) <= POINTS:
-        return rows
-    return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, POINTS).round().astype(int))]
 
 
 def crop_table(run: Run, most: int) -> pd.DataFrame:
@@ -261,14 +273,17 @@ def crop_table(run: Run, most: int) -> pd.DataFrame:
     return table.sort_values("place", kind="stable", ignore_index=True)
 
 
-def place_captions(run: Run) -> dict[str, str]:
-    """Where each place lies in its clip, in words; empty for runs that do not say."""
+def whole_frames(run: Run, places: Iterable[str]) -> dict[str, Path]:
+    """The file of the truth's whole frame, by place, of those that are there."""
+    files = {place: run.folder / "crops" / f"{place}_frame.png" for place in places}
+    return {place: path for place, path in files.items() if path.is_file()}
+
+
+def place_boxes(run: Run) -> dict[str, dict[str, int]]:
+    """Where each place lies in its clip: frame, x, y and side in pixels; empty for runs that do not say."""
     try:
         places = read_json(run.folder / "crops" / CROP_PLACES)
-        return {
-            str(at["clip"]): f"frame {at['frame']}, {at['side']} by {at['side']} pixels from ({at['x']}, {at['y']})"
-            for at in places
-        }
+        return {str(at["clip"]): {name: int(at[name]) for name in ("frame", "x", "y", "side")} for at in places}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -301,18 +316,24 @@ class Tables:
     settings: pd.DataFrame
     columns: list[RunColumn]
     configurations: list[dict[str, str]]
+    machines: list[dict[str, str]]
 
     @cached_property
     def varying(self) -> list[str]:
         """Configuration values that are not the same in all runs."""
         return differing(self.configurations)
 
+    @cached_property
+    def machines_differ(self) -> list[str]:
+        """What is not the same of all machines."""
+        return differing(self.machines)
+
 
 def make_tables(runs: Runs) -> Tables:
     """The tables of some runs."""
     groups = grouped(runs)
-    settings, configurations = setting_table(groups, runs), [configuration(run) for run in runs.finished]
-    return Tables(runs, groups, run_table(runs), settings, columns(runs), configurations)
+    configurations, machines = ([make(run) for run in runs.finished] for make in (configuration, machine))
+    return Tables(runs, groups, run_table(runs), setting_table(groups, runs), columns(runs), configurations, machines)
 
 
 def columns(runs: Runs) -> list[RunColumn]:

@@ -8,10 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
-from analysis.report_data import Measure, RunColumn, Tables, differing, knob_value, measure, note_table
-from analysis.runs import LeftOut, Run, Runs, time_caveats
+from analysis.report_data import Measure, RunColumn, differing, note_table
+from analysis.runs import LeftOut, Runs, time_caveats
 from vsrprune.host.failures import retry_line
 
 MISSING = "\N{EN DASH}"
@@ -32,20 +30,16 @@ def format_number(value: float | None, item: Measure) -> str:
     return shown.replace("-", "\N{MINUS SIGN}")
 
 
-def run_rows(tables: Tables) -> str:
-    """Head and body of the table of runs."""
-    body = "\n".join(_run_row(tables, index) for index in range(len(tables.runs.finished)))
-    return f"<thead>{_run_heading(tables.columns)}</thead>\n<tbody>\n{body}\n</tbody>"
-
-
-def _run_heading(items: Sequence[RunColumn]) -> str:
-    cells = [_heading("job", "job", "", "")]
+def table_heading(items: Sequence[RunColumn]) -> str:
+    """The head of the table of settings, whose body the script makes."""
+    against = '<th scope="col" title="The best within the budget, and what is within noise of it">against the best</th>'
+    cells = [_heading("setting", "setting", "", ""), against]
     for item in items:
         unit = item.measure.unit if item.measure else ""
         cells.append(_heading(item.name, item.label, unit, "num" if item.measure else ""))
     return (
-        '<tr><th scope="col" class="pick"><span class="badge a">A</span></th>'
-        f'<th scope="col" class="pick"><span class="badge b">B</span></th>{"".join(cells)}</tr>'
+        '<thead><tr><th scope="col" class="pick"><span class="badge a">A</span></th>'
+        f'<th scope="col" class="pick"><span class="badge b">B</span></th>{"".join(cells)}</tr></thead>'
     )
 
 
@@ -60,50 +54,6 @@ def _heading(name: str, label: str, unit: str, style: str) -> str:
 def _unbroken(label: str) -> str:
     """A heading that may break at spaces and after the dots of a knob's name, not at hyphens."""
     return text(label).replace("-", "&#8209;").replace(".", ".<wbr>")
-
-
-def _run_row(tables: Tables, index: int) -> str:
-    run, row = tables.runs.finished[index], tables.jobs.iloc[index]
-    picks = "".join(
-        f'<td class="pick"><input type="radio" name="{side}" value="{index}"'
-        f' aria-label="{side.upper()}: {html.escape(run.name)}"></td>'
-        for side in ("a", "b")
-    )
-    cells = "".join(_run_cell(run, row, column) for column in tables.columns)
-    return f'<tr data-run="{index}">{picks}<th scope="row" class="job">{text(run.name)}</th>{cells}</tr>'
-
-
-def _run_cell(run: Run, row: pd.Series, column: RunColumn) -> str:
-    if column.measure is None:
-        return f"<td>{text(_knob_text(knob_value(run, column.name)))}</td>"
-    value = row.get(column.name)
-    return f'<td class="num">{format_number(value, column.measure)}</td>'
-
-
-def _knob_text(value: Any) -> str:
-    if value is None:
-        return MISSING
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def setting_rows(settings: pd.DataFrame) -> str:
-    """Head and body of the table behind the curves."""
-    quality, time = measure("psnr"), measure("time_percent")
-    rows = []
-    for _, row in settings.iterrows():
-        half = f" ± {row['half_width']:.2f}" if math.isfinite(row["half_width"]) else ""
-        rows.append(
-            f'<tr data-group="{row["group"]}"><th scope="row">{text(row["label"])}</th><td>{text(row["behind"])}</td>'
-            f'<td class="num">{format_number(row["psnr"], quality)}{half}</td>'
-            f'<td class="num">{format_number(row["macs_percent"], measure("macs_percent"))}</td>'
-            f'<td class="num">{format_number(row["time_percent"], time)}</td></tr>'
-        )
-    units = ("PSNR tuned (dB)", "MACs kept (%)", "time kept (%)")
-    heading = "".join(f'<th scope="col" class="num">{unit}</th>' for unit in units)
-    words = '<th scope="col">setting</th><th scope="col">behind it</th>'
-    return f"<thead><tr>{words}{heading}</tr></thead>\n<tbody>{''.join(rows)}</tbody>"
 
 
 def common_rows(configurations: Sequence[Mapping[str, str]]) -> str:

@@ -47,10 +47,10 @@ def make_run() -> Callable[..., Path]:
     (of 8000), latency (ms; 4 for the dense network), notes, steps (of each curve), side (of the crops; 0 for none),
     temporal_gain, dense or test (dB, on test clips; none by default), trained (steps after pretraining).
     """
-    return _write_run
+    return write_run
 
 
-def _write_run(
+def write_run(
     folder: Path,
     name: str,
     *,

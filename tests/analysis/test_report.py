@@ -15,7 +15,17 @@ from plotly.offline import get_plotlyjs
 
 from analysis.groups import grouped
 from analysis.pictures import Pictures, psnr
-from analysis.report import PLAIN, Pool, embedded, fill, number, page_data, report_page, series_styles
+from analysis.report import (
+    PLAIN,
+    Pool,
+    embedded,
+    fill,
+    number,
+    page_data,
+    replicate_names_of,
+    report_page,
+    series_styles,
+)
 from analysis.report_data import (
     POINTS,
     configuration,
@@ -23,12 +33,14 @@ from analysis.report_data import (
     curve_table,
     differing,
     layer_table,
+    machine,
     make_tables,
     measure,
-    pair_table,
-    place_captions,
+    place_boxes,
+    points_of,
     run_table,
     setting_table,
+    shown_digits,
     texts,
 )
 from analysis.report_html import MISSING, format_number, text
@@ -109,18 +121,26 @@ def test_settings_that_differ_by_other_knobs_stay_apart(make_run, tmp_path):
     assert "schedule.finetune.lr" in [column.name for column in make_tables(runs).columns]
 
 
-def test_pairs_share_their_replicates(sweep):
-    pairs = pair_table(sweep, setting_table(grouped(sweep), sweep)).set_index(["first", "second"])
-    assert pairs.loc[(1, 3), "difference"] == pytest.approx(1)  # rsc minus aligned, at the same ratio
-    assert pairs.loc[(1, 3), "half_width"] == pytest.approx(0, abs=1e-9)
-    assert set(pairs["replicates"]) == {2}
+def test_runs_of_one_dense_network_name_the_same_replicate(sweep):
+    names = replicate_names_of(grouped(sweep))
+    assert {names[run.name] for run in sweep.finished if run.knobs["replicate"] == 0} == {"0 0"}
+    assert {names[run.name] for run in sweep.finished if run.knobs["replicate"] == 1} == {"1 0"}
 
 
-def test_a_pair_with_one_replicate_in_common_is_none(make_run, tmp_path):
-    make_run(tmp_path, "a", ratio=0.3)
-    make_run(tmp_path, "b", ratio=0.5)
-    runs = load_runs([str(tmp_path)])
-    assert pair_table(runs, setting_table(grouped(runs), runs)).empty
+@pytest.mark.parametrize(
+    ("name", "values", "digits"),
+    [
+        ("psnr", [30.1, 31.0], 2),
+        ("psnr", [], 2),
+        ("macs_g", [0.0, 4e-6, math.nan], 7),  # 0.0000040
+        ("macs_g", [0.05], 3),
+        ("macs_g", [1e-30], 9),
+        ("steps", [300], 0),
+        ("equivalence", [1e-16], None),
+    ],
+)
+def test_the_largest_value_of_a_measure_has_two_digits(name, values, digits):
+    assert shown_digits(measure(name), values) == digits
 
 
 def test_layers_by_setting(sweep):
@@ -130,11 +150,12 @@ def test_layers_by_setting(sweep):
     assert list(dict.fromkeys(layers["layer"])) == ["backward.conv1", "forward.conv1", "fusion"]
 
 
-def test_configuration_holds_knobs_and_machine_but_no_results(sweep):
-    values = configuration(sweep.finished[0])
+def test_configuration_holds_knobs_alone_and_the_machine_no_measurements(sweep):
+    values, measured = configuration(sweep.finished[0]), machine(sweep.finished[0])
     assert values["schedule.finetune.lr"] == "0.001"
-    assert values["measured.versions.torch"] == "2.9"
-    assert not any("latency_ms" in name or "stage_seconds" in name for name in values)
+    assert not any(name.startswith("measured") for name in values)
+    assert measured["measured.versions.torch"] == "2.9"
+    assert not any(word in name for word in ("_ms", "seconds", "memory_mib", "_db") for name in measured)
 
 
 def test_curves_are_thinned_and_keep_both_ends(make_run, tmp_path):
@@ -145,6 +166,13 @@ def test_curves_are_thinned_and_keep_both_ends(make_run, tmp_path):
                                   ("sparsify", "penalty"), ("finetune", "reconstruction")]  # fmt: skip
     assert set(counts) == {POINTS}
     assert {curves["step"].min(), curves["step"].max()} == {0, 999}
+
+
+def test_many_runs_have_fewer_points_of_each_curve(make_run, tmp_path):
+    assert [points_of(runs) for runs in (1, 133, 200, 1000, 5000)] == [300, 300, 200, 40, 40]
+    make_run(tmp_path, "long", steps=1000)
+    curves = curve_table(load_runs([str(tmp_path)]).finished[0], points=3)
+    assert list(curves["step"]) == [0, 500, 999] * 4
 
 
 def test_a_step_written_twice_is_drawn_once(make_run, tmp_path):
@@ -181,7 +209,26 @@ def test_crops_of_a_run_without_the_whole_frame(make_run, tmp_path):
     assert list(crops["kind"]) == ["lr", "bicubic", "dense", "pruned", "truth"]
     assert set(crops["place"]) == {"the_walk"}
     assert crop_table(run, most=0).empty
-    assert place_captions(run) == {"the_walk": "frame 7, 8 by 8 pixels from (48, 24)"}
+    assert place_boxes(run) == {"the_walk": {"frame": 7, "x": 48, "y": 24, "side": 8}}
+
+
+def test_whole_frames_are_embedded_once_and_compressed(sweep, tmp_path):
+    data = data_of(report_page([str(tmp_path / "sweep")]))
+    ((key, frame),) = data["frames"].items()
+    assert (frame["width"], frame["height"]) == (8, 8)
+    assert {run["frames"]["the_walk"] for run in data["runs"]} == {key}
+    assert key not in data["pictures"]
+
+
+def test_crops_beyond_the_size_are_left_out_those_of_the_best_last(sweep, tmp_path, monkeypatch):
+    whole = data_of(report_page([str(tmp_path / "sweep")]))
+    monkeypatch.setattr("analysis.report.PICTURE_SIZE", 0)
+    data = data_of(report_page([str(tmp_path / "sweep")]))
+    (kept,) = [run for run in data["runs"] if not run["dropped"]]
+    assert kept["job"] == "rsc=true,ratio=0.25,replicate=0"
+    assert len(data["pictures"]) == len(kept["crops"]["the_walk"]) < len(whole["pictures"])
+    assert not any(run["crops"] for run in data["runs"] if run["dropped"])
+    assert not any(run["dropped"] for run in data_of(report_page([str(tmp_path / "sweep")], places=0))["runs"])
 
 
 def test_equal_pictures_are_embedded_once(sweep, tmp_path):
@@ -264,7 +311,7 @@ def test_many_series_are_told_apart(make_run, tmp_path):
 
 def test_the_page_holds_every_run_and_needs_nothing_else(sweep, tmp_path):
     page = report_page([str(tmp_path / "sweep")])
-    assert page.count("<tr data-run=") == 8
+    assert len(data_of(page)["runs"]) == 8
     assert get_plotlyjs() in page
     own = page.replace(get_plotlyjs(), "")
     assert "http://" not in own.replace("http://www.w3.org", "")
@@ -315,8 +362,7 @@ def test_failed_and_left_out_jobs_are_listed(make_run, tmp_path):
 def test_one_run_is_enough(make_run, tmp_path):
     make_run(tmp_path, "alone", side=0)
     data = data_of(report_page([str(tmp_path)]))
-    assert data["pairs"] == []
-    assert data["settings"][0]["half_width"] is None
+    assert len(data["settings"]) == len(data["runs"]) == 1
 
 
 def test_two_hundred_runs_stay_small(make_run, tmp_path):
@@ -326,7 +372,7 @@ def test_two_hundred_runs_stay_small(make_run, tmp_path):
             tmp_path, f"rsc={rule},ratio={ratio},seed={seed}", rsc=rule, seed=seed, ratio=ratio, steps=300, side=96
         )
     page = report_page([str(tmp_path)])
-    assert page.count("<tr data-run=") == 200
+    assert len(data_of(page)["runs"]) == 200
     assert len(page.encode()) - len(get_plotlyjs()) < 7e6
 
 
@@ -386,6 +432,6 @@ def test_torch_is_never_imported(make_run, tmp_path):
 def test_the_script_reads_the_columns_of_the_references_by_their_names(sweep):
     (reference,) = page_data(make_tables(sweep), 0)["references"]
     assert reference["psnr_baseline"] == 28
-    script = (SCRIPT.parent / "report" / "report.js").read_text()
+    script = (SCRIPT.parent / "report" / "quality.js").read_text()
     read = set(re.findall(r"\brow\.(psnr_\w+|latency_ms_dense|baseline)\b", script))
     assert {"psnr_baseline", "psnr_dense", "baseline"} <= read <= set(reference)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
-from itertools import product
+from typing import Any
 
 import pandas as pd
 
 from analysis.cuts import columns_of, cuts
 from analysis.runs import CUT_BY, KNOBS, LEADERS, Run, Runs, job_table
+from vsrprune.results.curves import CurveGap, gap_over_replicates
 from vsrprune.results.intervals import interval
 from vsrprune.results.protocols import BLUR
 from vsrprune.results.replicates import (
@@ -94,12 +95,9 @@ def difference_table(runs: Runs) -> pd.DataFrame:
     """
     names = replicate_names(runs.finished)
     rows, differences = [], []
-    # Tasks and their options have inputs of their own, on which a difference says nothing.
-    incomparable = (*CUT_BY, "model", "data", "schedule")
-    for knob in (name for name in runs.axes if name not in incomparable and name.split(".")[0] != "task"):
-        values = list(dict.fromkeys(run.knobs[knob] for run in runs.finished if knob in run.knobs))
-        for value, cut in product(values[1:], cuts(runs.finished)):
-            pairs = _pairs(runs, knob, (values[0], value), cut)
+    for knob, reference, value in _knobs_compared(runs):
+        for cut in cuts(runs.finished):
+            pairs = _pairs(runs, knob, (reference, value), cut)
             psnr = _differences(pairs, names, final_psnr)
             if psnr:
                 macs = _differences(pairs, names, lambda run: run.result.macs_kept)
@@ -124,12 +122,70 @@ def difference_table(runs: Runs) -> pd.DataFrame:
     )
 
 
-def _pairs(runs: Runs, knob: str, values: tuple[object, object], cut: str) -> list[tuple[list[Run], list[Run]]]:
-    """Jobs of the first and of the second value that are alike in every other knob, seeds excepted."""
+def equal_macs_table(runs: Runs) -> pd.DataFrame:
+    """A row per knob and value: PSNR (dB) minus that of the knob's first value, at equal MACs.
+
+    It is the mean over the share of the MACs that both curves have, low to high; see `curve_gap`. Values whose curves
+    have none in common have the rows of `difference_table` instead, one for each cut, whose `equal` is False and whose
+    verdict says so. Other columns: see `difference_table`; verdicts are by Holm's correction over the equal rows.
+    """
+    by_cut = difference_table(runs)
+    rows: list[dict[str, object]] = []
+    gaps: list[CurveGap | None] = []
+    for knob, reference, value in _knobs_compared(runs):
+        pairs = _pairs(runs, knob, (reference, value))
+        gap = gap_over_replicates([(chosen, before) for before, chosen in pairs])
+        words = {"knob": knob}
+        if pairs:
+            words |= {"reference": _value_text(runs, pairs[0][0][0], knob)}
+            words |= {"value": _value_text(runs, pairs[0][1][0], knob)}
+        if gap is not None:
+            rows.append({**words, "cut": gap.range_text, "replicates": gap.psnr.count, "macs": 0.0, "low": gap.low,
+                         "high": gap.high, "difference": gap.psnr.mean, "half_width": gap.psnr.half_width,
+                         "equal": True})  # fmt: skip
+            gaps.append(gap)
+        elif pairs and not by_cut.empty:
+            alike = by_cut[[all(row[name] == text for name, text in words.items()) for _, row in by_cut.iterrows()]]
+            rows += [{**row, "equal": False} for row in alike.to_dict("records")]
+            gaps += [None] * len(alike)
+    judged = compared([None if gap is None else gap.psnr for gap in gaps])
+    return pd.DataFrame(
+        [
+            {**row, "verdict": words.verdict if row["equal"] else "unequal MACs"}
+            for row, words in zip(rows, judged, strict=True)
+        ]
+    )
+
+
+def series_gaps(runs: Runs) -> dict[str, CurveGap | None]:
+    """By series (a setting at all its cuts): its curve minus that of the first, at equal MACs.
+
+    None where no replicate and range of MACs is common; the first series is left out.
+    """
+    series: dict[str, list[Run]] = {}
+    for run in runs.finished:
+        series.setdefault(runs.label(run, without=CUT_BY), []).append(run)
+    first, *others = series
+    return {name: gap_over_replicates([(series[name], series[first])]) for name in others}
+
+
+def _knobs_compared(runs: Runs) -> Iterator[tuple[str, Any, Any]]:
+    """Every knob that is compared by itself, with its first value and each other one."""
+    # Tasks and their options have inputs of their own, on which a difference says nothing.
+    incomparable = (*CUT_BY, "model", "data", "schedule")
+    for knob in (name for name in runs.axes if name not in incomparable and name.split(".")[0] != "task"):
+        values = list(dict.fromkeys(run.knobs[knob] for run in runs.finished if knob in run.knobs))
+        yield from ((knob, values[0], value) for value in values[1:])
+
+
+def _pairs(
+    runs: Runs, knob: str, values: tuple[object, object], cut: str | None = None
+) -> list[tuple[list[Run], list[Run]]]:
+    """Jobs of the first and of the second value that are alike in all else but seeds; of one cut, or of all."""
     others = [name for name in runs.varying if name != knob and name not in (*CUT_BY, *_along(runs, knob))]
     found: dict[tuple[str, ...], dict[object, list[Run]]] = {}
     for run in runs.finished:
-        if cut in columns_of(run, [cut]) and knob in run.knobs:
+        if (cut is None or cut in columns_of(run, [cut])) and knob in run.knobs:
             rest = tuple(str(run.knobs.get(name)) for name in others)
             found.setdefault(rest, {}).setdefault(run.knobs[knob], []).append(run)
     return [(jobs[values[0]], jobs[values[1]]) for jobs in found.values() if jobs.keys() >= set(values)]

@@ -22,7 +22,6 @@ from analysis.over_time import PARTS_OF_ERROR
 from analysis.style import COLUMN_IN, GREY, PAGE_IN, PARTS, colours
 
 LABELLED_LAYERS = 60  # more rows than these are named by part and kind alone
-LEGEND_ENTRIES = 12
 NAME_IN_LEGEND = 55  # letters of a line of a long name, in a figure as wide as a column
 LINES_IN_LEGEND, LINE_IN = 4, 0.13  # that a figure has room for, and inches of each beyond
 NOTE_COLUMN, NOTE_PAGE = 75, 150  # letters of a line of a note
@@ -72,16 +71,19 @@ def _part_ticks(table: pd.DataFrame) -> list[tuple[float, str]]:
     ]
 
 
-def legend_below(figure: Figure, *panels: Axes) -> None:
-    """Below the axes, where it hides no point; what several have once; as many columns as fit."""
+def legend_below(figure: Figure, *panels: Axes, more: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Below the axes, where it hides no point; what several have once; as many columns as fit.
+
+    more: what stands behind a name.
+    """
     found: dict[str, Any] = {}
     for axes in panels:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(name, handle)
-    names = list(found)[:LEGEND_ENTRIES]
-    handles = [found[name] for name in names]
+    names = [f"{name}{more.get(name, '')}" for name in found]
     longest = max(map(len, names), default=0)
-    _legend(figure, handles, names, 3 if longest <= 16 else 2 if longest <= 30 else 1)
+    wide = figure.get_size_inches()[0] / COLUMN_IN
+    _legend(figure, list(found.values()), names, 3 if longest <= 16 * wide else 2 if longest <= 27 * wide else 1)
 
 
 def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], columns: int) -> None:
@@ -98,7 +100,9 @@ def draw_differences(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
 
     notes: sentences that a reader should know, above the bars.
     """
-    names = _compared_names(table)
+    # Rows at equal MACs say where; the others what their MACs differ by, since that alone may make the difference.
+    equal = table.get("equal", pd.Series(False, index=table.index))
+    names = _compared_names(table.assign(cut=table["cut"].where(~equal, "")))
     lines = max(name.count("\n") for name in names) + 1
     long = max(len(line) for name in names for line in name.split("\n")) > NAMES_OF_COLUMN
     figure, axes = plt.subplots(figsize=(PAGE_IN if long else COLUMN_IN, 0.7 + 0.14 * max(2.4, lines) * len(table)))
@@ -108,16 +112,18 @@ def draw_differences(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
     axes.barh(
         places, table["difference"], xerr=table["half_width"], height=0.55,
         color=[beyond.get(verdict, "0.75") for verdict in table["verdict"]], ecolor="black", capsize=2,
+        hatch=["" if verdict != "unequal MACs" else "////" for verdict in table["verdict"]], edgecolor="white", linewidth=0,
         error_kw={"linewidth": 0.8},
     )  # fmt: skip
     axes.axvline(0, color="black", linewidth=0.6)
     axes.set_yticks(places, names)
-    for place, (_, row) in zip(places, table.iterrows(), strict=True):
+    for place, (_, row), same in zip(places, table.iterrows(), equal, strict=True):
         count = f", {row['replicates']} networks" if row["replicates"] > 1 else ""
-        text = f"{row['verdict']}{count}\nMACs kept {100 * row['macs']:+.1f} points"
+        where = f"at {row['cut']}" if same else f"MACs kept {100 * row['macs']:+.1f} points"
+        text = f"{row['verdict']}{count}\n{where}"
         # Beside the axes, where the layout leaves as much room as the words take.
         axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=5.5)
-    axes.set_xlabel("difference of PSNR (dB), 95 % interval")
+    axes.set_xlabel(f"difference of PSNR{' at equal MACs' if equal.all() else ''} (dB), 95 % interval")
     axes.tick_params(axis="y", length=0)
     note_above(figure, notes, NOTE_COLUMN)
     return figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -15,6 +16,8 @@ from analysis.drawings import NAME_IN_LEGEND, NOTE_COLUMN, NOTE_PAGE, legend_bel
 from analysis.style import COLUMN_IN, GREY, PAGE_IN, colours, line_styles, markers
 
 ABREAST = 2  # panels
+BASELINE_TAKES = 0.5  # of the height at most: a baseline further off is named at the edge
+EDGE = 0.12  # of the height, which the name takes there
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,18 @@ class Panel:
     title: str = ""
 
 
-def draw_quality(panels: Sequence[Panel], cost: str, label: str, notes: Sequence[str] = ()) -> Figure:
+def draw_quality(
+    panels: Sequence[Panel],
+    cost: str,
+    label: str,
+    notes: Sequence[str] = (),
+    gaps: Mapping[str, str] = MappingProxyType({}),
+) -> Figure:
     """PSNR against a share of the dense network's cost: a line per series with its 95 % band over dense networks.
 
-    Each panel has its Pareto front, its dense network at 1, its baseline, and published points. notes: sentences that
-    a reader should know, on top.
+    Each panel has its Pareto front, its dense network at 1, its baseline, and published points. A baseline that would
+    take over half of the height is named at the edge it lies beyond. notes: sentences that a reader should know, on
+    top. gaps: what the legend says behind the name of a series.
     """
     alone = len(panels) == 1
     rows = -(-len(panels) // ABREAST)
@@ -48,7 +58,7 @@ def draw_quality(panels: Sequence[Panel], cost: str, label: str, notes: Sequence
         axes.set_ylabel("PSNR (dB)")
     for axes in every[len(panels) :]:
         axes.remove()
-    legend_below(figure, *every[: len(panels)])
+    legend_below(figure, *every[: len(panels)], more=gaps)
     note_above(figure, notes, NOTE_COLUMN if alone else NOTE_PAGE)
     return figure
 
@@ -69,8 +79,6 @@ def _draw_panel(axes: Axes, panel: Panel, cost: str, looks: Mapping[str, tuple[s
             color=colour, alpha=0.18, linewidth=0,
         )  # fmt: skip
     axes.plot([1.0], [panel.dense_psnr], "*", color="black", markersize=7, label="dense")
-    for baseline, rows in panel.table.groupby("baseline", sort=False):
-        axes.axhline(float(rows["psnr_baseline"].mean()), color=GREY, linewidth=0.8, linestyle="--", label=baseline)
     if cost == "macs_kept" and not panel.published.empty:
         axes.plot(panel.published[cost], panel.published["psnr"], "D", markerfacecolor="none", color=GREY,
                   label="published")  # fmt: skip
@@ -78,4 +86,26 @@ def _draw_panel(axes: Axes, panel: Panel, cost: str, looks: Mapping[str, tuple[s
             axes.annotate(
                 row["method"], (row[cost], row["psnr"]), xytext=(3, 3), textcoords="offset points", fontsize=5
             )
+    _draw_baselines(axes, panel.table.groupby("baseline", sort=False)["psnr_baseline"].mean())
     axes.set_title(textwrap.fill(panel.title, NAME_IN_LEGEND))
+
+
+def _draw_baselines(axes: Axes, baselines: pd.Series) -> None:
+    """A dashed line for each, or its name and PSNR at the edge where the line would take the height of all else."""
+    low, high = axes.get_ylim()
+    height = high - low
+    far: dict[str, list[str]] = {"below": [], "above": []}
+    for name, psnr in baselines.items():
+        if max(low - psnr, psnr - high) > height * BASELINE_TAKES / (1 - BASELINE_TAKES):
+            far["below" if psnr < low else "above"].append(
+                f"{name}: {psnr:.2f} dB, {'below' if psnr < low else 'above'}"
+            )
+        else:
+            axes.axhline(float(psnr), color=GREY, linewidth=0.8, linestyle="--", label=str(name))
+    for side, names in far.items():
+        if names:
+            low, high = axes.get_ylim()
+            room = EDGE * (high - low)
+            axes.set_ylim(*((low - room, high) if side == "below" else (low, high + room)))
+            axes.text(0.02, 0.02 if side == "below" else 0.98, "; ".join(names), transform=axes.transAxes, color=GREY,
+                      fontsize=5.5, va="bottom" if side == "below" else "top")  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.cuts import columns_of, cuts
+from analysis.naming import untold
 from analysis.runs import CUT_BY, KNOBS, LEADERS, Run, Runs, job_table
 from vsrprune.results.curves import CurveGap, gap_over_replicates
 from vsrprune.results.intervals import interval
@@ -146,7 +147,9 @@ def equal_macs_table(runs: Runs) -> pd.DataFrame:
             gaps.append(gap)
         elif pairs and not by_cut.empty:
             alike = by_cut[[all(row[name] == text for name, text in words.items()) for _, row in by_cut.iterrows()]]
-            rows += [{**row, "equal": False} for row in alike.to_dict("records")]
+            rows += [
+                {**{str(name): of for name, of in row.items()}, "equal": False} for row in alike.to_dict("records")
+            ]
             gaps += [None] * len(alike)
     judged = compared([None if gap is None else gap.psnr for gap in gaps])
     return pd.DataFrame(
@@ -163,8 +166,9 @@ def series_gaps(runs: Runs) -> dict[str, CurveGap | None]:
     None where no replicate and range of MACs is common; the first series is left out.
     """
     series: dict[str, list[Run]] = {}
+    without = [*CUT_BY, *untold(runs)]
     for run in runs.finished:
-        series.setdefault(runs.label(run, without=CUT_BY), []).append(run)
+        series.setdefault(runs.label(run, without=without), []).append(run)
     first, *others = series
     return {name: gap_over_replicates([(series[name], series[first])]) for name in others}
 
@@ -219,17 +223,24 @@ def _value_text(runs: Runs, run: Run, knob: str) -> str:
 def published_table(runs: Runs) -> pd.DataFrame:
     """Published methods with PSNR on the same held-out frames and channel; empty if there are none.
 
-    Columns: method, psnr (dB), macs_kept (share of BasicVSR's; NaN where it is not published), source.
+    Columns: method, psnr (dB), ssim, macs_kept (share of BasicVSR's), parameters (without the flow net), source; NaN
+    where one is not published.
     """
+    names = ["method", "psnr", "ssim", "macs_kept", "parameters", "source"]
     columns = {_published_column(run) for run in runs.finished}
     # Runs on several held-out sets share no axis on which a published number would have one place.
     column = next(iter(columns)) if len(columns) == 1 else None
     if column is None:
-        return pd.DataFrame(columns=["method", "psnr", "macs_kept", "source"])
+        return pd.DataFrame(columns=names)
     table = pd.read_csv(str(files("vsrprune") / "published.csv"))
     dense = float(table.loc[table["method"] == "BasicVSR", "macs_g_180x320_without_flow"].iloc[0])
-    table = table.assign(psnr=table[column], macs_kept=table["macs_g_180x320_without_flow"] / dense)
-    return table[["method", "psnr", "macs_kept", "source"]].dropna(subset="psnr")
+    table = table.assign(
+        psnr=table[column],
+        ssim=table[column.replace("psnr", "ssim")],
+        macs_kept=table["macs_g_180x320_without_flow"] / dense,
+        parameters=1e6 * table["params_m_without_flow"],
+    )
+    return table[names].dropna(subset="psnr")
 
 
 def _published_column(run: Run) -> str | None:

@@ -19,56 +19,16 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from analysis.over_time import PARTS_OF_ERROR
-from analysis.style import COLUMN_IN, GREY, PAGE_IN, PARTS, colours
+from analysis.series import left_out_note
+from analysis.style import COLUMN_IN, GREY, PAGE_IN, PARTS, SPARE, colours
+from vsrprune.results.intervals import interval
 
-LABELLED_LAYERS = 60  # more rows than these are named by part and kind alone
+NAME_LINE_IN = 0.09  # that a line of a name takes of a column's width
 NAME_IN_LEGEND = 55  # letters of a line of a long name, in a figure as wide as a column
 LINES_IN_LEGEND, LINE_IN = 4, 0.13  # that a figure has room for, and inches of each beyond
 NOTE_COLUMN, NOTE_PAGE = 75, 150  # letters of a line of a note
 NAME_COLUMN = 36  # of a line that names what is compared
 NAMES_OF_COLUMN = 22  # longer ones make a figure as wide as a page
-
-
-def draw_ratio_heatmap(table: pd.DataFrame) -> Figure:
-    """Layers (rows, in network order, grouped by part) x settings (columns); the number is the share of units cut."""
-    layers, settings = table.shape
-    named = layers <= LABELLED_LAYERS
-    cell = 0.13 if named else max(0.02, 5.5 / layers)
-    width = min(PAGE_IN, max(COLUMN_IN, 2.2 + 0.36 * settings))
-    names = [textwrap.fill(str(name), NAME_COLUMN) for name in table.columns]
-    longest = max(len(line) for name in names for line in name.split("\n"))
-    figure, axes = plt.subplots(figsize=(width, 0.75 + cell * layers + 0.05 * longest))
-    image = axes.imshow(table.to_numpy(dtype=float), cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    ticks = _layer_ticks(table) if named else _part_ticks(table)
-    axes.set_yticks([row for row, _ in ticks], [name for _, name in ticks], fontsize=5.5)
-    axes.set_xticks(range(settings), names, rotation=90, fontsize=5.5)
-    if named and settings <= 14:
-        for (row, column), value in np.ndenumerate(table.to_numpy(dtype=float)):
-            if np.isfinite(value):
-                # cividis is dark where little is cut and bright where much is.
-                colour = "black" if value > 0.55 else "white"
-                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=4.5, color=colour)
-    parts = [str(index[0]) for index in table.index]
-    for row in range(1, layers):
-        if parts[row] != parts[row - 1]:
-            axes.axhline(row - 0.5, color="white", linewidth=2.5)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    bar = figure.colorbar(image, ax=axes, label="share of units cut", location="top", aspect=40, shrink=0.8)
-    bar.outline.set_visible(False)
-    return figure
-
-
-def _layer_ticks(table: pd.DataFrame) -> list[tuple[float, str]]:
-    return [(row, str(index[2])) for row, index in enumerate(table.index)]
-
-
-def _part_ticks(table: pd.DataFrame) -> list[tuple[float, str]]:
-    """The middle of each part's rows, with its name."""
-    parts = [str(index[0]) for index in table.index]
-    return [
-        (float(np.mean([row for row, part in enumerate(parts) if part == name])), name) for name in dict.fromkeys(parts)
-    ]
 
 
 def legend_below(figure: Figure, *panels: Axes, more: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -112,7 +72,8 @@ def draw_differences(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
     axes.barh(
         places, table["difference"], xerr=table["half_width"], height=0.55,
         color=[beyond.get(verdict, "0.75") for verdict in table["verdict"]], ecolor="black", capsize=2,
-        hatch=["" if verdict != "unequal MACs" else "////" for verdict in table["verdict"]], edgecolor="white", linewidth=0,
+        hatch=["////" if verdict == "unequal MACs" else "" for verdict in table["verdict"]], edgecolor="white",
+        linewidth=0,
         error_kw={"linewidth": 0.8},
     )  # fmt: skip
     axes.axvline(0, color="black", linewidth=0.6)
@@ -147,9 +108,12 @@ def _compared_names(table: pd.DataFrame) -> list[str]:
 
 
 def note_above(figure: Figure, notes: Sequence[str], width: int) -> None:
-    """Sentences above a figure, in lines of at most `width` letters."""
+    """Sentences above a figure, in lines of at most `width` letters, for which the figure grows."""
     if notes:
-        figure.suptitle("\n".join(textwrap.fill(f"Note: {note}.", width) for note in notes), fontsize=5.5)
+        text = "\n".join(textwrap.fill(f"Note: {note}.", width) for note in notes)
+        figure.suptitle(text, fontsize=5.5)
+        across, height = figure.get_size_inches()
+        figure.set_size_inches(across, height + NAME_LINE_IN * text.count("\n"))
 
 
 POINTS = {"after_cut": "right after the cut", "finetuned": "after fine-tuning"}
@@ -168,7 +132,12 @@ def draw_error_over_frames(errors: pd.DataFrame, gaps: pd.DataFrame, notes: Sequ
     Below them the PSNR that is lost against the dense network. notes: sentences that a reader should know, on top.
     """
     branches, drawn = list(dict.fromkeys(errors["branch"])), _drawn_lines(errors)
-    colour = _colours_in_order(list(dict.fromkeys(gaps["series"])))
+    series = list(dict.fromkeys(gaps["series"]))
+    colour = _colours_in_order(series)
+    left_out = left_out_note([name for name in series if name not in colour])
+    networks = gaps.groupby("series")["network"].nunique()[list(colour)]
+    bands = f"bands are 95 % intervals over {counted(networks)} dense networks" if networks.max() > 1 else ""
+    notes = [note for note in (*notes, left_out, bands) if note]
     figure = plt.figure(figsize=(COLUMN_IN, 1.0 * len(branches) + 2.0))
     grid = figure.add_gridspec(len(branches) + 1, len(POINTS))
     for row, branch in enumerate(branches):
@@ -212,6 +181,8 @@ def _draw_errors(axes: Axes, table: pd.DataFrame, over: str, colour: Mapping[str
         for column in drawn:
             mean = rows[column].mean().dropna()
             axes.plot(mean.index, mean, color=shade, linestyle=ERRORS[column][0], linewidth=0.9)
+            if over == "frame":
+                _draw_band(axes, table[table["series"] == series], column, shade)
 
 
 def _legend_of_errors(
@@ -229,12 +200,27 @@ def _legend_of_errors(
     _legend(figure, handles, [str(handle.get_label()) for handle in handles], columns)
 
 
+def _draw_band(axes: Axes, rows: pd.DataFrame, column: str, shade: Any) -> None:
+    """The 95 % interval over dense networks, the runs of one averaged first; nothing where there is one network."""
+    means = rows.dropna(subset=column).groupby(["frame", "network"])[column].mean()
+    over = {float(str(frame)): interval(of.to_list()) for frame, of in means.groupby("frame")}
+    frames = [frame for frame, of in over.items() if of.count > 1]
+    low, high = ([over[at].mean + sign * over[at].half_width for at in frames] for sign in (-1, 1))
+    axes.fill_between(frames, low, high, color=shade, alpha=0.15, linewidth=0)
+
+
+def counted(counts: pd.Series) -> str:
+    """Such as `3`, or `2 to 3` where they differ."""
+    low, high = int(counts.min()), int(counts.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
 def _draw_gaps(axes: Axes, table: pd.DataFrame, colour: Mapping[str, Any]) -> None:
     for series, shade in colour.items():
-        rows = table[table["series"] == series].groupby("frame")["psnr_gap"]
-        mean = rows.mean()
+        rows = table[table["series"] == series]
+        mean = rows.groupby("frame")["psnr_gap"].mean()
         axes.plot(mean.index, mean, color=shade, marker="o", markersize=2)
-        axes.fill_between(mean.index, rows.min(), rows.max(), color=shade, alpha=0.12, linewidth=0)
+        _draw_band(axes, rows, "psnr_gap", shade)
     clips = table.groupby("frame")["clips"].first()
     ends = clips.index[clips.diff() < 0]
     for frame in ends:  # the mean is over fewer clips from here on, which is no accumulation
@@ -250,7 +236,10 @@ def draw_error_by_cut(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
     notes: sentences that a reader should know, above the panels.
     """
     figure, panels = plt.subplots(1, len(POINTS), figsize=(COLUMN_IN, 2.3), sharey=True)
-    colour, drawn = colours(list(dict.fromkeys(table["series"]))), dict.fromkeys((*_drawn_lines(table), "total"))
+    names, drawn = list(dict.fromkeys(table["series"])), dict.fromkeys((*_drawn_lines(table), "total"))
+    colour = colours(names)
+    if len(set(colour.values())) < len(names):  # the style of a line is its part, and tells no series apart
+        colour = dict(zip(names, SPARE, strict=False))
     for axes, (point, title) in zip(panels, POINTS.items(), strict=True):
         rows = table[table["point"] == point].assign(cut=lambda rows: 100 * rows["cut"])
         _draw_errors(axes, rows, "cut", colour, list(drawn))

@@ -35,7 +35,10 @@ from analysis.comparisons import (
     replicate_table,
     series_gaps,
 )
+from analysis.cuts import cut_words, cuts
 from analysis.groups import GROUPS_SHOWN, HELP, OPTION, Group, chosen_groups, group_of, grouped, listed
+from analysis.heatmap import draw_ratio_heatmap
+from analysis.naming import told_apart
 from analysis.output import folder_for
 from analysis.over_time import cut_table, frame_table, hidden_table
 from analysis.pictures import read_places
@@ -47,6 +50,8 @@ from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
 from vsrprune.results.settings import SEEDS
 
+SETTINGS_SHOWN = 40  # in the figure of shares by layer: names of more would lie over each other
+SERIES_OF_ERRORS = 4  # in the figure of errors by cut, each of which has three lines
 CROP_SETTINGS = 4  # pruned networks beside each other in the figure of crops
 
 
@@ -56,7 +61,16 @@ class NothingToDrawError(Exception):
 
 def ratio_heatmap(runs: Runs, run: Run) -> Figure:
     """Share of units cut, layers x settings."""
-    return drawings.draw_ratio_heatmap(ratio_table(runs))
+    table = ratio_table(runs)
+    if len(table.columns) <= SETTINGS_SHOWN:
+        return draw_ratio_heatmap(table)
+    every = cuts(runs.finished)
+    cut = every[len(every) // 2]
+    # Only the runs of one cut, but with the names that all have here.
+    shown = ratio_table(Runs([run for run in runs.finished if cut_words(run) == cut], []))
+    shown = shown.iloc[:, :SETTINGS_SHOWN]
+    left_out = f"of {len(table.columns)} settings {len(shown.columns)} are drawn, at {cut}"
+    return draw_ratio_heatmap(shown, [left_out])
 
 
 def psnr_macs(runs: Runs, run: Run) -> Figure:
@@ -100,6 +114,9 @@ def _panels(groups: Sequence[Group], cost: str) -> tuple[list[quality.Panel], li
     parts = parts or [(group, Facet(group.name, group.runs)) for group in groups]
     left_out = left_out_series([group.runs for group in groups]) if len(parts) == len(groups) else []
     panels, notes = [], [note] if (note := left_out_note(left_out)) else []
+    # What comes with a method is said once, and not in every name of a series.
+    notes += [f"names leave out what comes with them: {'; '.join(told)}"
+              for group in groups if (told := told_apart(group.runs))]  # fmt: skip
     for group, facet in parts:
         rows = renamed(replicate_table(group.runs), group.runs, facet)
         table, published = rows[~rows["series"].isin(left_out)], published_table(group.runs)
@@ -136,10 +153,13 @@ def error_over_frames(runs: Runs, run: Run) -> Figure:
 
 def error_by_cut(runs: Runs, run: Run) -> Figure:
     """Error of the hidden states, made in a step and handed on, against the share of the MACs that is cut."""
+    left_out = left_out_series([runs], SERIES_OF_ERRORS)
     table = cut_table(runs)
+    table = table[~table["series"].isin(left_out)]
     if table["cut"].nunique() < 2:
         raise NothingToDrawError("no two jobs with hidden states to compare cut different shares of the MACs")
-    return drawings.draw_error_by_cut(table, time_caveats(runs))
+    notes = [note for note in (*time_caveats(runs), left_out_note(left_out)) if note]
+    return drawings.draw_error_by_cut(table, notes)
 
 
 def score_distributions(runs: Runs, run: Run) -> Figure:

@@ -58,6 +58,10 @@ def draw_quality(
         axes.set_ylabel("PSNR (dB)")
     for axes in every[len(panels) :]:
         axes.remove()
+    if len({panel.dense_psnr for panel in panels}) == 1:  # panels of one group, which compare
+        limits = [axes.get_ylim() for axes in every[: len(panels)]]
+        for axes in every[: len(panels)]:
+            axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     legend_below(figure, *every[: len(panels)], more=gaps)
     note_above(figure, notes, NOTE_COLUMN if alone else NOTE_PAGE)
     return figure

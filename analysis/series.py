@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.comparisons import series_gaps
+from analysis.naming import untold
 from analysis.runs import CUT_BY, Runs
 
 SERIES_SHOWN = 8  # in a panel: more lines are not told apart
@@ -50,20 +51,21 @@ def _parted(runs: Runs, knob: str) -> list[Facet]:
 
 def _series(named: Runs, runs: Runs, without: Sequence[str]) -> list[str]:
     """The series of some runs by the labels that tell them from all of `named`."""
-    return list(dict.fromkeys(named.label(run, without=[*CUT_BY, *without]) for run in runs.finished))
+    return list(dict.fromkeys(named.label(run, without=[*CUT_BY, *untold(named), *without]) for run in runs.finished))
 
 
 def renamed(table: pd.DataFrame, runs: Runs, facet: Facet) -> pd.DataFrame:
-    """The rows of `replicate_table(runs)` that are of a facet, their series named without what the facet's title says."""
+    """The rows of `replicate_table(runs)` that are of a facet, their series named without what its title says."""
     inside = {id(run) for run in facet.runs.finished}
     firsts = [runs.finished[places[0]] for places in table["jobs"]]
     kept = [id(run) in inside for run in firsts]
-    names = [runs.label(run, without=[*CUT_BY, *facet.without]) for run, keep in zip(firsts, kept, strict=True) if keep]
+    without = [*CUT_BY, *facet.without, *untold(runs)]
+    names = [runs.label(run, without=without) for run, keep in zip(firsts, kept, strict=True) if keep]
     return table[kept].assign(series=names)
 
 
-def left_out_series(groups: Sequence[Runs]) -> list[str]:
-    """The series that figures of these groups leave out, where they have over SERIES_SHOWN.
+def left_out_series(groups: Sequence[Runs], most: int = SERIES_SHOWN) -> list[str]:
+    """The series that figures of these groups leave out, where they have over `most`.
 
     Those that stay are the first, and those that lie highest above it at equal MACs; others follow in their order.
     """
@@ -73,8 +75,10 @@ def left_out_series(groups: Sequence[Runs]) -> list[str]:
         gaps.setdefault(first, []).append(float("inf"))
         for name, gap in series_gaps(runs).items():
             gaps.setdefault(name, []).append(float("-inf") if gap is None else gap.psnr.mean)
+    if len(gaps) <= most:
+        return []
     best = sorted(gaps, key=lambda name: -max(gaps[name]))
-    return [name for name in gaps if name not in best[:SERIES_SHOWN]]
+    return [name for name in gaps if name not in best[:most]]
 
 
 def left_out_note(names: Sequence[str]) -> str:

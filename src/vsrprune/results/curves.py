@@ -51,7 +51,7 @@ def curve_gap(points: Sequence[Point], reference: Sequence[Point]) -> Gap | None
     """What a curve is above another, the mean over their common range; None where they have none.
 
     Between its points a curve is straight, so that the mean is exact; beyond its ends it is not continued.
-    Bjontegaard's mean (VCEG-M33, 2001) fits a cubic over the logarithm instead, which noise on few points bends at will.
+    Bjontegaard's mean (VCEG-M33, 2001) fits a cubic over the logarithm instead, which noise on few points bends.
     """
     curve, other = _curve(points), _curve(reference)
     low, high = max(curve[0][0], other[0][0]), min(curve[0][-1], other[0][-1])

@@ -43,7 +43,7 @@ def legend_below(figure: Figure, *panels: Axes, more: Mapping[str, str] = Mappin
     names = [f"{name}{more.get(name, '')}" for name in found]
     longest = max(map(len, names), default=0)
     wide = figure.get_size_inches()[0] / COLUMN_IN
-    _legend(figure, list(found.values()), names, 3 if longest <= 16 * wide else 2 if longest <= 27 * wide else 1)
+    _legend(figure, list(found.values()), names, 3 if longest <= 16 * wide else 2 if longest <= 25 * wide else 1)
 
 
 def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], columns: int) -> None:

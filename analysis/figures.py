@@ -117,8 +117,9 @@ def _panels(groups: Sequence[Group], cost: str) -> tuple[list[quality.Panel], li
     # What comes with a method is said once, and not in every name of a series.
     notes += [f"names leave out what comes with them: {'; '.join(told)}"
               for group in groups if (told := told_apart(group.runs))]  # fmt: skip
+    tables = {group.number: replicate_table(group.runs) for group in groups}
     for group, facet in parts:
-        rows = renamed(replicate_table(group.runs), group.runs, facet)
+        rows = renamed(tables[group.number], group.runs, facet)
         table, published = rows[~rows["series"].isin(left_out)], published_table(group.runs)
         drawn = published.dropna(subset="macs_kept")
         panels.append(quality.Panel(table, pareto_front(table, cost), drawn, group.dense_psnr, facet.title))

@@ -15,7 +15,7 @@ from analysis.drawings import NAME_COLUMN, NAME_LINE_IN, NOTE_COLUMN, note_above
 from analysis.style import COLUMN_IN, PAGE_IN
 
 LAYER_LETTERS = 26  # of the longest name of a layer that is not shortened
-WORD_LETTERS = 5  # of a word in it that is not shortened either
+WORD_LETTERS = 6  # of a word in it that is not shortened either
 LABELLED_LAYERS = 60  # more rows than these are named by part and kind alone
 
 

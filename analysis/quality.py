@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawings import NAME_IN_LEGEND, NOTE_COLUMN, NOTE_PAGE, legend_below, note_above
-from analysis.style import COLUMN_IN, GREY, PAGE_IN, colours, line_styles, markers
+from analysis.style import COLUMN_IN, GREY, PAGE_IN, SPARE, colours, line_styles, markers
 
 ABREAST = 2  # panels
 BASELINE_TAKES = 0.5  # of the height at most: a baseline further off is named at the edge
@@ -50,7 +51,8 @@ def draw_quality(
     figure, grid = plt.subplots(rows, 1 if alone else ABREAST, figsize=size, squeeze=False)
     names = list(dict.fromkeys(name for panel in panels for name in panel.table["series"]))
     # The same in all panels.
-    looks = {name: (colours(names)[name], markers(names)[name], line_styles(names)[name]) for name in names}
+    looks = dict(zip(names, zip(_told_apart(names), markers(names).values(), line_styles(names).values(), strict=True),
+                     strict=True))  # fmt: skip
     every = list(grid.flat)
     for axes, panel in zip(every, panels, strict=False):
         _draw_panel(axes, panel, cost, looks)
@@ -65,6 +67,12 @@ def draw_quality(
     legend_below(figure, *every[: len(panels)], more=gaps)
     note_above(figure, notes, NOTE_COLUMN if alone else NOTE_PAGE)
     return figure
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """A colour for each series: its own, or another where over two share one, which lines and marks do not part."""
+    own = list(colours(names).values())
+    return own if max(Counter(own).values(), default=0) <= 2 else [SPARE[at % len(SPARE)] for at in range(len(names))]
 
 
 def _draw_panel(axes: Axes, panel: Panel, cost: str, looks: Mapping[str, tuple[str, str, str]]) -> None:

@@ -51,7 +51,8 @@ def _parted(runs: Runs, knob: str) -> list[Facet]:
 
 def _series(named: Runs, runs: Runs, without: Sequence[str]) -> list[str]:
     """The series of some runs by the labels that tell them from all of `named`."""
-    return list(dict.fromkeys(named.label(run, without=[*CUT_BY, *untold(named), *without]) for run in runs.finished))
+    left_out = [*CUT_BY, *untold(named), *without]
+    return list(dict.fromkeys(named.label(run, without=left_out) for run in runs.finished))
 
 
 def renamed(table: pd.DataFrame, runs: Runs, facet: Facet) -> pd.DataFrame:
@@ -86,4 +87,5 @@ def left_out_note(names: Sequence[str]) -> str:
     if not names:
         return ""
     more = f" and {len(names) - NAMES_LISTED} more" if len(names) > NAMES_LISTED else ""
-    return f"{len(names)} series are left out: {'; '.join(names[:NAMES_LISTED])}{more}"
+    are = "is" if len(names) == 1 else "are"
+    return f"{len(names)} series {are} left out: {'; '.join(names[:NAMES_LISTED])}{more}"

@@ -31,8 +31,8 @@ def job(tmp_path: Path, make_run: MakeRun) -> Path:
     """A quarter of 3.2 G MACs, in 5 ms of 16; tOF 1.5 pixels, 100 of 250 MiB."""
     job = make_run(tmp_path / "runs", "a", psnr=30.0)
     result, measured = Result.load(job), Measured.load(job)
-    cost = {name: Cost(parameters, 0, macs, 0, (180, 320))
-            for name, parameters, macs in (("dense", 4_900_000, 3_200_000_000), ("pruned", 1_225_000, 800_000_000))}  # fmt: skip
+    counts = {"dense": (4_900_000, 3_200_000_000), "pruned": (1_225_000, 800_000_000)}
+    cost = {name: Cost(parameters, 0, macs, 0, (180, 320)) for name, (parameters, macs) in counts.items()}
     tuned = replace(result.quality["finetuned"], tof=1.5)
     replace(result, cost=cost, quality={**result.quality, "finetuned": tuned}).save(job)
     times = {name: replace(measured.latency_ms[name], ms=ms, ms_without_flow=without)

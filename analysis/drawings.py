@@ -136,7 +136,7 @@ def draw_error_over_frames(errors: pd.DataFrame, gaps: pd.DataFrame, notes: Sequ
     colour = _colours_in_order(series)
     left_out = left_out_note([name for name in series if name not in colour])
     networks = gaps.groupby("series")["network"].nunique()[list(colour)]
-    bands = f"bands are 95 % intervals over {counted(networks)} dense networks" if networks.max() > 1 else ""
+    bands = f"bands are 95 % intervals over {_from_to(networks)} dense networks" if networks.max() > 1 else ""
     notes = [note for note in (*notes, left_out, bands) if note]
     figure = plt.figure(figsize=(COLUMN_IN, 1.0 * len(branches) + 2.0))
     grid = figure.add_gridspec(len(branches) + 1, len(POINTS))
@@ -209,7 +209,7 @@ def _draw_band(axes: Axes, rows: pd.DataFrame, column: str, shade: Any) -> None:
     axes.fill_between(frames, low, high, color=shade, alpha=0.15, linewidth=0)
 
 
-def counted(counts: pd.Series) -> str:
+def _from_to(counts: pd.Series) -> str:
     """Such as `3`, or `2 to 3` where they differ."""
     low, high = int(counts.min()), int(counts.max())
     return str(low) if low == high else f"{low} to {high}"

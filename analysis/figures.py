@@ -115,8 +115,7 @@ def _panels(groups: Sequence[Group], cost: str) -> tuple[list[quality.Panel], li
     left_out = left_out_series([group.runs for group in groups]) if len(parts) == len(groups) else []
     panels, notes = [], [note] if (note := left_out_note(left_out)) else []
     # What comes with a method is said once, and not in every name of a series.
-    notes += [f"names leave out what comes with them: {'; '.join(told)}"
-              for group in groups if (told := told_apart(group.runs))]  # fmt: skip
+    notes += [told for group in groups if (told := told_apart(group.runs))]
     tables = {group.number: replicate_table(group.runs) for group in groups}
     for group, facet in parts:
         rows = renamed(tables[group.number], group.runs, facet)
@@ -149,7 +148,8 @@ def _draw_differences(runs: Runs, table: pd.DataFrame) -> Figure:
 
 def error_over_frames(runs: Runs, run: Run) -> Figure:
     """Error of the hidden states and lost PSNR against the frame index, with and without temporal fine-tuning."""
-    return drawings.draw_error_over_frames(hidden_table(runs), frame_table(runs), time_caveats(runs))
+    notes = [note for note in (*time_caveats(runs), told_apart(runs)) if note]
+    return drawings.draw_error_over_frames(hidden_table(runs), frame_table(runs), notes)
 
 
 def error_by_cut(runs: Runs, run: Run) -> Figure:
@@ -159,7 +159,7 @@ def error_by_cut(runs: Runs, run: Run) -> Figure:
     table = table[~table["series"].isin(left_out)]
     if table["cut"].nunique() < 2:
         raise NothingToDrawError("no two jobs with hidden states to compare cut different shares of the MACs")
-    notes = [note for note in (*time_caveats(runs), left_out_note(left_out)) if note]
+    notes = [note for note in (*time_caveats(runs), told_apart(runs), left_out_note(left_out)) if note]
     return drawings.draw_error_by_cut(table, notes)
 
 

@@ -23,7 +23,7 @@ COUNTS = ("", "K", "M", "G", "T")
 
 
 @dataclass(frozen=True)
-class Measure:
+class MainColumn:
     """A column: its heading, what the caption says of it, its digits, and its number of one run.
 
     of: of a run, the split (val, test) and one of BASELINE, DENSE and PRUNED; NaN where it is not known. published: the
@@ -65,39 +65,39 @@ def _quotient(run: Run, whose: str) -> float:
 
 
 # In the order in which they stand.
-MEASURES = {
-    "psnr": Measure("PSNR (dB)", "", 3, lambda run, split, whose: _quality(run, split, whose).psnr, "psnr"),
-    "ssim": Measure("SSIM", "", 4, lambda run, split, whose: _quality(run, split, whose).ssim, "ssim"),
-    "tof": Measure(
+MAIN_COLUMNS = {
+    "psnr": MainColumn("PSNR (dB)", "", 3, lambda run, split, whose: _quality(run, split, whose).psnr, "psnr"),
+    "ssim": MainColumn("SSIM", "", 4, lambda run, split, whose: _quality(run, split, whose).ssim, "ssim"),
+    "tof": MainColumn(
         "tOF (px)", "tOF: error of the optical flow, less is better", 3,
         lambda run, split, whose: _known(_quality(run, split, whose).tof),
     ),
-    "macs": Measure(
+    "macs": MainColumn(
         "MACs ({})", "MACs per frame and parameters without the flow net", 2,
         lambda run, split, whose: _cost(run, whose, lambda cost: cost.macs), large=True,
     ),
-    "macs_kept": Measure(
+    "macs_kept": MainColumn(
         "MACs kept (%)", "", 1,
         lambda run, split, whose: _cost(run, whose, lambda cost: 100 * cost.macs / run.result.cost[DENSE].macs),
         "macs_percent",
     ),
-    "parameters": Measure(
+    "parameters": MainColumn(
         "parameters ({})", "", 2, lambda run, split, whose: _cost(run, whose, lambda cost: cost.parameters),
         "parameters", large=True,
     ),
-    "ms": Measure("ms", "ms: median per frame, flow net included", 2, lambda run, split, whose: _ms(run, whose)),
-    "fps": Measure("frames/s", "", 1, lambda run, split, whose: 1000 / _ms(run, whose)),
-    "speed_up": Measure(
+    "ms": MainColumn("ms", "ms: median per frame, flow net included", 2, lambda run, split, whose: _ms(run, whose)),
+    "fps": MainColumn("frames/s", "", 1, lambda run, split, whose: 1000 / _ms(run, whose)),
+    "speed_up": MainColumn(
         "speed-up", "speed-up: over the dense network, timed in turns with each run", 2,
         lambda run, split, whose: run.measured.dense_ms / _ms(run, whose),
     ),
-    "quotient": Measure(
+    "quotient": MainColumn(
         "quotient",
         "quotient: how many times fewer MACs over how many times faster, without the flow net; 1 is all that the MACs"
         " promise",
         2, lambda run, split, whose: _quotient(run, whose),
     ),
-    "memory": Measure(
+    "memory": MainColumn(
         "peak memory (MiB)", "peak memory: weights included", 0,
         lambda run, split, whose: _known(run.measured.peak_memory_mib.get(whose)),
     ),
@@ -106,7 +106,7 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class MainRow:
-    """A setting at one cut, or a row to judge by. values: by the names of MEASURES; NaN where one is not known.
+    """A setting at one cut, or a row to judge by. values: by the names of MAIN_COLUMNS; NaN where one is not known.
 
     psnr: its text with ± where there is one. place: 1 or 2 where it is marked. counts: networks, plans and runs. below:
     whether its dense network is worse than the baseline.
@@ -129,7 +129,7 @@ class MainRow:
 
 @dataclass(frozen=True)
 class MainTable:
-    """Columns by the names of MEASURES, and rows. note: what a reader must know."""
+    """Columns by the names of MAIN_COLUMNS, and rows. note: what a reader must know."""
 
     columns: list[str]
     rows: list[MainRow]
@@ -137,10 +137,10 @@ class MainTable:
 
 
 def check_columns(names: Sequence[str]) -> None:
-    """Raise UserError where one is none of MEASURES."""
-    wrong = [name for name in names if name not in MEASURES]
+    """Raise UserError where one is none of MAIN_COLUMNS."""
+    wrong = [name for name in names if name not in MAIN_COLUMNS]
     if wrong:
-        raise UserError(f"--columns must be of {', '.join(MEASURES)}; got {', '.join(map(repr, wrong))}")
+        raise UserError(f"--columns must be of {', '.join(MAIN_COLUMNS)}; got {', '.join(map(repr, wrong))}")
 
 
 def main_table(
@@ -148,7 +148,8 @@ def main_table(
 ) -> MainTable:
     """The rows of a table of PSNR with everything else that was measured, in the order of its cuts.
 
-    table, jobs: from `build_table` and `settings_compared`. columns: of MEASURES; all that were measured without any.
+    table, jobs: from `build_table` and `settings_compared`. columns: of MAIN_COLUMNS; all that were measured if there are
+    none.
     """
     rows = [_row("", runs.finished[0].result.baseline_name, runs.finished, BASELINE, split)]
     rows += [_row("", "dense", runs.finished, DENSE, split)]
@@ -169,14 +170,14 @@ def main_table(
                 )
             )
     rows += _published(runs) if split == "val" else []
-    empty = [name for name in MEASURES if all(math.isnan(row.values[name]) for row in rows)]
-    shown = [name for name in MEASURES if (name in columns if columns else name not in empty)]
+    empty = [name for name in MAIN_COLUMNS if all(math.isnan(row.values[name]) for row in rows)]
+    shown = [name for name in MAIN_COLUMNS if (name in columns if columns else name not in empty)]
     return MainTable(shown, rows, _note(table.note, shown, [] if columns else empty, runs, rows))
 
 
 def _note(of_psnr: str, shown: Sequence[str], empty: Sequence[str], runs: Runs, rows: Sequence[MainRow]) -> str:
     """The caption: what the columns are, which nobody measured, and whose the published rows are."""
-    says = [MEASURES[name].says for name in shown if MEASURES[name].says]
+    says = [MAIN_COLUMNS[name].says for name in shown if MAIN_COLUMNS[name].says]
     told = [of_psnr, *(["; ".join(says) + "."] if says else [])]
     told += [f"Not measured: {', '.join(_heading(name, []) for name in empty)}."] if empty else []
     if any(row.group == PUBLISHED for row in rows):
@@ -193,7 +194,7 @@ def _row(group: str, name: str, jobs: Sequence[Run], whose: str, split: str) -> 
     networks = by_network(jobs).values()
     values = {
         key: sum(sum(measure.of(run, split, whose) for run in of) / len(of) for of in networks) / len(networks)
-        for key, measure in MEASURES.items()
+        for key, measure in MAIN_COLUMNS.items()
     }
     return MainRow(group, name, values)
 
@@ -206,7 +207,7 @@ def _published(runs: Runs) -> list[MainRow]:
             str(row["method"]),
             {
                 name: float(row[measure.published]) if measure.published else math.nan
-                for name, measure in MEASURES.items()
+                for name, measure in MAIN_COLUMNS.items()
             },
             f"{row['psnr']:.2f}",
         )
@@ -217,11 +218,11 @@ def _published(runs: Runs) -> list[MainRow]:
 def _unit(name: str, rows: Sequence[MainRow]) -> int:
     """The power of 1000 in which a column of large numbers stands, by its largest."""
     largest = max((row.values[name] for row in rows if not math.isnan(row.values[name])), default=1.0)
-    return min(len(COUNTS) - 1, max(0, int(math.log10(max(1.0, largest)) // 3))) if MEASURES[name].large else 0
+    return min(len(COUNTS) - 1, max(0, int(math.log10(max(1.0, largest)) // 3))) if MAIN_COLUMNS[name].large else 0
 
 
 def _heading(name: str, rows: Sequence[MainRow]) -> str:
-    return MEASURES[name].heading.replace(" ({})", f" ({COUNTS[unit]})" if (unit := _unit(name, rows)) else "")
+    return MAIN_COLUMNS[name].heading.replace(" ({})", f" ({COUNTS[unit]})" if (unit := _unit(name, rows)) else "")
 
 
 def _texts(table: MainTable, row: MainRow, plus_minus: str) -> list[str]:
@@ -229,7 +230,7 @@ def _texts(table: MainTable, row: MainRow, plus_minus: str) -> list[str]:
     texts = []
     for name in table.columns:
         value = row.values[name] / 1000 ** _unit(name, table.rows)
-        number = MISSING if math.isnan(value) else f"{value:.{MEASURES[name].digits}f}"
+        number = MISSING if math.isnan(value) else f"{value:.{MAIN_COLUMNS[name].digits}f}"
         texts.append(row.psnr.replace("±", plus_minus) if name == "psnr" and row.psnr else number)
     return texts
 
@@ -278,16 +279,16 @@ def main_latex(table: MainTable) -> str:
 def main_csv(table: MainTable, section: str = "") -> str:
     """A line per row, numbers in full and in their first unit; nothing where one is not known.
 
-    The columns are all of MEASURES, so that tables of several groups of runs fit below each other.
+    The columns are all of MAIN_COLUMNS, so that tables of several groups of runs fit below each other.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     counts = ("dense_networks", "plans", "runs")
     writer.writerow(
-        ["group", "column", "setting", *counts, *MEASURES, "psnr_half_width", "place", "dense_below_baseline"]
+        ["group", "column", "setting", *counts, *MAIN_COLUMNS, "psnr_half_width", "place", "dense_below_baseline"]
     )
     for row in table.rows:
-        numbers = [*(row.values[name] for name in MEASURES), row.half_width]
+        numbers = [*(row.values[name] for name in MAIN_COLUMNS), row.half_width]
         texts = ["" if math.isnan(value) else f"{value:.6f}" for value in numbers]
         words = map(for_csv, (section, row.group, row.name))
         writer.writerow([*words, *(row.counts or ("", "", "")), *texts, row.place or "", str(row.below).lower()])

@@ -15,12 +15,13 @@ def untold(runs: Runs) -> tuple[str, ...]:
     return tuple(runs.following) if longest > LONG_NAME else ()
 
 
-def told_apart(runs: Runs) -> list[str]:
-    """What names leave out, such as `l1: aligned, tf_weight=0`, for each method and network; empty if nothing."""
+def told_apart(runs: Runs) -> str:
+    """A sentence of what names leave out, such as `l1: aligned, tf_weight=0` of each method; empty if nothing."""
     left_out = untold(runs)
     if not left_out:
-        return []
-    return list(dict.fromkeys(_told(runs, run, left_out) for run in runs.finished))
+        return ""
+    told = dict.fromkeys(_told(runs, run, left_out) for run in runs.finished)
+    return f"names leave out what comes with them: {'; '.join(told)}"
 
 
 def _told(runs: Runs, run: Run, left_out: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.cuts import cut_order, cut_words
+from analysis.naming import untold
 from analysis.runs import CUT_BY, Run, Runs
 from vsrprune.results.replicates import dense_network
 
@@ -48,8 +49,9 @@ def cut_table(runs: Runs) -> pd.DataFrame:
 
     cut: the share of the MACs that is cut. It too is a mean over replicates, whose plans differ.
     """
+    without = [*CUT_BY, *untold(runs)]
     rows = [
-        {"series": runs.label(run, without=CUT_BY), "wish": cut_words(run), "cut": 1 - run.result.macs_kept, **row}
+        {"series": runs.label(run, without=without), "wish": cut_words(run), "cut": 1 - run.result.macs_kept, **row}
         for run in runs.finished
         for row in _error_rows(run)
     ]
@@ -85,7 +87,8 @@ def _compared_in_time(runs: Runs) -> list[tuple[Run, str]]:
         return [(run, _weight_words(run) + f", {_rest(runs, run)}" * (len({_rest(runs, of) for of in pairs}) > 1))
                 for run in sorted(pairs, key=cut_order)]  # fmt: skip
     by_cut = sorted(comparable, key=cut_order)
-    settings = {run.name: runs.label(run, without=CUT_BY) for run in by_cut}
+    without = [*CUT_BY, *untold(runs)]
+    settings = {run.name: runs.label(run, without=without) for run in by_cut}
     # Series are means: settings that differ in more than the cut must not be one.
     named = len(set(settings.values())) > 1
     return [(run, cut_words(run) + f", {settings[run.name]}" * named) for run in by_cut]

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, 
 from analysis.cuts import columns_of, cuts
 from analysis.evidence import BELOW, Cells, evidence_rows
 from analysis.groups import GROUPS_SHOWN, HELP, OPTION, Group, chosen_groups, grouped, listed
-from analysis.main_table import MEASURES, check_columns, main_table
+from analysis.main_table import MAIN_COLUMNS, check_columns, main_table
 from analysis.naming import told_apart, untold
 from analysis.output import folder_for
 from analysis.runs import CUT_BY, LEADERS, Run, Runs, load_runs, time_caveats
@@ -86,7 +86,7 @@ def settings_compared(runs: Runs, name: str) -> dict[tuple[str, str], dict[str, 
         raise UserError(f"--table {name} compares {knob}, but {same}; they vary {_listed(runs)}")
     # What differs along with the method is named beside it, and does not part the rows that are compared.
     named = [knob, *(runs.following if knob in LEADERS else ())] if knob else runs.varying
-    short = untold(runs) if not knob or knob in LEADERS else ()
+    short = _short(runs, name)
     rest = [other for other in runs.varying if other not in (*named, *CUT_BY)]
     groups: dict[tuple[str, str], dict[str, list[Run]]] = {}
     columns = cuts(runs.finished)
@@ -97,6 +97,18 @@ def settings_compared(runs: Runs, name: str) -> dict[tuple[str, str], dict[str, 
         for column in columns_of(run, columns):
             cells.setdefault(column, []).append(run)
     return groups
+
+
+def _short(runs: Runs, name: str) -> tuple[str, ...]:
+    """The knobs that names of settings leave out in the table of this name."""
+    return untold(runs) if TABLES[name] in ("", *LEADERS) else ()
+
+
+def _as_named(runs: Runs, setting: str, name: str) -> str:
+    """A setting by its name in the table, where it is given by all its knobs; otherwise as it is given."""
+    short = [*CUT_BY, *_short(runs, name)]
+    long = {runs.label(run, without=CUT_BY): run for run in runs.finished}
+    return runs.label(long[setting], without=short) if setting in long and name == MAIN else setting
 
 
 def _listed(runs: Runs) -> str:
@@ -153,8 +165,8 @@ def _note(runs: Runs, name: str, cells: Sequence[Cell], split: str) -> str:
     result = runs.finished[0].result
     data = result.knobs["data"]
     more = [f" {steps_note([run.result for run in runs.finished])}"]
-    if (TABLES[name] in ("", *LEADERS)) and (told := told_apart(runs)):
-        more.append(f" Names leave out what comes with them: {'; '.join(told)}.")
+    if _short(runs, name) and (told := told_apart(runs)):
+        more.append(f" {told[0].upper()}{told[1:]}.")
     more += [f" Note: {caveat}." for caveat in time_caveats(runs)] if "tf_weight" in runs.varying else []
     if any(cell.below_baseline for cell in cells):
         more.append(f" {BELOW.strip()} {BELOW_BASELINE}")
@@ -181,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--columns", nargs="+", default=[], metavar="COLUMN",
-        help=f"of --table {MAIN}: {', '.join(MEASURES)} (default: all that were measured)",
+        help=f"of --table {MAIN}: {', '.join(MAIN_COLUMNS)} (default: all that were measured)",
     )  # fmt: skip
     parser.add_argument(OPTION, default="", metavar="GROUP", help=HELP)
     parser.add_argument("--out", help="folder to write TABLE.md, TABLE.csv and TABLE.tex into")
@@ -205,8 +217,9 @@ def tables_of_groups(runs: Runs, given: argparse.Namespace) -> tuple[list[GroupT
         try:
             cells = settings_compared(group.runs, given.table)
             # A group may lack the setting that --against names, where another has it.
-            known = given.against in names[group.number] or not any(given.against in of for of in names.values())
-            evidence = evidence_rows(cells, group.runs, given.against if known else "", given.split)
+            against = _as_named(group.runs, given.against, given.table)
+            known = against in names[group.number] or not any(against in of for of in names.values())
+            evidence = evidence_rows(cells, group.runs, against if known else "", given.split)
             table = build_table(group.runs, given.table, given.split)
             whole = main_table(table, cells, group.runs, given.columns, given.split) if given.table == MAIN else None
             found.append(GroupTables(group.name if len(every) > 1 else "", table, evidence, whole))

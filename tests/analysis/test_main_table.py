@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from analysis.escaping import MISSING
-from analysis.main_table import MEASURES, MainTable, main_csv, main_latex, main_markdown, main_table
+from analysis.main_table import MAIN_COLUMNS, MainTable, main_csv, main_latex, main_markdown, main_table
 from analysis.runs import load_runs
 from analysis.tables import build_table, main, settings_compared
 from vsrprune.results.measured import Measured
@@ -44,7 +44,7 @@ def job(tmp_path: Path, make_run: MakeRun) -> Path:
 def test_every_column_by_hand(job: Path) -> None:
     """Quotient: four times fewer MACs, three times faster without the flow net."""
     table = table_of(job.parent)
-    assert table.columns == list(MEASURES)
+    assert table.columns == list(MAIN_COLUMNS)
     baseline, dense, row = table.rows
     assert [(of.group, of.name) for of in table.rows] == [
         ("", "bicubic"), ("", "dense"), ("50 % of the units cut", "rsc"),
@@ -75,7 +75,7 @@ def test_columns_are_those_that_are_asked_for_or_all_that_were_measured(tmp_path
 def test_wrong_columns_are_one_line(tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(tmp_path, "a")
     for given, said in (
-        (["main", "--columns", "psnr", "psrn"], f"--columns must be of {', '.join(MEASURES)}; got 'psrn'"),
+        (["main", "--columns", "psnr", "psrn"], f"--columns must be of {', '.join(MAIN_COLUMNS)}; got 'psrn'"),
         (["rule", "--columns", "psnr"], "--columns is of --table main alone; got --table rule: leave --columns out"),
     ):
         with pytest.raises(SystemExit, match=r"^2$"):
@@ -119,3 +119,8 @@ def test_what_comes_with_a_method_is_told_once_and_in_no_name(tmp_path: Path, ma
     assert [row.name for row in table.rows] == ["bicubic", "dense", "ssl", "l1"]
     assert "Names leave out what comes with them: ssl: rsc, global, score=l1" in table.note
     assert "l1: aligned, local, score=taylor, normalise=kind, rank=per_param, tf_weight=0" in table.note
+    out = tmp_path / "out"
+    for name in ("l1", "l1, aligned, local, score=taylor, normalise=kind, rank=per_param, tf_weight=0"):
+        assert main([str(tmp_path), "--table", "main", "--against", name, "--out", str(out)]) == 0
+        rows = list(csv.DictReader(io.StringIO((out / "main_evidence.csv").read_text())))
+        assert {row["setting"]: row["verdict"] for row in rows}["l1"] == "reference"

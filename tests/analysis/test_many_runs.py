@@ -25,6 +25,7 @@ from analysis.style import COLUMN_IN, PAGE_IN, RC
 
 MakeRun = Callable[..., Path]
 COMPARING = ("psnr_macs", "differences", "error_over_frames", "error_by_cut", "ratio_heatmap")
+METHODS = ("ssl", "assl", "srp", "best", "l1", "random")
 SCOPES, SCORES = ("global", "local", "kind"), ("l1", "gate", "taylor", "random")
 
 
@@ -151,6 +152,25 @@ def test_series_that_no_knob_parts_are_left_out_by_name(tmp_path: Path, make_run
         assert sum(label.startswith("min_kept") for label in labels) == SERIES_SHOWN
         assert "2 series are left out: min_kept=2; min_kept=3" in figure.get_suptitle().replace("\n", " ")
         plt.close(figure)
+
+
+def test_methods_with_much_of_their_own_have_short_names_in_figures(tmp_path: Path, make_run: MakeRun) -> None:
+    for method, ratio in itertools.product(METHODS, (0.3, 0.5)):
+        chosen = {"scope": "local", "score": "taylor", "rank": "per_param"} if method != "ssl" else {}
+        _make(tmp_path, make_run, method == "ssl", ratio, 0.1, method__name=method, **chosen)
+    runs = load_runs([str(tmp_path)])
+    with mpl.rc_context(RC):
+        for name, shown in (("psnr_macs", 6), ("error_by_cut", 4), ("error_over_frames", 5)):
+            figure = FIGURES[name](runs, chosen_run(runs, ""))
+            figure.canvas.draw()
+            check_texts(figure)
+            said = figure.get_suptitle().replace("\n", " ")
+            assert "names leave out what comes with them: ssl: rsc, global, score=l1" in said
+            legend = [text.get_text() for text in figure.legends[0].get_texts()]
+            # Behind the cut, and before what the series gains: the method's name alone.
+            names = [text.split(" (")[0].split(", ")[-1] for text in legend]
+            assert len([name for name in names if name in METHODS]) == shown
+            plt.close(figure)
 
 
 def test_bands_over_frames_are_intervals_over_dense_networks() -> None:

@@ -213,9 +213,10 @@ def _along(runs: Runs, knob: str) -> list[str]:
 
 
 def _value_text(runs: Runs, run: Run, knob: str) -> str:
-    """A knob's value, with what differs along with it."""
-    if _along(runs, knob):
-        return runs.label(run, without=[name for name in runs.varying if name not in (knob, *_along(runs, knob))])
+    """A knob's value, with what differs along with it where that is short."""
+    if along := _along(runs, knob):
+        named = {knob, *along} - set(untold(runs))
+        return runs.label(run, without=[name for name in runs.varying if name not in named])
     value = run.knobs[knob]
     return f"{value:g}" if isinstance(value, float) else str(value)
 

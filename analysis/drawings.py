@@ -77,6 +77,7 @@ def draw_differences(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
         error_kw={"linewidth": 0.8},
     )  # fmt: skip
     axes.axvline(0, color="black", linewidth=0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(3))  # words stand on both sides, which leaves a narrow axis
     axes.set_yticks(places, names)
     for place, (_, row), same in zip(places, table.iterrows(), equal, strict=True):
         count = f", {row['replicates']} networks" if row["replicates"] > 1 else ""

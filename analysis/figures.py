@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from PIL import Image
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.text import Text
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
 
@@ -42,7 +45,7 @@ from analysis.naming import told_apart
 from analysis.output import folder_for
 from analysis.over_time import cut_table, frame_table, hidden_table
 from analysis.pictures import read_places
-from analysis.runs import CUT_BY, Run, Runs, gate_table, load_runs, ratio_table, score_table, time_caveats
+from analysis.runs import CUT_BY, LEADERS, Run, Runs, gate_table, load_runs, ratio_table, score_table, time_caveats
 from analysis.series import Facet, facets, left_out_note, left_out_series, renamed
 from analysis.style import RC
 from vsrprune.cli import explained
@@ -143,7 +146,10 @@ def _draw_differences(runs: Runs, table: pd.DataFrame) -> Figure:
         raise NothingToDrawError(
             "no knob but the ratio varies among jobs that are alike otherwise, with a replicate in common"
         )
-    return drawings.draw_differences(table, time_caveats(runs) if "tf_weight" in set(table["knob"]) else ())
+    knobs = set(table["knob"])
+    notes = time_caveats(runs) if "tf_weight" in knobs else []
+    told = told_apart(runs) if knobs & set(LEADERS) else ""
+    return drawings.draw_differences(table, [*notes, *([told] if told else [])])
 
 
 def error_over_frames(runs: Runs, run: Run) -> Figure:
@@ -312,10 +318,21 @@ def groups_not_drawn(runs: Runs, run: Run, names: Sequence[str]) -> list[str]:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PDF and PNG; without dates and versions the same runs give the same bytes."""
-    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    figure.savefig(path.with_suffix(".png"), dpi=300, metadata={"Software": None})
+    with warnings.catch_warnings():
+        # A name may hold letters that the font lacks: one line of ours says so instead of one for each letter.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        figure.savefig(path.with_suffix(".png"), dpi=300, metadata={"Software": None})
+    lacking = sorted({letter for text in figure.findobj(Text) for letter in text.get_text() if _is_lacking(letter)})
+    if lacking:
+        print(f"{path.name}: boxes stand for letters that the font lacks: {' '.join(lacking)}", file=sys.stderr)
     plt.close(figure)
     print(path.with_suffix(".pdf"))
+
+
+def _is_lacking(letter: str) -> bool:
+    family = str(RC["font.family"])
+    return letter.isprintable() and ord(letter) not in get_font(findfont(family)).get_charmap()
 
 
 def chosen_run(runs: Runs, name: str) -> Run:

@@ -148,8 +148,7 @@ def main_table(
 ) -> MainTable:
     """The rows of a table of PSNR with everything else that was measured, in the order of its cuts.
 
-    table, jobs: from `build_table` and `settings_compared`. columns: of MAIN_COLUMNS; all that were measured if there are
-    none.
+    table, jobs: from `build_table` and `settings_compared`. columns: of MAIN_COLUMNS; all that are known if empty.
     """
     rows = [_row("", runs.finished[0].result.baseline_name, runs.finished, BASELINE, split)]
     rows += [_row("", "dense", runs.finished, DENSE, split)]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from analysis.runs import CUT_BY, LEADERS, Run, Runs
+from analysis.runs import CUT_BY, LEADERS, Runs
 
 LONG_NAME = 40  # letters of a name that says all
 
@@ -16,15 +14,16 @@ def untold(runs: Runs) -> tuple[str, ...]:
 
 
 def told_apart(runs: Runs) -> str:
-    """A sentence of what names leave out, such as `l1: aligned, tf_weight=0` of each method; empty if nothing."""
+    """A sentence of what names leave out, such as `l1, random: aligned, tf_weight=0`; empty if nothing."""
     left_out = untold(runs)
     if not left_out:
         return ""
-    told = dict.fromkeys(_told(runs, run, left_out) for run in runs.finished)
+    leaders: dict[str, dict[str, None]] = {}
+    for run in runs.finished:
+        leader, rest = (
+            runs.label(run, without=[knob for knob in runs.varying if knob not in named])
+            for named in (LEADERS, left_out)
+        )
+        leaders.setdefault(rest, {})[leader] = None
+    told = [f"{', '.join(of)}: {rest}" for rest, of in leaders.items()]
     return f"names leave out what comes with them: {'; '.join(told)}"
-
-
-def _told(runs: Runs, run: Run, left_out: Sequence[str]) -> str:
-    leader = runs.label(run, without=[knob for knob in runs.varying if knob not in LEADERS])
-    rest = runs.label(run, without=[knob for knob in runs.varying if knob not in left_out])
-    return f"{leader}: {rest}"

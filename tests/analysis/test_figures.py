@@ -351,3 +351,14 @@ def test_methods_of_one_rule_have_colours_of_their_own() -> None:
     chosen = colours(["ssl, rsc, global", "srp, rsc, local", "l1, aligned, local"])
     assert len(set(chosen.values())) == 3
     assert chosen["l1, aligned, local"] == colours(["l1"])["l1"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_letters_that_the_font_lacks_are_one_line_of_ours(
+    tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path / "runs", "\N{CJK UNIFIED IDEOGRAPH-6A21} 1")
+    out = tmp_path / "out"
+    assert main([str(tmp_path / "runs"), "--out", str(out), "--only", "score_distributions", "psnr_macs"]) == 0
+    said = "boxes stand for letters that the font lacks: \N{CJK UNIFIED IDEOGRAPH-6A21}"
+    assert capsys.readouterr().err == f"score_distributions: {said}\n"

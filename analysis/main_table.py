@@ -14,6 +14,7 @@ from analysis.evidence import BELOW
 from analysis.runs import Run, Runs
 from analysis.table_formats import MARKS, Table
 from vsrprune.errors import UserError
+from vsrprune.results.measured import timing_notes
 from vsrprune.results.replicates import by_network
 from vsrprune.results.result import Cost, Quality
 
@@ -178,6 +179,9 @@ def _note(of_psnr: str, shown: Sequence[str], empty: Sequence[str], runs: Runs, 
     """The caption: what the columns are, which nobody measured, and whose the published rows are."""
     says = [MAIN_COLUMNS[name].says for name in shown if MAIN_COLUMNS[name].says]
     told = [of_psnr, *(["; ".join(says) + "."] if says else [])]
+    # Milliseconds of different runs are compared here by a reader's eye alone, who must know what disturbs them.
+    timed = {"ms", "fps"} & set(shown)
+    told += [f"Note: {note}." for note in timing_notes([run.measured for run in runs.finished])] if timed else []
     told += [f"Not measured: {', '.join(_heading(name, []) for name in empty)}."] if empty else []
     if any(row.group == PUBLISHED for row in rows):
         sources = "; ".join(dict.fromkeys(published_table(runs)["source"]))

@@ -102,6 +102,15 @@ def test_numbers_are_means_over_dense_networks(tmp_path: Path, make_run: MakeRun
     assert table_of(tmp_path).rows[-1].values["ms"] == pytest.approx(4.5)
 
 
+def test_milliseconds_say_what_disturbs_them(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "a")
+    measured = Measured.load(make_run(tmp_path, "b", ratio=0.7))
+    slow = {**measured.latency_ms, "dense": replace(measured.latency_ms["dense"], ms=5.0)}
+    replace(measured, latency_ms=slow).save(tmp_path / "b")
+    assert "Note: the dense network took 4 to 5 ms per frame, 25% apart" in table_of(tmp_path).note
+    assert "Note:" not in table_of(tmp_path, "psnr", "speed_up").note
+
+
 def test_published_rows_stand_below_with_what_is_known_of_them(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "a", data__name="vid4")
     rows = {row.name: row for row in table_of(tmp_path).rows if row.group == "published"}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
-from itertools import product
+from typing import Any
 
 import pandas as pd
 
 from analysis.cuts import columns_of, cuts
+from analysis.naming import untold
 from analysis.runs import CUT_BY, KNOBS, LEADERS, Run, Runs, job_table
+from vsrprune.results.curves import CurveGap, gap_over_replicates
 from vsrprune.results.intervals import interval
 from vsrprune.results.protocols import BLUR
 from vsrprune.results.replicates import (
@@ -94,12 +96,9 @@ def difference_table(runs: Runs) -> pd.DataFrame:
     """
     names = replicate_names(runs.finished)
     rows, differences = [], []
-    # Tasks and their options have inputs of their own, on which a difference says nothing.
-    incomparable = (*CUT_BY, "model", "data", "schedule")
-    for knob in (name for name in runs.axes if name not in incomparable and name.split(".")[0] != "task"):
-        values = list(dict.fromkeys(run.knobs[knob] for run in runs.finished if knob in run.knobs))
-        for value, cut in product(values[1:], cuts(runs.finished)):
-            pairs = _pairs(runs, knob, (values[0], value), cut)
+    for knob, reference, value in _knobs_compared(runs):
+        for cut in cuts(runs.finished):
+            pairs = _pairs(runs, knob, (reference, value), cut)
             psnr = _differences(pairs, names, final_psnr)
             if psnr:
                 macs = _differences(pairs, names, lambda run: run.result.macs_kept)
@@ -124,12 +123,73 @@ def difference_table(runs: Runs) -> pd.DataFrame:
     )
 
 
-def _pairs(runs: Runs, knob: str, values: tuple[object, object], cut: str) -> list[tuple[list[Run], list[Run]]]:
-    """Jobs of the first and of the second value that are alike in every other knob, seeds excepted."""
+def equal_macs_table(runs: Runs) -> pd.DataFrame:
+    """A row per knob and value: PSNR (dB) minus that of the knob's first value, at equal MACs.
+
+    It is the mean over the share of the MACs that both curves have, low to high; see `curve_gap`. Values whose curves
+    have none in common have the rows of `difference_table` instead, one for each cut, whose `equal` is False and whose
+    verdict says so. Other columns: see `difference_table`; verdicts are by Holm's correction over the equal rows.
+    """
+    by_cut = difference_table(runs)
+    rows: list[dict[str, object]] = []
+    gaps: list[CurveGap | None] = []
+    for knob, reference, value in _knobs_compared(runs):
+        pairs = _pairs(runs, knob, (reference, value))
+        gap = gap_over_replicates([(chosen, before) for before, chosen in pairs])
+        words = {"knob": knob}
+        if pairs:
+            words |= {"reference": _value_text(runs, pairs[0][0][0], knob)}
+            words |= {"value": _value_text(runs, pairs[0][1][0], knob)}
+        if gap is not None:
+            rows.append({**words, "cut": gap.range_text, "replicates": gap.psnr.count, "macs": 0.0, "low": gap.low,
+                         "high": gap.high, "difference": gap.psnr.mean, "half_width": gap.psnr.half_width,
+                         "equal": True})  # fmt: skip
+            gaps.append(gap)
+        elif pairs and not by_cut.empty:
+            alike = by_cut[[all(row[name] == text for name, text in words.items()) for _, row in by_cut.iterrows()]]
+            rows += [
+                {**{str(name): of for name, of in row.items()}, "equal": False} for row in alike.to_dict("records")
+            ]
+            gaps += [None] * len(alike)
+    judged = compared([None if gap is None else gap.psnr for gap in gaps])
+    return pd.DataFrame(
+        [
+            {**row, "verdict": words.verdict if row["equal"] else "unequal MACs"}
+            for row, words in zip(rows, judged, strict=True)
+        ]
+    )
+
+
+def series_gaps(runs: Runs) -> dict[str, CurveGap | None]:
+    """By series (a setting at all its cuts): its curve minus that of the first, at equal MACs.
+
+    None where no replicate and range of MACs is common; the first series is left out.
+    """
+    series: dict[str, list[Run]] = {}
+    without = [*CUT_BY, *untold(runs)]
+    for run in runs.finished:
+        series.setdefault(runs.label(run, without=without), []).append(run)
+    first, *others = series
+    return {name: gap_over_replicates([(series[name], series[first])]) for name in others}
+
+
+def _knobs_compared(runs: Runs) -> Iterator[tuple[str, Any, Any]]:
+    """Every knob that is compared by itself, with its first value and each other one."""
+    # Tasks and their options have inputs of their own, on which a difference says nothing.
+    incomparable = (*CUT_BY, "model", "data", "schedule")
+    for knob in (name for name in runs.axes if name not in incomparable and name.split(".")[0] != "task"):
+        values = list(dict.fromkeys(run.knobs[knob] for run in runs.finished if knob in run.knobs))
+        yield from ((knob, values[0], value) for value in values[1:])
+
+
+def _pairs(
+    runs: Runs, knob: str, values: tuple[object, object], cut: str | None = None
+) -> list[tuple[list[Run], list[Run]]]:
+    """Jobs of the first and of the second value that are alike in all else but seeds; of one cut, or of all."""
     others = [name for name in runs.varying if name != knob and name not in (*CUT_BY, *_along(runs, knob))]
     found: dict[tuple[str, ...], dict[object, list[Run]]] = {}
     for run in runs.finished:
-        if cut in columns_of(run, [cut]) and knob in run.knobs:
+        if (cut is None or cut in columns_of(run, [cut])) and knob in run.knobs:
             rest = tuple(str(run.knobs.get(name)) for name in others)
             found.setdefault(rest, {}).setdefault(run.knobs[knob], []).append(run)
     return [(jobs[values[0]], jobs[values[1]]) for jobs in found.values() if jobs.keys() >= set(values)]
@@ -153,9 +213,10 @@ def _along(runs: Runs, knob: str) -> list[str]:
 
 
 def _value_text(runs: Runs, run: Run, knob: str) -> str:
-    """A knob's value, with what differs along with it."""
-    if _along(runs, knob):
-        return runs.label(run, without=[name for name in runs.varying if name not in (knob, *_along(runs, knob))])
+    """A knob's value, with what differs along with it where that is short."""
+    if along := _along(runs, knob):
+        named = {knob, *along} - set(untold(runs))
+        return runs.label(run, without=[name for name in runs.varying if name not in named])
     value = run.knobs[knob]
     return f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -163,17 +224,24 @@ def _value_text(runs: Runs, run: Run, knob: str) -> str:
 def published_table(runs: Runs) -> pd.DataFrame:
     """Published methods with PSNR on the same held-out frames and channel; empty if there are none.
 
-    Columns: method, psnr (dB), macs_kept (share of BasicVSR's; NaN where it is not published), source.
+    Columns: method, psnr (dB), ssim, macs_kept (share of BasicVSR's), parameters (without the flow net), source; NaN
+    where one is not published.
     """
+    names = ["method", "psnr", "ssim", "macs_kept", "parameters", "source"]
     columns = {_published_column(run) for run in runs.finished}
     # Runs on several held-out sets share no axis on which a published number would have one place.
     column = next(iter(columns)) if len(columns) == 1 else None
     if column is None:
-        return pd.DataFrame(columns=["method", "psnr", "macs_kept", "source"])
+        return pd.DataFrame(columns=names)
     table = pd.read_csv(str(files("vsrprune") / "published.csv"))
     dense = float(table.loc[table["method"] == "BasicVSR", "macs_g_180x320_without_flow"].iloc[0])
-    table = table.assign(psnr=table[column], macs_kept=table["macs_g_180x320_without_flow"] / dense)
-    return table[["method", "psnr", "macs_kept", "source"]].dropna(subset="psnr")
+    table = table.assign(
+        psnr=table[column],
+        ssim=table[column.replace("psnr", "ssim")],
+        macs_kept=table["macs_g_180x320_without_flow"] / dense,
+        parameters=1e6 * table["params_m_without_flow"],
+    )
+    return table[names].dropna(subset="psnr")
 
 
 def _published_column(run: Run) -> str | None:

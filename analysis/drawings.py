@@ -19,10 +19,11 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from analysis.over_time import PARTS_OF_ERROR
-from analysis.style import COLUMN_IN, GREY, PAGE_IN, PARTS, colours
+from analysis.series import left_out_note
+from analysis.style import COLUMN_IN, GREY, PAGE_IN, PARTS, SPARE, colours
+from vsrprune.results.intervals import interval
 
-LABELLED_LAYERS = 60  # more rows than these are named by part and kind alone
-LEGEND_ENTRIES = 12
+NAME_LINE_IN = 0.09  # that a line of a name takes of a column's width
 NAME_IN_LEGEND = 55  # letters of a line of a long name, in a figure as wide as a column
 LINES_IN_LEGEND, LINE_IN = 4, 0.13  # that a figure has room for, and inches of each beyond
 NOTE_COLUMN, NOTE_PAGE = 75, 150  # letters of a line of a note
@@ -30,58 +31,19 @@ NAME_COLUMN = 36  # of a line that names what is compared
 NAMES_OF_COLUMN = 22  # longer ones make a figure as wide as a page
 
 
-def draw_ratio_heatmap(table: pd.DataFrame) -> Figure:
-    """Layers (rows, in network order, grouped by part) x settings (columns); the number is the share of units cut."""
-    layers, settings = table.shape
-    named = layers <= LABELLED_LAYERS
-    cell = 0.13 if named else max(0.02, 5.5 / layers)
-    width = min(PAGE_IN, max(COLUMN_IN, 2.2 + 0.36 * settings))
-    names = [textwrap.fill(str(name), NAME_COLUMN) for name in table.columns]
-    longest = max(len(line) for name in names for line in name.split("\n"))
-    figure, axes = plt.subplots(figsize=(width, 0.75 + cell * layers + 0.05 * longest))
-    image = axes.imshow(table.to_numpy(dtype=float), cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    ticks = _layer_ticks(table) if named else _part_ticks(table)
-    axes.set_yticks([row for row, _ in ticks], [name for _, name in ticks], fontsize=5.5)
-    axes.set_xticks(range(settings), names, rotation=90, fontsize=5.5)
-    if named and settings <= 14:
-        for (row, column), value in np.ndenumerate(table.to_numpy(dtype=float)):
-            if np.isfinite(value):
-                # cividis is dark where little is cut and bright where much is.
-                colour = "black" if value > 0.55 else "white"
-                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=4.5, color=colour)
-    parts = [str(index[0]) for index in table.index]
-    for row in range(1, layers):
-        if parts[row] != parts[row - 1]:
-            axes.axhline(row - 0.5, color="white", linewidth=2.5)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    bar = figure.colorbar(image, ax=axes, label="share of units cut", location="top", aspect=40, shrink=0.8)
-    bar.outline.set_visible(False)
-    return figure
+def legend_below(figure: Figure, *panels: Axes, more: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Below the axes, where it hides no point; what several have once; as many columns as fit.
 
-
-def _layer_ticks(table: pd.DataFrame) -> list[tuple[float, str]]:
-    return [(row, str(index[2])) for row, index in enumerate(table.index)]
-
-
-def _part_ticks(table: pd.DataFrame) -> list[tuple[float, str]]:
-    """The middle of each part's rows, with its name."""
-    parts = [str(index[0]) for index in table.index]
-    return [
-        (float(np.mean([row for row, part in enumerate(parts) if part == name])), name) for name in dict.fromkeys(parts)
-    ]
-
-
-def legend_below(figure: Figure, *panels: Axes) -> None:
-    """Below the axes, where it hides no point; what several have once; as many columns as fit."""
+    more: what stands behind a name.
+    """
     found: dict[str, Any] = {}
     for axes in panels:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(name, handle)
-    names = list(found)[:LEGEND_ENTRIES]
-    handles = [found[name] for name in names]
+    names = [f"{name}{more.get(name, '')}" for name in found]
     longest = max(map(len, names), default=0)
-    _legend(figure, handles, names, 3 if longest <= 16 else 2 if longest <= 30 else 1)
+    wide = figure.get_size_inches()[0] / COLUMN_IN
+    _legend(figure, list(found.values()), names, 3 if longest <= 16 * wide else 2 if longest <= 25 * wide else 1)
 
 
 def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], columns: int) -> None:
@@ -98,7 +60,9 @@ def draw_differences(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
 
     notes: sentences that a reader should know, above the bars.
     """
-    names = _compared_names(table)
+    # Rows at equal MACs say where; the others what their MACs differ by, since that alone may make the difference.
+    equal = table.get("equal", pd.Series(False, index=table.index))
+    names = _compared_names(table.assign(cut=table["cut"].where(~equal, "")))
     lines = max(name.count("\n") for name in names) + 1
     long = max(len(line) for name in names for line in name.split("\n")) > NAMES_OF_COLUMN
     figure, axes = plt.subplots(figsize=(PAGE_IN if long else COLUMN_IN, 0.7 + 0.14 * max(2.4, lines) * len(table)))
@@ -108,16 +72,20 @@ def draw_differences(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
     axes.barh(
         places, table["difference"], xerr=table["half_width"], height=0.55,
         color=[beyond.get(verdict, "0.75") for verdict in table["verdict"]], ecolor="black", capsize=2,
+        hatch=["////" if verdict == "unequal MACs" else "" for verdict in table["verdict"]], edgecolor="white",
+        linewidth=0,
         error_kw={"linewidth": 0.8},
     )  # fmt: skip
     axes.axvline(0, color="black", linewidth=0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(3))  # words stand on both sides, which leaves a narrow axis
     axes.set_yticks(places, names)
-    for place, (_, row) in zip(places, table.iterrows(), strict=True):
+    for place, (_, row), same in zip(places, table.iterrows(), equal, strict=True):
         count = f", {row['replicates']} networks" if row["replicates"] > 1 else ""
-        text = f"{row['verdict']}{count}\nMACs kept {100 * row['macs']:+.1f} points"
+        where = f"at {row['cut']}" if same else f"MACs kept {100 * row['macs']:+.1f} points"
+        text = f"{row['verdict']}{count}\n{where}"
         # Beside the axes, where the layout leaves as much room as the words take.
         axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=5.5)
-    axes.set_xlabel("difference of PSNR (dB), 95 % interval")
+    axes.set_xlabel(f"difference of PSNR{' at equal MACs' if equal.all() else ''} (dB), 95 % interval")
     axes.tick_params(axis="y", length=0)
     note_above(figure, notes, NOTE_COLUMN)
     return figure
@@ -141,9 +109,12 @@ def _compared_names(table: pd.DataFrame) -> list[str]:
 
 
 def note_above(figure: Figure, notes: Sequence[str], width: int) -> None:
-    """Sentences above a figure, in lines of at most `width` letters."""
+    """Sentences above a figure, in lines of at most `width` letters, for which the figure grows."""
     if notes:
-        figure.suptitle("\n".join(textwrap.fill(f"Note: {note}.", width) for note in notes), fontsize=5.5)
+        text = "\n".join(textwrap.fill(f"Note: {note}.", width) for note in notes)
+        figure.suptitle(text, fontsize=5.5)
+        across, height = figure.get_size_inches()
+        figure.set_size_inches(across, height + NAME_LINE_IN * text.count("\n"))
 
 
 POINTS = {"after_cut": "right after the cut", "finetuned": "after fine-tuning"}
@@ -162,7 +133,12 @@ def draw_error_over_frames(errors: pd.DataFrame, gaps: pd.DataFrame, notes: Sequ
     Below them the PSNR that is lost against the dense network. notes: sentences that a reader should know, on top.
     """
     branches, drawn = list(dict.fromkeys(errors["branch"])), _drawn_lines(errors)
-    colour = _colours_in_order(list(dict.fromkeys(gaps["series"])))
+    series = list(dict.fromkeys(gaps["series"]))
+    colour = _colours_in_order(series)
+    left_out = left_out_note([name for name in series if name not in colour])
+    networks = gaps.groupby("series")["network"].nunique()[list(colour)]
+    bands = f"bands are 95 % intervals over {_from_to(networks)} dense networks" if networks.max() > 1 else ""
+    notes = [note for note in (*notes, left_out, bands) if note]
     figure = plt.figure(figsize=(COLUMN_IN, 1.0 * len(branches) + 2.0))
     grid = figure.add_gridspec(len(branches) + 1, len(POINTS))
     for row, branch in enumerate(branches):
@@ -206,6 +182,8 @@ def _draw_errors(axes: Axes, table: pd.DataFrame, over: str, colour: Mapping[str
         for column in drawn:
             mean = rows[column].mean().dropna()
             axes.plot(mean.index, mean, color=shade, linestyle=ERRORS[column][0], linewidth=0.9)
+            if over == "frame":
+                _draw_band(axes, table[table["series"] == series], column, shade)
 
 
 def _legend_of_errors(
@@ -223,12 +201,27 @@ def _legend_of_errors(
     _legend(figure, handles, [str(handle.get_label()) for handle in handles], columns)
 
 
+def _draw_band(axes: Axes, rows: pd.DataFrame, column: str, shade: Any) -> None:
+    """The 95 % interval over dense networks, the runs of one averaged first; nothing where there is one network."""
+    means = rows.dropna(subset=column).groupby(["frame", "network"])[column].mean()
+    over = {float(str(frame)): interval(of.to_list()) for frame, of in means.groupby("frame")}
+    frames = [frame for frame, of in over.items() if of.count > 1]
+    low, high = ([over[at].mean + sign * over[at].half_width for at in frames] for sign in (-1, 1))
+    axes.fill_between(frames, low, high, color=shade, alpha=0.15, linewidth=0)
+
+
+def _from_to(counts: pd.Series) -> str:
+    """Such as `3`, or `2 to 3` where they differ."""
+    low, high = int(counts.min()), int(counts.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
 def _draw_gaps(axes: Axes, table: pd.DataFrame, colour: Mapping[str, Any]) -> None:
     for series, shade in colour.items():
-        rows = table[table["series"] == series].groupby("frame")["psnr_gap"]
-        mean = rows.mean()
+        rows = table[table["series"] == series]
+        mean = rows.groupby("frame")["psnr_gap"].mean()
         axes.plot(mean.index, mean, color=shade, marker="o", markersize=2)
-        axes.fill_between(mean.index, rows.min(), rows.max(), color=shade, alpha=0.12, linewidth=0)
+        _draw_band(axes, rows, "psnr_gap", shade)
     clips = table.groupby("frame")["clips"].first()
     ends = clips.index[clips.diff() < 0]
     for frame in ends:  # the mean is over fewer clips from here on, which is no accumulation
@@ -244,7 +237,10 @@ def draw_error_by_cut(table: pd.DataFrame, notes: Sequence[str] = ()) -> Figure:
     notes: sentences that a reader should know, above the panels.
     """
     figure, panels = plt.subplots(1, len(POINTS), figsize=(COLUMN_IN, 2.3), sharey=True)
-    colour, drawn = colours(list(dict.fromkeys(table["series"]))), dict.fromkeys((*_drawn_lines(table), "total"))
+    names, drawn = list(dict.fromkeys(table["series"])), dict.fromkeys((*_drawn_lines(table), "total"))
+    colour = colours(names)
+    if len(set(colour.values())) < len(names):  # the style of a line is its part, and tells no series apart
+        colour = dict(zip(names, SPARE, strict=False))
     for axes, (point, title) in zip(panels, POINTS.items(), strict=True):
         rows = table[table["point"] == point].assign(cut=lambda rows: 100 * rows["cut"])
         _draw_errors(axes, rows, "cut", colour, list(drawn))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+MISSING = "\N{EN DASH}"  # a number that is not known or does not apply, in Markdown and LaTeX; CSV has nothing there
+
 LATEX = {
     **{letter: rf"\{letter}" for letter in "_%&#${}"},
     "\\": r"\textbackslash{}",
@@ -9,6 +11,7 @@ LATEX = {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "\N{DAGGER}": r"$\dagger$",
+    "\N{EN DASH}": "--",
 }
 FORMULAS = ("=", "+", "-", "@")  # what a cell begins with that spreadsheets compute
 

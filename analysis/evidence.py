@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 from analysis.comparisons import published_table
 from analysis.cuts import cuts
-from analysis.escaping import for_csv, for_latex, for_markdown
+from analysis.escaping import MISSING, for_csv, for_latex, for_markdown
 from analysis.runs import Run, Runs
 from vsrprune.errors import UserError
+from vsrprune.results.curves import CurveGap, gap_over_replicates
 from vsrprune.results.replicates import (
+    SPLITS,
     Compared,
     Replicated,
     caption,
@@ -27,11 +29,13 @@ from vsrprune.results.result import BELOW_BASELINE
 Cells = Mapping[tuple[str, str], Mapping[str, Sequence[Run]]]  # group and name of a setting, column, jobs of its seeds
 
 HEADINGS = ("setting", "dense networks", "plans", "runs", "PSNR (dB)", "difference", "verdict", "p (Holm)", "units cut",
-            "MACs kept")  # fmt: skip
+            "MACs kept", "at equal MACs")  # fmt: skip
 WORDS = ("setting", "verdict")  # columns of words; others hold numbers
 NOTE = (
     "Difference of PSNR (dB) to the row called reference, over the replicates that both have. better or worse: by"
-    " Student's t test over dense networks, with p by Holm's correction over all rows of this table."
+    " Student's t test over dense networks, with p by Holm's correction over all rows of this table. At equal MACs: the"
+    " same to the reference's curve at the row's own MACs, straight between its ratios and not continued beyond. Where"
+    " it does not reach, dB/%: what 1 % of the MACs is worth between the reference and its dense network."
 )
 BELOW = " \N{DAGGER}"  # after a setting's name
 PUBLISHED_NOTE = "Published rows are others' numbers on the same clips and channel, not of runs here; source: "
@@ -41,6 +45,8 @@ PUBLISHED_NOTE = "Published rows are others' numbers on the same clips and chann
 class Evidence:
     """A setting at one ratio. against: its difference to the reference, None for the reference itself.
 
+    at_equal_macs: the difference to the reference's curve at the row's MACs, None where it does not reach; slope: what
+    1 % of the MACs is worth then (dB), see `_slope`.
     published: the source of numbers that no run here gave; such a row has nothing behind it. below_baseline: whether
     its dense network is worse than what outputs are to improve on.
     """
@@ -54,6 +60,8 @@ class Evidence:
     macs_kept: float
     below_baseline: bool = False
     published: str = ""
+    at_equal_macs: CurveGap | None = None
+    slope: float = math.nan
 
     @property
     def verdict(self) -> str:
@@ -90,18 +98,27 @@ def evidence_rows(cells: Cells, runs: Runs, against: str = "", split: str = "val
             # A group may lack the setting that --against names; its own first one stands in.
             reference = against if against in jobs else next(iter(jobs))
             for name, chosen in jobs.items():
-                places.append((group, column, name, chosen, name == reference))
+                curve = [run for of in settings[reference].values() for run in of]
+                gap = None if name == reference else gap_over_replicates([(chosen, curve)], SPLITS[split])
+                places.append((group, column, name, chosen, None if name == reference else jobs[reference], gap))
                 differences.append(None if name == reference else psnr_difference(chosen, jobs[reference], split))
     judged = compared(differences)
     rows = [
-        _row((group, column, name), jobs, None if itself else words, split)
-        for (group, column, name, jobs, itself), words in zip(places, judged, strict=True)
+        _row((group, column, name), chosen, None if before is None else words, split, gap, before)
+        for (group, column, name, chosen, before, gap), words in zip(places, judged, strict=True)
     ]
     # Published numbers are of the held-out clips of published sets.
     return rows + (_published_rows(runs) if split == "val" else [])
 
 
-def _row(place: tuple[str, str, str], jobs: Sequence[Run], against: Compared | None, split: str) -> Evidence:
+def _row(
+    place: tuple[str, str, str],
+    jobs: Sequence[Run],
+    against: Compared | None,
+    split: str,
+    gap: CurveGap | None,
+    reference: Sequence[Run] | None,
+) -> Evidence:
     return Evidence(
         *place,
         psnr_over_networks(jobs, split),
@@ -109,7 +126,17 @@ def _row(place: tuple[str, str, str], jobs: Sequence[Run], against: Compared | N
         sum(run.result.units_cut for run in jobs) / len(jobs),
         sum(run.result.macs_kept for run in jobs) / len(jobs),
         below_baseline=any(run.result.dense_below_baseline for run in jobs),
+        at_equal_macs=gap,
+        slope=math.nan if reference is None or gap is not None else _slope(reference, split),
     )
+
+
+def _slope(reference: Sequence[Run], split: str) -> float:
+    """What 1 % of the MACs is worth between jobs and their dense networks, in dB; NaN where they keep all MACs."""
+    kept = sum(run.result.macs_kept for run in reference) / len(reference)
+    dense = [(run.result.test if split == "test" else run.result.quality)["dense"].psnr for run in reference]
+    worth = sum(dense) / len(dense) - psnr_over_networks(reference, split).mean
+    return worth / (100 * (1 - kept)) if kept < 1 else math.nan
 
 
 def _published_rows(runs: Runs) -> list[Evidence]:
@@ -125,21 +152,30 @@ def _texts(row: Evidence, plus_minus: str) -> list[str]:
     """The row's cells, without marks of any format."""
     psnr, against = row.psnr, row.against
     if row.published:
-        return [row.name, "", "", "", f"{psnr.mean:.2f}", "", row.verdict, "", "", _share(row.macs_kept)]
+        blank = MISSING
+        return [row.name, blank, blank, blank, f"{psnr.mean:.2f}", blank, row.verdict, blank, blank,
+                _share(row.macs_kept), blank]  # fmt: skip
     return [
         row.name + (BELOW if row.below_baseline else ""),
         *map(str, (psnr.networks, psnr.plans, psnr.runs)),
         psnr.text(plus_minus),
-        "" if against is None else against.text(plus_minus),
+        (against.text(plus_minus) if against else "") or MISSING,
         row.verdict,
-        "" if against is None or math.isnan(against.p_value) else f"{against.p_value:.3f}",
+        MISSING if against is None or math.isnan(against.p_value) else f"{against.p_value:.3f}",
         _share(row.units_cut),
         _share(row.macs_kept),
+        _at_equal_macs(row).replace("±", plus_minus),
     ]
 
 
+def _at_equal_macs(row: Evidence) -> str:
+    if row.at_equal_macs is not None:
+        return row.at_equal_macs.text
+    return MISSING if math.isnan(row.slope) else f"{row.slope:.3f} dB/%"
+
+
 def _share(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.1%}"
+    return MISSING if math.isnan(value) else f"{value:.1%}"
 
 
 def _title(row: Evidence) -> str:
@@ -179,10 +215,12 @@ def evidence_csv(rows: Sequence[Evidence]) -> str:
     writer.writerow(
         ["group", "column", "setting", "dense_networks", "plans", "runs", "psnr_db", "psnr_half_width_db",
          "order_deviation_db", "common_networks", "difference_db", "difference_half_width_db", "verdict", "p_holm",
-         "units_cut", "macs_kept", "dense_below_baseline", "published_source"]
+         "units_cut", "macs_kept", "dense_below_baseline", "published_source", "difference_at_equal_macs_db",
+         "half_width_at_equal_macs_db", "slope_db_per_percent"]
     )  # fmt: skip
     for row in rows:
         psnr, difference = row.psnr, row.against.difference if row.against else None
+        equal = row.at_equal_macs
         writer.writerow(
             [
                 *map(for_csv, (row.group, row.column, row.name)),
@@ -199,6 +237,9 @@ def evidence_csv(rows: Sequence[Evidence]) -> str:
                 _full(row.macs_kept),
                 str(row.below_baseline).lower(),
                 for_csv(row.published),
+                _full(equal.psnr.mean if equal else math.nan),
+                _full(equal.psnr.half_width if equal else math.nan),
+                _full(row.slope),
             ]
         )
     return out.getvalue()

@@ -11,33 +11,50 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 # No window: figures are written to files, also on machines without a display.
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.text import Text
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, wherever the command is called
 
 from analysis import drawings, quality
-from analysis.comparisons import difference_table, pareto_front, published_table, replicate_table
+from analysis.comparisons import (
+    difference_table,
+    equal_macs_table,
+    pareto_front,
+    published_table,
+    replicate_table,
+    series_gaps,
+)
+from analysis.cuts import cut_words, cuts
 from analysis.groups import GROUPS_SHOWN, HELP, OPTION, Group, chosen_groups, group_of, grouped, listed
+from analysis.heatmap import draw_ratio_heatmap
+from analysis.naming import told_apart
 from analysis.output import folder_for
 from analysis.over_time import cut_table, frame_table, hidden_table
 from analysis.pictures import read_places
-from analysis.runs import CUT_BY, Run, Runs, gate_table, load_runs, ratio_table, score_table, time_caveats
+from analysis.runs import CUT_BY, LEADERS, Run, Runs, gate_table, load_runs, ratio_table, score_table, time_caveats
+from analysis.series import Facet, facets, left_out_note, left_out_series, renamed
 from analysis.style import RC
 from vsrprune.cli import explained
 from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
 from vsrprune.results.settings import SEEDS
 
+SETTINGS_SHOWN = 40  # in the figure of shares by layer: names of more would lie over each other
+SERIES_OF_ERRORS = 4  # in the figure of errors by cut, each of which has three lines
 CROP_SETTINGS = 4  # pruned networks beside each other in the figure of crops
 
 
@@ -47,12 +64,28 @@ class NothingToDrawError(Exception):
 
 def ratio_heatmap(runs: Runs, run: Run) -> Figure:
     """Share of units cut, layers x settings."""
-    return drawings.draw_ratio_heatmap(ratio_table(runs))
+    table = ratio_table(runs)
+    if len(table.columns) <= SETTINGS_SHOWN:
+        return draw_ratio_heatmap(table)
+    every = cuts(runs.finished)
+    cut = every[len(every) // 2]
+    # Only the runs of one cut, but with the names that all have here.
+    shown = ratio_table(Runs([run for run in runs.finished if cut_words(run) == cut], []))
+    shown = shown.iloc[:, :SETTINGS_SHOWN]
+    left_out = f"of {len(table.columns)} settings {len(shown.columns)} are drawn, at {cut}"
+    return draw_ratio_heatmap(shown, [left_out])
 
 
 def psnr_macs(runs: Runs, run: Run) -> Figure:
-    """PSNR against the share of MACs kept, a panel per group."""
-    return quality.draw_quality(_panels(runs, "macs_kept"), "macs_kept", "share of the dense MACs (flow net excluded)")
+    """PSNR against the share of MACs kept, a panel per group; means at equal MACs in the legend."""
+    groups = grouped(runs)[:GROUPS_SHOWN]
+    panels, notes = _panels(groups, "macs_kept")
+    gaps: dict[str, str] = {}
+    if len(panels) == 1 and (found := series_gaps(groups[0].runs)):
+        gaps = {name: f" ({gap.text} dB)" for name, gap in found.items() if gap is not None}
+        first = panels[0].table["series"].iloc[0]
+        notes += [f"in brackets: the mean above {first} over the MACs that both have"] if gaps else []
+    return quality.draw_quality(panels, "macs_kept", "share of the dense MACs (flow net excluded)", notes, gaps)
 
 
 def psnr_latency(runs: Runs, run: Run) -> Figure:
@@ -62,9 +95,10 @@ def psnr_latency(runs: Runs, run: Run) -> Figure:
         _check_machines(group)
     heights_widths = {item.measured.frame_size for group in groups for item in group.runs.finished}
     sizes = " or ".join(f"{width}x{height}" for height, width in sorted(heights_widths))
-    notes = [f"{group.name}: {note}" if len(groups) > 1 else note for group in groups for note in group.timing_notes]
+    panels, notes = _panels(groups, "time_kept")
+    notes += [f"{group.name}: {note}" if len(groups) > 1 else note for group in groups for note in group.timing_notes]
     label = f"share of the dense time\n({sizes} frames, flow net included)"
-    return quality.draw_quality(_panels(runs, "time_kept"), "time_kept", label, notes)
+    return quality.draw_quality(panels, "time_kept", label, notes)
 
 
 def _check_machines(group: Group) -> None:
@@ -77,37 +111,62 @@ def _check_machines(group: Group) -> None:
         )
 
 
-def _panels(runs: Runs, cost: str) -> list[quality.Panel]:
-    groups = grouped(runs)
-    panels = []
-    for group in groups[:GROUPS_SHOWN]:
-        table, published = replicate_table(group.runs), published_table(group.runs).dropna(subset="macs_kept")
-        title = group.name if len(groups) > 1 else ""
-        panels.append(quality.Panel(table, pareto_front(table, cost), published, group.dense_psnr, title))
-    return panels
+def _panels(groups: Sequence[Group], cost: str) -> tuple[list[quality.Panel], list[str]]:
+    """A panel for each group, or several for a single one that has many series; and what they leave out."""
+    parts = [(group, facet) for group in groups for facet in (facets(group.runs) if len(groups) == 1 else [])]
+    parts = parts or [(group, Facet(group.name, group.runs)) for group in groups]
+    left_out = left_out_series([group.runs for group in groups]) if len(parts) == len(groups) else []
+    panels, notes = [], [note] if (note := left_out_note(left_out)) else []
+    # What comes with a method is said once, and not in every name of a series.
+    notes += [told for group in groups if (told := told_apart(group.runs))]
+    tables = {group.number: replicate_table(group.runs) for group in groups}
+    for group, facet in parts:
+        rows = renamed(tables[group.number], group.runs, facet)
+        table, published = rows[~rows["series"].isin(left_out)], published_table(group.runs)
+        drawn = published.dropna(subset="macs_kept")
+        panels.append(quality.Panel(table, pareto_front(table, cost), drawn, group.dense_psnr, facet.title))
+        if cost == "macs_kept" and len(drawn) < len(published):
+            rest = ", ".join(published["method"][published["macs_kept"].isna()])
+            notes.append(f"published without their MACs, in tables alone: {rest}")
+    return panels, list(dict.fromkeys(notes))
 
 
 def differences(runs: Runs, run: Run) -> Figure:
-    """Paired differences of every knob that varies."""
-    table = difference_table(runs)
+    """Paired differences of every knob that varies, at equal MACs."""
+    return _draw_differences(runs, equal_macs_table(runs))
+
+
+def differences_by_cut(runs: Runs, run: Run) -> Figure:
+    """The same at every share of the network that is cut, whatever MACs that leaves."""
+    return _draw_differences(runs, difference_table(runs))
+
+
+def _draw_differences(runs: Runs, table: pd.DataFrame) -> Figure:
     if table.empty:
         raise NothingToDrawError(
             "no knob but the ratio varies among jobs that are alike otherwise, with a replicate in common"
         )
-    return drawings.draw_differences(table, time_caveats(runs) if "tf_weight" in set(table["knob"]) else ())
+    knobs = set(table["knob"])
+    notes = time_caveats(runs) if "tf_weight" in knobs else []
+    told = told_apart(runs) if knobs & set(LEADERS) else ""
+    return drawings.draw_differences(table, [*notes, *([told] if told else [])])
 
 
 def error_over_frames(runs: Runs, run: Run) -> Figure:
     """Error of the hidden states and lost PSNR against the frame index, with and without temporal fine-tuning."""
-    return drawings.draw_error_over_frames(hidden_table(runs), frame_table(runs), time_caveats(runs))
+    notes = [note for note in (*time_caveats(runs), told_apart(runs)) if note]
+    return drawings.draw_error_over_frames(hidden_table(runs), frame_table(runs), notes)
 
 
 def error_by_cut(runs: Runs, run: Run) -> Figure:
     """Error of the hidden states, made in a step and handed on, against the share of the MACs that is cut."""
+    left_out = left_out_series([runs], SERIES_OF_ERRORS)
     table = cut_table(runs)
+    table = table[~table["series"].isin(left_out)]
     if table["cut"].nunique() < 2:
         raise NothingToDrawError("no two jobs with hidden states to compare cut different shares of the MACs")
-    return drawings.draw_error_by_cut(table, time_caveats(runs))
+    notes = [note for note in (*time_caveats(runs), told_apart(runs), left_out_note(left_out)) if note]
+    return drawings.draw_error_by_cut(table, notes)
 
 
 def score_distributions(runs: Runs, run: Run) -> Figure:
@@ -197,6 +256,7 @@ FIGURES: dict[str, Callable[[Runs, Run], Figure]] = {
     "psnr_macs": psnr_macs,
     "psnr_latency": psnr_latency,
     "differences": differences,
+    "differences_by_cut": differences_by_cut,
     "error_over_frames": error_over_frames,
     "error_by_cut": error_by_cut,
     "score_distributions": score_distributions,
@@ -204,7 +264,13 @@ FIGURES: dict[str, Callable[[Runs, Run], Figure]] = {
     "qualitative": qualitative,
 }
 PANELS = ("psnr_macs", "psnr_latency")  # one for each group of runs that can be compared
-COMPARING = ("ratio_heatmap", "differences", "error_over_frames", "error_by_cut")  # the runs of one group
+COMPARING = (
+    "ratio_heatmap",
+    "differences",
+    "differences_by_cut",
+    "error_over_frames",
+    "error_by_cut",
+)  # the runs of one group
 
 
 def write_figures(runs: Runs, run: Run, names: Sequence[str], out: Path) -> dict[str, str]:
@@ -252,10 +318,21 @@ def groups_not_drawn(runs: Runs, run: Run, names: Sequence[str]) -> list[str]:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PDF and PNG; without dates and versions the same runs give the same bytes."""
-    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    figure.savefig(path.with_suffix(".png"), dpi=300, metadata={"Software": None})
+    with warnings.catch_warnings():
+        # A name may hold letters that the font lacks: one line of ours says so instead of one for each letter.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        figure.savefig(path.with_suffix(".png"), dpi=300, metadata={"Software": None})
+    lacking = sorted({letter for text in figure.findobj(Text) for letter in text.get_text() if _is_lacking(letter)})
+    if lacking:
+        print(f"{path.name}: boxes stand for letters that the font lacks: {' '.join(lacking)}", file=sys.stderr)
     plt.close(figure)
     print(path.with_suffix(".pdf"))
+
+
+def _is_lacking(letter: str) -> bool:
+    family = str(RC["font.family"])
+    return letter.isprintable() and ord(letter) not in get_font(findfont(family)).get_charmap()
 
 
 def chosen_run(runs: Runs, name: str) -> Run:

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, 
 
 from analysis import drawings
 from analysis.figures import NothingToDrawError, save_figure
+from analysis.heatmap import draw_ratio_heatmap
 from analysis.output import folder_for
 from analysis.runs import UNREADABLE
 from analysis.style import COLOURS, COLUMN_IN, GREY, RC
@@ -137,7 +138,7 @@ def importance(found: Found) -> Figure:
 
 def plan_heatmap(found: Found) -> Figure:
     """Share of units cut per layer: the winner (or points of the front) beside the plans of the rules."""
-    return drawings.draw_ratio_heatmap(layer_ratios(found))
+    return draw_ratio_heatmap(layer_ratios(found))
 
 
 FIGURES: dict[str, Callable[[Found], Figure]] = {

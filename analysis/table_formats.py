@@ -1,15 +1,14 @@
-"""A paper's tables as text: Markdown, CSV and LaTeX, those of several groups of runs below each other."""
+"""A paper's tables as text: Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from analysis.escaping import for_csv, for_latex, for_markdown
-from analysis.evidence import BELOW, Evidence, evidence_csv, evidence_latex, evidence_markdown
+from analysis.escaping import MISSING, for_csv, for_latex, for_markdown
+from analysis.evidence import BELOW
 from vsrprune.results.replicates import Replicated
 
 FORMATS = ("md", "csv", "tex")
@@ -40,7 +39,7 @@ class Table:
 
 
 def _number(cell: Cell | None, plus_minus: str) -> str:
-    return "" if cell is None else cell.psnr.text(plus_minus) + (BELOW if cell.below_baseline else "")
+    return MISSING if cell is None else cell.psnr.text(plus_minus) + (BELOW if cell.below_baseline else "")
 
 
 def _marked(cell: Cell | None, text: str, latex: bool) -> str:
@@ -58,7 +57,7 @@ def markdown(table: Table) -> str:
         values = [
             value
             for cell in cells
-            for value in (_marked(cell, _number(cell, "±"), latex=False), f"{cell.macs_kept:.1%}" if cell else "")
+            for value in (_marked(cell, _number(cell, "±"), latex=False), f"{cell.macs_kept:.1%}" if cell else MISSING)
         ]
         lines.append(
             f"| *{for_markdown(group)}* |" + " |" * (2 * len(table.columns))
@@ -114,56 +113,9 @@ def latex(table: Table) -> str:
             value
             for cell in cells
             for value in (
-                _marked(cell, _number(cell, r"$\pm$"), latex=True),
-                rf"{100 * cell.macs_kept:.1f}\,\%" if cell else "",
+                _marked(cell, _number(cell, r"$\pm$"), latex=True) if cell else for_latex(MISSING),
+                rf"{100 * cell.macs_kept:.1f}\,\%" if cell else for_latex(MISSING),
             )
         ]
         lines.append(" & ".join([for_latex(name), *values]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-@dataclass(frozen=True)
-class GroupTables:
-    """The tables of one group of runs that can be compared. name: of the group, empty where there is no other."""
-
-    name: str
-    table: Table
-    evidence: list[Evidence]
-
-
-def together(found: Sequence[GroupTables], ending: str) -> tuple[str, str]:
-    """Both tables of all sections in one format, each below the name of its section."""
-    if ending == "csv":
-        return _lines_once([comma_separated(_named(item)) for item in found]), _lines_once(
-            [evidence_csv(_named_evidence(item)) for item in found]
-        )
-    render, render_evidence = (markdown, evidence_markdown) if ending == "md" else (latex, evidence_latex)
-    heads = [_heading(item.name, ending) for item in found]
-    tables = [head + render(item.table) for head, item in zip(heads, found, strict=True)]
-    evidence = [head + render_evidence(item.evidence) for head, item in zip(heads, found, strict=True)]
-    return "\n".join(tables), "\n".join(evidence)
-
-
-def _heading(name: str, ending: str) -> str:
-    if not name:
-        return ""
-    return f"## {for_markdown(name)}\n\n" if ending == "md" else f"% {for_latex(name)}\n"
-
-
-def _lines_once(texts: Sequence[str]) -> str:
-    """Tables of the same columns as one: the headings stand there once."""
-    return texts[0] + "".join(text.partition("\n")[2] for text in texts[1:])
-
-
-def _named(item: GroupTables) -> Table:
-    """The table with the section before the names of its groups of rows."""
-    rows = [(_joined(item.name, group), name, cells) for group, name, cells in item.table.rows]
-    return replace(item.table, rows=rows)
-
-
-def _named_evidence(item: GroupTables) -> list[Evidence]:
-    return [replace(row, group=_joined(item.name, row.group)) for row in item.evidence]
-
-
-def _joined(section: str, group: str) -> str:
-    return "; ".join(name for name in (section, group) if name)

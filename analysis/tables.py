@@ -23,9 +23,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package of this file, 
 from analysis.cuts import columns_of, cuts
 from analysis.evidence import BELOW, Cells, evidence_rows
 from analysis.groups import GROUPS_SHOWN, HELP, OPTION, Group, chosen_groups, grouped, listed
+from analysis.main_table import MAIN_COLUMNS, check_columns, main_table
+from analysis.naming import told_apart, untold
 from analysis.output import folder_for
 from analysis.runs import CUT_BY, LEADERS, Run, Runs, load_runs, time_caveats
-from analysis.table_formats import FORMATS, MARKS, Cell, GroupTables, Table, together
+from analysis.table_formats import FORMATS, MARKS, Cell, Table
+from analysis.table_sections import GroupTables, together
 from vsrprune.cli import explained
 from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
@@ -33,6 +36,7 @@ from vsrprune.results.replicates import caption, compared, psnr_difference, psnr
 from vsrprune.results.result import BELOW_BASELINE
 from vsrprune.results.settings import steps_note
 
+MAIN = "main"
 # What each table compares: the knob of its rows. `main` compares whole settings.
 TABLES = {
     "rule": "rule",
@@ -48,7 +52,7 @@ TABLES = {
     "one_shot": "method.sparsify",
     "length": "schedule.sparsify.hold_steps",
     "direction": "model",
-    "main": "",
+    MAIN: "",
 }
 CLIPS = {"val": "held-out clips", "test": "test clips, by which no choice was made,"}
 
@@ -65,7 +69,7 @@ def build_table(runs: Runs, name: str, split: str = "val") -> Table:
         (group, label, [_cell(cells.get(column), places.get((group, label, column), 0), split) for column in columns])
         for (group, label), cells in groups.items()
     ]
-    note = _note(runs, [cell for _, _, cells in rows for cell in cells if cell], split)
+    note = _note(runs, name, [cell for _, _, cells in rows for cell in cells if cell], split)
     return Table(name, columns, rows, note)
 
 
@@ -82,16 +86,29 @@ def settings_compared(runs: Runs, name: str) -> dict[tuple[str, str], dict[str, 
         raise UserError(f"--table {name} compares {knob}, but {same}; they vary {_listed(runs)}")
     # What differs along with the method is named beside it, and does not part the rows that are compared.
     named = [knob, *(runs.following if knob in LEADERS else ())] if knob else runs.varying
+    short = _short(runs, name)
     rest = [other for other in runs.varying if other not in (*named, *CUT_BY)]
     groups: dict[tuple[str, str], dict[str, list[Run]]] = {}
     columns = cuts(runs.finished)
     for run in runs.finished:
         group = runs.label(run, without=[other for other in runs.varying if other not in rest]) if rest else ""
-        setting = runs.label(run, without=[*rest, *CUT_BY])
+        setting = runs.label(run, without=[*rest, *CUT_BY, *short])
         cells = groups.setdefault((group, setting), {})
         for column in columns_of(run, columns):
             cells.setdefault(column, []).append(run)
     return groups
+
+
+def _short(runs: Runs, name: str) -> tuple[str, ...]:
+    """The knobs that names of settings leave out in the table of this name."""
+    return untold(runs) if TABLES[name] in ("", *LEADERS) else ()
+
+
+def _as_named(runs: Runs, setting: str, name: str) -> str:
+    """A setting by its name in the table, where it is given by all its knobs; otherwise as it is given."""
+    short = [*CUT_BY, *_short(runs, name)]
+    long = {runs.label(run, without=CUT_BY): run for run in runs.finished}
+    return runs.label(long[setting], without=short) if setting in long and name == MAIN else setting
 
 
 def _listed(runs: Runs) -> str:
@@ -144,10 +161,12 @@ def _ranked(groups: Cells, group: str, column: str, split: str) -> list[str]:
     return sorted(means, key=lambda name: -means[name])
 
 
-def _note(runs: Runs, cells: Sequence[Cell], split: str) -> str:
+def _note(runs: Runs, name: str, cells: Sequence[Cell], split: str) -> str:
     result = runs.finished[0].result
     data = result.knobs["data"]
     more = [f" {steps_note([run.result for run in runs.finished])}"]
+    if _short(runs, name) and (told := told_apart(runs)):
+        more.append(f" {told[0].upper()}{told[1:]}.")
     more += [f" Note: {caveat}." for caveat in time_caveats(runs)] if "tf_weight" in runs.varying else []
     if any(cell.below_baseline for cell in cells):
         more.append(f" {BELOW.strip()} {BELOW_BASELINE}")
@@ -172,6 +191,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--split", default="val", choices=CLIPS, help="the held-out clips, or the test clips (data.test)"
     )
+    parser.add_argument(
+        "--columns", nargs="+", default=[], metavar="COLUMN",
+        help=f"of --table {MAIN}: {', '.join(MAIN_COLUMNS)} (default: all that were measured)",
+    )  # fmt: skip
     parser.add_argument(OPTION, default="", metavar="GROUP", help=HELP)
     parser.add_argument("--out", help="folder to write TABLE.md, TABLE.csv and TABLE.tex into")
     given = parser.parse_args(arguments)
@@ -194,10 +217,12 @@ def tables_of_groups(runs: Runs, given: argparse.Namespace) -> tuple[list[GroupT
         try:
             cells = settings_compared(group.runs, given.table)
             # A group may lack the setting that --against names, where another has it.
-            known = given.against in names[group.number] or not any(given.against in of for of in names.values())
-            evidence = evidence_rows(cells, group.runs, given.against if known else "", given.split)
+            against = _as_named(group.runs, given.against, given.table)
+            known = against in names[group.number] or not any(against in of for of in names.values())
+            evidence = evidence_rows(cells, group.runs, against if known else "", given.split)
             table = build_table(group.runs, given.table, given.split)
-            found.append(GroupTables(group.name if len(every) > 1 else "", table, evidence))
+            whole = main_table(table, cells, group.runs, given.columns, given.split) if given.table == MAIN else None
+            found.append(GroupTables(group.name if len(every) > 1 else "", table, evidence, whole))
         except UserError as error:
             if len(groups) == 1:
                 raise
@@ -217,6 +242,9 @@ def _cells(group: Group, name: str) -> Cells:
 
 
 def _print_tables(given: argparse.Namespace) -> None:
+    check_columns(given.columns)
+    if given.columns and given.table != MAIN:
+        raise UserError(f"--columns is of --table {MAIN} alone; got --table {given.table}: leave --columns out")
     out = folder_for(given.out) if given.out else None
     runs = load_runs(given.runs)
     found, said = tables_of_groups(runs, given)

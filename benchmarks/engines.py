@@ -67,7 +67,7 @@ def main() -> None:
         quicker = statistics.median(times["dense", engine]) / median
         spread = f"{min(values):.1f}-{max(values):.1f}"
         table.add_row(name, engine, f"{median:.1f}", spread, f"{quicker:.2f}", f"{macs[name] / macs['dense']:.1%}")
-    console.print(f"{size[0]}x{size[1]}, {given.frames} frames, {torch.get_num_threads()} threads, ms per frame")
+    console.print(f"{size[1]}x{size[0]}, {given.frames} frames, {torch.get_num_threads()} threads, ms per frame")
     console.print(table)
 
 

@@ -50,7 +50,7 @@ def main() -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "dry run on a CPU"
     size = tuple(given.size) if device.type == "cuda" else (18, 32)
     ends = time.monotonic() + given.seconds
-    print(f"{name}, torch {torch.__version__}, {CHANNELS} channels, {size[0]}x{size[1]}, channels_last")
+    print(f"{name}, torch {torch.__version__}, {CHANNELS} channels, {size[1]}x{size[0]}, channels_last")
     print(LINE.format("precision", "kept", "read", "write", "kernels", "counts", "us", "launches", "floor us"))
     for precision in given.precisions:
         with tf32(precision == "tf32"):

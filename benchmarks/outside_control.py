@@ -72,7 +72,7 @@ def main() -> None:
     frames_NTCHW = torch.rand(1, 2, RGB, *SIZE, generator=torch.Generator().manual_seed(0))
     times = compare_latency(networks, frames_NTCHW, repeats=15)
     whole = network_cost(dense, SIZE).macs
-    print(f"{torch_pruning.__version__=}; {torch.get_num_threads()} threads, frames {SIZE[0]}x{SIZE[1]}")
+    print(f"{torch_pruning.__version__=}; {torch.get_num_threads()} threads, frames {SIZE[1]}x{SIZE[0]}")
     print("tool | MACs kept | ms per frame | speed-up | PSNR on Y, dB")
     for name, network in networks.items():
         ms = times[name].ms

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.escaping import MISSING
 from analysis.evidence import Evidence, evidence_csv, evidence_latex, evidence_markdown, evidence_rows
 from analysis.runs import load_runs
 from analysis.tables import main, settings_compared
@@ -62,8 +63,8 @@ def test_one_dense_network_with_three_data_seeds_says_so(tmp_path: Path, make_ru
     assert (local.psnr.networks, local.psnr.runs, local.verdict) == (1, 3, "one dense network")
     assert local.against is not None
     assert math.isnan(local.against.p_value)
-    text = evidence_markdown(list(rows.values()))
-    assert "| local | 1 | 1 | 3 | 31.100 (sd 0.100) | +1.000 | one dense network |  | 50.0% | 50.0% |" in text
+    text = evidence_markdown(list(rows.values())).replace(MISSING, "-")
+    assert "| local | 1 | 1 | 3 | 31.100 (sd 0.100) | +1.000 | one dense network | - | 50.0% | 50.0% | +1.000 |" in text
     assert "Behind each number: one dense network, 1 plan and 3 runs." in text
     assert "no interval and no verdict over dense networks: sd is the spread over data orders alone" in text
 
@@ -130,9 +131,9 @@ def test_published_rows_say_that_they_are(tmp_path: Path, make_run: MakeRun) -> 
         make_run(tmp_path, score, score=score, data__name="vid4")
     rows = rows_of(tmp_path, "score")
     assert (rows["SSL-bi"].verdict, rows["SSL-bi"].psnr.mean) == ("published", 27.15)
-    text = evidence_markdown(list(rows.values()))
-    assert "| SSL-bi |  |  |  | 27.15 |  | published |  |  | 27.3% |" in text
-    assert "| EDVR-M |  |  |  | 27.10 |  | published |  |  |  |" in text
+    text = evidence_markdown(list(rows.values())).replace(MISSING, "-")
+    assert "| SSL-bi | - | - | - | 27.15 | - | published | - | - | 27.3% | - |" in text
+    assert "| EDVR-M | - | - | - | 27.10 | - | published | - | - | - | - |" in text
     assert "QBasicVSR (NeurIPS 2025) table 1" in text
 
 
@@ -160,3 +161,25 @@ def test_a_wrong_reference_is_refused_at_the_door(
     with pytest.raises(SystemExit, match=r"^2$"):
         main([str(tmp_path), "--table", "scope", "--against", "nowhere"])
     assert "got 'nowhere'" in capsys.readouterr().err
+
+
+def test_rows_at_unequal_macs_stand_against_the_line_of_the_reference(tmp_path: Path, make_run: MakeRun) -> None:
+    """By hand: aligned has 30.0 dB at 40 % of the MACs and 30.6 dB at 60 %, so 30.3 dB at 50 %, where rsc has 30.4.
+
+    rsc at 70 % lies beyond that line: from aligned at 60 % to the dense network's 31 dB, 40 % of the MACs are 0.4 dB.
+    """
+    for rsc, ratio, macs, psnr in (
+        (False, 0.5, 3200, 30.0), (False, 0.3, 4800, 30.6), (True, 0.5, 4000, 30.4), (True, 0.3, 5600, 30.7),
+    ):  # fmt: skip
+        make_run(tmp_path, f"{rsc}{ratio}", rsc=rsc, ratio=ratio, macs=macs, psnr=psnr)
+    runs = load_runs([str(tmp_path)])
+    rows = {(row.name, row.column): row for row in evidence_rows(settings_compared(runs, "rule"), runs)}
+    inside = rows["rsc", "50 % of the units cut"]
+    assert inside.at_equal_macs is not None
+    assert inside.at_equal_macs.psnr.mean == pytest.approx(0.1)
+    outside = rows["rsc", "30 % of the units cut"]
+    assert outside.at_equal_macs is None
+    assert outside.slope == pytest.approx(0.01)
+    text = evidence_markdown(list(rows.values()))
+    assert "| 50.0% | 50.0% | +0.100 |" in text
+    assert "| 70.0% | 0.010 dB/% |" in text

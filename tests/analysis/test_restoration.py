@@ -38,7 +38,7 @@ def test_no_label_says_bicubic(restoring: Runs, tmp_path: Path) -> None:
     assert "gain over input" in labels
     table = replicate_table(restoring)
     (axes,) = draw_quality([Panel(table, table, table.iloc[:0], 31.0)], "macs_kept", "MACs").axes
-    assert [line.get_label() for line in axes.get_lines()][-1] == "input"
+    assert [text.get_text() for text in axes.texts] == ["input: 28.00 dB, below"]
     assert list(crop_table(restoring.finished[0], most=1)["kind"]) == ["input", "dense", "pruned", "truth"]
     crops = FIGURES["qualitative"](restoring, chosen_run(restoring, "")).axes
     assert [axes.get_xlabel().split("\n")[0] for axes in crops][1:3] == ["input", "dense"]

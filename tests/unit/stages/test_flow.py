@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vsrprune.data.clips import Clip
 from vsrprune.errors import PreemptedError
+from vsrprune.host.progress import Unshown
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.networks.parts.flow import SPyNet
@@ -163,7 +164,10 @@ def test_errors_of_a_clip_are_means_over_its_pairs() -> None:
 
 def bench_of(clips: Sequence[Clip], centre: bool = False) -> Any:
     return SimpleNamespace(
-        config=SimpleNamespace(comparison=Comparison("rgb", 0, centre)), clips=SimpleNamespace(val=clips), device=CPU
+        config=SimpleNamespace(comparison=Comparison("rgb", 0, centre)),
+        clips=SimpleNamespace(val=clips),
+        device=CPU,
+        progress=Unshown(),
     )
 
 

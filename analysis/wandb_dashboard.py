@@ -20,6 +20,7 @@ try:
     import wandb
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
+    from wandb_workspaces.workspaces.errors import SpecVersionError
     from wandb_workspaces.workspaces.internal import get_view_dict
 except ImportError as error:
     sys.exit(complain(f"{error}; pip install -e '.[dashboard]'"))
@@ -281,7 +282,7 @@ def save_dashboard(entity: str, project: str) -> list[str]:
     """Make both online, and the project if there is none; their addresses. Raises UserError if W&B refuses."""
     try:
         return _saved(entity, project)
-    except (wandb.errors.Error, OSError, ValueError, RuntimeError) as error:
+    except (wandb.errors.Error, OSError, ValueError, RuntimeError, SpecVersionError) as error:
         raise UserError(f"W&B refused: {error}") from error
 
 

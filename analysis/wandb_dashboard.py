@@ -43,6 +43,7 @@ COLUMNS = (
     "summary:macs_kept",
     "summary:latency_ms",
     "summary:speed_up",
+    "summary:peak_memory_mib",
 )
 FINISHED = 'Metric("State") == "finished"'
 RUNS_SHOWN = 50  # per panel; W&B shows 10 unless told

@@ -37,6 +37,7 @@ from vsrprune.results.result import RESULT
 LAYERS_SHOWN = 10
 SHOWN = 8  # of the jobs that could be meant
 SAME = "="
+MINUS = "\N{MINUS SIGN}"  # as in numbers of the results
 
 
 def job_in(found: Runs, folder: Path) -> Run:
@@ -120,7 +121,8 @@ def layers_apart(a: Run, b: Run) -> Table:
     table = _table(f"layer ({len(shown)} of {count} that differ)", "A keeps", "B keeps", "cut, B - A")
     for name in shown:
         words = [f"{layers[name].kept}/{layers[name].total}" if name in layers else MISSING for layers in kept]
-        table.add_row(name, *words, f"{100 * apart[name]:+.1f} %" if name in apart else MISSING)
+        change = f"{100 * apart[name]:+.1f} %" if name in apart else MISSING
+        table.add_row(name, *words, change.replace("-", MINUS))
     return table
 
 

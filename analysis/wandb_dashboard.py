@@ -2,8 +2,8 @@
 
     python analysis/wandb_dashboard.py --project vsrprune [--entity E] [--dry-run]
 
-Saves both and prints their addresses. With --dry-run, without a login or without network it prints what it would make.
-Every call makes new ones; delete the old in the browser. Needs `pip install -e '.[dashboard]'`.
+Saves both and prints their addresses; another call updates the same two. With --dry-run, without a login or without
+network it prints what it would make. Needs `pip install -e '.[dashboard]'`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ try:
     import wandb
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
+    from wandb_workspaces.workspaces.errors import SpecVersionError
+    from wandb_workspaces.workspaces.internal import get_view_dict
 except ImportError as error:
     sys.exit(complain(f"{error}; pip install -e '.[dashboard]'"))
 
@@ -28,6 +30,7 @@ from vsrprune.errors import UserError
 
 NAME = "vsrprune"
 REFUSED, LONGEST = "/\\#?%:", 128  # in the name of a project of W&B
+VIEW = "nw-vsrprune001-v"  # the workspace's name in W&B, in the form that its address needs
 TITLE = "Structured pruning of video super-resolution networks"
 KNOBS = ("rule", "scope", "score", "rank", "order", "target", "tf_weight", "ratio", "replicate")
 COLUMNS = (
@@ -40,6 +43,7 @@ COLUMNS = (
     "summary:macs_kept",
     "summary:latency_ms",
     "summary:speed_up",
+    "summary:peak_memory_mib",
 )
 FINISHED = 'Metric("State") == "finished"'
 RUNS_SHOWN = 50  # per panel; W&B shows 10 unless told
@@ -279,7 +283,7 @@ def save_dashboard(entity: str, project: str) -> list[str]:
     """Make both online, and the project if there is none; their addresses. Raises UserError if W&B refuses."""
     try:
         return _saved(entity, project)
-    except (wandb.errors.Error, OSError, ValueError, RuntimeError) as error:
+    except (wandb.errors.Error, OSError, ValueError, RuntimeError, SpecVersionError) as error:
         raise UserError(f"W&B refused: {error}") from error
 
 
@@ -289,9 +293,23 @@ def _saved(entity: str, project: str) -> list[str]:
     if project not in {known.name for known in api.projects(entity)}:
         api.create_project(project, entity)
     workspace, report = build_workspace(entity, project), build_report(entity, project)
+    # Saving a view or a report that has the id of an older one replaces that.
+    workspace._internal_name, workspace._internal_id = VIEW, _known_workspace(entity, project)
+    report.id = next((old.id for old in api.reports(f"{entity}/{project}") if old.display_name == TITLE), "")
     workspace.save()
     report.save()
     return [f"workspace: {workspace.url}", f"report: {report.url}"]
+
+
+def _known_workspace(entity: str, project: str) -> str:
+    """The id of the workspace that an earlier call saved; empty if there is none."""
+    # The library's own query, whose result is not parsed: panels that were changed in the browser are replaced anyway.
+    try:
+        return str(get_view_dict(entity, project, VIEW.removeprefix("nw-").removesuffix("-v"))["id"])
+    except ValueError as error:
+        if "not found in project" not in str(error):
+            raise
+        return ""
 
 
 def _check_names(project: str, entity: str) -> None:

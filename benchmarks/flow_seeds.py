@@ -64,7 +64,7 @@ def run(out: Path, model: str, seed: int, knobs: Sequence[str]) -> None:
     if any(about.items() <= row.items() for row in read_rows(out)):
         return
     config = Config(store_dir=str(out / "store"), runs_dir=str(out / "runs"), until="pretrain", pretrain_seed=seed)
-    config.model, config.tracking.mode, config.trainer.threads = preset(model), "none", 1
+    config.model, config.tracking.to, config.trainer.threads = preset(model), [], 1
     numbers = {name: json.loads(value) for name, value in (knob.split("=") for knob in knobs)}
     job = plan_job(with_knobs(config, numbers))
     folder = out / "runs" / "_".join([model, str(seed), *sorted(knobs)])

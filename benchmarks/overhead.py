@@ -24,7 +24,8 @@ from vsrprune.data.demo import demo_clips
 from vsrprune.data.sampling import PatchDataset, StepSampler, patch_loader
 from vsrprune.host.failures import JobState
 from vsrprune.host.machine import working
-from vsrprune.host.tracking import RunLabel, tracked
+from vsrprune.host.tracking.table import tracked
+from vsrprune.host.tracking.tracker import RunLabel
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
 from vsrprune.pruning.losses import charbonnier
@@ -113,7 +114,7 @@ def platform_loop(clips: Any, patch: int, steps: int, folder: Path) -> float:
     folder.mkdir()
     state = JobState(folder)
     label = RunLabel(name="run", group="", job_type="none", project="overhead")
-    with tracked("offline", label, config={}, folder=folder, warn=print) as tracker, working() as right:
+    with tracked(["wandb"], "offline", label, config={}, folder=folder, warn=print) as tracker, working() as right:
 
         def on_row(values: dict[str, Any]) -> None:
             state.step(values["stage"], values["step"])

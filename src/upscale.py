@@ -1,7 +1,8 @@
-"""Super-resolve a video with a trained network.
+"""Super-resolve a video with a trained network, or with several to compare them in one video.
 
 python src/upscale.py in.mp4 out.mp4 --model runs/SWEEP/JOB          the pruned network of a job
 python src/upscale.py in.mkv frames --model NETWORK_FOLDER          a folder of PNG frames out, or in
+python src/upscale.py in.mp4 out.mp4 --compare bicubic JOB JOB      side by side; --layout divider for two
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
 from vsrprune.host.causes import first_line, known_cause
 
+VIDEOS = (".mp4", ".mkv", ".mov", ".webm")
 SMALLEST_TILE = 32  # below it a tile is mostly overlap
 
 
@@ -32,8 +34,27 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("source", type=Path, help="a video, or a folder of PNG frames")
-    add("target", type=Path, help="a video (.mp4, .mkv, .mov, .webm), or a name without suffix: a folder of PNG frames")
-    add("--model", type=Path, required=True, help="a job's folder, a folder with network.safetensors, or that file")
+    add(
+        "target",
+        type=Path,
+        nargs="?",
+        help="a video (.mp4, .mkv, .mov, .webm), or a name without suffix: a folder of PNG frames",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--model", type=Path, help="a job's folder, a folder with network.safetensors, or that file")
+    what.add_argument(
+        "--compare",
+        nargs="+",
+        metavar="MODEL",
+        help="up to four such models, or the words bicubic and dense (the first job's dense network); one alone stands"
+        " beside bicubic",
+    )
+    add("--layout", help="of --compare: side by side (side, default), or two with a moving line between (divider)")
+    add(
+        "--truth",
+        action="store_true",
+        help="of --compare: shrink the source, enlarge that, and tell PSNR against the source",
+    )
     add("--store", type=Path, default=Path("store"), help="the store that holds the job's networks (default: store)")
     add("--which", default="pruned", help="of a job: pruned (default) or dense")
     add("--window", type=int, default=30, help="frames super-resolved at a time, if the network is bidirectional (30)")
@@ -48,7 +69,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--precision", help="32 (usual on the CPU), tf32, bf16 or 16 (usual on a GPU; what it costs is told)")
     add("--threads", type=int, default=0, help="of the network; 0 (default) leaves it to PyTorch")
     add("--overwrite", action="store_true", help="replace the target if it exists")
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    # IN --compare MODEL MODEL OUT reads well too, and argparse takes OUT for another model.
+    if given.target is None and given.compare and Path(given.compare[-1]).suffix.lower() in VIDEOS:
+        given.target = Path(given.compare.pop())
+    if given.target is None or given.compare == []:
+        parser.error(f"the following arguments are required: {'target' if given.target is None else 'MODEL'}")
+    return given
 
 
 def _rate(text: str) -> Fraction:
@@ -72,17 +99,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Upscale as the command line asks; 0, or after one line 2 for what was given, 1 for what the device cannot do."""
     given = parse(arguments)
     from vsrprune.cli import complain
-    from vsrprune.use.streaming import Pieces  # after parsing: importing torch takes seconds
+
+    if given.compare is None and (given.layout or given.truth):
+        flag = "--truth" if given.truth else f"--layout {given.layout}"
+        return complain(f"{flag} is for --compare; leave it out, or give --compare MODEL MODEL", 2)
+    from vsrprune.use.compare_video import (  # after parsing: importing torch takes seconds
+        CompareRequest,
+        write_comparison,
+    )
+    from vsrprune.use.streaming import Pieces
     from vsrprune.use.upscaling import UpscalingRequest, upscale
 
     values = vars(given)
     names = ("window", "overlap", "tile", "tile_overlap")
     pieces = Pieces(**{name: values.pop(name) for name in names})
+    compared, layout, truth = values.pop("compare"), values.pop("layout"), values.pop("truth")
     for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that is closed sends the second
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _terminate)
     try:
-        upscale(UpscalingRequest(pieces=pieces, rate=values.pop("fps"), **values), _say)
+        request = UpscalingRequest(pieces=pieces, rate=values.pop("fps"), **values)
+        if compared is None:
+            upscale(request, _say)
+        else:
+            write_comparison(CompareRequest(request, tuple(compared), layout or "side", truth), _say)
     except UserError as error:
         return complain(str(error), 2)
     except OSError as error:

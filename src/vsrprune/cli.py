@@ -356,6 +356,8 @@ def _check_choice(override: Override, group: str, folders: Sequence[Path]) -> No
         return
     values = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_string()]
     for value in values:
+        if group == "tracking" and str(value).startswith("["):
+            raise UserError(f"tracking={value}: a group takes one file; several trackers are tracking.to={value}")
         if value != "null":
             _check_file(group, str(value).strip("'\""), folders)
 

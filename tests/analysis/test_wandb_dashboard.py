@@ -122,16 +122,28 @@ class PlayedServer:
     def projects(self, entity: str) -> list[Any]:
         return [type("Project", (), {"name": name}) for name in self.known]
 
+    def reports(self, path: str) -> list[Any]:
+        reports = [view for view in self.views if view["type"] == "runs" and path == f"somebody/{view['projectName']}"]
+        return [type("Report", (), {"id": view["id"], "display_name": view["displayName"]}) for view in reports]
+
     def create_project(self, name: str, entity: str) -> None:
         self.made.append(f"{entity}/{name}")
         self.known.append(name)
 
     def execute_graphql(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        if "allViews" in query:
+            known = [
+                view for view in self.views if (view["type"], view["name"]) == ("project-view", variables["viewName"])
+            ]
+            nodes = [{"node": {"id": view["id"], "displayName": "", "spec": view["spec"]}} for view in known]
+            return {"project": {"allViews": {"edges": nodes}}}
         if "upsertView" not in query:
             return {"project": {"internalId": "UHJvamVjdA=="} if variables["projectName"] in self.known else None}
-        self.views.append(variables)
+        known_id = variables.get("id")
+        self.views = [view for view in self.views if view["id"] != known_id]
+        self.views.append({**variables, "id": known_id or f"Vmlldw{len(self.views)}"})
         view = {
-            "id": f"Vmlldw{len(self.views)}",
+            "id": self.views[-1]["id"],
             "name": variables["name"],
             "displayName": variables["displayName"],
             "description": variables["description"],
@@ -170,6 +182,22 @@ def test_both_are_saved_online_and_their_addresses_printed(
             }
         ]
         assert grid["panelBankSectionConfig"]["panels"]
+
+
+def test_a_second_call_updates_what_the_first_one_saved(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = PlayedServer(["vsrprune"])
+    monkeypatch.setattr(wandb, "login", lambda prompt: True)
+    monkeypatch.setattr(wandb, "Api", server)
+    dashboard.main([])
+    ids, addresses = [view["id"] for view in server.views], capsys.readouterr().out
+    server.views[0]["spec"] = json.dumps({**json.loads(server.views[0]["spec"]), "changed in the browser": 1})
+    dashboard.main([])
+    assert [view["id"] for view in server.views] == ids
+    assert capsys.readouterr().out == addresses
+    assert "changed in the browser" not in server.views[0]["spec"]
+    assert all(view["projectName"] == "vsrprune" for view in server.views)
 
 
 def test_a_refusal_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

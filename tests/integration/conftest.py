@@ -77,7 +77,7 @@ def last_of_each(arguments: Sequence[object]) -> list[str]:
 def minimal_config(folder: Path, **changes: Any) -> Config:
     """The minimal schedule as a configuration; `changes` name fields with __ for dots."""
     config = Config(store_dir=str(folder / "store"), runs_dir=str(folder / "runs"))
-    config.tracking.mode = "none"
+    config.tracking.to = []
     return with_knobs(config, {name.replace("__", "."): value for name, value in {**MINIMAL, **changes}.items()})
 
 

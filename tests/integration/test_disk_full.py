@@ -174,7 +174,7 @@ def test_a_disk_that_gets_full_anywhere(disk: Path, undisturbed: Path, leave: in
 @pytest.mark.parametrize("leave", [20, 40, 200, 330])
 def test_a_tracked_job_on_a_full_disk_is_no_different(disk: Path, undisturbed: Path, leave: int) -> None:
     """W&B writes beside the result, and must add neither tracebacks nor a failure of its own."""
-    fails_on_a_full_disk_and_goes_on(disk, leave, undisturbed, "tracking=offline")
+    fails_on_a_full_disk_and_goes_on(disk, leave, undisturbed, "tracking=wandb")
 
 
 @pytest.mark.slow

@@ -225,7 +225,7 @@ def commands(clips: Path) -> dict[str, Command]:
     return {
         "sweep": Command("sweep", [*plain, "ratio=0.3,0.5", "-m"], of_runs),
         "job under way": Command("killed", [*plain, *DIES], of_runs),
-        "tracked job": Command("tracked", [*job, "hydra.run.dir=runs/job", "tracking=offline"], of_runs, ("runs/*",)),
+        "tracked job": Command("tracked", [*job, "hydra.run.dir=runs/job", "tracking=wandb"], of_runs, ("runs/*",)),
         "search": Command("search", [*search, *trials], of_search),
         "tables": of_analysis("tables.py", "--table", "main", "--out", "made"),
         "report": of_analysis("report.py", "--out", "made.html"),

@@ -28,7 +28,7 @@ def test_the_notebook_computes_tabulates_and_draws(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     notebook = nbformat.read(NOTEBOOK, 4)
     cells = {cell.id: cell for cell in notebook.cells}
-    given = ["rsc=true,false", "ratio=0.5", "method=l1", "tracking.mode=none", "launcher.jobs=1"]
+    given = ["rsc=true,false", "ratio=0.5", "method=l1", "tracking=none", "launcher.jobs=1"]
     knobs = last_of_each([*minimal_overrides(tmp_path), *given])
     shortened = [knob for knob in knobs if not knob.startswith("runs_dir=")]
     cells["knobs"].source = f"KNOBS = {shortened!r}\nRUNS = {str(tmp_path / 'runs')!r}"

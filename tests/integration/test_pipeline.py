@@ -18,7 +18,7 @@ from vsrprune.config.composing import with_knobs
 from vsrprune.data.demo import demo_clips
 from vsrprune.errors import TrainingDivergedError, UserError
 from vsrprune.host.failures import JobState
-from vsrprune.host.tracking import NoTracker
+from vsrprune.host.tracking.table import Trackers
 from vsrprune.jobs.collect import collect
 from vsrprune.jobs.planning import plan_job
 from vsrprune.jobs.runner import open_store, run_job
@@ -327,7 +327,7 @@ def test_nan_stops_the_stage_and_keeps_the_last_good_checkpoint(tmp_path: Path) 
     config.schedule.checkpoint_every = 1
     job = plan_job(config)
     with pytest.raises(TrainingDivergedError, match=r"pretrain: the loss is not finite at step \d+"):
-        run_stages(job, open_store(job, print), NoTracker(), JobState(tmp_path / "job"), lambda text: None)
+        run_stages(job, open_store(job, print), Trackers([]), JobState(tmp_path / "job"), lambda text: None)
     stage = job.stage("pretrain")
     assert not (tmp_path / "store" / "pretrain" / stage.key).exists()
     checkpoints = list((tmp_path / "store" / "unfinished" / f"pretrain-{stage.key}").rglob("*.ckpt"))

@@ -44,7 +44,7 @@ def found_in(folder: Path) -> dict[str, Any]:
 def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A finished search of ten trials in two workers, mirrored offline, and its output."""
     folder = tmp_path_factory.mktemp("search")
-    done = run_search(folder, "search.trials=10", "search.workers=2", "tracking=offline", "search.pruner=none")
+    done = run_search(folder, "search.trials=10", "search.workers=2", "tracking=wandb", "search.pruner=none")
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -68,7 +68,7 @@ def test_the_output_shows_the_winner_beside_the_references(searched: tuple[Path,
 def test_the_same_command_again_computes_nothing(searched: tuple[Path, str]) -> None:
     folder = searched[0]
     before = found_in(folder)
-    again = run_search(folder, "search.trials=10", "search.workers=2", "tracking=offline", "search.pruner=none")
+    again = run_search(folder, "search.trials=10", "search.workers=2", "tracking=wandb", "search.pruner=none")
     assert again.returncode == 0, again.stderr
     assert "done in" not in again.stdout
     assert found_in(folder) == before

@@ -17,13 +17,20 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, RUN_PY, minimal_overrides
+from event_files import scalars_of
 from forked import Script
 from PIL import Image
 
 from analysis.watched_jobs import DONE, RUNNING, WAITING, JobRow, Watch
-from vsrprune.host.tracking import RunLabel, lasting_run_id, tracked
+from vsrprune.host.tracking.csv_file import read as read_csv
+from vsrprune.host.tracking.shown import summary_of
+from vsrprune.host.tracking.table import tracked
+from vsrprune.host.tracking.tracker import RunLabel
+from vsrprune.host.tracking.wandb_runs import lasting_run_id
+from vsrprune.results.measured import Measured
 from vsrprune.results.result import Result
 
+TO = ("wandb", "tensorboard", "csv")
 RATIOS = ("0.3", "0.5")
 STEPS = {"flow": 2, "pretrain": 4, "sparsify": 4, "finetune": 4}  # of the minimal schedule, every one logged
 LOSSES = {**dict.fromkeys(STEPS, "reconstruction"), "flow": "photometric"}
@@ -92,7 +99,7 @@ class Swept:
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """Two jobs, one after the other, that share their pretraining."""
     folder = tmp_path_factory.mktemp("wandb")
-    overrides = [f"ratio={','.join(RATIOS)}", "tracking=offline", *minimal_overrides(folder)]
+    overrides = [f"ratio={','.join(RATIOS)}", f"tracking.to=[{','.join(TO)}]", *minimal_overrides(folder)]
     watch, looks = Watch([folder / "runs"]), list[dict[str, JobRow]]()
     process = Script([RUN_PY, "-m", *overrides], ROOT)
     deadline = time.monotonic() + 600
@@ -207,6 +214,26 @@ def test_the_layers_table_is_the_results(jobs: list[Mirrored]) -> None:
         assert [row[5] for row in table["data"]] == pytest.approx([1 - item.kept / item.total for item in layers])
 
 
+def test_event_files_and_csv_have_the_same_curves_and_numbers(jobs: list[Mirrored]) -> None:
+    for job in jobs:
+        events, table = scalars_of(job.folder), read_csv(job.folder / "tracking.csv")
+        rows = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
+        curves = {(row["step"], row["stage"], name): value for row in rows for name, value in row.items()
+                  if name not in ("stage", "step")}  # fmt: skip
+        for stage, steps in STEPS.items():
+            loss = f"loss_{LOSSES[stage]}"
+            assert [step for step, *key in curves if key == [stage, loss]] == list(range(steps))
+            expected = [(step, pytest.approx(curves[step, stage, loss])) for step in range(steps)]
+            assert events[f"{stage}/{loss}"] == expected
+        assert {key: value for key, value in table.items() if key[0] is not None} == curves
+        summary = summary_of(job.result, Measured.load(job.folder))
+        assert {name: value for (_, stage, name), value in table.items() if stage == "summary"} == summary
+        assert {name: job.summary[name] for name in summary} == pytest.approx(summary)
+        tagged = {tag.removeprefix("summary/"): points for tag, points in events.items() if tag.startswith("summary/")}
+        assert tagged == {name: [(0, pytest.approx(value))] for name, value in summary.items()}
+        assert {"macs_with_flow", "peak_memory_mib", "hidden_error/finetuned/backward"} <= summary.keys()
+
+
 def test_the_pictures_are_there(jobs: list[Mirrored]) -> None:
     for job in jobs:
         (row,) = (row for row in job.history if "crops.filenames" in row)
@@ -225,13 +252,14 @@ def test_a_job_that_is_taken_up_again_leaves_one_run_with_all_curves(
 ) -> None:
     """Killed in its second stage, and then finished; the environment names a run that is none of this job's."""
     monkeypatch.setenv("WANDB_RUN_ID", "abc123")
-    shutil.copytree(jobs[0].folder, tmp_path / "job", ignore=shutil.ignore_patterns("wandb"))
+    mirrors = shutil.ignore_patterns("wandb", "events.*", "tracking.csv")
+    shutil.copytree(jobs[0].folder, tmp_path / "job", ignore=mirrors)
     folder = tmp_path / "job"
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for taken in (rows[:5], rows[4:]):
         run_id = lasting_run_id(folder, in_sweep=True)
         label = RunLabel("job", "sweep", "ssl", "vsrprune", run_id=run_id)
-        with contextlib.suppress(KeyboardInterrupt), tracked("offline", label, {}, folder, pytest.fail) as tracker:
+        with contextlib.suppress(KeyboardInterrupt), tracked(TO, "offline", label, {}, folder, pytest.fail) as tracker:
             for row in taken:
                 tracker.row(row)
             if taken[-1] != rows[-1]:
@@ -243,3 +271,5 @@ def test_a_job_that_is_taken_up_again_leaves_one_run_with_all_curves(
     assert (mirrored.run["run_id"], mirrored.exit_codes) == (run_id, [0])
     for stage, steps in STEPS.items():
         assert sorted(mirrored.steps(stage)) == list(range(steps)), stage
+    assert scalars_of(folder) == scalars_of(jobs[0].folder)
+    assert (folder / "tracking.csv").read_text() == (jobs[0].folder / "tracking.csv").read_text()

@@ -73,7 +73,11 @@ def test_every_group_file_composes_and_validates(path: Path) -> None:
     config = composed([f"{path.parts[0]}={path.stem}", *data])
     validate(config)
     chosen = getattr(config, path.parts[0])
-    names = {"tracking": lambda: chosen.mode, "rule": lambda: config.rule}
+
+    def tracker() -> str:
+        return "online" if chosen.mode == "online" else "-".join(chosen.to) or "none"
+
+    names = {"tracking": tracker, "rule": lambda: config.rule}
     assert names.get(path.parts[0], lambda: chosen.name)() == path.stem
 
 

@@ -87,7 +87,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 # Library -> the only modules that may import it.
 HEAVY = {
     "pytorch_lightning": ("vsrprune.stages",),
-    "wandb": ("vsrprune.host.tracking", "vsrprune.search.mirror"),
+    "wandb": ("vsrprune.host.tracking.wandb_runs", "vsrprune.search.mirror"),
+    "tensorboard": ("vsrprune.host.tracking.event_files",),
     "hydra": ("run", "vsrprune.cli", "hydra_plugins"),
     "omegaconf": ("run", "vsrprune.cli", "hydra_plugins"),
     "optuna": ("vsrprune.search",),

@@ -11,7 +11,7 @@ from typing import Any
 
 from vsrprune.config.data import DATA_READERS, PUBLISHED_SETS, DataConfig
 from vsrprune.config.job import Config
-from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig, TrainerConfig
+from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig, TrackingConfig, TrainerConfig
 from vsrprune.config.model import arguments_of
 from vsrprune.config.schedule import STEPS
 from vsrprune.config.task import SUPER_RESOLUTION, TASKS, TaskConfig
@@ -51,6 +51,7 @@ def validate(config: Config) -> None:
     _check_lengths(config)
     check_trainer(config.trainer)
     _check_launcher(config.launcher)
+    _check_trackers(config.tracking)
     _check_weights(config)
 
 
@@ -108,6 +109,11 @@ def _check_model(config: Config) -> None:
             f"model.network={network} takes {arguments_of(network).__name__}; config.model.arguments are"
             f" {type(arguments).__name__}"
         )
+
+
+def _check_trackers(tracking: TrackingConfig) -> None:
+    if len(set(tracking.to)) < len(tracking.to):
+        raise UserError(f"tracking.to must name each tracker once; got {list(tracking.to)}")
 
 
 def _check_parts(config: Config) -> None:

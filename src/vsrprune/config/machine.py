@@ -10,6 +10,7 @@ from typing import Any
 
 from vsrprune.knobs import Limits, knob
 
+TRACKERS = ("wandb", "tensorboard", "csv")
 BATCH_SYSTEMS = ("slurm", "pbs", "sge")
 THREADS: Limits = {"at_least": 0, "at_most": 1024}
 
@@ -74,13 +75,23 @@ class TrainerConfig:
 
 @dataclass
 class TrackingConfig:
-    """Weights & Biases: offline writes real wandb files without account or network."""
+    """Where runs are tracked, beside their own files: Weights & Biases, TensorBoard, a CSV file, several or none."""
 
-    mode: str = knob("offline", "Where runs are tracked.", choices=("offline", "online", "none"))
-    project: str = knob("vsrprune", "The project of the runs.")
-    entity: str = knob("", "The account or team of the project; empty: one's own.")
+    to: list[str] = knob(
+        ["wandb"],
+        "The trackers of a run: any of wandb, tensorboard and csv, or [] for none.",
+        choices=TRACKERS,
+        spelled=f"a list of any of {', '.join(TRACKERS)}",
+    )
+    mode: str = knob(
+        "offline",
+        "Weights & Biases offline, which writes real wandb files without account or network, or online.",
+        choices=("offline", "online"),
+    )
+    project: str = knob("vsrprune", "The project of the runs in W&B.")
+    entity: str = knob("", "The account or team of the project in W&B; empty: one's own.")
     group: str = knob("", "The group of the runs; a sweep sets it.")
-    per_trial: bool = knob(False, "A search makes a run per trial, instead of one for its study.")
+    per_trial: bool = knob(False, "A search makes a run in W&B per trial, instead of one for its study.")
 
 
 @dataclass

@@ -31,6 +31,7 @@ from vsrprune.data.sources import (
     split_clips,
 )
 from vsrprune.errors import UserError
+from vsrprune.host.tracking.table import check_installed
 from vsrprune.jobs.devices import on_this_machine
 from vsrprune.methods.table import METHODS
 from vsrprune.networks.table import family_of, identity_of, prepared
@@ -69,6 +70,7 @@ def plan_job(config: Config) -> Job:
     check_makeable("store_dir", Path(config.store_dir).expanduser())
     config, place = on_this_machine(config)
     check_trainer(config.trainer)
+    check_installed(config.tracking.to)
     check_batch(config)
     arguments = prepared_arguments(config)
     check_scale(config, arguments.scale)

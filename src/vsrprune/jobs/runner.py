@@ -7,13 +7,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from vsrprune.config.job import Config
 from vsrprune.errors import UserError
 from vsrprune.host.failures import JobState
 from vsrprune.host.machine import working
 from vsrprune.host.outlook import Foretold
 from vsrprune.host.progress import StageProgress
-from vsrprune.host.tracking import RunLabel, Tracker, is_tracked, lasting_run_id, tracked
+from vsrprune.host.tracking.table import is_tracked, tracked
+from vsrprune.host.tracking.tracker import RunLabel, Tracker
+from vsrprune.host.tracking.wandb_runs import lasting_run_id
 from vsrprune.jobs.collect import collect
 from vsrprune.jobs.devices import runs_elsewhere
 from vsrprune.jobs.planning import config_warnings, is_finished
@@ -74,9 +75,9 @@ def run_job(
     with ExitStack() as stack:
         # Imports take seconds, and would be in the way of a measurement.
         with StageProgress("start") as starting, working(job.place.uuids):
-            if config.tracking.mode != "none":
-                starting.does("starts Weights & Biases")
-            tracker = stack.enter_context(_tracker(config, folder, say))
+            if config.tracking.to:
+                starting.does(f"starts {', '.join(config.tracking.to)}")
+            tracker = stack.enter_context(_tracker(job, store, folder, say))
         for _ in range(2):  # again only if an artifact turned out to be damaged after the stages ran
             if not is_finished(job, store):
                 with StageProgress("start") as starting, working(job.place.uuids):
@@ -93,7 +94,9 @@ def run_job(
     raise UserError(f"the artifacts in {store.root} keep failing their checksums; check the disk")
 
 
-def _tracker(config: Config, folder: Path, say: Callable[[str], None]) -> AbstractContextManager[Tracker]:
+def _tracker(job: Job, store: Store, folder: Path, say: Callable[[str], None]) -> AbstractContextManager[Tracker]:
+    config = job.config
+    to = _untracked(job, folder) if is_finished(job, store) else config.tracking.to
     label = RunLabel(
         name=folder.name,
         group=config.tracking.group or "single runs",
@@ -101,9 +104,10 @@ def _tracker(config: Config, folder: Path, say: Callable[[str], None]) -> Abstra
         project=config.tracking.project,
         entity=config.tracking.entity,
         tags=(config.method.name, config.rule, config.model.name, config.data.name, f"replicate {config.replicate}"),
-        run_id="" if config.tracking.mode == "none" else lasting_run_id(folder, in_sweep=bool(config.tracking.group)),
+        run_id=lasting_run_id(folder, in_sweep=bool(config.tracking.group)) if "wandb" in to else "",
     )
     return tracked(
+        to,
         config.tracking.mode,
         label,
         config={**config.knobs(), "rule": config.rule},
@@ -114,6 +118,13 @@ def _tracker(config: Config, folder: Path, say: Callable[[str], None]) -> Abstra
 
 def needs_no_process(job: Job, store: Store, folder: Path) -> bool:
     """Whether `collect` alone brings the job's folder up to date."""
-    # A job that ends before its evaluation, and computes nothing, has nothing to show in W&B.
-    nothing_to_track = job.config.tracking.mode == "none" or job.config.until != "evaluate" or is_tracked(folder)
-    return is_finished(job, store) and (nothing_to_track or (folder / RESULT).is_file())
+    return is_finished(job, store) and not _untracked(job, folder)
+
+
+def _untracked(job: Job, folder: Path) -> list[str]:
+    """The trackers that a job whose stages are all there has still to be told of its result."""
+    # A job that ends before its evaluation, and computes nothing, has nothing to show.
+    to = job.config.tracking.to if job.config.until == "evaluate" else []
+    # A run of W&B that was uploaded may have been deleted here, and would be uploaded twice.
+    once = {"wandb"} if (folder / RESULT).is_file() else set()
+    return [name for name in to if name not in once and not is_tracked(folder, name)]

@@ -159,5 +159,5 @@ def make_dense(bench: SearchBench) -> None:
     for path in [*left_by_writers(bench.folder), *left_by_writers(bench.folder / "plans")]:
         path.unlink(missing_ok=True)
     config = bench.job.config
-    quiet = replace(config, tracking=replace(bench.base.tracking, mode="none"))
+    quiet = replace(config, tracking=replace(bench.base.tracking, to=[]))
     run_job(replace(bench.job, config=quiet), bench.folder / "dense", bench.say)

@@ -1,4 +1,4 @@
-"""A search in Weights & Biases: one run per study, or one per trial. The files of the search are the truth."""
+"""A search where it is tracked: in W&B one run per study, or one per trial. The files of the search are the truth."""
 
 from __future__ import annotations
 
@@ -8,18 +8,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vsrprune.host.tracking import RunLabel, new_run_id, one_line, start_run
+from vsrprune.config.machine import TrackingConfig
+from vsrprune.host.tracking.table import tracked
+from vsrprune.host.tracking.tracker import RunLabel, one_line
+from vsrprune.host.tracking.wandb_runs import new_run_id, start_run
 
 Start = Callable[[RunLabel], Any]  # makes a wandb run of that label, or None where there is none
+OnRow = Callable[[Mapping[str, Any]], None]
 
 
 class StudyMirror:
     """Trials as they end, then the outcome, in the run that `label` names, and with per_trial in a run for each trial.
 
+    `on_row` is what other trackers are told: a row per trial, whose step is the trial's number.
     Whatever goes wrong inside wandb is said once; the search goes on without it, and its run is finished in any case.
     """
 
-    def __init__(self, start: Start, label: RunLabel, per_trial: bool, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, start: Start, label: RunLabel, per_trial: bool, warn: Callable[[str], None], on_row: OnRow
+    ) -> None:
+        self._on_row = on_row
         self._start, self._label, self._per_trial, self._warn = start, label, per_trial, warn
         self._broken = False
         self._run: Any = None
@@ -27,6 +35,7 @@ class StudyMirror:
 
     def trial(self, row: Mapping[str, Any]) -> None:
         """A trial that has ended, as it stands in search.json."""
+        self._on_row({"stage": "trial", "step": row["number"], **_values(row), **_ratios(row)})
         self._mirror(lambda: self._log_trial(row))
 
     def finished(self, found: Mapping[str, Any]) -> None:
@@ -53,8 +62,7 @@ class StudyMirror:
             self._warn(f"tracking: wandb stopped working ({one_line(error)}); going on without it")
 
     def _log_trial(self, row: Mapping[str, Any]) -> None:
-        values = {"psnr": row["psnr"][-1], "share": row["share"], "rungs": len(row["psnr"]), "state": row["state"]}
-        ratios = {f"ratio/{name}": value for name, value in row["params"].items()}
+        values, ratios = {**_values(row), "state": row["state"]}, _ratios(row)
         if not self._per_trial:
             self._run.log({"trial/number": row["number"], **{f"trial/{key}": value for key, value in values.items()}})
             return
@@ -78,23 +86,28 @@ class StudyMirror:
         self._run.log({"front": wandb.Table(columns=["trial", "share", "psnr"], data=rows)})
 
 
+def _values(row: Mapping[str, Any]) -> dict[str, float]:
+    return {"psnr": row["psnr"][-1], "share": row["share"], "rungs": len(row["psnr"])}
+
+
+def _ratios(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"ratio/{name}": value for name, value in row["params"].items()}
+
+
 @contextlib.contextmanager
 def mirrored(
-    mode: str,
-    label: RunLabel,
-    per_trial: bool,
-    config: Mapping[str, Any],
-    folder: Path,
-    warn: Callable[[str], None],
+    tracking: TrackingConfig, label: RunLabel, config: Mapping[str, Any], folder: Path, warn: Callable[[str], None]
 ) -> Iterator[StudyMirror]:
-    """A mirror of one search; with mode `none` it does nothing."""
+    """A mirror of one search in the trackers `tracking.to`; without any it does nothing."""
 
     def start(label: RunLabel) -> Any:
-        return start_run(mode, label, config, folder, warn)
+        return start_run(tracking.mode, label, config, folder, warn) if "wandb" in tracking.to else None
 
-    mirror, failed = StudyMirror(start, label, per_trial, warn), True
-    try:
-        yield mirror
-        failed = False
-    finally:
-        mirror.close(failed)
+    others = [name for name in tracking.to if name != "wandb"]
+    with tracked(others, tracking.mode, label, config, folder, warn) as tracker:
+        mirror, failed = StudyMirror(start, label, tracking.per_trial, warn, tracker.row), True
+        try:
+            yield mirror
+            failed = False
+        finally:
+            mirror.close(failed)

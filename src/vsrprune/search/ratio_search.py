@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 
 from vsrprune.host.naming import mark_latest
-from vsrprune.host.tracking import RunLabel, is_tracked
+from vsrprune.host.tracking.table import is_tracked
+from vsrprune.host.tracking.tracker import RunLabel
 from vsrprune.search.bench import SearchBench, make_dense, open_bench
 from vsrprune.search.config import SearchJobConfig
 from vsrprune.search.finals import front_plans, full_runs, winner_plans
@@ -73,9 +74,8 @@ def _refine(
 def _mirrored(bench: SearchBench) -> AbstractContextManager[StudyMirror]:
     tracking = bench.config.tracking
     return mirrored(
-        "none" if _is_mirrored(bench) else tracking.mode,
+        replace(tracking, to=[] if _is_mirrored(bench) else tracking.to),
         RunLabel(bench.folder.name, bench.folder.name, "search", tracking.project, tracking.entity),
-        per_trial=tracking.per_trial,
         config={**bench.base.knobs(), "search": asdict(bench.search)},
         folder=bench.folder,
         warn=lambda text: bench.say(f"warning: {text}"),
@@ -85,7 +85,7 @@ def _mirrored(bench: SearchBench) -> AbstractContextManager[StudyMirror]:
 def _is_mirrored(bench: SearchBench) -> bool:
     """Whether an earlier call mirrored all that this one asks for."""
     path = bench.folder / SEARCH
-    if not (is_tracked(bench.folder) and path.is_file()):
+    if not (path.is_file() and all(is_tracked(bench.folder, name) for name in bench.config.tracking.to)):
         return False
     try:
         found = read_sealed(path)

@@ -15,7 +15,7 @@ from vsrprune.host.failures import JobState
 from vsrprune.host.machine import measuring, working
 from vsrprune.host.outlook import Foretold, Outlook
 from vsrprune.host.progress import StageProgress
-from vsrprune.host.tracking import Tracker
+from vsrprune.host.tracking.tracker import Tracker
 from vsrprune.metrics.tf32 import tf32
 from vsrprune.selection.scores import is_own
 from vsrprune.stages.bench import Bench, Shared, finish

@@ -47,15 +47,16 @@ COMPARED = 4  # frames from which the cost of a lower precision is told
 class UpscalingRequest:
     """What the command line asks for.
 
-    `rate` is the number of frames per second of a folder of PNGs, None for the usual one; a video has its own. `crf`
-    and `codec` are None for the usual ones of the container, `precision` is None for the usual one of the device;
-    `auto` is a GPU where there is one. `threads` is the number of CPU threads of the network, 0 for PyTorch's choice.
-    `background` is what is seen through transparent frames, which are refused if it is None.
+    `model` is None where several are compared. `rate` is the number of frames per second of a folder of PNGs, None for
+    the usual one; a video has its own. `crf` and `codec` are None for the usual ones of the container, `precision` is
+    None for the usual one of the device; `auto` is a GPU where there is one. `threads` is the number of CPU threads of
+    the network, 0 for PyTorch's choice. `background` is what is seen through transparent frames, which are refused if
+    it is None.
     """
 
     source: Path
     target: Path
-    model: Path
+    model: Path | None
     store: Path
     pieces: Pieces
     which: str = "pruned"
@@ -71,16 +72,11 @@ class UpscalingRequest:
 
 def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
     """Do what is asked; raises UserError for anything that cannot be, as far as possible before any work starts."""
-    _check(request)
+    check_request(request)
     encoding = choose_encoding(request.target, request.codec, request.crf)
-    _check_target(request)
-    # Read to its end before any work starts, so that a file that is cut off is refused at once and not after hours.
-    footage = look_over(request.source, request.rate or USUAL_RATE, request.background)
-    if request.rate is not None and footage.is_video:
-        raise UserError(
-            f"--fps {request.rate} is for folders of PNG frames, but {request.source} is a video, which keeps its own"
-            " times; leave it out"
-        )
+    check_target(request)
+    footage = footage_of(request)
+    assert request.model is not None
     network = load_trained(request.model, request.store, lambda text: say(f"warning: {text}"), request.which)
     if request.threads:
         torch.set_num_threads(request.threads)
@@ -94,7 +90,7 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
     for note in footage.notes:
         say(f"note: {note}")
     with (
-        _within_memory(request.pieces),
+        within_memory(request.pieces),
         tf32(precision != "32"),
         open_writer(request.target, encoding, footage, size, say) as writer,
     ):
@@ -115,7 +111,8 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
     say(f"{request.target}: {frames} frames in {seconds:.1f} s, {frames / seconds:.2f} frames per second")
 
 
-def _check(request: UpscalingRequest) -> None:
+def check_request(request: UpscalingRequest) -> None:
+    """Raise UserError for numbers and names that cannot be."""
     pieces = request.pieces
     one_of("--device", request.device, DEVICES)
     if request.precision is not None:
@@ -138,7 +135,18 @@ def _check(request: UpscalingRequest) -> None:
         raise UserError("--device cuda: PyTorch finds no GPU here; use --device cpu")
 
 
-def _check_target(request: UpscalingRequest) -> None:
+def footage_of(request: UpscalingRequest) -> Footage:
+    """The source, read to its end: a file that is cut off is refused at once and not after hours. Raises UserError."""
+    footage = look_over(request.source, request.rate or USUAL_RATE, request.background)
+    if request.rate is not None and footage.is_video:
+        raise UserError(
+            f"--fps {request.rate} is for folders of PNG frames, but {request.source} is a video, which keeps its own"
+            " times; leave it out"
+        )
+    return footage
+
+
+def check_target(request: UpscalingRequest) -> None:
     """Nothing is written over by accident, and of folders only those of frames on purpose."""
     source, target = request.source, request.target
     if target.exists() and source.exists() and target.samefile(source):
@@ -172,7 +180,7 @@ def name_of(device: torch.device) -> str:
 
 
 @contextlib.contextmanager
-def _within_memory(pieces: Pieces) -> Iterator[None]:
+def within_memory(pieces: Pieces) -> Iterator[None]:
     """A GPU that is too small is a matter of tiles, and no defect."""
     try:
         yield

@@ -312,7 +312,7 @@ BEFORE_SELECT = ("flow", "pretrain", "reference", "score")
 
 
 def sweep_job(folder: Path, name: str, **knobs: Any) -> SweepJob:
-    config = changed(store_dir=str(folder / "store"), tracking__mode="none", **knobs)
+    config = changed(store_dir=str(folder / "store"), tracking__to=[], **knobs)
     return SweepJob(name, name, plan_job(config), folder / "runs" / name, ["python", "src/run.py", name])
 
 

@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wandb
-from PIL import Image
+from results_made import KINDS, small_measured, small_result, write_crops
 
-from vsrprune.channels.plan import PrunePlan
-from vsrprune.host.tracking import (
-    BRIGHT,
-    CELL_HEIGHT,
-    CUT,
-    DARK,
-    RunLabel,
-    WandbTracker,
-    crop_files,
-    lasting_run_id,
-    layer_heatmap,
-    summary_of,
-    tracked,
-)
+from vsrprune.host.tracking.shown import BRIGHT, CELL_HEIGHT, CUT, DARK, crop_files, layer_heatmap, summary_of
+from vsrprune.host.tracking.table import tracked
+from vsrprune.host.tracking.tracker import RunLabel
+from vsrprune.host.tracking.wandb_runs import WandbTracker, lasting_run_id
 from vsrprune.methods.table import METHODS
-from vsrprune.results.measured import MEASURED, Measured, Timing
-from vsrprune.results.result import Cost, Equivalence, Layer, Quality, Result
-from vsrprune.selection.budget import Budget
+from vsrprune.results.measured import MEASURED
+from vsrprune.results.result import Result
 
 HALFWAY = tuple((bright + dark) // 2 for bright, dark in zip(BRIGHT, DARK, strict=True))
-KINDS = ("lr", "bicubic", "dense", "pruned", "truth", "frame")
 
 
 class BrokenRun:
@@ -82,45 +69,6 @@ def test_the_exit_code_is_handed_on(failed: bool) -> None:
 
     WandbTracker(Run(), pytest.fail).close(failed)
     assert codes == [int(failed)]
-
-
-def small_result() -> Result:
-    psnr = {"baseline": 20.0, "dense": 30.0, "before_cut": 29.5, "after_cut": 25.0, "finetuned": 29.0}
-    return Result(
-        knobs={"task": {"name": "sr"}},
-        rule="rsc",
-        scale=4,
-        quality={name: Quality(value, value / 100, {}, {}) for name, value in psnr.items()},
-        cost={"dense": Cost(100, 110, 1000, 1100, (180, 320)), "pruned": Cost(60, 70, 500, 600, (180, 320))},
-        layers=[Layer("trunk.conv1", "trunk", "filter", 2, 4), Layer("tail", "tail", "input", 2, 2)],
-        budget=Budget("units", 6, 4, 4),
-        gates=None,
-        equivalence=Equivalence(1e-15, 1e-7),
-        hidden_error={},
-        scores={"trunk.conv1": [0.0, 1.0, 2.0, 4.0], "tail": [0.0, 0.0]},
-        plan=PrunePlan("rsc", {"trunk.conv1": 4, "tail": 2}, {"trunk.conv1": (2, 3), "tail": (0, 1)}),
-        stages={},
-        steps=190,
-        notes=[],
-    )
-
-
-def small_measured() -> Measured:
-    return Measured(
-        latency_ms={"dense": Timing(12.0, 11.0, 13.0, 10.0, "nchw"), "pruned": Timing(8.0, 7.0, 9.0, 6.0, "nhwc")},
-        peak_memory_mib={"dense": 30.0, "pruned": None},
-        precision="32",
-        compiled=False,
-        frame_size=(180, 320),
-        frames=5,
-        repeats=3,
-        threads=2,
-        device="cpu",
-        host="here",
-        processor="some processor",
-        git_commit="",
-        versions={"torch": "2.9"},
-    )
 
 
 def test_the_summary_says_what_dashboards_plot() -> None:
@@ -200,14 +148,6 @@ def result_of(method: str) -> Result:
         scores=result.scores if ranks else None,
         equivalence=None if trains_new else result.equivalence,
     )
-
-
-def write_crops(folder: Path, clips: Sequence[str]) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / "places.json").write_text(json.dumps([{"clip": clip} for clip in clips]))
-    for clip in clips:
-        for kind in KINDS:
-            Image.new("RGB", (4, 4)).save(folder / f"{clip}_{kind}.png")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -325,7 +265,7 @@ def test_a_run_goes_on_under_its_id(
     started: list[dict[str, Any]] = []
     monkeypatch.setattr(wandb, "init", lambda **options: started.append(options) or RecordingRun())
     label = RunLabel("job", "sweep", "ssl", "vsrprune", run_id="0a1b2c3d")
-    with tracked(mode, label, config={}, folder=tmp_path, warn=pytest.fail):
+    with tracked(["wandb"], mode, label, config={}, folder=tmp_path, warn=pytest.fail):
         pass
     assert [(options["id"], options["resume"]) for options in started] == [("0a1b2c3d", resume)]
 
@@ -347,6 +287,7 @@ def test_what_a_run_is_started_with(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(wandb, "init", init)
     with tracked(
+        ["wandb"],
         "offline",
         RunLabel("job", "sweep", "ssl", "vsrprune", tags=("ssl", "x" * 99, "ssl", "")),
         config={"ratio": 0.5, "model": {"channels": 16}, "ratios": {"a.conv": 0.1}},

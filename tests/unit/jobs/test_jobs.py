@@ -18,7 +18,7 @@ from vsrprune.config.task import TaskConfig
 from vsrprune.errors import UserError
 from vsrprune.jobs.collect import collect, read_measured
 from vsrprune.jobs.planning import changed_network, config_warnings, is_finished, plan_job
-from vsrprune.jobs.runner import needs_no_process, open_store
+from vsrprune.jobs.runner import needs_no_process, open_store, run_job
 from vsrprune.networks.own.spec import OwnArguments
 from vsrprune.results.measured import MEASURED
 from vsrprune.results.result import METRICS, Result
@@ -484,12 +484,26 @@ def test_a_job_that_stops_early_leaves_its_curves_alone(store, tmp_path):
 
 
 def test_a_job_that_ends_early_and_computes_nothing_needs_no_process(store, tmp_path):
-    early = plan_job(changed(until="finetune", tracking__mode="offline"))
+    early = plan_job(changed(until="finetune", tracking__to=["wandb"]))
     assert not needs_no_process(early, store, tmp_path / "run")
     publish(plan_job(Config()), store)
     assert needs_no_process(early, store, tmp_path / "run")
     # One that is evaluated has a run in W&B to come.
-    assert not needs_no_process(plan_job(changed(tracking__mode="offline")), store, tmp_path / "run")
+    assert not needs_no_process(plan_job(changed(tracking__to=["wandb"])), store, tmp_path / "run")
+
+
+def test_a_finished_job_is_shown_to_a_tracker_that_it_did_not_have(store, tmp_path):
+    """But for W&B: a run that was uploaded may have been deleted here."""
+    publish(plan_job(Config()), store)
+    folder = tmp_path / "run"
+    assert collect(plan_job(Config()), store, folder).result
+    assert needs_no_process(plan_job(changed(tracking__to=["wandb"])), store, folder)
+    both = plan_job(changed(tracking__to=["wandb", "csv"], store_dir=str(store.root)))
+    assert not needs_no_process(both, store, folder)
+    run_job(both, folder, print)
+    assert needs_no_process(both, store, folder)
+    assert ",summary,macs_kept," in (folder / "tracking.csv").read_text()
+    assert not (folder / "wandb").exists()
 
 
 def test_nothing_is_collected_while_a_stage_is_missing_or_damaged(store, tmp_path):
@@ -587,7 +601,7 @@ from vsrprune.config.model import ModelConfig
 from vsrprune.jobs.planning import plan_job
 
 config = Config(store_dir=sys.argv[1])
-config.tracking.mode = "none"
+config.tracking.to = []
 result = vsrprune.jobs.runner.run_job(plan_job(config), Path(sys.argv[2]), print)
 print(result.quality["finetuned"].psnr, sorted({"torch", "pytorch_lightning", "wandb"} & sys.modules.keys()))
 """

@@ -199,7 +199,7 @@ def test_a_knob_changes_its_stage_and_what_follows(knobs, stages):
         {"store_dir": "elsewhere"},
         {"runs_dir": "elsewhere"},
         {"dry_run": True},
-        {"tracking__mode": "none"},
+        {"tracking__to": []},
         {"tracking__project": "other"},
         {"tracking__entity": "other"},
         {"tracking__group": "other"},

@@ -30,7 +30,7 @@ from vsrprune.config.agreement import check_scale, validate
 from vsrprune.config.job import Config
 from vsrprune.config.tree import config_tree
 from vsrprune.errors import PreemptedError, UserError
-from vsrprune.host.failures import card_of_error, retry_command
+from vsrprune.host.failures import card_of_error, retry_command, retry_line
 from vsrprune.host.naming import mark_latest, telling_overrides
 from vsrprune.host.outlook import SWEEP, Foretold
 from vsrprune.jobs.collect import read_measured
@@ -101,6 +101,8 @@ def run(composed: DictConfig, folder: Path) -> float | None:
     except Exception as error:
         with contextlib.suppress(OSError):  # on a full disk there is no room for the card either
             card_of_error(error, folder, retry_command(sys.argv)).save(folder)
+            if not in_sweep:  # else the launcher says so
+                print(f"  retry it alone, a knob on each line: {retry_line(folder)}", flush=True)
         raise
     if result is None:
         last = job.stages[-1]

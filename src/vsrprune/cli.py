@@ -219,6 +219,8 @@ def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
         name, _, value = str(error.override).partition("=")
         # Hydra's grammar takes few characters without quotes, of letters those of ASCII.
         advice = "" if "'" in value else f"; with quotes any text is taken: \"{name}='{value}'\""
+        if value.endswith(","):
+            advice = "; a list of values has no space behind its commas"
         raise UserError(f"{error.override!r} cannot be read as KNOB=VALUE ({first}){advice}") from None
     known = known_names(kind)
     _check_once(overrides)
@@ -300,6 +302,9 @@ def _refuse_if(wrong: bool, name: str, listed: str = "") -> None:
 
 
 def _refuse_flag(message: str) -> NoReturn:
+    unread = message.partition("unrecognized arguments: ")[2].split()
+    if unread and not any(item.startswith("-") for item in unread):  # argparse reads on after a flag no second time
+        raise UserError(f"{unread[0]} comes after a flag (-m) and other knobs before it: put flags before all knobs")
     raise UserError(f"{message}; knobs are given as KNOB=VALUE, without dashes, and --help lists them")
 
 

@@ -150,6 +150,7 @@ def test_one_bad_job_does_not_cost_the_others(tmp_path: Path) -> None:
         card.command, shell=True, cwd=ROOT, env={**os.environ, "PATH": path_first}, capture_output=True, check=False
     )
     assert retry.returncode == 2
+    assert f"retry it alone, a knob on each line: bash {script}" in retry.stdout.decode()
     # The knob that the card names, changed in the one line that it has.
     mended = script.read_text().replace("    schedule.finetune.lr=1e+30 \\\n", "    schedule.finetune.lr=0.002 \\\n")
     assert mended != script.read_text()

@@ -116,6 +116,11 @@ PLACED = {"store_dir": "store", "runs_dir": "runs"}
         (["-m", "ratio=0.3", "+ratio=0.5,0.7"], "ratio is given twice: ratio=0.3 +ratio=0.5,0.7; leave one out"),
         (["model=rrn_tiny", "model=edsr_tiny"], "model is given twice: model=rrn_tiny model=edsr_tiny; leave one out"),
         (["--ratio=0.5"], "unrecognized arguments: --ratio=0.5; knobs are given as KNOB=VALUE, without dashes"),
+        (
+            ["rsc=true", "-m", "ratio=0.3,0.5"],
+            "ratio=0.3,0.5 comes after a flag (-m) and other knobs before it: put flags before all",
+        ),
+        (["-m", "ratio=0.3,", "0.5"], "a list of values has no space behind its commas"),
         (["schedule.pretrain.steps=99999999999999999999", "dry_run=true"], "must be at most 1000000000"),
         (["ratio=nan"], "ratio must be in [0, 1)"),
         (["ratio="], "ratio must be a number in [0, 1); got ''"),

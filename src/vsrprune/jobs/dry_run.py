@@ -74,8 +74,9 @@ def _in_words(outlook: _Outlook, speeds: Speeds) -> list[str]:
     if not missing:
         return [f"{counted} Nothing was run: dry_run=true."]
     alone, _ = _readable(_both(_sum(costs[key] for key in asked), begins))
+    unshared = f" Without sharing all jobs would take {alone}." if len(jobs) > 1 else ""
     return [
-        f"{counted} Without sharing all jobs would take {alone}. Nothing was run: dry_run=true.",
+        f"{counted}{unshared} Nothing was run: dry_run=true.",
         _rests_on(*jobs[0], speeds),
     ]
 

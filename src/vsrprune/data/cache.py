@@ -193,7 +193,7 @@ def _decode(source: ClipSource, how: Reading, folder: Path, notes: Notes) -> Non
                 np.save(stream, video_TCHW.numpy())
                 stream.flush()
                 os.fsync(stream.fileno())
-        write_description(beside, source.name, {name: video.shape for name, video in videos.items()}, own.lines())
+        write_description(beside, source.name, {name: video.shape for name, video in videos.items()}, own.said)
         beside.rename(folder)
     except OSError:
         if not isinstance(verify(folder), Verified):  # else another process was first
@@ -207,8 +207,8 @@ def _entries(source: ClipSource, clip: Verified | str | None, how: Reading, note
         return []  # it could not be read, and data.on_error=skip left it out
     if isinstance(clip, str):
         raise UserError(f"the cached clip {source.name} was damaged right after it was decoded: {clip}; check the disk")
-    for line in clip.notes:
-        notes.add(line)
+    for what in clip.notes:
+        notes.add(source.name, what)
     whole = CachedClip(source.name, clip.arrays)
     if not how.scene_cut:
         return [whole]

@@ -95,8 +95,7 @@ def _cropped(name: str, frames_TCHW: Tensor, scale: int) -> tuple[Tensor, str | 
     note = None
     if (cropped_height, cropped_width) != (height, width):
         note = (
-            f"clip {name}: frames cropped from {width}x{height} to {cropped_width}x{cropped_height},"
-            f" a multiple of the scale {scale}"
+            f"frames cropped from {width}x{height} to {cropped_width}x{cropped_height}, a multiple of the scale {scale}"
         )
     # At the bottom and right, as released code crops: the phase of the samples stays that of the whole frame.
     return frames_TCHW[..., :cropped_height, :cropped_width].contiguous(), note

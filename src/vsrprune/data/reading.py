@@ -28,6 +28,7 @@ from vsrprune.errors import UserError
 
 # What Pillow raises for damaged pictures, which depends on where the damage is.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+NAMED = 3  # clips by name of which the same is said
 
 
 @dataclass(frozen=True)
@@ -66,25 +67,36 @@ def read_clips(train: Sequence[ClipSource], val: Sequence[ClipSource], how: Read
 
 
 class Notes:
-    """Sentences about the clips that a reader of the results should know; clips left out are counted and listed."""
+    """What a reader of the results should know of the clips; clips left out are counted and listed."""
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self._clips: dict[str, list[str]] = {}  # by what is said of them
         self.reasons: list[str] = []
 
-    def add(self, line: str) -> None:
-        """A sentence."""
-        self._lines.append(line)
+    def add(self, clip: str, what: str) -> None:
+        """What is to be known of the clip of that name."""
+        self._clips.setdefault(what, []).append(clip)
 
     def left_out(self, reason: str) -> None:
         """A clip that cannot be read; `reason` names its file."""
         self.reasons.append(reason)
 
+    @property
+    def said(self) -> list[str]:
+        """What was said, without names."""
+        return list(self._clips)
+
     def lines(self) -> list[str]:
-        """One line each."""
+        """One line for all clips of which the same is said: a set of videos of one size has hundreds of them."""
         count = len(self.reasons)
         listed = [f"{count} clips left out, since they cannot be read: {'; '.join(self.reasons)}"] if count else []
-        return self._lines + listed
+        return [f"{_named(clips)}: {what}" for what, clips in self._clips.items()] + listed
+
+
+def _named(clips: Sequence[str]) -> str:
+    if len(clips) <= NAMED:
+        return f"clip{'' if len(clips) == 1 else 's'} {', '.join(clips)}"
+    return f"{len(clips)} clips ({', '.join(clips[:NAMED])}, ...)"
 
 
 def read_clip(source: ClipSource, how: Reading, notes: Notes) -> Clip | None:
@@ -101,13 +113,15 @@ def read_clip(source: ClipSource, how: Reading, notes: Notes) -> Clip | None:
             raise
         notes.left_out(str(error))
         return None
-    for sentence in filter(None, (note, picture_note(source))):
-        notes.add(sentence)
+    for what in filter(None, (note, picture_note(source))):
+        notes.add(source.name, what)
     return clip
 
 
 def picture_note(source: ClipSource) -> str:
-    """A sentence if a clip's first picture is not what it is taken for; empty otherwise, and if it cannot be read.
+    """What is to be known of a clip whose first picture is not what it is taken for; empty otherwise.
+
+    It is empty too for a picture that cannot be read.
 
     Colour profiles are not converted: published sets are compared by the numbers in their files, whoever compares.
     """
@@ -116,15 +130,15 @@ def picture_note(source: ClipSource) -> str:
         if source.is_video:
             with contextlib.closing(decoded(file, transparent=True)) as frames:
                 fields = any(frame.interlaced_frame for frame in itertools.islice(frames, 1))
-            what = "its pictures are interlaced, and taken for progressive; deinterlace them first" if fields else ""
+            what = "pictures are interlaced, and taken for progressive; deinterlace them first" if fields else ""
         else:
             with Image.open(file, formats=[picture_format(file)]) as image:
                 profile = image.info.get("icc_profile") or b""
             other = bool(profile) and conversion(profile) is not None
-            what = "its colour profile is ignored: its numbers are taken for sRGB" if other else ""
+            what = "colour profile ignored: numbers are taken for sRGB" if other else ""
     except (UserError, *UNREADABLE):  # which is said where it is read
         return ""
-    return f"clip {source.name}: {what}" if what else ""
+    return what
 
 
 def scenes(clip: Clip, how: Reading, notes: Notes) -> list[tuple[str, slice]]:
@@ -135,8 +149,9 @@ def scenes(clip: Clip, how: Reading, notes: Notes) -> list[tuple[str, slice]]:
     parts = [slice(start, stop) for start, stop in pairwise([*starts, clip.frames])]
     kept = [(index, part) for index, part in enumerate(parts) if part.stop - part.start >= how.shortest]
     notes.add(
-        f"clip {clip.name}: {len(parts)} scenes, cut before frames {', '.join(map(str, starts[1:]))};"
-        f" {len(parts) - len(kept)} of fewer than {how.shortest} frames left out"
+        clip.name,
+        f"{len(parts)} scenes, cut before frames {', '.join(map(str, starts[1:]))};"
+        f" {len(parts) - len(kept)} of fewer than {how.shortest} frames left out",
     )
     return [(f"{clip.name}_{index}", part) for index, part in kept]
 

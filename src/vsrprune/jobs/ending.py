@@ -30,7 +30,7 @@ def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path
     lines += [f"its network: {network}"] if network else []
     where = "" if shortest(store) == USUAL_STORE else f" --store {shlex.quote(shortest(store))}"
     next_commands = {
-        f"python analysis/report.py {shlex.quote(shortest(root))}": "writes report.html: table, curves, pictures",
+        f"python analysis/report.py {shlex.quote(shortest(root))}": "writes report.html here: table, curves, pictures",
         f"python src/upscale.py VIDEO NEW.mp4 --model {shlex.quote(folder)}{where}": "enlarges a video with it",
     }
     lines.append("next:")

@@ -140,6 +140,10 @@ def _ms(milliseconds: float) -> str:
     return f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.1f}"
 
 
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
+
+
 def _footnotes(rows: Sequence[Row]) -> list[str]:
     first = rows[0]
     measured, result = first.measured, first.result
@@ -152,11 +156,14 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
     size = f"{cost.size[1]}x{cost.size[0]} {'low-resolution' if result.baseline_name == 'bicubic' else 'input'}"
     flow = (cost.macs_with_flow - cost.macs) / 1e9
     notes = [
-        f"PSNR in dB and SSIM on {data['channel'].upper()}, mean over {len(quality.clips)} held-out clips"
-        f"{conventions}; `cut` is before fine-tuning, `tuned` after it, `gain` over {baselines}.",
-        f"params and MACs without the flow net, MACs per {size} frame; the flow net adds {flow:.2f} G.",
+        f"PSNR in dB and SSIM on {data['channel'].upper()}, mean over {len(quality.clips)} held-out"
+        f" clip{_s(len(quality.clips))}{conventions}; `cut` is before fine-tuning, `tuned` after it, `gain` over"
+        f" {baselines}.",
+        f"params and MACs without the flow net, MACs per {size} frame; the flow net adds {flow:.2f} G."
+        if flow
+        else f"MACs per {size} frame; the network has no flow net.",
         f"ms: median per {width}x{height} frame, flow net included, {measured.threads}"
-        f" thread{'' if measured.threads == 1 else 's'} on {measured.device}; speed-up against the dense network timed"
+        f" thread{_s(measured.threads)} on {measured.device}; speed-up against the dense network timed"
         " in turns with it.",
     ]
     notes.append(steps_note([row.result for row in rows]))

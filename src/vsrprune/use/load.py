@@ -38,6 +38,8 @@ def load_trained(source: Path, store: Path, warn: Callable[[str], None], which: 
                 " job used, or run the job again"
             )
         folder = artifact.folder
+    if folder.is_symlink() and not folder.exists():
+        raise UserError(f"{source}: a link to {folder.readlink()}, which is gone; name a folder that is there")
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{source}: neither the folder of a finished job ({RESULT}) nor of a network ({WEIGHTS})")
     network = load_network(folder)

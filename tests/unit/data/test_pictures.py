@@ -222,11 +222,9 @@ def test_training_and_the_doctor_take_the_numbers_of_another_profile_and_say_so(
     source = ClipSource("walk", (tmp_path / "0.png",))
     read = read_clips([source], [source], Reading(scale=4))
     np.testing.assert_array_equal(read.train[0].high_TCHW[0].permute(1, 2, 0).numpy(), image)
-    assert read.notes == ["clip walk: its colour profile is ignored: its numbers are taken for sRGB"] * 2
+    assert read.notes == ["clips walk, walk: colour profile ignored: numbers are taken for sRGB"]
     settings = DoctorSettings(4, False, 1, 4, False, ["bicubic"])
-    assert any(
-        "colour profile is ignored" in finding.what for finding in examine_clip(source, "train", settings).findings
-    )
+    assert any("colour profile ignored" in finding.what for finding in examine_clip(source, "train", settings).findings)
     (tmp_path / "0.png").write_bytes(b"no picture")
     assert [finding.severity for finding in examine_clip(source, "train", settings).findings] == ["error"]
 

@@ -14,7 +14,7 @@ from videos import make_video, pictures
 
 from vsrprune.data.clips import Clip, check_clips, make_clip
 from vsrprune.data.degradation import bicubic_uint8
-from vsrprune.data.reading import Reading, read_clips, read_frames
+from vsrprune.data.reading import Notes, Reading, read_clips, read_frames
 from vsrprune.data.sources import ClipSource
 from vsrprune.data.video.colour import to_rgb
 from vsrprune.data.video.decoding import decoded
@@ -351,13 +351,21 @@ def test_clips_that_cannot_be_read_are_left_out_and_listed_if_asked_for(tmp_path
     assert all(str(source.files[1]) in note for source in bad)
 
 
+def test_what_is_said_of_many_clips_is_one_line():
+    notes = Notes()
+    for index in range(266):
+        notes.add(f"c{index}", "cropped")
+    notes.add("c7", "interlaced")
+    assert notes.lines() == ["266 clips (c0, c1, c2, ...): cropped", "clip c7: interlaced"]
+
+
 # make_clip and check_clips
 
 
 def test_make_clip_crops_to_a_multiple_of_the_scale_and_says_so():
     frames_TCHW = torch.from_numpy(noise(2, 3, 19, 22))
     clip, note = make_clip("walk", frames_TCHW, 4)
-    assert note == "clip walk: frames cropped from 22x19 to 20x16, a multiple of the scale 4"
+    assert note == "frames cropped from 22x19 to 20x16, a multiple of the scale 4"
     assert torch.equal(clip.high_TCHW, frames_TCHW[..., :16, :20])
     assert torch.equal(clip.low_TCHW, bicubic_uint8(frames_TCHW[..., :16, :20], 0.25))
     assert clip.frames == 2

@@ -9,7 +9,7 @@ import pytest
 from vsrprune.errors import UserError
 from vsrprune.networks.files import WEIGHTS
 from vsrprune.results.result import RESULT
-from vsrprune.use.load import SHOWN, only_job
+from vsrprune.use.load import SHOWN, load_trained, only_job
 
 
 def job(folder: Path) -> Path:
@@ -45,3 +45,9 @@ def test_of_several_jobs_one_has_to_be_named(tmp_path: Path) -> None:
         only_job(runs / "latest")
     assert f"{runs / 'latest' / 'seed=0'}, " in str(told.value)
     assert str(told.value).endswith(" or 2 others")
+
+
+def test_a_link_to_what_is_gone_is_told(tmp_path: Path) -> None:
+    (tmp_path / "latest").symlink_to("sweep")
+    with pytest.raises(UserError, match="a link to sweep, which is gone"):
+        load_trained(tmp_path / "latest", tmp_path / "store", print)

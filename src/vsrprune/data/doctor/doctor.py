@@ -126,7 +126,7 @@ def examine_clip(source: ClipSource, side: str, settings: DoctorSettings) -> Cli
     facts.digest = digest.hexdigest() if facts.frames else ""
     facts.findings += _repeated(source.name, still) + _too_small(facts, settings) + _cropped(facts, settings)
     if note := picture_note(source):
-        facts.findings.append(Finding("note", source.name, note.removeprefix(f"clip {source.name}: "), ""))
+        facts.findings.append(Finding("note", source.name, note, ""))
     return facts
 
 

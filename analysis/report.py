@@ -53,7 +53,6 @@ from analysis.report_html import (
     notes_html,
     summary_line,
     table_heading,
-    text,
     time_html,
 )
 from analysis.runs import KNOBS, Run, load_runs
@@ -109,7 +108,14 @@ def page_data(tables: Tables, places: int) -> dict[str, Any]:
         ],
         "series": series_styles(tables.settings),
         "references": _records(reference_table(tables.groups)),
-        "groups": [{"name": group.title, "notes": group.timing_notes} for group in tables.groups],
+        "groups": [
+            {
+                "name": group.title,
+                "notes": group.timing_notes,
+                "steps": steps_note([run.result for run in group.runs.finished]),
+            }
+            for group in tables.groups
+        ],
         "words": WORDS,
         "layers": _layers(layer_table(tables.runs, tables.settings), len(tables.settings)),
         "steps": steps.items,
@@ -172,12 +178,11 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _run_data(tables: Tables, index: int) -> dict[str, Any]:
     run, row = tables.runs.finished[index], tables.jobs.iloc[index]
-    settings = list(tables.settings["setting"])
+    setting = list(tables.settings["setting"]).index(run.setting)
     return {
         "job": run.name,
-        "label": row["label"],
-        "setting": settings.index(run.setting),
-        "group": int(tables.settings["group"].iloc[settings.index(run.setting)]),
+        "setting": setting,
+        "group": int(tables.settings["group"].iloc[setting]),
         "values": {item.name: number(row[item.name]) for item in MEASURES if item.name in row},
         "cells": [_cell_value(run, column) for column in tables.columns],
         "config": {name: tables.configurations[index].get(name) for name in tables.varying},
@@ -314,7 +319,6 @@ def render(tables: Tables, folders: Sequence[str], places: int) -> str:
         "points": str(points_of(len(tables.runs.finished))),
         "notes": notes_html(tables.runs),
         "time": time_html(tables.runs),
-        "steps": text(steps_note([run.result for run in tables.runs.finished])),
         "left_out": left_out_html(tables.runs.left_out),
         "baseline": baselines(tables.runs),
         "data": embedded(page_data(tables, places)),

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.comparisons import replicate_table
 from analysis.groups import Group, grouped
-from analysis.runs import Run, Runs, job_table
+from analysis.runs import CUT_BY, Run, Runs, job_table
 from vsrprune.errors import UserError
 from vsrprune.results.replicates import by_network
 from vsrprune.results.result import CROP_KINDS, CROP_PLACES, Result, network_order
@@ -170,16 +170,22 @@ def differing(rows: Sequence[Mapping[str, str]]) -> list[str]:
 def setting_table(groups: Sequence[Group], runs: Runs) -> pd.DataFrame:
     """The rows of `replicate_table` with macs_percent, time_percent and the place of their group.
 
-    Series stand together, each from its highest cost down.
+    Names say what tells settings of one group apart: one group is shown at a time. Series stand together, each from its
+    highest cost down.
     """
     settings = replicate_table(runs)
-    place = {name: number for number, name in enumerate(dict.fromkeys(settings["series"]))}
     group = {run.name: number for number, group in enumerate(groups) for run in group.runs.finished}
+    firsts = [runs.finished[jobs[0]] for jobs in settings["jobs"]]
+    settings = settings.assign(
+        label=[groups[group[run.name]].runs.label(run) for run in firsts],
+        series=[groups[group[run.name]].runs.label(run, without=CUT_BY) for run in firsts],
+    )
+    place = {name: number for number, name in enumerate(dict.fromkeys(settings["series"]))}
     settings = settings.assign(
         place=settings["series"].map(place),
         macs_percent=100 * settings["macs_kept"],
         time_percent=100 * settings["time_kept"],
-        group=[group[runs.finished[jobs[0]].name] for jobs in settings["jobs"]],
+        group=[group[run.name] for run in firsts],
     )
     order = ["place", "macs_percent"]
     return settings.sort_values(order, ascending=[True, False], kind="stable", ignore_index=True).drop(columns="place")

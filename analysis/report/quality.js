@@ -113,12 +113,20 @@ function guideLines() {
   return [...baselines, straightLine(budget, { color: colour("good"), width: 2, dash: "dot" })];
 }
 
+// As many digits as tell two ticks apart.
+function tickDigits() {
+  const ends = view.rows.flatMap((row) => [row.psnr.mean - (row.psnr.half ?? 0), row.psnr.mean + (row.psnr.half ?? 0)]).filter(isNumber);
+  const all = [...ends, ...inGroup(data.references).map((row) => row.psnr_dense)];
+  const apart = (Math.max(...all) - Math.min(...all)) / 8;
+  return apart > 0 ? Math.min(6, Math.max(2, Math.ceil(-Math.log10(apart)))) : 2;
+}
+
 function drawQuality() {
   const title = `${COSTS[state.cost]} kept (% of the dense network’s)`;
   const traces = [frontTrace(), ...shownSeries().map(seriesTrace), denseTrace(), bestTrace(), chosenTrace()];
   const format = layout({
     paper_bgcolor: colour("surface"), // so that a downloaded picture can be read
-    xaxis: axis(title), yaxis: axis("PSNR (dB)", { tickformat: ".2f" }), shapes: guideLines(), uirevision: `${state.group} ${state.cost}`,
+    xaxis: axis(title), yaxis: axis("PSNR (dB)", { tickformat: `.${tickDigits()}f` }), shapes: guideLines(), uirevision: `${state.group} ${state.cost}`,
   });
   return draw(byId("quality-plot"), traces, format).then(choosePoints);
 }

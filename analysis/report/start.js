@@ -115,6 +115,7 @@ function showGroup(number) {
     const options = data.runs.flatMap((run, place) => (run.group === state.group ? [node("option", { value: place }, run.job)] : []));
     byId(`run-${side}`).replaceChildren(...options);
   }
+  byId("steps").textContent = data.groups[state.group].steps;
   byId("timing-notes").replaceChildren(...data.groups[state.group].notes.map((note) => quiet(`Note: ${note}.`)));
 }
 

@@ -12,10 +12,18 @@ function knobCell(runs, place) {
   return values.map((value) => value ?? MISSING).join(", ");
 }
 
+// A knob that is the same in all runs of the group has no column: it tells other groups apart.
+function hides(place) {
+  if (measures.has(data.columns[place].name)) return undefined;
+  const values = new Set(data.runs.filter((run) => run.group === state.group).map((run) => run.cells[place]));
+  return data.groups.length > 1 && values.size < 2 ? "" : undefined;
+}
+
 function cells(values, runs) {
   return data.columns.map(({ name }, place) => {
     const measure = measures.get(name);
-    return measure ? node("td", { class: "num" }, formatted(values[name], measure.digits)) : node("td", {}, knobCell(runs, place));
+    if (measure) return node("td", { class: "num" }, formatted(values[name], measure.digits));
+    return node("td", { hidden: view.hidden[place] }, knobCell(runs, place));
   });
 }
 
@@ -82,9 +90,11 @@ function sorted(rows) {
 }
 
 function fillTable() {
+  view.hidden = data.columns.map((column, place) => hides(place));
   const rows = sorted(view.rows).flatMap((row) => [settingRow(row), ...(state.open.has(row.place) ? row.runs.map(runRow) : [])]);
   byId("run-table").tBodies[0].replaceChildren(...rows);
   for (const heading of document.querySelectorAll("#run-table th[aria-sort]")) {
+    heading.hidden = view.hidden[data.columns.findIndex(({ name }) => name === heading.dataset.column)] === "";
     const order = state.sort.down ? "descending" : "ascending";
     heading.setAttribute("aria-sort", heading.dataset.column === state.sort.column ? order : "none");
   }

@@ -111,6 +111,17 @@ def test_settings_are_means_over_replicates_with_intervals(sweep):
     assert row["half_width"] == pytest.approx(12.706 * 0.05, rel=1e-4)  # Student's t with one degree of freedom
 
 
+def test_names_say_what_differs_inside_a_group(make_run, tmp_path):
+    for data in ("demo", "vid4"):
+        for ratio in (0.3, 0.5):
+            make_run(tmp_path, f"{data},{ratio}", data__name=data, ratio=ratio)
+    runs = load_runs([str(tmp_path)])
+    settings = setting_table(grouped(runs), runs)
+    assert sorted(zip(settings["group"], settings["label"], strict=True)) == [
+        (0, "ratio=0.3"), (0, "ratio=0.5"), (1, "ratio=0.3"), (1, "ratio=0.5")
+    ]  # fmt: skip
+
+
 def test_settings_that_differ_by_other_knobs_stay_apart(make_run, tmp_path):
     for lr in (0.1, 0.2):
         make_run(tmp_path, f"lr={lr}", schedule__finetune__lr=lr, psnr=30 + lr)

@@ -58,7 +58,7 @@ def test_table_shows_cost_beside_ratio(sweep: tuple[Path, subprocess.CompletedPr
         [(rsc, ratio) for rsc in ("true", "false") for ratio in ("0.3", "0.5", "0.7")], start=1
     ):
         assert re.search(rf"#{number} +rsc={rsc} +ratio={ratio} ", table)
-    assert "dense basicvsr_tiny" in table
+    assert "dense basicvsr_small" in table
     assert "Equal ratio is not equal cost" in table
     assert "forward_trunk.blocks.0.conv1" in table
     assert max(map(len, table.splitlines())) <= 80

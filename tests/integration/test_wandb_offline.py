@@ -137,7 +137,7 @@ def test_one_run_per_job_in_a_group_named_as_the_sweep(jobs: list[Mirrored]) -> 
     assert {job.run["project"] for job in jobs} == {"vsrprune"}
     for job in jobs:
         assert job.run["job_type"] == "ssl"
-        assert job.run["tags"] == ["ssl", "rsc", "basicvsr_tiny", "demo", "replicate 0"]
+        assert job.run["tags"] == ["ssl", "rsc", "basicvsr_small", "demo", "replicate 0"]
         assert job.exit_codes == [0]
 
 

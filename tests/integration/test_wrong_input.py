@@ -50,7 +50,7 @@ def refused_here(tmp_path: Path, *arguments: str) -> str:
         (["+ratoi=0.5"], "ratoi is no knob; did you mean ratio?"),
         (["++schedule.bach=2"], "schedule.bach is no knob; did you mean schedule.batch?"),
         (["model.chanels=8"], "model.chanels is no knob; did you mean model.channels?"),
-        (["model.window=3"], "model.window=3 is given, but model=basicvsr_tiny does not read it; it reads channels"),
+        (["model.window=3"], "model.window=3 is given, but model=basicvsr_small does not read it; it reads channels"),
         (["steps=4"], "did you mean schedule.flow.steps or schedule.pretrain.steps or schedule.align.steps?"),
         (["rule=rsc", "rsc=false"], "rule=rsc contradicts rsc=false residual=aligned"),
         (["model.bidirectional=3"], "model.bidirectional must be true or false; got 3"),

@@ -101,7 +101,7 @@ class ScheduleConfig:
 
     name: str = knob("demo", "The name of the schedule in conf/schedule, for tables.")
     batch: int = knob(4, "Clips per step, over all devices.", at_least=1, at_most=4096)
-    patch: int = knob(24, "The side of the low-resolution patches, in pixels.", at_least=4, at_most=2048)
+    patch: int = knob(20, "The side of the low-resolution patches, in pixels.", at_least=4, at_most=2048)
     frames: int = knob(5, "Frames per clip.", at_least=1, at_most=1000)
     log_every: int = knob(10, "Steps between two logged losses.", **STEPS)
     checkpoint_every: int = knob(100, "Steps between two checkpoints.", **STEPS)

@@ -4,13 +4,13 @@ import pytest
 
 from benchmarks.half_of_units import Size, sizes, solved
 from vsrprune.channels.plan import PrunePlan
-from vsrprune.config.model import tiny_arguments
+from vsrprune.config.model import small_arguments
 from vsrprune.metrics.cost import network_cost
 from vsrprune.networks.basicvsr.network import BasicVSR
 
 
 def test_trunk_and_upsampler_are_the_whole_network() -> None:
-    network = BasicVSR(tiny_arguments())
+    network = BasicVSR(small_arguments())
     layout = network.channel_layout("rsc")
     trunk, upsampler = sizes(layout, PrunePlan.keep_all("rsc", layout))
     cost = network_cost(network, (180, 320))

@@ -54,7 +54,7 @@ DEFAULTS = {
     "until": "evaluate",
     "dry_run": False,
     "print_config": False,
-    "model.name": "basicvsr_tiny",
+    "model.name": "basicvsr_small",
     "data.name": "demo",
     "data.low": "bi",
     "data.on_error": "fail",
@@ -120,7 +120,7 @@ def test_configurations_do_not_share_their_groups():
     one.data.val.append("a")
     one.schedule.sparsify.lr = 1
     assert Config() != one
-    assert Config().model.name == "basicvsr_tiny"
+    assert Config().model.name == "basicvsr_small"
     assert Config().launcher.options == {}
     assert Config().data.val == []
 
@@ -887,11 +887,11 @@ def test_numbers_of_the_command_line_fit_their_fields():
         ({"steps": 1}, "did you mean schedule.flow.steps or schedule.pretrain.steps or schedule.align.steps?"),
         (
             {"model": {"chanels": 1}},
-            "model.chanels is no knob; did you mean model.channels? model=basicvsr_tiny reads channels, blocks",
+            "model.chanels is no knob; did you mean model.channels? model=basicvsr_small reads channels, blocks",
         ),
         (
             {"model": {"network": "edsr", "window": 3}},
-            "model.window=3 is given, but model=basicvsr_tiny does not read it",
+            "model.window=3 is given, but model=basicvsr_small does not read it",
         ),
         ({"model": {"network": "vgg"}}, "model.network must be one of basicvsr, basicvsr_pp, edvr"),
         ({"schedule": 3}, "schedule is a group of knobs, set one by one as schedule.NAME=VALUE; got 3"),

@@ -39,11 +39,11 @@ def store(tmp_path: Path) -> Store:
 
 
 HEADER = """\
-model     basicvsr_tiny, 55.2K parameters beside the flow net, scale 4
+model     basicvsr_small, 166.5K parameters beside the flow net, scale 4
 method    ssl, rule rsc, ratio 0.5 of units
 data      demo: 24 clips to train on, 4 held out; 10 frames of 224x160
 schedule  demo: flow 400, pretrain 600, sparsify 90, finetune 100 steps; 4 clips
-          of 5 frames of 24x24 a step
+          of 5 frames of 20x20 a step
 device    cpu, 3 threads
 results   runs/default; stages in store
 stages    10: 0 exist, 10 to compute"""
@@ -60,7 +60,7 @@ def test_every_network_and_schedule_of_a_sweep_stands_in_its_header_once(store: 
     overrides = [[f"ratio={ratio}", f"schedule.pretrain.steps={steps}"] for ratio in (0.3, 0.5) for steps in (10, 20)]
     header = sweep_header(jobs, overrides, store, Path("runs/x"))
     assert header["sweep"] == "4 jobs, one at a time: ratio 0.3, 0.5; schedule.pretrain.steps 10, 20"
-    assert header["model"].count("basicvsr_tiny") == 1
+    assert header["model"].count("basicvsr_small") == 1
     assert [line.partition(" sparsify")[0] for line in header["schedule"].splitlines()] == [
         "demo: flow 400, pretrain 10,",
         "demo: flow 400, pretrain 20,",
@@ -76,7 +76,7 @@ def test_steps_and_frames_of_a_longer_finetuning_are_told() -> None:
     schedule = job_header(job, Store(Path("store"), print, print), Path("x"))["schedule"]
     assert schedule == (
         "demo: flow 400, pretrain 600, sparsify_1 90, sparsify 90, finetune 100 steps;"
-        " 4 clips of 5 (8 in finetune) frames of 24x24 a step"
+        " 4 clips of 5 (8 in finetune) frames of 20x20 a step"
     )
 
 

@@ -21,7 +21,7 @@ def arguments_of(network: str) -> type[Any]:
 
 def small_arguments() -> BasicVSRArguments:
     """The arguments of basicvsr_small, the default; conf/model/basicvsr_small.yaml reads them from here."""
-    # Wide enough that half of the channels take less time, and with an upsampler narrow enough that it is not most of it.
+    # Wide enough that half of the channels take less time, with an upsampler narrow enough not to be most of it.
     return BasicVSRArguments(
         channels=24, blocks=6, upsampler_channels=8, flow_levels=3, flow_kernel=3, flow_widths=(16, 16)
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_job import tiny_config
 
 from vsrprune.config.composing import with_knobs
 from vsrprune.config.job import Config
@@ -37,7 +38,7 @@ ANSWER = {name: value for name, value in vars(SPEED).items() if name not in ("pi
 
 
 def job_of(**knobs: Any) -> Job:
-    return plan_job(with_knobs(Config(), {name.replace("__", "."): value for name, value in knobs.items()}))
+    return plan_job(with_knobs(tiny_config(), {name.replace("__", "."): value for name, value in knobs.items()}))
 
 
 def published(**schedule: int) -> Job:

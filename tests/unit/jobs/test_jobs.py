@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_job import tiny_config
 
 from vsrprune.config.composing import with_knobs
-from vsrprune.config.job import Config
 from vsrprune.config.model import ModelConfig
 from vsrprune.config.task import TaskConfig
 from vsrprune.errors import UserError
@@ -29,7 +29,7 @@ from vsrprune.store.store import Store
 
 def changed(**knobs):
     """A configuration with some values set; a dot in a name is written as two underscores."""
-    return with_knobs(Config(), {name.replace("__", "."): value for name, value in knobs.items()})
+    return with_knobs(tiny_config(), {name.replace("__", "."): value for name, value in knobs.items()})
 
 
 def refusal(**knobs):
@@ -47,7 +47,7 @@ def write_clips(folder, *names):
 
 
 def test_the_default_job_is_planned_from_the_demo_data():
-    job = plan_job(Config())
+    job = plan_job(tiny_config())
     assert job.sources is None
     assert job.arguments.scale == 4
     assert [stage.stage for stage in job.stages][-1] == "measure"
@@ -65,7 +65,7 @@ def test_the_default_job_is_planned_from_the_demo_data():
 
 
 def test_planning_is_deterministic():
-    assert plan_job(Config()).stages == plan_job(Config()).stages
+    assert plan_job(tiny_config()).stages == plan_job(tiny_config()).stages
 
 
 def test_the_layout_follows_the_residual_rule():
@@ -221,7 +221,7 @@ def test_how_clips_are_read_changes_the_keys(tmp_path, knobs):
 
 @pytest.mark.parametrize("knob", ["data__demo_seed", "data__demo_frames", "data__demo_train_per_photo"])
 def test_how_demo_clips_are_made_changes_the_keys(knob):
-    assert keys_of(plan_job(changed(**{knob: 13})))["pretrain"] != keys_of(plan_job(Config()))["pretrain"]
+    assert keys_of(plan_job(changed(**{knob: 13})))["pretrain"] != keys_of(plan_job(tiny_config()))["pretrain"]
 
 
 def test_every_degradation_of_the_demo_has_keys_of_its_own():
@@ -229,7 +229,7 @@ def test_every_degradation_of_the_demo_has_keys_of_its_own():
     keys = [keys_of(plan_job(changed(data__degradation=name))) for name in names]
     for stage in ("pretrain", "reference"):
         assert len({of_job[stage] for of_job in keys}) == 5
-    assert keys[0] == keys_of(plan_job(Config()))
+    assert keys[0] == keys_of(plan_job(tiny_config()))
 
 
 RESTORATION = [{"name": "denoise"}, {"name": "denoise", "sigma": 10.0}, {"name": "deblur"},
@@ -258,7 +258,7 @@ def test_a_network_without_shuffle_groups_is_named():
 
 
 def test_more_held_out_demo_clips_change_the_evaluation_alone():
-    before, after = keys_of(plan_job(Config())), keys_of(plan_job(changed(data__demo_val_per_photo=5)))
+    before, after = keys_of(plan_job(tiny_config())), keys_of(plan_job(changed(data__demo_val_per_photo=5)))
     assert before["sparsify"] == after["sparsify"]
     assert before["reference"] != after["reference"]
 
@@ -272,11 +272,11 @@ def test_a_pretrained_file_counts_by_its_content(tmp_path):
         )
         assert one == two
         assert not set(one.values()) & set(three.values())
-        assert one["pretrain"] != keys_of(plan_job(Config()))["pretrain"]
+        assert one["pretrain"] != keys_of(plan_job(tiny_config()))["pretrain"]
 
 
 def test_the_demo_schedule_warns_with_other_data():
-    assert config_warnings(Config()) == []
+    assert config_warnings(tiny_config()) == []
     (warning,) = config_warnings(changed(data__name="folder"))
     assert "schedule=demo with data=folder" in warning
     assert config_warnings(changed(data__name="folder", schedule__name="short")) == []
@@ -395,7 +395,7 @@ def store(tmp_path):
 
 
 def test_a_job_is_finished_when_its_last_stage_is_published(store):
-    job = plan_job(Config())
+    job = plan_job(tiny_config())
     assert not is_finished(job, store)
     assert is_finished(plan_job(changed(until="pretrain")), store) is False
     publish(job, store)
@@ -405,7 +405,7 @@ def test_a_job_is_finished_when_its_last_stage_is_published(store):
 
 
 def test_collecting_writes_the_files_of_a_finished_job(store, tmp_path):
-    job, folder = plan_job(Config()), tmp_path / "run"
+    job, folder = plan_job(tiny_config()), tmp_path / "run"
     publish(job, store)
     result = collect(job, store, folder).result
     assert Result.load(folder) == result
@@ -430,7 +430,7 @@ def test_collecting_writes_the_files_of_a_finished_job(store, tmp_path):
 
 
 def test_gates_far_from_zero_at_the_cut_are_noted(store, tmp_path):
-    job = plan_job(Config())
+    job = plan_job(tiny_config())
     publish(job, store, max_cut=0.3)
     notes = collect(job, store, tmp_path / "run").result.notes
     assert any("max |gamma| over the cut units was 0.300" in note for note in notes)
@@ -444,7 +444,7 @@ def test_a_plan_that_min_kept_has_shaped_is_noted(store, tmp_path):
 
 
 def test_scores_that_tell_no_units_apart_are_noted(store, tmp_path):
-    job = plan_job(Config())
+    job = plan_job(tiny_config())
     publish(job, store, fusion=[1.0] * 16)
     (note,) = (note for note in collect(job, store, tmp_path / "run").result.notes if "same score" in note)
     assert note == "in 1 of 1 layers all units have the same score: which of them go is not by what they are worth"
@@ -457,7 +457,7 @@ def test_scores_that_tell_no_units_apart_are_noted(store, tmp_path):
 
 
 def test_a_dense_network_below_its_input_s_baseline_is_noted(store, tmp_path):
-    job = plan_job(Config())
+    job = plan_job(tiny_config())
     publish(job, store, dense_psnr=QUALITY["psnr"] - 1)
     notes = collect(job, store, tmp_path / "run").result.notes
     expected = f"({QUALITY['psnr'] - 1:.2f} dB against {QUALITY['psnr']:.2f} dB)"
@@ -465,7 +465,7 @@ def test_a_dense_network_below_its_input_s_baseline_is_noted(store, tmp_path):
 
 
 def test_a_network_that_hardly_uses_time_is_noted(store, tmp_path):
-    job = plan_job(Config())
+    job = plan_job(tiny_config())
     publish(job, store, temporal_gain=0.04)
     notes = collect(job, store, tmp_path / "run").result.notes
     assert any(note.startswith("other frames are worth +0.04 dB to the dense network") for note in notes)
@@ -478,7 +478,7 @@ def test_a_one_shot_job_has_no_gates(store, tmp_path):
 
 
 def test_a_job_that_stops_early_leaves_its_curves_alone(store, tmp_path):
-    publish(plan_job(Config()), store)
+    publish(plan_job(tiny_config()), store)
     assert collect(plan_job(changed(until="finetune")), store, tmp_path / "run").result is None
     assert [path.name for path in (tmp_path / "run").iterdir()] == [METRICS]
 
@@ -486,7 +486,7 @@ def test_a_job_that_stops_early_leaves_its_curves_alone(store, tmp_path):
 def test_a_job_that_ends_early_and_computes_nothing_needs_no_process(store, tmp_path):
     early = plan_job(changed(until="finetune", tracking__to=["wandb"]))
     assert not needs_no_process(early, store, tmp_path / "run")
-    publish(plan_job(Config()), store)
+    publish(plan_job(tiny_config()), store)
     assert needs_no_process(early, store, tmp_path / "run")
     # One that is evaluated has a run in W&B to come.
     assert not needs_no_process(plan_job(changed(tracking__to=["wandb"])), store, tmp_path / "run")
@@ -494,9 +494,9 @@ def test_a_job_that_ends_early_and_computes_nothing_needs_no_process(store, tmp_
 
 def test_a_finished_job_is_shown_to_a_tracker_that_it_did_not_have(store, tmp_path):
     """But for W&B: a run that was uploaded may have been deleted here."""
-    publish(plan_job(Config()), store)
+    publish(plan_job(tiny_config()), store)
     folder = tmp_path / "run"
-    assert collect(plan_job(Config()), store, folder).result
+    assert collect(plan_job(tiny_config()), store, folder).result
     assert needs_no_process(plan_job(changed(tracking__to=["wandb"])), store, folder)
     both = plan_job(changed(tracking__to=["wandb", "csv"], store_dir=str(store.root)))
     assert not needs_no_process(both, store, folder)
@@ -507,7 +507,7 @@ def test_a_finished_job_is_shown_to_a_tracker_that_it_did_not_have(store, tmp_pa
 
 
 def test_nothing_is_collected_while_a_stage_is_missing_or_damaged(store, tmp_path):
-    job = plan_job(Config())
+    job = plan_job(tiny_config())
     assert collect(job, store, tmp_path / "run") is None
     publish(job, store)
     scores = store.find("score", job.stage("score").key).path("scores.json")
@@ -592,15 +592,18 @@ def test_planning_imports_no_torch_lightning_or_wandb(tmp_path):
     assert "2 jobs" in done.stdout
 
 
+TESTS = str(Path(__file__).parents[2])
 FINISHED = """
 import sys
 from pathlib import Path
 import vsrprune.jobs.runner
-from vsrprune.config.job import Config
-from vsrprune.config.model import ModelConfig
 from vsrprune.jobs.planning import plan_job
 
-config = Config(store_dir=sys.argv[1])
+sys.path.append(sys.argv[3])
+from tiny_job import tiny_config
+
+config = tiny_config()
+config.store_dir = sys.argv[1]
 config.tracking.to = []
 result = vsrprune.jobs.runner.run_job(plan_job(config), Path(sys.argv[2]), print)
 print(result.quality["finetuned"].psnr, sorted({"torch", "pytorch_lightning", "wandb"} & sys.modules.keys()))
@@ -608,8 +611,8 @@ print(result.quality["finetuned"].psnr, sorted({"torch", "pytorch_lightning", "w
 
 
 def test_a_finished_job_is_collected_without_torch(store, tmp_path):
-    publish(plan_job(Config()), store)
-    command = [sys.executable, "-c", FINISHED, str(tmp_path / "store"), str(tmp_path / "run")]
+    publish(plan_job(tiny_config()), store)
+    command = [sys.executable, "-c", FINISHED, str(tmp_path / "store"), str(tmp_path / "run"), TESTS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["31.5 []"]
@@ -664,7 +667,7 @@ def test_a_network_whose_file_changed_after_planning_is_told(tmp_path):
     file = tmp_path / "net.py"
     file.write_text(OWN_NETWORK)
     model = ModelConfig(name="own", network="own", arguments=OwnArguments(f"{file}:Net"))
-    job = plan_job(with_knobs(Config(), {"model": model, "store_dir": str(tmp_path / "store"), "tf_weight": 0.0}))
+    job = plan_job(with_knobs(tiny_config(), {"model": model, "store_dir": str(tmp_path / "store"), "tf_weight": 0.0}))
     assert changed_network(job) == ""
     file.write_text(f"{OWN_NETWORK}# changed\n")
     assert changed_network(job).startswith("the file of the network changed since the sweep was planned")
@@ -672,4 +675,4 @@ def test_a_network_whose_file_changed_after_planning_is_told(tmp_path):
     assert "this is no Python" in changed_network(job)
     file.write_text(OWN_NETWORK)
     assert changed_network(job) == ""
-    assert changed_network(plan_job(Config())) == ""
+    assert changed_network(plan_job(tiny_config())) == ""

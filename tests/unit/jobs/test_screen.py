@@ -49,7 +49,8 @@ results   runs/default; stages in store
 stages    10: 0 exist, 10 to compute"""
 
 
-def test_the_header_of_the_default_job() -> None:
+def test_the_header_of_the_default_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where this folder's store is not: the demo may have been run
     job = job_of(trainer__accelerator="cpu", trainer__threads=3)
     lines = printed(job_header(job, Store(Path("store"), print, print), Path("runs/default")))
     assert lines == HEADER.splitlines()

@@ -143,7 +143,7 @@ def test_milliseconds_replace_the_ratio() -> None:
         ({"method__tf_in_sparsify": True}, REGULARISED),
         ({"pretrain_seed": 1}, set(ALL)),
         ({"replicate": 1}, set(ALL)),
-        ({"model__channels": 24}, set(ALL)),
+        ({"model__channels": 32}, set(ALL)),
         ({"model__slope": 0.0}, set(ALL)),
         ({"model__bidirectional": False}, set(ALL)),
         ({"schedule__batch": 8}, set(ALL)),
@@ -305,7 +305,7 @@ def test_a_pretrained_file_makes_pretraining_idle():
     assert changes(common=file, pretrain_seed=1) == set()
     assert changes(common=file, schedule__pretrain__steps=7) == set()
     assert changes(common=file, schedule__flow__steps=7) == set()
-    assert changes(common=file, model__channels=24) == PRETRAINED
+    assert changes(common=file, model__channels=32) == PRETRAINED
     assert changes(common=file, schedule__batch=8) == REGULARISED
     assert changes(common=file, pretrained="elsewhere.safetensors") == set()
 

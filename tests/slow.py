@@ -2,8 +2,9 @@
 
 Usage: python tests/slow.py [--resume] [FILE...]
 
-A file's end is written to .pytest_cache/slow.json at once; with --resume the files that passed there are left out.
-Properties (tests by hypothesis) are tried on the thorough number of examples.
+Two files run side by side, one thread each, and print when they end. A file's end is written to
+.pytest_cache/slow.json at once; with --resume the files that passed there are left out. Properties (tests by
+hypothesis) are tried on the thorough number of examples.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 STATE = ROOT / ".pytest_cache" / "slow.json"
 MARKED = "slow or hypothesis"
 NO_TESTS = 5  # pytest's exit code for a file without one of these
+SIDE_BY_SIDE = 2
 
 
 def slow_files() -> list[str]:
@@ -31,12 +34,16 @@ def slow_files() -> list[str]:
     return [line.split(":")[0] for line in listed.stdout.splitlines() if line.startswith("tests/")]
 
 
-def run(file: str) -> int:
-    """The exit code of a file's slow tests; their output goes to the terminal."""
-    environment = {**os.environ, "HYPOTHESIS_PROFILE": "thorough"}
-    command = [sys.executable, "-m", "pytest", "-m", MARKED, file]
-    code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
-    return 0 if code == NO_TESTS else code
+def run(file: str) -> tuple[int, float, str]:
+    """The exit code of a file's slow tests, their seconds, and what they printed."""
+    environment = {**os.environ, "HYPOTHESIS_PROFILE": "thorough", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-m", MARKED, "--durations", "3", file]
+    began = time.monotonic()
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    code = 0 if ended.returncode == NO_TESTS else ended.returncode
+    return code, time.monotonic() - began, ended.stdout
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,15 +52,18 @@ def main(arguments: Sequence[str]) -> int:
     codes: dict[str, int] = json.loads(STATE.read_text()) if resume and STATE.is_file() else {}
     files = [argument for argument in arguments if argument != "--resume"] or slow_files()
     STATE.parent.mkdir(exist_ok=True)
-    for number, file in enumerate(files, start=1):
-        if codes.get(file) == 0:
-            print(f"[{number}/{len(files)}] {file}: passed before", flush=True)
-            continue
-        print(f"[{number}/{len(files)}] {file}", flush=True)
-        began = time.monotonic()
-        codes[file] = run(file)
-        STATE.write_text(json.dumps(codes, indent=1))
-        print(f"  {time.monotonic() - began:.0f} s", flush=True)
+    left = [file for file in files if codes.get(file) != 0]
+    if len(left) < len(files):
+        print(f"{len(files) - len(left)} of {len(files)} files passed before", flush=True)
+    began = time.monotonic()
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        running = {pool.submit(run, file): file for file in left}
+        for number, ended in enumerate(as_completed(running), start=1):
+            file = running[ended]
+            codes[file], seconds, printed = ended.result()
+            STATE.write_text(json.dumps(codes, indent=1))
+            print(f"{printed}[{number}/{len(left)}] {file}: exit code {codes[file]}, {seconds:.0f} s", flush=True)
+    print(f"{time.monotonic() - began:.0f} s in all")
     failed = [file for file in files if codes[file]]
     print(f"{len(files) - len(failed)} of {len(files)} files passed" + "".join(f"\nfailed: {file}" for file in failed))
     if failed:

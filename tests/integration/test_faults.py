@@ -99,6 +99,23 @@ def test_sigterm_writes_a_checkpoint_and_the_job_goes_on_to_the_same_end(
     assert outcome(tmp_path) == undisturbed
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_group_that_is_asked_to_stop_with_its_loading_processes_leaves_a_checkpoint(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """As `timeout`, batch systems and Ctrl-C ask: what feeds the training does not die before it."""
+    job = start_forked(*job_arguments(tmp_path), "schedule.checkpoint_every=1000", "trainer.workers=2", "until=pretrain")
+    until(
+        lambda: any(path.stat().st_size for path in tmp_path.glob("store/unfinished/pretrain-*/*/metrics.jsonl")), job
+    )
+    os.killpg(job.pid, number)
+    output, complaint = job.communicate(timeout=60)
+    assert job.returncode == 128 + number, complaint
+    step = int(re.findall(rf"asked to stop \({number.name}\) at step (\d+)", output + complaint)[0])
+    assert any(tmp_path.glob(f"store/unfinished/pretrain-*/*/step-{step}.sha256"))
+    assert not any(tmp_path.glob("runs/**/failure.json"))
+
+
 def test_kill_9_in_a_stage_ends_with_the_same_bits(
     tmp_path: Path, undisturbed: tuple[dict[str, object], dict[str, bytes]]
 ) -> None:

@@ -74,18 +74,26 @@ class SweepOutlook:
                     self._took, self._of = self._took + seconds[plan.name], self._of + self._foretold[plan.key]
 
     def left(self, running: Sequence[SweepJob], pending: Sequence[SweepJob], at_once: int) -> float | None:
-        """Seconds until all jobs are done; None where that is not known."""
+        """Seconds until all jobs are done; None where that is not known.
+
+        The pace is that of the stages that are made and of those that train: jobs side by side slow each other down.
+        """
         missing = {key for item in (*running, *pending) for key in missing_stages(item.job, self._store)}
         if not self._foretold or not all(key in self._foretold for key in missing):
             return None
-        done = 0.0
+        took, of, done, least, now = self._took, self._of, 0.0, 0.0, time.time()
         for item in running:
             reached = Reached.read(item.folder)
             under_way = [plan.key for plan in item.job.stages if plan.name == reached.stage and plan.key in missing]
-            done += sum(self._foretold[key] * reached.share for key in under_way)
-        pace = self._took / self._of if self._of else 1.0
+            expected = sum(self._foretold[key] for key in under_way)
+            done += expected * reached.share
+            seconds = reached.step_seconds(now)
+            if under_way and seconds is not None:
+                took, of = took + seconds * reached.steps, of + expected
+                least = max(least, seconds * (reached.steps - reached.step - 1))
+        pace = took / of if of else 1.0
         at_work = max(1, min(at_once, len(running) + len(pending)))
-        return pace * (sum(self._foretold[key] for key in missing) - done) / at_work
+        return max(least, pace * (sum(self._foretold[key] for key in missing) - done) / at_work)
 
 
 class Display:

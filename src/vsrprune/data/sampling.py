@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vsrprune.data.clips import Clip, Window
 
 PREFETCH = 2  # batches that each loading process keeps ready
+OUTLIVES_SECONDS = 60  # of a loading process that is asked to stop: more than a step and a checkpoint take
 
 
 class Batch(NamedTuple):
@@ -108,10 +110,21 @@ def patch_loader(
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=_stack,
+        worker_init_fn=_outlive_a_stop if workers else None,
         persistent_workers=workers > 0,
         prefetch_factor=PREFETCH if workers else None,
         pin_memory=pinned,
     )
+
+
+def _outlive_a_stop(worker: int) -> None:
+    """Have a process that loads data go on for a while when it is asked to stop.
+
+    `timeout`, batch systems and Ctrl-C ask whole groups of processes. The training ends its step and writes a
+    checkpoint then, which it cannot if what feeds it dies first.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: signal.alarm(OUTLIVES_SECONDS))
 
 
 def _stack(items: Sequence[Patches]) -> Patches:

@@ -103,12 +103,16 @@ class Reached:
         """Such as "finetune 41/100, 3.2/s, left: 18 s"; of a stage without steps for how long it has gone on."""
         if not (self.steps and self.since):
             return f"{self.stage}, {readable_time(max(0.0, now - self.written))} so far"
-        fresh, taken = self.step - self.since_step, now - self.since
-        words = f"{self.stage} {self.step + 1}/{self.steps}"
-        if not (fresh and taken > 0):
+        words, seconds = f"{self.stage} {self.step + 1}/{self.steps}", self.step_seconds(now)
+        if seconds is None:
             return words
-        left = taken / fresh * (self.steps - self.step - 1)
-        return f"{words}, {readable_rate(fresh / taken)}, left: {readable_time(left)}"
+        left = seconds * (self.steps - self.step - 1)
+        return f"{words}, {readable_rate(1 / seconds)}, left: {readable_time(left)}"
+
+    def step_seconds(self, now: float) -> float | None:
+        """What a step has taken since this process trains; None before the first, and where nothing trains."""
+        fresh, taken = self.step - self.since_step, now - self.since
+        return taken / fresh if self.steps and self.since and fresh and taken > 0 else None
 
 
 class JobState:

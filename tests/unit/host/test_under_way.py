@@ -80,6 +80,24 @@ def test_what_is_left_of_a_sweep_counts_shared_stages_once_and_steps_that_are_do
     assert outlook.left(jobs[:1], jobs[1:], 2) == 30.0 * (len(keys) - 0.25)
 
 
+def test_the_pace_of_running_jobs_counts_and_no_sweep_ends_before_them(
+    jobs: list[SweepJob], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage that was foretold with 60 s has made 100 of 400 steps in 300 s: it takes 1,200 s, and 900 are left."""
+    keys = {plan.key for item in jobs for plan in item.job.stages}
+    outlook = SweepOutlook(dict.fromkeys(keys, 60.0), store)
+    reached = Reached("pretrain", step=99, steps=400, since=1000.0, since_step=-1)
+    monkeypatch.setattr(Reached, "read", classmethod(lambda cls, folder: reached))
+    monkeypatch.setattr(time, "time", lambda: 1300.0)
+    assert outlook.left(jobs[:1], jobs[1:], 1) == pytest.approx(20 * 60.0 * (len(keys) - 0.25))
+    assert outlook.left(jobs[:1], jobs[1:], 3) == pytest.approx(max(900.0, 20 * 60.0 * (len(keys) - 0.25) / 3))
+    own = {plan.key for plan in jobs[0].job.stages if plan.name != "pretrain"}
+    for plan in jobs[0].job.stages:
+        if plan.key in own:
+            store.produce(plan.stage, plan.key, {}, lambda folder, work: None)
+    assert outlook.left(jobs[:1], [], 1) == pytest.approx(900.0)
+
+
 def test_nothing_is_said_of_a_sweep_of_which_a_stage_was_not_foretold(jobs: list[SweepJob], store: Store) -> None:
     keys = [plan.key for plan in jobs[0].job.stages]
     outlook = SweepOutlook(dict.fromkeys(keys, 60.0), store)

@@ -1,10 +1,10 @@
-# make demo · make test · make test-all · make lint · make docs · make docs-knobs · make figures; each sets everything up by itself.
+# make demo · make test · make test-long · make test-all · make lint · make docs · make docs-knobs · make figures; each sets everything up by itself.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint docs docs-knobs figures clean
+.PHONY: demo test test-long test-all lint docs docs-knobs figures clean
 
 demo: $(READY)
 	$(BIN)/python src/run.py -m rsc=true,false ratio=0.3,0.5,0.7
@@ -14,12 +14,18 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Two processes of two threads each would wait for one another on two cores. A test that stands still ends its process
 # after five minutes, and is named with where it stood; the run goes on.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 1 \
+	--override-ini faulthandler_timeout=300 --override-ini faulthandler_exit_on_timeout=true
+
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --num-workers 2
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 1 \
-		--override-ini faulthandler_timeout=300 --override-ini faulthandler_exit_on_timeout=true
+	$(PYTEST) -m "not slow and not long"
+
+# Whole jobs, kills, engines, browsers. CI runs both.
+test-long: $(READY)
+	$(PYTEST) -m "long and not slow"
 
 # File by file; RESUME=1 goes on after a break, and repeats what failed.
 test-all: $(READY)

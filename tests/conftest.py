@@ -15,6 +15,10 @@ from hypothesis import settings
 # The tests are of the CPU, on machines with a card too, unless somebody names one.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
+# Folders and files whose tests are long (the marker `long`: `make test` leaves them to `make test-long`), and the sweep
+# of the README, which goes through every stage in the quick tests too.
+LONG_RUNS = ("integration", "devices", "test_exporting", "test_exporting_networks", "test_report_browser")
+QUICK_SWEEP = "test_six_jobs"
 ORDER = ("integration", "devices", "analysis", "unit")
 # Those of unit/ that take 5 s or longer: what comes last should be short, so that no worker waits for the other.
 LONG = (
@@ -62,6 +66,9 @@ def pytest_collection_finish() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first: workers take whole files (their fixtures are sweeps), and none should end with a long one."""
+    for item in items:
+        if {folder_of(item.path), item.path.stem} & set(LONG_RUNS) and item.path.stem != QUICK_SWEEP:
+            item.add_marker("long")
     items.sort(key=lambda item: (ORDER.index(folder_of(item.path)), place_of(item.path)))
 
 

@@ -217,6 +217,7 @@ def test_series_of_a_rule_share_its_colour_but_not_their_line() -> None:
     assert len({colour[name] for name in names}) == 3
 
 
+@pytest.mark.long
 def test_the_same_runs_give_the_same_bytes(sweep: Path, tmp_path: Path) -> None:
     """In processes of their own: what one figure leaves behind must not be in the next."""
     for out in ("one", "two"):

@@ -376,6 +376,7 @@ def test_one_run_is_enough(make_run, tmp_path):
     assert len(data["settings"]) == len(data["runs"]) == 1
 
 
+@pytest.mark.long
 def test_two_hundred_runs_stay_small(make_run, tmp_path):
     for place in range(200):
         rule, seed, ratio = place % 2 == 0, place // 2 % 4, 0.1 + place // 8 / 50

@@ -49,6 +49,7 @@ def command_of_agent(values: dict[str, Any], folder: Path, monkeypatch: pytest.M
     return command
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_hydra")
 @pytest.mark.parametrize("chosen", GRID, ids=str)
 def test_a_job_of_the_agent_is_the_job_that_was_meant(

@@ -27,7 +27,7 @@ from queue import Queue
 
 import numpy as np
 import pytest
-from conftest import MINIMAL, ROOT, RUN_PY
+from conftest import MINIMAL, ROOT, RUN_PY, last_of_each
 from damaging import DAMAGE
 from forked import Script
 from PIL import Image
@@ -224,7 +224,7 @@ def commands(clips: Path) -> dict[str, Command]:
 
     return {
         "sweep": Command("sweep", [*plain, "ratio=0.3,0.5", "-m"], of_runs),
-        "job under way": Command("killed", [*plain, *DIES], of_runs),
+        "job under way": Command("killed", last_of_each([*plain, *DIES]), of_runs),
         "tracked job": Command("tracked", [*job, "hydra.run.dir=runs/job", "tracking=wandb"], of_runs, ("runs/*",)),
         "search": Command("search", [*search, *trials], of_search),
         "tables": of_analysis("tables.py", "--table", "main", "--out", "made"),
@@ -281,7 +281,8 @@ class Folders:
         self._run("killed", ["-c", JOB_THAT_DIES, *job[1:]], -signal.SIGKILL)
         for name in ("tracked job", "search", "job by time", "own network"):
             self._run(self.commands[name].folder, self.commands[name].arguments, 0)
-        self._run("analysed", [*job, f"hydra.run.dir=runs/{FAILED}", "schedule.finetune.lr=1.0e+30"], 2)
+        failing = last_of_each([*job, f"hydra.run.dir=runs/{FAILED}", "schedule.finetune.lr=1.0e+30"])
+        self._run("analysed", failing, 2)
         shutil.copytree(self.root / "killed" / "runs" / "job", self.root / "analysed" / "runs" / "killed")
         shutil.rmtree(self.root / "analysed" / "store")
 

@@ -304,6 +304,7 @@ def test_odd_sizes_are_those_of_a_frame_whose_border_goes_on() -> None:
         torch.testing.assert_close(network(frames_NTCHW).frames_NTCHW, expected_NTCHW, rtol=0, atol=1e-12)
 
 
+@pytest.mark.long
 def test_one_exported_graph_serves_every_size() -> None:
     """Those that need padding and those that need none."""
     network = random_network(small_edvr(window=3)).requires_grad_(False)

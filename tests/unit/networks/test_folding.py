@@ -193,6 +193,7 @@ def test_under_autocast_a_folded_weight_is_cast_once() -> None:
     assert all(gate.grad is not None and gate.grad.dtype == torch.float32 for gate in network.gate_parameters())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("checkpoint_frames", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_compiled_network_is_one_graph(checkpoint_frames: bool) -> None:
     network, clip = random_network(small_basicvsr(bidirectional=False, blocks=1)), random_clip(2)

@@ -339,6 +339,7 @@ def test_a_worker_that_dies_before_its_first_heartbeat_is_found(
     assert TrialState.RUNNING not in states
 
 
+@pytest.mark.long
 def test_two_workers_and_a_kill_on_sqlite(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     check_two_workers_and_a_kill(url)
@@ -370,5 +371,6 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+@pytest.mark.long
 def test_two_workers_and_a_kill_on_postgresql(postgres: str) -> None:
     check_two_workers_and_a_kill(postgres)

@@ -134,6 +134,7 @@ def test_where_reading_waits_the_end_is_the_same_with_and_without_a_break(
     assert not torch.equal(frozen["fusion.weight"], start["fusion.weight"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [0, 1])
 def test_two_processes_train_as_one(
     workers: int, tmp_path: Path, undisturbed: Any, request: pytest.FixtureRequest

@@ -27,6 +27,7 @@ def test_a_probe_answers_with_seconds_of_everything() -> None:
     assert found["parameters"] > JOB.layout.parameters()
 
 
+@pytest.mark.long
 def test_a_probe_runs_in_a_process_of_its_own() -> None:
     found = run_probe(SMALL, JOB)
     assert not isinstance(found, str), found

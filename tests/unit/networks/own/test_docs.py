@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from forked import run_script
 
 DOCS = Path(__file__).parents[4] / "docs" / "networks.md"
 
 
+@pytest.mark.long
 def test_the_program_on_the_page_runs(tmp_path: Path) -> None:
     network, use = re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
     (tmp_path / "my_net.py").write_text(network)

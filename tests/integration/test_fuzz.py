@@ -215,15 +215,15 @@ def commands(clips: Path) -> dict[str, Command]:
     trials = ["search.rungs=[0,1]", "search.clips=1", "search.frames=3", "search.trials=3", "search.pruner=none"]
     own = [item for item in plain if not str(item).startswith("model.")]
     own += ["model=own", f"model.file={clips.parent / OWN_FILE}", "until=pretrain", "hydra.run.dir=runs/job"]
-    network = "runs/ratio-*/ratio=0.5"  # of the sweep, whose name has a hash
+    network = "runs/swept/ratio=0.5"
     compared = ["--data", "folder", "--path", clips, "--clips", "c", "--store", "store", "--json", "made.json"]
-    read, used = ("runs/ratio-*", f"runs/{FAILED}/*"), ("runs/ratio-*/ratio=0.5/*", "store/finetune/*")
+    read, used = ("runs/swept", f"runs/{FAILED}/*"), ("runs/swept/ratio=0.5/*", "store/finetune/*")
 
     def of_analysis(script: str, *options: str) -> Command:
         return Command("analysed", [ROOT / "analysis" / script, "runs", *options], outputs, read, may_name=True)
 
     return {
-        "sweep": Command("sweep", [*plain, "ratio=0.3,0.5", "-m"], of_runs),
+        "sweep": Command("sweep", [*plain, "ratio=0.3,0.5", "sweep.name=swept", "-m"], of_runs),
         "job under way": Command("killed", last_of_each([*plain, *DIES]), of_runs),
         "tracked job": Command("tracked", [*job, "hydra.run.dir=runs/job", "tracking=wandb"], of_runs, ("runs/*",)),
         "search": Command("search", [*search, *trials], of_search),

@@ -15,7 +15,7 @@ from vsrprune.config.page import first_sentence, knob_sections, page, shown
 from vsrprune.errors import UserError
 from vsrprune.knobs import KNOB, Leaf, allowed, hints, leaves
 
-WIDTH = 100
+WIDTH = 80
 EXPERIMENTS = "where a job or a sweep starts; what is typed beside it wins"
 # The flat knobs that the short page leaves to the page of `knobs`.
 PAPER = ("rsc", "residual", "ratio", "target", "scope", "score", "order", "tf_weight", "replicate")

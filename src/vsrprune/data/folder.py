@@ -53,7 +53,12 @@ def find_folder(path: str, knob: str = "data.path") -> FolderClips:
     Raises UserError if there is no such folder, nothing in it, or two clips of one name.
     """
     folder = Path(path).expanduser()
-    if not path or not folder.is_dir():
+    if not path:
+        raise UserError(
+            f"{knob} is empty: name the folder of the videos, or of the folders of PNG or JPEG frames, such as"
+            f" {knob}=CLIPS"
+        )
+    if not folder.is_dir():
         raise UserError(f"{knob} must be a folder of videos or of folders of PNG or JPEG frames; got {path!r}")
     here = contents(folder)
     videos = [*here.videos, *(file for file in here.others if _opens_as_video(file))]

@@ -132,6 +132,8 @@ class StageProgress:
     def start_at(self, done: int) -> None:
         """Say how many steps an earlier process has done: what they took says nothing of the time that is left."""
         self._first = self._done = done
+        if done:
+            self._progress.console.print(f"  {self._stage:<10} goes on after step {done}", highlight=False)
         self._begin()
         self._progress.reset(self._task, completed=done)
 

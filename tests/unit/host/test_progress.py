@@ -38,7 +38,9 @@ def test_steps_of_an_earlier_process_are_not_taken_for_fast_ones(
         bar.update(3001)
         clock[0] = 130.0
         bar.update(3500)  # 500 steps in 100 s
-    assert capsys.readouterr().out == "  pretrain   3500/4000, 5.0/s, left: 2 min\n"
+    assert capsys.readouterr().out == (
+        "  pretrain   goes on after step 3000\n  pretrain   3500/4000, 5.0/s, left: 2 min\n"
+    )
 
 
 def test_a_log_gets_a_line_after_5_seconds_and_whenever_the_time_has_doubled(

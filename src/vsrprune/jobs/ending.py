@@ -1,16 +1,21 @@
-"""What a run or a sweep says at its end: where its best network lies, and what can be done next."""
+"""What a run or a sweep says at its end: what its table shows, where its best network lies, what can be done next."""
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from vsrprune.commands import typed
+from vsrprune.results.curves import gap_over_replicates
+from vsrprune.results.settings import SEEDS, setting_of
 from vsrprune.results.terminal import Row
 
 USUAL_STORE = "store"  # of src/upscale.py
+NEAR_DENSE = 0.15  # dB below the dense network in which the fastest is looked for
+CUT = ("ratio", "target_ms")  # how much a setting cuts
 
 
 def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path) -> list[str]:
@@ -26,6 +31,7 @@ def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path
     if len(rows) > 1:
         psnr = result.quality["finetuned"].psnr
         lines.append(f"highest PSNR: #{best + 1}, {psnr:.2f} dB at {result.macs_kept:.1%} of the MACs")
+        lines += [*_fastest(rows), *_at_equal_macs(rows)]
     network = shortest(store / "finetune" / result.stages["finetune"]) if "finetune" in result.stages else ""
     lines += [f"its network: {network}"] if network else []
     where = "" if shortest(store) == USUAL_STORE else f" --store {shlex.quote(shortest(store))}"
@@ -37,6 +43,41 @@ def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path
     for command, purpose in next_commands.items():
         lines += [f"  {typed(command)}", f"      {purpose}"]
     return lines
+
+
+def _fastest(rows: Sequence[Row]) -> list[str]:
+    """The fastest job that is near the dense network; of one dense network, since over several the means speak."""
+    if len({row.result.stages["reference"] for row in rows}) > 1:
+        return []
+    dense = rows[0].result.quality["dense"].psnr
+    psnr = [row.result.quality["finetuned"].psnr for row in rows]
+    near = [number for number, value in enumerate(psnr) if value >= dense - NEAR_DENSE]
+    if not near:
+        return [f"none is within {NEAR_DENSE} dB of the dense network ({dense:.2f} dB)"]
+    best = max(near, key=lambda number: rows[number].measured.speed_up)
+    return [
+        f"fastest within {NEAR_DENSE} dB of the dense network ({dense:.2f}): #{best + 1}, {psnr[best]:.2f} dB,"
+        f" speed-up {rows[best].measured.speed_up:.2f}"
+    ]
+
+
+def _at_equal_macs(rows: Sequence[Row]) -> list[str]:
+    """Settings at several cuts as curves, each against the first, over the MACs that both have."""
+    series: dict[str, list[Row]] = {}
+    for row in rows:
+        knobs = json.loads(setting_of(row.result))
+        series.setdefault(json.dumps({name: knobs[name] for name in knobs if name not in CUT}), []).append(row)
+    first, *others = series.values()
+    lines = []
+    for group in others:
+        gap = gap_over_replicates([(group, first)])
+        if gap is not None and gap.high > gap.low:
+            lines.append(f"at equal MACs ({gap.range_text}): {_series(group)} {gap.text} dB against {_series(first)}")
+    return lines
+
+
+def _series(rows: Sequence[Row]) -> str:
+    return " ".join(word for word in rows[0].label.split() if word.partition("=")[0] not in (*CUT, *SEEDS))
 
 
 def shortest(path: Path) -> str:

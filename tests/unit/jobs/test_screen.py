@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from results_made import small_measured, small_result
 from rich.console import Console
 
 from vsrprune.config.composing import with_knobs
@@ -17,7 +18,8 @@ from vsrprune.jobs.ending import ending
 from vsrprune.jobs.header import job_header, print_header, stages_text, sweep_header, time_line, varying_values
 from vsrprune.jobs.outlook import foretell, foretold
 from vsrprune.jobs.planning import plan_job
-from vsrprune.results.terminal import once_each
+from vsrprune.results.measured import Timing
+from vsrprune.results.terminal import Row, once_each
 from vsrprune.stages.job import Job
 from vsrprune.store.store import Store
 
@@ -144,6 +146,57 @@ def test_no_jobs_that_say_anything_say_nothing() -> None:
 
 def test_nothing_comes_next_where_nothing_is_finished() -> None:
     assert ending([], Path("runs/x"), [], Path("store")) == []
+
+
+def finished(label: str, psnr: float, macs: int, pruned_ms: float, dense: str = "one") -> Row:
+    """A row of a sweep: the dense network has 30 dB and 1000 MACs, and takes 10 ms."""
+    made = small_result()
+    knobs = {
+        name: float(value) if name == "ratio" else value for name, _, value in (w.partition("=") for w in label.split())
+    }
+    quality = {**made.quality, "finetuned": replace(made.quality["finetuned"], psnr=psnr)}
+    cost = {**made.cost, "pruned": replace(made.cost["pruned"], macs=macs)}
+    stages = {"pretrain": dense, "reference": dense, "select": label, "finetune": label, "evaluate": label}
+    result = replace(
+        made,
+        knobs={**made.knobs, "target": "units", "replicate": 0, "pretrain_seed": 0, **knobs},
+        quality=quality,
+        cost=cost,
+        stages=stages,
+    )
+    times = {"dense": Timing(10.0, 10.0, 10.0, 10.0, "nchw"), "pruned": Timing(*[pruned_ms] * 4, "nchw")}
+    return Row(label, result, replace(small_measured(), latency_ms=times))
+
+
+SWEPT = [
+    finished("rsc=true ratio=0.3", 30.1, 700, 8.0),
+    finished("rsc=true ratio=0.5", 29.9, 500, 7.0),
+    finished("rsc=false ratio=0.3", 30.0, 600, 6.0),
+    finished("rsc=false ratio=0.5", 29.6, 400, 4.0),
+]
+
+
+def said(rows: list[Row]) -> list[str]:
+    lines = ending(rows, Path("runs/x"), [Path("runs/x") / row.label for row in rows], Path("store"))
+    return lines[: [line.startswith("its network") for line in lines].index(True)]
+
+
+def test_a_sweep_says_what_is_fast_and_good_and_compares_settings_at_equal_macs() -> None:
+    """Between 500 and 600 of 1000 MACs rsc=true has 29.9 to 30.0 dB, and rsc=false 29.8 to 30.0: 0.05 dB less."""
+    assert said(SWEPT) == [
+        "highest PSNR: #1, 30.10 dB at 70.0% of the MACs",
+        "fastest within 0.15 dB of the dense network (30.00): #3, 30.00 dB, speed-up 1.67",
+        "at equal MACs (50 to 60 % of the MACs): rsc=false -0.050 dB against rsc=true",
+    ]
+
+
+def test_a_sweep_that_loses_quality_says_so() -> None:
+    assert said(SWEPT[3:] * 2)[1] == "none is within 0.15 dB of the dense network (30.00 dB)"
+
+
+def test_of_several_dense_networks_none_is_called_the_fastest() -> None:
+    other = finished("rsc=true ratio=0.5", 30.0, 500, 1.0, dense="another")
+    assert said([*SWEPT, other])[1].startswith("at equal MACs")
 
 
 # print_config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -44,6 +45,8 @@ def pytest_configure() -> None:
     Each process of the tests has a folder of its own for what programs find by TMPDIR: among that are the locks by
     which a measurement makes the other jobs of a machine pause, and nobody here compares times.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.disable()  # until everything is imported: a fifth of the time that this takes
     memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH
     if memory:

@@ -30,8 +30,9 @@ SAME_DB = 0.02  # a device may change the PSNR of a job by no more
 def job(check: Check, folder: str, *knobs: str, multirun: bool = False, trainer: str = "", **more: Any) -> Ran:
     """`src/run.py` with these knobs, its store and runs in a folder of the section."""
     flag = ["-m"] if multirun else []
-    places = _places(check.own / folder)
-    return check.command(RUN, *flag, *SHORT, f"trainer={trainer or check.trainer}", *places, *knobs, **more)
+    places, given = _places(check.own / folder), {knob.partition("=")[0] for knob in knobs}
+    short = [knob for knob in SHORT if knob.partition("=")[0] not in given]  # a knob that is given twice is refused
+    return check.command(RUN, *flag, *short, f"trainer={trainer or check.trainer}", *places, *knobs, **more)
 
 
 def six_jobs(check: Check, found: Found) -> None:

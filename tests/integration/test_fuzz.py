@@ -67,6 +67,7 @@ KINDS = {
     "runs/*/search.json": "search.json",
     "runs/*/study.db": "study.db",
     "runs/*/plan.yaml": "plan",
+    "runs/*/sweep.json": "name of a sweep",
     "runs/*/failure.json": "failure card",
     "runs/*/retry.sh": "script that retries a job",
     "runs/*/state.json": "state of a job",

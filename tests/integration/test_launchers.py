@@ -254,7 +254,7 @@ EVERYWHERE = [
 def test_a_job_that_raises_and_one_that_is_killed_cost_no_other(
     tmp_path: Path, launch: Launch, settings: list[str]
 ) -> None:
-    killed, raising, *others = (f"schedule.pretrain.lr={lr}" for lr in ("0.001", "1e+30", "0.002", "0.003"))
+    killed, raising, *others = (f"schedule.pretrain.lr={lr}" for lr in ("1.0e-3", "1.0e+30", "2.0e-3", "3.0e-3"))
     axis = "schedule.pretrain.lr=1.0e-3,1.0e+30,2.0e-3,3.0e-3"  # a pretraining of its own for each job
     command = sweep_arguments(tmp_path, axis, "schedule.pretrain.steps=60", *settings)
     found: dict[str, int] = {}

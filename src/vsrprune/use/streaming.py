@@ -12,12 +12,22 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from vsrprune.networks.fast.frozen import Carried, Frozen
+from vsrprune.networks.fast.frozen import Carried
 
 Range = tuple[int, int]  # from, up to and without
+
+
+class Windowed(Protocol):
+    """What restores a video window by window: a frozen network (`networks.fast.frozen.Frozen`), or one in an engine."""
+
+    arguments: Any
+
+    def restore_window(self, frames: Sequence[Tensor], own: range, before: Carried) -> Iterator[tuple[Tensor, Carried]]:
+        """See `Frozen`."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ def _spans(length: int, tile: int, overlap: int) -> list[tuple[Range, Range]]:
 
 
 def upscaled_frames(
-    network: Frozen,
+    network: Windowed,
     frames: Iterable[Tensor],
     pieces: Pieces,
     finish: Callable[[Tensor], Tensor] = lambda high_NCHW: high_NCHW,
@@ -109,7 +119,7 @@ class Span:
     after: int
 
 
-def span_of(network: Frozen, pieces: Pieces) -> Span:
+def span_of(network: Windowed, pieces: Pieces) -> Span:
     """How a network goes through a video.
 
     Where nothing around a frame is read, windows would only delay its output: one frame at a time. A network of known
@@ -156,7 +166,7 @@ class _Place:
     moment: Carried = None
 
     def restored(
-        self, network: Frozen, frames: Sequence[Tensor], own: range, finish: Callable[[Tensor], Tensor]
+        self, network: Windowed, frames: Sequence[Tensor], own: range, finish: Callable[[Tensor], Tensor]
     ) -> Iterator[Tensor]:
         """The tile's own pixels of a window's own frames."""
         frames = [self.tile.crop(frame) for frame in frames]

@@ -29,10 +29,12 @@ from vsrprune.networks.fast.device_operations import timed_size
 from vsrprune.networks.fast.fastest import freeze
 from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.networks.fast.precision import PRECISIONS
+from vsrprune.networks.graph import random_clip
 from vsrprune.networks.network import Network
+from vsrprune.use.engine_choice import AUTO, ENGINES, PACKAGES, TORCH, check_engine, installed
 from vsrprune.use.load import STAGES, load_trained
 from vsrprune.use.overlap import read_ahead, write_behind
-from vsrprune.use.streaming import Pieces, upscaled_frames
+from vsrprune.use.streaming import Pieces, Windowed, upscaled_frames
 from vsrprune.use.transfer import from_device, to_8_bits, to_device, to_host_memory
 
 FASTEST = 1000  # frames per second; containers count in milliseconds, and encoders refuse extremes
@@ -41,6 +43,9 @@ USUAL_PRECISION = {"cpu": "32", "cuda": "16"}
 USUAL_RATE = Fraction(25)  # of a folder of PNG frames, per second
 MOST_THREADS = 1024  # as trainer.threads
 COMPARED = 4  # frames from which the cost of a lower precision is told
+TRIED_FRAMES = 4  # of the clip by which engines are timed
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,9 @@ class UpscalingRequest:
 
     `model` is None where several are compared. `rate` is the number of frames per second of a folder of PNGs, None for
     the usual one; a video has its own. `crf` and `codec` are None for the usual ones of the container, `precision` is
-    None for the usual one of the device; `auto` is a GPU where there is one. `threads` is the number of CPU threads of
-    the network, 0 for PyTorch's choice. `background` is what is seen through transparent frames, which are refused if
-    it is None.
+    None for the usual one of the device; `auto` is a GPU where there is one. `engine` is one of
+    `engine_choice.ENGINES`. `threads` is the number of CPU threads of the network, 0 for PyTorch's choice. `background`
+    is what is seen through transparent frames, which are refused if it is None.
     """
 
     source: Path
@@ -68,9 +73,10 @@ class UpscalingRequest:
     threads: int = 0
     overwrite: bool = False
     background: Colour | None = None
+    engine: str = TORCH
 
 
-def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
+def upscale(request: UpscalingRequest, say: Say) -> None:
     """Do what is asked; raises UserError for anything that cannot be, as far as possible before any work starts."""
     check_request(request)
     encoding = choose_encoding(request.target, request.codec, request.crf)
@@ -80,7 +86,8 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
     network = load_trained(request.model, request.store, lambda text: say(f"warning: {text}"), request.which)
     if request.threads:
         torch.set_num_threads(request.threads)
-    device, scale = device_named(request.device), network.arguments.scale
+    device = torch.device("cpu") if request.engine != TORCH else device_named(request.device)
+    scale = network.arguments.scale
     precision = request.precision or USUAL_PRECISION[device.type]
     size = (footage.height * scale, footage.width * scale)
     say(
@@ -94,10 +101,7 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
         tf32(precision != "32"),
         open_writer(request.target, encoding, footage, size, say) as writer,
     ):
-        frozen = fastest_for(network.to(device), footage, request.pieces, precision)
-        if precision != "32":
-            frames_NTCHW = _first_frames(footage, request.pieces, device)
-            say(_told_cost(network, frames_NTCHW, frozen(frames_NTCHW), precision))
+        runs = _runs(network.to(device), footage, request, precision, say)
         started, written = time.monotonic(), itertools.count(1)
         with StageProgress("upscale", footage.frames) as progress:
 
@@ -105,10 +109,53 @@ def upscale(request: UpscalingRequest, say: Callable[[str], None]) -> None:
                 writer.write(frame)
                 progress.update(min(next(written), footage.frames))
 
-            side_by_side(frozen, footage.read(), request.pieces, device, write)
+            side_by_side(runs, footage.read(), request.pieces, device, write)
     frames = next(written) - 1
     seconds = time.monotonic() - started
     say(f"{request.target}: {frames} frames in {seconds:.1f} s, {frames / seconds:.2f} frames per second")
+
+
+def _runs(network: Network, footage: Footage, request: UpscalingRequest, precision: str, say: Say) -> Windowed:
+    """What runs the network: the engine that is asked for, or the fastest of those that are installed."""
+    frozen = None
+    if request.engine in (TORCH, AUTO):
+        frozen = fastest_for(network, footage, request.pieces, precision)
+        if precision != "32":
+            device = next(network.parameters()).device
+            frames_NTCHW = _first_frames(footage, request.pieces, device)
+            say(_told_cost(network, frames_NTCHW, frozen(frames_NTCHW), precision))
+        if request.engine == TORCH:
+            return frozen
+    from vsrprune.use.engines import in_engine  # with onnx, which is an extra
+
+    names = [request.engine] if frozen is None else installed()
+    threads = torch.get_num_threads()
+    candidates: dict[str, Windowed] = {} if frozen is None else {TORCH: frozen}
+    for name in names:
+        try:
+            candidates[name] = in_engine(name, network, request.store, threads, say)
+        except UserError as error:
+            if frozen is None:
+                raise
+            say(f"note: {error}")
+    if len(candidates) == 1:
+        return next(iter(candidates.values()))
+    size = _tried_size(footage, request.pieces, torch.device("cpu"))
+    clip_NTCHW = random_clip(TRIED_FRAMES, size)
+    times = {
+        name: fastest_milliseconds(partial(_restored, candidate, clip_NTCHW), torch.device("cpu")) / TRIED_FRAMES
+        for name, candidate in candidates.items()
+    }
+    fastest = min(times, key=lambda name: times[name])
+    told = ", ".join(f"{name} {ms:.3g}" for name, ms in times.items())
+    say(f"ms per frame at {size[1]}x{size[0]}: {told}; {fastest} is taken")
+    return candidates[fastest]
+
+
+@torch.inference_mode()
+def _restored(network: Windowed, clip_NTCHW: Tensor) -> list[Tensor]:
+    frames = [frame_NCHW.contiguous() for frame_NCHW in clip_NTCHW.unbind(1)]
+    return [high_NCHW for high_NCHW, _ in network.restore_window(frames, range(len(frames)), None)]
 
 
 def check_request(request: UpscalingRequest) -> None:
@@ -118,6 +165,14 @@ def check_request(request: UpscalingRequest) -> None:
     if request.precision is not None:
         one_of("--precision", request.precision, PRECISIONS)
     one_of("--which", request.which, STAGES)
+    one_of("--engine", request.engine, ENGINES)
+    check_engine(request.engine)
+    if request.engine in PACKAGES:
+        for flag, given, usual in (("--precision", request.precision, "32"), ("--device", request.device, "cpu")):
+            if given not in (None, "auto", usual):
+                raise UserError(
+                    f"{flag} {given}: --engine {request.engine} computes in 32 bits on the CPU; leave it out"
+                )
     if request.threads > MOST_THREADS:  # a hundred million end the process without a word
         raise UserError(f"--threads must be at most {MOST_THREADS}; got {request.threads}")
     for name, value, least in (
@@ -228,7 +283,7 @@ def _told_cost(network: Network, frames_NTCHW: Tensor, output_NTCHW: Tensor, pre
 
 
 def side_by_side(
-    network: Frozen,
+    network: Windowed,
     frames: Generator[TimedFrame, None, None],
     pieces: Pieces,
     device: torch.device,

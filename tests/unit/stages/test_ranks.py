@@ -91,7 +91,8 @@ def check_two_as_one(name: str, folder: Path, precision: str, tolerance: float) 
     two_rows = train(two, folder / "two", 2, precision)
     after = module.state_dict()
     moved = {key for key in before if not torch.equal(before[key], after[key])}
-    assert len(moved) > len(before) / 3
+    trained = [key for key in before if name != "flow" or ".flow_net." in key]  # that stage trains nothing else
+    assert len(moved) > len(trained) / 3
     for key, value in two.state_dict().items():
         torch.testing.assert_close(value, after[key], rtol=tolerance, atol=tolerance / 10)
         assert key in moved or torch.equal(value, before[key])

@@ -45,7 +45,11 @@ def export(request: Request, say: Say) -> Path:
     Raises UserError for wrong input, and where a file does not compute what the network computes.
     """
     request.check()
-    network = load_trained(request.source, request.store, say, request.which)
+    return export_network(load_trained(request.source, request.store, say, request.which), request, say)
+
+
+def export_network(network: Network, request: Request, say: Say) -> Path:
+    """As `export`, of a network that is loaded."""
     least = network.arguments.smallest_side
     if min(request.size) < least:
         raise UserError(

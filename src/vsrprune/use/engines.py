@@ -1,0 +1,130 @@
+"""Networks in the engines that people deploy with, window by window: ONNX graphs of their steps, kept in the store."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vsrprune.errors import UserError
+from vsrprune.networks.fast.frozen import Carried, Moment
+from vsrprune.networks.files import DESCRIPTION, WEIGHTS, save_network
+from vsrprune.networks.graph import ANY_LENGTH
+from vsrprune.networks.network import Network
+from vsrprune.store.atomic import read_json
+from vsrprune.store.sealed import read_sealed, write_sealed
+from vsrprune.store.store import sha256
+from vsrprune.use.export.export import DESCRIBED, export_network
+from vsrprune.use.export.request import Request
+
+FOLDER, CHECKSUMS = "engines", "checksums.json"
+
+Say = Callable[[str], None]
+Runner = Callable[[list[NDArray[np.float32]]], list[NDArray[np.float32]]]
+
+
+class EngineNetwork:
+    """A network that an engine runs, window by window like `Frozen`.
+
+    runners: by the names of the network's steps (`networks.graph.Division`), or the whole clip's alone.
+    state_widths: channels of what the step of a branch hands on, by the step's name.
+    """
+
+    def __init__(self, arguments: Any, runners: Mapping[str, Runner], state_widths: Mapping[str, int]) -> None:
+        self.arguments, self._runners, self._widths = arguments, runners, state_widths
+
+    def restore_window(self, frames: Sequence[Tensor], own: range, before: Carried) -> Iterator[tuple[Tensor, Carried]]:
+        """See `Frozen.restore_window`."""
+        if "clip" in self._runners:
+            (restored_NTCHW,) = self._run("clip", torch.stack(list(frames), dim=1))
+            yield from ((high_NCHW, None) for high_NCHW in restored_NTCHW[:, own.start : own.stop].unbind(1))
+            return
+        if "step" in self._runners:
+            for t in own:
+                high_NCHW, state_NCHW = self._step("step", frames[t], before)
+                before = Moment(frames[t], state_NCHW)
+                yield high_NCHW, before
+            return
+        backward: list[Tensor] = []
+        behind: Carried = None
+        for t in reversed(range(own.start, len(frames))):
+            behind = Moment(frames[t], self._step("backward_step", frames[t], behind)[0])
+            if t in own:
+                backward.append(behind.state_NCHW)
+        for t in own:
+            before = Moment(frames[t], self._step("forward_step", frames[t], before)[0])
+            (high_NCHW,) = self._run("upsampler", frames[t], backward.pop(), before.state_NCHW)
+            yield high_NCHW, before
+
+    def _step(self, name: str, frame_NCHW: Tensor, before: Carried) -> list[Tensor]:
+        if before is None:  # the first frame is its own predecessor, with a state of zeros
+            zeros_NCHW = frame_NCHW.new_zeros(1, self._widths[name], *frame_NCHW.shape[-2:])
+            before = Moment(frame_NCHW, zeros_NCHW)
+        return self._run(name, frame_NCHW, before.frame_NCHW, before.state_NCHW)
+
+    def _run(self, name: str, *inputs: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(array) for array in self._runners[name]([tensor.numpy() for tensor in inputs])]
+
+
+def in_engine(name: str, network: Network, store: Path, threads: int, say: Say) -> EngineNetwork:
+    """The network in an engine. Its graphs are written to the store when they are asked for first.
+
+    Raises UserError where the network cannot be exported, or a graph differs from PyTorch.
+    """
+    from vsrprune.use.export import onnx_files
+
+    folder = _graphs(network, store, say)
+    described = read_json(folder / DESCRIBED)["files"]
+    length = described["clip.onnx"]["inputs"]["frames"][1]
+    if length != ANY_LENGTH:
+        raise UserError(
+            f"--engine {name}: this network's graph serves clips of {length} frames alone, since its recurrence has no"
+            " steps of its own; use --engine torch"
+        )
+    steps = [Path(file).stem for file in described if Path(file).stem != "clip"] or ["clip"]
+    runner = {"onnxruntime": onnx_files.onnxruntime_runner, "openvino": onnx_files.openvino_runner}[name]
+    widths = {step: described[f"{step}.onnx"]["inputs"].get("previous_state", [0, 0])[1] for step in steps}
+    return EngineNetwork(network.arguments, {step: runner(folder / f"{step}.onnx", threads) for step in steps}, widths)
+
+
+def _graphs(network: Network, store: Path, say: Say) -> Path:
+    """The folder of the network's ONNX graphs, whose checksums are right."""
+    folder = store / FOLDER / _identity(network)
+    try:
+        sums = read_sealed(folder / CHECKSUMS)
+        if all(sha256(folder / file) == digest for file, digest in sums.items()):
+            return folder
+        say(f"note: a graph in {folder} is damaged; it is written again")
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        say(f"note: {folder / CHECKSUMS} is damaged ({error}); the graphs are written again")
+    say(f"writing the network's graphs to {folder}, once")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        request = Request(Path(WEIGHTS), "onnx", out=folder, repeats=0, overwrite=True)
+        export_network(network, request, lambda text: None)
+        files = [path for path in folder.iterdir() if path.name != CHECKSUMS]
+        write_sealed(folder / CHECKSUMS, {path.name: sha256(path) for path in files})
+    except OSError as error:
+        raise UserError(f"cannot write the network's graphs to {folder}: {error.strerror}; name a --store") from error
+    return folder
+
+
+def _identity(network: Network) -> str:
+    """Of the weights, of what describes the network, and of what writes its graphs."""
+    digest = hashlib.sha256()
+    with tempfile.TemporaryDirectory() as folder:
+        save_network(network, Path(folder))
+        for name in (WEIGHTS, DESCRIPTION):
+            digest.update((Path(folder) / name).read_bytes())
+    digest.update(" ".join(f"{name}={version(name)}" for name in ("torch", "onnx", "onnxscript", "vsrprune")).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,119 @@
+"""A network in an engine is the network, window by window and tile by tile."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from networks_made import random_network
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vsrprune.errors import UserError
+from vsrprune.networks.fast.blocks import Form
+from vsrprune.networks.fast.frozen import FrozenNetwork
+from vsrprune.networks.graph import divide
+from vsrprune.networks.network import Network
+from vsrprune.networks.table import FAMILIES, family_of, loaded
+from vsrprune.pruning.surgery import compact
+from vsrprune.selection.asked import Asked
+from vsrprune.selection.units import select
+from vsrprune.use.engine_choice import check_engine
+from vsrprune.use.engines import FOLDER, EngineNetwork, in_engine
+from vsrprune.use.streaming import Pieces, upscaled_frames
+
+FLOW = {"flow_levels": 2, "flow_kernel": 3, "flow_widths": (4,)}
+SMALL: dict[str, dict[str, Any]] = {
+    "basicvsr": {"channels": 6, "blocks": 1, "upsampler_channels": 5, **FLOW},
+    "basicvsr_uni": {"channels": 6, "blocks": 1, "upsampler_channels": 5, "bidirectional": False, **FLOW},
+    "rrn": {"channels": 5, "blocks": 1},
+    "edsr": {"channels": 6, "blocks": 1},
+}
+PIECES = [Pieces(window=3, overlap=1), Pieces(window=2, overlap=2, tile=16, tile_overlap=4)]
+
+
+def pruned(name: str) -> Network:
+    """A small network of random weights, cut to 60 % of the units by random scores, in float32."""
+    family = "basicvsr" if name == "basicvsr_uni" else name
+    network = random_network(FAMILIES[family].arguments(**SMALL[name]), dtype=torch.float32)
+    draw, layout = np.random.default_rng(0), network.channel_layout("rsc")
+    plan = select(layout, {g.name: draw.random(g.size) for g in layout.groups}, Asked(rule="rsc", ratio=0.4))
+    return compact(network, plan).eval()
+
+
+def in_torch(network: Network) -> Any:
+    """The plainest frozen form."""
+    own = family_of(network.arguments).frozen
+    return (loaded(own) if own else FrozenNetwork)(network, lambda shape: Form())
+
+
+def runner(module: nn.Module) -> Any:
+    """A step's module as an engine would run it: arrays in, arrays out."""
+
+    @torch.no_grad()
+    def run(inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        outputs = module(*map(torch.from_numpy, inputs))
+        return [output.numpy() for output in ([outputs] if isinstance(outputs, Tensor) else outputs)]
+
+    return run
+
+
+def clip(length: int = 7) -> list[Tensor]:
+    return list(torch.rand(length, 1, 3, 24, 20, generator=torch.Generator().manual_seed(1)))
+
+
+def streamed(network: Any, frames: list[Tensor], pieces: Pieces) -> Tensor:
+    return torch.stack(list(upscaled_frames(network, iter(frames), pieces)), dim=1)
+
+
+@pytest.mark.parametrize("pieces", PIECES)
+@pytest.mark.parametrize("name", SMALL)
+def test_steps_go_through_windows_and_tiles_as_the_network_does(name: str, pieces: Pieces) -> None:
+    network, frames = pruned(name), clip()
+    division = divide(network, 2)
+    graphs = dict(division.steps) or {"clip": division.clip}
+    widths = {step: int(graph.inputs.get("previous_state", (0, 0))[1]) for step, graph in graphs.items()}
+    engine = EngineNetwork(network.arguments, {step: runner(graph.module) for step, graph in graphs.items()}, widths)
+    torch.testing.assert_close(
+        streamed(engine, frames, pieces), streamed(in_torch(network), frames, pieces), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", ["basicvsr", "rrn", "edsr"])
+def test_an_engine_gives_what_torch_gives_and_its_graphs_are_written_once(
+    engine: str, name: str, tmp_path: Path
+) -> None:
+    if engine == "openvino" and find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
+    network, frames, said = pruned(name), clip(), []
+    expected = streamed(in_torch(network), frames, PIECES[0])
+    for _ in range(2):
+        runs = in_engine(engine, network, tmp_path, 1, said.append)
+        torch.testing.assert_close(streamed(runs, frames, PIECES[0]), expected, rtol=0, atol=1e-4)
+    assert len(said) == 1
+    (folder,) = (tmp_path / FOLDER).iterdir()
+    assert said[0] == f"writing the network's graphs to {folder}, once"
+    # A damaged graph is noticed and written again; another network has a folder of its own.
+    graph = next(folder.glob("*.onnx"))
+    content = bytearray(graph.read_bytes())
+    content[-20] ^= 1
+    graph.write_bytes(content)
+    runs = in_engine(engine, network, tmp_path, 1, said.append)
+    assert said[1] == f"note: a graph in {folder} is damaged; it is written again"
+    torch.testing.assert_close(streamed(runs, frames, PIECES[0]), expected, rtol=0, atol=1e-4)
+    next(iter(network.parameters())).data.add_(0.01)
+    in_engine(engine, network, tmp_path, 1, said.append)
+    assert len(list((tmp_path / FOLDER).iterdir())) == 2
+
+
+def test_an_engine_that_is_not_installed_is_refused_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vsrprune.use.engine_choice.find_spec", lambda name: None if name == "openvino" else True)
+    check_engine("onnxruntime")
+    with pytest.raises(UserError, match=r"openvino is not installed: pip install -e '\.\[openvino\]'"):
+        check_engine("openvino")

@@ -22,7 +22,7 @@ from vsrprune.data.sources import COMPRESSED_SUFFIXES, ClipSource
 from vsrprune.data.video.colour import OPAQUE, Colour, RgbFrame, over, to_rgb
 from vsrprune.data.video.decoding import FLATTEN, decoded
 from vsrprune.data.video.icc import conversion
-from vsrprune.data.video.orientation import upright
+from vsrprune.data.video.orientation import Orientation
 from vsrprune.data.video.scenes import scene_starts
 from vsrprune.errors import UserError
 
@@ -186,7 +186,8 @@ def _halved(frame_CHW: Tensor) -> Tensor:
 
 def _frames(source: ClipSource) -> Iterator[tuple[Path, RgbFrame]]:
     if source.is_video:
-        yield from ((source.files[0], upright(to_rgb(frame), frame)) for frame in decoded(source.files[0]))
+        shown = Orientation()
+        yield from ((source.files[0], shown.upright(to_rgb(frame), frame)) for frame in decoded(source.files[0]))
     else:
         yield from ((file, read_picture(file)) for file in source.files)
 

@@ -97,11 +97,12 @@ def _unless_all(channels: Sequence[int] | None, slot: Slot) -> Sequence[int] | N
 @torch.no_grad()
 def _narrower(conv: nn.Conv2d, inputs: list[int], filters: list[int]) -> nn.Conv2d:
     """A convolution of the same kind with some of the inputs and filters."""
-    weight = conv.weight[filters][:, inputs]
+    smaller = _same_kind(conv, inputs, len(filters)).to(conv.weight)
+    if conv.weight.is_meta:  # shapes alone: see `networks.files.load_network`
+        return smaller
     # Fewer inputs sum to a smaller variance; the gain gives it back.
     gain = math.sqrt(conv.weight.shape[1] / max(1, len(inputs)))
-    smaller = _same_kind(conv, inputs, len(filters)).to(conv.weight)
-    smaller.weight.copy_(weight * gain)
+    smaller.weight.copy_(conv.weight[filters][:, inputs] * gain)
     if conv.bias is not None and smaller.bias is not None:
         smaller.bias.copy_(conv.bias[filters])
     return smaller

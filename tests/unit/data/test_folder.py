@@ -92,10 +92,15 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["missing", "file", "none"])
+def test_no_folder_at_all_is_answered_with_what_to_type() -> None:
+    with pytest.raises(UserError, match=r"data\.path is empty: name the folder .* such as data\.path=CLIPS"):
+        find_folder("")
+
+
+@pytest.mark.parametrize("kind", ["missing", "file"])
 def test_what_is_no_folder_is_refused_by_name(tmp_path: Path, kind: str) -> None:
     (tmp_path / "file").write_text("")
-    path = "" if kind == "none" else str(tmp_path / kind)
+    path = str(tmp_path / kind)
     with pytest.raises(UserError, match=r"data\.path must be a folder") as caught:
         find_folder(path)
     assert repr(path) in str(caught.value)

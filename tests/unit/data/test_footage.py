@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from videos import make_video, pictures, times
 from vsrprune.data.reading import picture_note, read_frames
 from vsrprune.data.sources import ClipSource
 from vsrprune.data.video.footage import look_over
+from vsrprune.data.video.orientation import Orientation
 from vsrprune.errors import UserError
 
 RATE = Fraction(25)
@@ -72,6 +74,19 @@ def test_frames_stand_upright(tmp_path: Path, rotation: int, corner: tuple[int, 
     assert (footage.height, footage.width) == ((32, 48) if rotation == 180 else (48, 32))
     assert frame.pixels_HW3[corner].min() > 200
     assert frame.pixels_HW3[0, 0].max() < 50
+
+
+def test_frames_are_freed_as_soon_as_nobody_holds_them(tmp_path: Path) -> None:
+    """Side data that are read make an av.VideoFrame refer to itself: it would stay until garbage is collected."""
+    make_video(tmp_path / "v.mp4", [np.zeros((32, 48, 3), np.uint8)] * 5, rotation=90)
+    shown = Orientation()
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        first, *others = container.decode(video=0)
+    shown.upright(np.zeros((32, 48, 3), np.uint8), first)
+    for frame in others:
+        before = sys.getrefcount(frame)
+        shown.upright(np.zeros((32, 48, 3), np.uint8), frame)
+        assert sys.getrefcount(frame) == before
 
 
 @pytest.mark.parametrize("turned", [0, 90, 180, 270])

@@ -137,7 +137,7 @@ def test_a_missing_data_folder_is_refused_by_name(tmp_path):
     missing = str(tmp_path / "clips")
     message = refusal(data__name="folder", data__path=missing, store_dir=str(tmp_path))
     assert message == f"data.path must be a folder of videos or of folders of PNG or JPEG frames; got {missing!r}"
-    assert "data.path must be a folder" in refusal(data__name="folder")
+    assert "data.path is empty" in refusal(data__name="folder")
 
 
 def test_unknown_clips_are_refused(tmp_path):

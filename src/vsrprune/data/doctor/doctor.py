@@ -21,7 +21,7 @@ from vsrprune.data.reading import picture_note, read_picture
 from vsrprune.data.sources import ClipSource, check_crop
 from vsrprune.data.video.colour import RgbFrame, to_rgb
 from vsrprune.data.video.decoding import decoded
-from vsrprune.data.video.orientation import upright
+from vsrprune.data.video.orientation import Orientation
 from vsrprune.errors import UserError
 
 SAMPLES = 3  # frames per clip whose low-resolution twins are compared with every degradation
@@ -134,7 +134,8 @@ def _frames(source: ClipSource) -> Iterator[tuple[Path, RgbFrame | UserError]]:
     """Every frame, or the error that stands for it; a video ends with its first error, a folder goes on."""
     if source.is_video:
         try:
-            yield from ((source.files[0], upright(to_rgb(frame), frame)) for frame in decoded(source.files[0]))
+            shown = Orientation()
+            yield from ((source.files[0], shown.upright(to_rgb(frame), frame)) for frame in decoded(source.files[0]))
         except UserError as error:
             yield source.files[0], error
         return

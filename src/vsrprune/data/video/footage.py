@@ -19,7 +19,7 @@ from vsrprune.data.sources import FRAME_SUFFIXES
 from vsrprune.data.video.colour import BT2020, Colour, RgbFrame, conventional_matrix, has_alpha, to_rgb
 from vsrprune.data.video.decoding import decoded, video_stream
 from vsrprune.data.video.icc import conversion, to_srgb
-from vsrprune.data.video.orientation import is_lying, upright
+from vsrprune.data.video.orientation import Orientation
 from vsrprune.data.video.shown import Shown, is_shown, refuse_corrupt
 from vsrprune.errors import UserError
 
@@ -94,10 +94,10 @@ class Footage:
         # Time starts at the file's start, not at the first frame: the sound keeps its distance to the pictures.
         step = round(1 / (self.rate * self.time_base))
         start = round(self.start / self.time_base)
-        pts = -step
+        pts, shown = -step, Orientation()
         for frame in decoded(self.files[0], transparent=self.background is not None):
             pts = pts + step if frame.pts is None else frame.pts - start  # raw streams carry no times
-            yield self.files[0], upright(to_rgb(frame, self.background), frame), pts
+            yield self.files[0], shown.upright(to_rgb(frame, self.background), frame), pts
 
     def matrix(self, height: int, width: int) -> int:
         """The matrix for this footage's colours in a video of another size."""
@@ -215,7 +215,7 @@ def _video(file: Path, background: Colour | None) -> Footage:
     except av.error.FFmpegError as error:
         raise UserError(f"{file}: cannot read this video ({error})") from error
     height, width = first.height, first.width
-    if is_lying(first):
+    if Orientation().is_lying(first):
         height, width, aspect = width, height, 1 / aspect
     return Footage(
         (file,),

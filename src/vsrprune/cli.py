@@ -56,7 +56,7 @@ REFUSED_IN_FILES = {
     "hydra.output_subdir": "the record of a command lies in .hydra of its job's folder",
     "hydra.job.env_set": "variables that a file sets can run code; give them on the command line",
 }
-SWEEP_DIR = "${home:${runs_dir}}/.multirun"  # of conf/config.yaml
+SWEEP_DIR = "${home:${runs_dir}}/.multirun-${process:}"  # of conf/config.yaml
 RECORDS = (None, ".hydra", "${unless:${doctor},.hydra,null}")  # the last of conf/config.yaml
 LOGGING = {"version": 1, "root": {"level": "ERROR"}, "disable_existing_loggers": True}  # Hydra's `disabled`
 # What Hydra makes of names in files, and which it would call whatever they name.
@@ -92,6 +92,7 @@ def register(kind: type[Config]) -> None:
     """
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("unless", lambda that, value, other: other if that is True else value, replace=True)
+    OmegaConf.register_new_resolver("process", os.getpid, replace=True)
     OmegaConf.register_new_resolver("home", lambda path: str(Path(path).expanduser()), replace=True)
     node = OmegaConf.create(schema(kind))
     for name in OPEN:

@@ -97,10 +97,11 @@ class VsrpruneLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs. Exits with 2 before the first if a value is wrong, with 1 at the end if a job failed."""
         hydra = self._config.hydra
-        # Hydra's own record of a sweep, which the next sweep would overwrite. Its folder stays: another sweep that
-        # starts in this moment has made sure of it, and is about to write there.
+        # Hydra's own record of a sweep, of which .hydra of every job says more; in a folder of this process, since
+        # another sweep may begin in the same moment.
         with contextlib.suppress(OSError):
             (Path(hydra.sweep.dir) / "multirun.yaml").unlink()
+            Path(hydra.sweep.dir).rmdir()
         swept = [*hydra.overrides.task, *(f"{name}={value}" for name, value in (hydra.sweeper.params or {}).items())]
         overrides = differing_jobs(job_overrides, typed_numbers(swept))
         if len(overrides) < len(job_overrides):

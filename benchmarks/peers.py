@@ -228,6 +228,7 @@ class _Block(nn.Module):
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Map the stream (N, C, H, W) to a new one."""
         y_NCHW = x_NCHW if self.read is None else x_NCHW[:, self.read]
+        update_NCHW: Tensor
         if len(self.gates):
             inputs, inner, outputs = self.gates
             update_NCHW = self.conv2(F.relu(self.conv1(y_NCHW * inputs) * inner)) * outputs
@@ -251,7 +252,9 @@ def _warped(x_NCHW: Tensor, flow_N2HW: Tensor) -> Tensor:
     places_NHW2 = torch.stack((columns, rows), dim=2).type_as(x_NCHW) + flow_NHW2
     x = 2.0 * places_NHW2[..., 0] / max(width - 1, 1) - 1.0
     y = 2.0 * places_NHW2[..., 1] / max(height - 1, 1) - 1.0
-    return F.grid_sample(x_NCHW, torch.stack((x, y), dim=3), mode="bilinear", padding_mode="zeros", align_corners=True)
+    places_NHW2 = torch.stack((x, y), dim=3)
+    sampled_NCHW: Tensor = F.grid_sample(x_NCHW, places_NHW2, mode="bilinear", padding_mode="zeros", align_corners=True)
+    return sampled_NCHW
 
 
 def in_turns(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from vsrprune.commands import typed
 from vsrprune.results.curves import gap_over_replicates
+from vsrprune.results.grounds import by_ground
 from vsrprune.results.settings import SEEDS, setting_of
 from vsrprune.results.terminal import Row
 
 USUAL_STORE = "store"  # of src/upscale.py
 NEAR_DENSE = 0.15  # dB below the dense network in which the fastest is looked for
 CUT = ("ratio", "target_ms")  # how much a setting cuts
+COMPARED = 8  # settings that are compared in words
 
 
 def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path) -> list[str]:
@@ -31,7 +33,10 @@ def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path
     if len(rows) > 1:
         psnr = result.quality["finetuned"].psnr
         lines.append(f"highest PSNR: #{best + 1}, {psnr:.2f} dB at {result.macs_kept:.1%} of the MACs")
-        lines += [*_fastest(rows), *_at_equal_macs(rows)]
+        compared = [line for ground in by_ground(rows) for line in _at_equal_macs(ground)]
+        lines += [*_fastest(rows), *compared[:COMPARED]]
+        if len(compared) > COMPARED:
+            lines.append(f"and {len(compared) - COMPARED} more; the report compares them all")
     network = shortest(store / "finetune" / result.stages["finetune"]) if "finetune" in result.stages else ""
     lines += [f"its network: {network}"] if network else []
     where = "" if shortest(store) == USUAL_STORE else f" --store {shlex.quote(shortest(store))}"
@@ -62,7 +67,7 @@ def _fastest(rows: Sequence[Row]) -> list[str]:
 
 
 def _at_equal_macs(rows: Sequence[Row]) -> list[str]:
-    """Settings at several cuts as curves, each against the first, over the MACs that both have."""
+    """Settings of one dense network at several cuts as curves, each against the first, over the MACs that both have."""
     series: dict[str, list[Row]] = {}
     for row in rows:
         knobs = json.loads(setting_of(row.result))

@@ -194,6 +194,29 @@ def test_a_sweep_that_loses_quality_says_so() -> None:
     assert said(SWEPT[3:] * 2)[1] == "none is within 0.15 dB of the dense network (30.00 dB)"
 
 
+def test_curves_of_different_dense_networks_are_not_compared() -> None:
+    """Equal shares of different networks' MACs are no equal cost."""
+    others = [
+        replace(row, result=replace(row.result, knobs={**row.result.knobs, "model": {"name": "large"}}))
+        for row in (
+            finished("rsc=false ratio=0.3", 30.0, 600, 6.0, "large"),
+            finished("rsc=false ratio=0.5", 29.6, 400, 4.0, "large"),
+        )
+    ]
+    assert len(said([*SWEPT[:2], *others])) == 1
+
+
+def test_many_settings_are_compared_in_the_report_alone() -> None:
+    rows = [
+        finished(f"score={number} ratio={ratio}", 30.0, macs, 5.0)
+        for number in range(12)
+        for ratio, macs in (("0.3", 700), ("0.5", 500))
+    ]
+    lines = said(rows)
+    assert len(lines) == 11
+    assert lines[-1] == "and 3 more; the report compares them all"
+
+
 def test_of_several_dense_networks_none_is_called_the_fastest() -> None:
     other = finished("rsc=true ratio=0.5", 30.0, 500, 1.0, dense="another")
     assert said([*SWEPT, other])[1].startswith("at equal MACs")

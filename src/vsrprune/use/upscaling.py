@@ -86,7 +86,7 @@ def upscale(request: UpscalingRequest, say: Say) -> None:
     network = load_trained(request.model, request.store, lambda text: say(f"warning: {text}"), request.which)
     if request.threads:
         torch.set_num_threads(request.threads)
-    device = torch.device("cpu") if request.engine != TORCH else device_named(request.device)
+    device = torch.device("cpu") if request.engine in PACKAGES else device_named(request.device)
     scale = network.arguments.scale
     precision = request.precision or USUAL_PRECISION[device.type]
     size = (footage.height * scale, footage.width * scale)
@@ -117,14 +117,16 @@ def upscale(request: UpscalingRequest, say: Say) -> None:
 
 def _runs(network: Network, footage: Footage, request: UpscalingRequest, precision: str, say: Say) -> Windowed:
     """What runs the network: the engine that is asked for, or the fastest of those that are installed."""
-    frozen = None
+    frozen, device = None, next(network.parameters()).device
     if request.engine in (TORCH, AUTO):
         frozen = fastest_for(network, footage, request.pieces, precision)
         if precision != "32":
-            device = next(network.parameters()).device
             frames_NTCHW = _first_frames(footage, request.pieces, device)
             say(_told_cost(network, frames_NTCHW, frozen(frames_NTCHW), precision))
         if request.engine == TORCH:
+            return frozen
+        if device.type == "cuda":
+            say("note: --engine auto: the engines run on the CPU, so PyTorch is taken on the GPU")
             return frozen
     from vsrprune.use.engines import in_engine  # with onnx, which is an extra
 

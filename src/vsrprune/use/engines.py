@@ -132,7 +132,7 @@ def _intact(folder: Path, say: Say) -> bool:
         if all(sha256(folder / file) == digest for file, digest in sums.items()):
             return True
         say(f"note: a graph in {folder} is damaged; it is written again")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError, TypeError, LookupError) as error:
         say(f"note: {folder / CHECKSUMS} is damaged ({error}); the graphs are written again")

@@ -8,7 +8,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -86,7 +86,10 @@ def upscale(request: UpscalingRequest, say: Say) -> None:
     network = load_trained(request.model, request.store, lambda text: say(f"warning: {text}"), request.which)
     if request.threads:
         torch.set_num_threads(request.threads)
-    device = torch.device("cpu") if request.engine != TORCH else device_named(request.device)
+    device = torch.device("cpu") if request.engine in PACKAGES else device_named(request.device)
+    if request.engine == AUTO and device.type != "cpu":
+        say(f"note: the engines run on the CPU alone; torch on {name_of(device)} is taken")
+        request = replace(request, engine=TORCH)
     scale = network.arguments.scale
     precision = request.precision or USUAL_PRECISION[device.type]
     size = (footage.height * scale, footage.width * scale)

@@ -109,6 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.compare is None and (given.layout or given.truth):
         flag = "--truth" if given.truth else f"--layout {given.layout}"
         return complain(f"{flag} is for --compare; leave it out, or give --compare MODEL MODEL", 2)
+    if given.compare is not None and given.engine != "torch":
+        return complain(f"--engine {given.engine} is for --model; --compare runs in PyTorch: leave it out", 2)
     from vsrprune.use.compare_video import (  # after parsing: importing torch takes seconds
         CompareRequest,
         write_comparison,

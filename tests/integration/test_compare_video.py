@@ -112,6 +112,11 @@ def test_the_command_line(tmp_path: Path, models: tuple[Path, Path]) -> None:
     wrong = run_script([SCRIPT, source, tmp_path / "no.mp4", "--model", models[0], "--truth"], ROOT, environment())
     assert wrong.returncode == 2
     assert wrong.stderr == "error: --truth is for --compare; leave it out, or give --compare MODEL MODEL\n"
+    engine = run_script(
+        [SCRIPT, source, tmp_path / "no.mp4", "--compare", *models, "--engine", "auto"], ROOT, environment()
+    )
+    assert engine.returncode == 2
+    assert engine.stderr == "error: --engine auto is for --model; --compare runs in PyTorch: leave it out\n"
 
 
 def test_wrong_comparisons_are_refused_in_one_line(tmp_path: Path, models: tuple[Path, Path]) -> None:

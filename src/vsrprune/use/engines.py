@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,7 +82,7 @@ def in_engine(name: str, network: Network, store: Path, threads: int, say: Say) 
     """
     from vsrprune.use.export import onnx_files
 
-    folder = _graphs(network, store, say)
+    folder = graphs_folder(network, store, say)
     described = read_json(folder / DESCRIBED)["files"]
     length = described["clip.onnx"]["inputs"]["frames"][1]
     if length != ANY_LENGTH:
@@ -95,28 +96,47 @@ def in_engine(name: str, network: Network, store: Path, threads: int, say: Say) 
     return EngineNetwork(network.arguments, {step: runner(folder / f"{step}.onnx", threads) for step in steps}, widths)
 
 
-def _graphs(network: Network, store: Path, say: Say) -> Path:
-    """The folder of the network's ONNX graphs, whose checksums are right."""
+def graphs_folder(network: Network, store: Path, say: Say) -> Path:
+    """The folder of the network's ONNX graphs, whose checksums are right; they are written where it is not there.
+
+    Raises UserError where the store cannot be written.
+    """
     folder = store / FOLDER / _identity(network)
+    if _intact(folder, say):
+        return folder
+    say(f"writing the network's graphs to {folder}, once")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Under another name until they are whole: a process may be killed, or another write the same graphs meanwhile.
+        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as unfinished:
+            written = Path(unfinished) / "graphs"
+            request = Request(Path(WEIGHTS), "onnx", out=written, repeats=0)
+            export_network(network, request, lambda text: None)
+            write_sealed(written / CHECKSUMS, {path.name: sha256(path) for path in written.iterdir()})
+            if not _intact(folder, lambda text: None):
+                with contextlib.suppress(FileNotFoundError):
+                    folder.rename(Path(unfinished) / "damaged")
+                written.rename(folder)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the network's graphs to {folder}: {error.strerror}; give --engine torch, or a --store that"
+            " can be written and the network's own folder (STORE/finetune/KEY) as --model"
+        ) from error
+    return folder
+
+
+def _intact(folder: Path, say: Say) -> bool:
+    """Whether a folder of graphs is there and is what was written; `say` is told of damage."""
     try:
         sums = read_sealed(folder / CHECKSUMS)
         if all(sha256(folder / file) == digest for file, digest in sums.items()):
-            return folder
+            return True
         say(f"note: a graph in {folder} is damaged; it is written again")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError, TypeError, LookupError) as error:
         say(f"note: {folder / CHECKSUMS} is damaged ({error}); the graphs are written again")
-    say(f"writing the network's graphs to {folder}, once")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        request = Request(Path(WEIGHTS), "onnx", out=folder, repeats=0, overwrite=True)
-        export_network(network, request, lambda text: None)
-        files = [path for path in folder.iterdir() if path.name != CHECKSUMS]
-        write_sealed(folder / CHECKSUMS, {path.name: sha256(path) for path in files})
-    except OSError as error:
-        raise UserError(f"cannot write the network's graphs to {folder}: {error.strerror}; name a --store") from error
-    return folder
+    return False
 
 
 def _identity(network: Network) -> str:

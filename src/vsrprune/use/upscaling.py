@@ -8,7 +8,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -87,6 +87,9 @@ def upscale(request: UpscalingRequest, say: Say) -> None:
     if request.threads:
         torch.set_num_threads(request.threads)
     device = torch.device("cpu") if request.engine in PACKAGES else device_named(request.device)
+    if request.engine == AUTO and device.type != "cpu":
+        say(f"note: the engines run on the CPU alone; torch on {name_of(device)} is taken")
+        request = replace(request, engine=TORCH)
     scale = network.arguments.scale
     precision = request.precision or USUAL_PRECISION[device.type]
     size = (footage.height * scale, footage.width * scale)
@@ -124,9 +127,6 @@ def _runs(network: Network, footage: Footage, request: UpscalingRequest, precisi
             frames_NTCHW = _first_frames(footage, request.pieces, device)
             say(_told_cost(network, frames_NTCHW, frozen(frames_NTCHW), precision))
         if request.engine == TORCH:
-            return frozen
-        if device.type == "cuda":
-            say("note: --engine auto: the engines run on the CPU, so PyTorch is taken on the GPU")
             return frozen
     from vsrprune.use.engines import in_engine  # with onnx, which is an extra
 

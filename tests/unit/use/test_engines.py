@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from vsrprune.pruning.surgery import compact
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 from vsrprune.use.engine_choice import check_engine
-from vsrprune.use.engines import FOLDER, EngineNetwork, in_engine
+from vsrprune.use.engines import FOLDER, EngineNetwork, graphs_folder, in_engine
+from vsrprune.use.export.request import Request
 from vsrprune.use.streaming import Pieces, upscaled_frames
 
 FLOW = {"flow_levels": 2, "flow_kernel": 3, "flow_widths": (4,)}
@@ -117,3 +119,51 @@ def test_an_engine_that_is_not_installed_is_refused_with_what_to_type(monkeypatc
     check_engine("onnxruntime")
     with pytest.raises(UserError, match=r"openvino is not installed: pip install -e '\.\[openvino\]'"):
         check_engine("openvino")
+
+
+def test_of_two_processes_that_write_the_same_graphs_both_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, begun = pruned("edsr"), []
+
+    def export(network: Network, request: Request, say: Any) -> None:
+        request.folder.mkdir()
+        begun.append(request.folder)
+        if len(begun) == 1:  # the other process begins later and is done first
+            other = graphs_folder(network, tmp_path, lambda text: None)
+            assert (other / "clip.onnx").read_text() == "graph"
+        (request.folder / "clip.onnx").write_text("graph")
+
+    monkeypatch.setattr("vsrprune.use.engines.export_network", export)
+    folder = graphs_folder(network, tmp_path, lambda text: None)
+    assert len(begun) == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["checksums.json", "clip.onnx"]
+    assert list((tmp_path / FOLDER).iterdir()) == [folder]
+
+
+def test_graphs_are_written_after_a_process_was_killed_while_it_wrote_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, killed = pruned("edsr"), []
+
+    def export(network: Network, request: Request, say: Any) -> None:
+        (request.folder / ".unfinished-by-it").mkdir(parents=True)
+        if not killed:
+            killed.append(request.folder)
+            shutil.copytree(request.folder.parent, tmp_path / FOLDER / "left")  # as a kill would leave it
+            raise KeyboardInterrupt
+        (request.folder / ".unfinished-by-it").rmdir()
+        (request.folder / "clip.onnx").write_text("graph")
+
+    monkeypatch.setattr("vsrprune.use.engines.export_network", export)
+    with pytest.raises(KeyboardInterrupt):
+        graphs_folder(network, tmp_path, lambda text: None)
+    folder = graphs_folder(network, tmp_path, lambda text: None)
+    assert (folder / "clip.onnx").read_text() == "graph"
+    assert graphs_folder(network, tmp_path, lambda text: pytest.fail(text)) == folder
+
+
+def test_a_store_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).write_text("a file in the way")
+    with pytest.raises(UserError, match=r"cannot write .*File exists; give --engine torch, or a --store that can"):
+        graphs_folder(pruned("edsr"), tmp_path, lambda text: None)

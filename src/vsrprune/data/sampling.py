@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vsrprune.data.clips import Clip, Window
 
 PREFETCH = 2  # batches that each loading process keeps ready
+STOPS = (signal.SIGTERM, signal.SIGINT)
 OUTLIVES_SECONDS = 60  # of a loading process that is asked to stop: more than a step and a checkpoint take
 
 
@@ -105,7 +106,7 @@ def patch_loader(
     workers: processes that load, each of which has up to PREFETCH batches ready. pinned: in page-locked memory, from
     which copies to a card run beside its computation.
     """
-    return DataLoader(
+    return _Loader(
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
@@ -117,14 +118,27 @@ def patch_loader(
     )
 
 
+class _Loader(DataLoader[Patches]):
+    """Its processes start with signals held back, until they know what to do with them."""
+
+    def __iter__(self) -> Any:
+        """As DataLoader's."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS if self.num_workers else ())
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _outlive_a_stop(worker: int) -> None:
     """Have a process that loads data go on for a while when it is asked to stop.
 
     `timeout`, batch systems and Ctrl-C ask whole groups of processes. The training ends its step and writes a
     checkpoint then, which it cannot if what feeds it dies first.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPS:
         signal.signal(number, lambda number, frame: signal.alarm(OUTLIVES_SECONDS))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
 
 def _stack(items: Sequence[Patches]) -> Patches:

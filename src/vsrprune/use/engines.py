@@ -18,7 +18,7 @@ from torch import Tensor
 from vsrprune.errors import UserError
 from vsrprune.networks.fast.frozen import Carried, Moment
 from vsrprune.networks.files import DESCRIPTION, WEIGHTS, save_network
-from vsrprune.networks.graph import ANY_LENGTH
+from vsrprune.networks.graph import ANY_LENGTH, divide
 from vsrprune.networks.network import Network
 from vsrprune.store.atomic import read_json
 from vsrprune.store.sealed import read_sealed, write_sealed
@@ -82,14 +82,14 @@ def in_engine(name: str, network: Network, store: Path, threads: int, say: Say) 
     """
     from vsrprune.use.export import onnx_files
 
+    divided = divide(network, 2)
+    if not divided.steps and divided.clip.inputs["frames"][1] != ANY_LENGTH:
+        raise UserError(
+            f"--engine {name}: a graph of this network serves clips of one length alone, since it has no steps from"
+            " frame to frame; use --engine torch"
+        )
     folder = graphs_folder(network, store, say)
     described = read_json(folder / DESCRIBED)["files"]
-    length = described["clip.onnx"]["inputs"]["frames"][1]
-    if length != ANY_LENGTH:
-        raise UserError(
-            f"--engine {name}: this network's graph serves clips of {length} frames alone, since its recurrence has no"
-            " steps of its own; use --engine torch"
-        )
     steps = [Path(file).stem for file in described if Path(file).stem != "clip"] or ["clip"]
     runner = {"onnxruntime": onnx_files.onnxruntime_runner, "openvino": onnx_files.openvino_runner}[name]
     widths = {step: described[f"{step}.onnx"]["inputs"].get("previous_state", [0, 0])[1] for step in steps}

@@ -313,7 +313,7 @@ def test_the_first_page_shows_the_table_that_a_sweep_prints(tmp_path: Path, make
     console = Console(file=io.StringIO(), width=200)
     print_results([Row("rsc=true ratio=0.3", run.result, run.measured)], console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
-    (shown,) = [block.text for block in blocks(ROOT / "README.md") if "PSNR" in block.text]
+    (shown,) = [block.text for block in blocks(ROOT / "README.md") if "PSNR  PSNR" in block.text]
     assert [line.split() for line in shown.splitlines()[:2]] == [line.split() for line in printed.splitlines()[1:3]]
     notes = [line for line in printed.splitlines() if line.startswith(("PSNR in", "params", "ms:", "Equal ratio"))]
     assert len(notes) == 4

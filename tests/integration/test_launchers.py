@@ -261,7 +261,7 @@ def test_a_job_that_raises_and_one_that_is_killed_cost_no_other(
 
     def victim_trains() -> bool:
         for key, pid in pids_of_jobs(tmp_path, "pretrain").items():
-            if killed in command_of(pid).split("\0") and any(
+            if "schedule.pretrain.lr=0.001" in command_of(pid).split("\0") and any(  # as Hydra passes it on
                 tmp_path.glob(f"store/unfinished/pretrain-{key}/*/*.sha256")
             ):
                 found[key] = pid

@@ -20,10 +20,9 @@ from vsrprune.networks.fast.frozen import Carried, Moment
 from vsrprune.networks.files import DESCRIPTION, WEIGHTS, save_network
 from vsrprune.networks.graph import ANY_LENGTH, divide
 from vsrprune.networks.network import Network
-from vsrprune.store.atomic import read_json
 from vsrprune.store.sealed import read_sealed, write_sealed
 from vsrprune.store.store import sha256
-from vsrprune.use.export.export import DESCRIBED, export_network
+from vsrprune.use.export.export import export_network
 from vsrprune.use.export.request import Request
 
 FOLDER, CHECKSUMS = "engines", "checksums.json"
@@ -89,11 +88,13 @@ def in_engine(name: str, network: Network, store: Path, threads: int, say: Say) 
             " frame to frame; use --engine torch"
         )
     folder = graphs_folder(network, store, say)
-    described = read_json(folder / DESCRIBED)["files"]
-    steps = [Path(file).stem for file in described if Path(file).stem != "clip"] or ["clip"]
+    graphs = divided.steps or {"clip": divided.clip}
     runner = {"onnxruntime": onnx_files.onnxruntime_runner, "openvino": onnx_files.openvino_runner}[name]
-    widths = {step: described[f"{step}.onnx"]["inputs"].get("previous_state", [0, 0])[1] for step in steps}
-    return EngineNetwork(network.arguments, {step: runner(folder / f"{step}.onnx", threads) for step in steps}, widths)
+    states = {
+        name: graph.inputs["previous_state"] for name, graph in graphs.items() if "previous_state" in graph.inputs
+    }
+    widths = {name: int(shape[1]) for name, shape in states.items()}
+    return EngineNetwork(network.arguments, {step: runner(folder / f"{step}.onnx", threads) for step in graphs}, widths)
 
 
 def graphs_folder(network: Network, store: Path, say: Say) -> Path:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,7 @@ SAME_DB = 0.02  # a device may change the PSNR of a job by no more
 def job(check: Check, folder: str, *knobs: str, multirun: bool = False, trainer: str = "", **more: Any) -> Ran:
     """`src/run.py` with these knobs, its store and runs in a folder of the section."""
     flag = ["-m"] if multirun else []
-    places, given = _places(check.own / folder), {knob.partition("=")[0] for knob in knobs}
-    short = [knob for knob in SHORT if knob.partition("=")[0] not in given]  # a knob that is given twice is refused
-    return check.command(RUN, *flag, *short, f"trainer={trainer or check.trainer}", *places, *knobs, **more)
+    return check.command(RUN, *flag, *_arguments(check.own / folder, trainer or check.trainer, knobs), **more)
 
 
 def six_jobs(check: Check, found: Found) -> None:
@@ -116,8 +115,12 @@ def out_of_memory(check: Check, found: Found) -> None:
     found |= {"code": ran.code, "cause": card.get("cause", ran.said[-300:]), "advice": card.get("advice")}
 
 
-def _places(folder: Path) -> tuple[str, str]:
-    return f"store_dir={folder / 'store'}", f"runs_dir={folder / 'runs'}"
+def _arguments(folder: Path, trainer: str, knobs: Sequence[str]) -> list[str]:
+    """What a short job is asked; `knobs` stand for those of SHORT, since a knob that is given twice is refused."""
+    given = {knob.partition("=")[0] for knob in knobs}
+    short = [knob for knob in SHORT if knob.partition("=")[0] not in given]
+    places = (f"store_dir={folder / 'store'}", f"runs_dir={folder / 'runs'}")
+    return [*short, f"trainer={trainer}", *places, *knobs]
 
 
 def _results(folder: Path) -> dict[str, Any]:
@@ -140,10 +143,9 @@ def _kill(check: Check, folder: str, knobs: tuple[str, ...], after: int) -> int:
     Raises RuntimeError if the job ended by itself, or left no checkpoint: nothing would be resumed.
     """
     place = check.own / folder
-    arguments = [*SHORT, f"trainer={check.trainer}", *_places(place), *knobs]
     victim = subprocess.Popen(
-        [sys.executable, RUN, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        [sys.executable, RUN, *_arguments(place, check.trainer, knobs)], cwd=ROOT, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     until = time.monotonic() + min(60, check.left())
     try:

@@ -163,6 +163,13 @@ def test_the_upsampler_has_a_fifth_to_a_quarter_of_the_macs(name: str) -> None:
     assert 0.20 <= macs[False] / (macs[True] + macs[False]) <= 0.25
 
 
+def test_a_short_job_is_given_each_knob_once(tmp_path: Path) -> None:
+    typed = jobs._arguments(tmp_path, "cpu", ("schedule.checkpoint_every=5", "seed=1"))
+    names = [item.partition("=")[0] for item in typed]
+    assert len(names) == len(set(names))
+    assert "schedule.checkpoint_every=5" in typed
+
+
 @pytest.mark.slow
 def test_the_check_rehearses_whole_jobs_on_the_cpu(tmp_path: Path) -> None:
     script = Path(__file__).parents[3] / "benchmarks" / "gpu_check.py"

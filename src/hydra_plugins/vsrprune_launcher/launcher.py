@@ -74,6 +74,8 @@ from vsrprune.store.atomic import explain_os_error
 from vsrprune.store.store import Store
 
 INTERRUPTED = 130
+# A process that is not training (it imports, or reads clips) dies of a signal by which its group is asked to stop.
+STOPS = (PREEMPTED, INTERRUPTED, -signal.SIGTERM, -signal.SIGINT)
 REQUEUES = 3  # of a job whose machine asked it to stop while the sweep goes on
 
 
@@ -328,7 +330,7 @@ class Sweep:
     def _ended(self, item: SweepJob, future: Future[int]) -> None:
         error = None if future.cancelled() else future.exception()
         code = PREEMPTED if future.cancelled() else 1 if error else future.result()
-        if code in (PREEMPTED, INTERRUPTED) and (self.stopped_by or code == INTERRUPTED):
+        if code == INTERRUPTED or (self.stopped_by and code in STOPS):
             self.stopped_by = self.stopped_by or code
             return
         if code == PREEMPTED and item.requeued < REQUEUES:

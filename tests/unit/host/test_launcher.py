@@ -468,9 +468,9 @@ def test_a_job_that_its_machine_stops_for_ever_fails(tmp_path: Path, run_sweep: 
 class Interrupted(Engine):
     """Its first job runs until the sweep, which is sent a signal meanwhile, asks it to stop."""
 
-    def __init__(self, number: int, **ends: list[int | Exception]) -> None:
+    def __init__(self, number: int, code: int = PREEMPTED, **ends: list[int | Exception]) -> None:
         super().__init__(**ends)
-        self._number = number
+        self._number, self._code = number, code
 
     def submit(self, call: Call) -> Future[int]:
         self.calls.append(call.folder.name)
@@ -486,14 +486,15 @@ class Interrupted(Engine):
         os.kill(os.getpid(), self._number)
         while not (call.folder / STOP).exists() and time.monotonic() < deadline:
             time.sleep(0.01)
-        future.set_result(PREEMPTED if (call.folder / STOP).exists() else 0)
+        future.set_result(self._code if (call.folder / STOP).exists() else 0)
 
 
+@pytest.mark.parametrize("ends_with", ["its own code", "the signal"])  # as between trainings
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, PREEMPTED), (signal.SIGINT, INTERRUPTED)])
 def test_a_signal_asks_the_running_job_to_stop_and_starts_nothing_more(
-    tmp_path: Path, run_sweep: Callable[[Engine], Sweep], number: int, code: int
+    tmp_path: Path, run_sweep: Callable[[Engine], Sweep], number: int, code: int, ends_with: str
 ) -> None:
-    engine = Interrupted(number, first=[], second=[])
+    engine = Interrupted(number, PREEMPTED if ends_with == "its own code" else -number, first=[], second=[])
     sweep = run_sweep(engine)
     assert engine.calls == ["first"]
     assert sweep._outcomes == {"first": "stopped", "second": "stopped"}

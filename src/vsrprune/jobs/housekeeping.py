@@ -19,7 +19,9 @@ from vsrprune.host.progress import readable_time
 from vsrprune.results.result import RESULT
 from vsrprune.stages.graph import RECIPES
 from vsrprune.store.atomic import left_by_writers, read_json
-from vsrprune.store.store import Store
+from vsrprune.store.store import ENGINES, Store
+
+KINDS = (*RECIPES, ENGINES)  # no result needs the graphs of engines: whoever wants them writes them again
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Entry:
 def entries(store: Store) -> Iterator[Entry]:
     """All published artifacts, stage by stage."""
     now = time.time()
-    for stage in RECIPES:
+    for stage in KINDS:
         for folder in sorted((store.root / stage).glob("[!.]*/")):  # one without a manifest too: it is damaged
             yield Entry(stage, folder.name, folder, _size(folder), now - folder.stat().st_mtime)
 
@@ -93,7 +95,7 @@ def clean_store(store: Store, runs: Path, sure: bool, console: Console, cache: P
     if busy:
         raise UserError(f"{busy[0]} is being computed right now; clean the store when no job is running")
     gone = [entry.folder for entry in entries(store) if entry.key not in needed]
-    gone += [path for stage in RECIPES for path in sorted((store.root / stage).glob(".*"))]  # half-made
+    gone += [path for stage in KINDS for path in sorted((store.root / stage).glob(".*"))]  # half-made
     gone += sorted((store.root / "damaged").glob("*"))
     gone += sorted((store.root / "unfinished").glob("*"))
     if cache:

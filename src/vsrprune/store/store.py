@@ -1,6 +1,7 @@
 """Stage artifacts by content key: published whole or not at all, verified when read.
 
 - STORE/<stage>/<key>/: manifest.json and files of a published artifact
+- STORE/engines/<key>/: an artifact too, but of no stage: a network's ONNX graphs
 - STORE/unfinished/<stage>-<key>/<token>/: checkpoints of a stage that is not finished
 - STORE/leases/: who computes what right now
 - STORE/damaged/<stage>-<key>-<n>/: an artifact whose checksum failed, set aside
@@ -25,6 +26,7 @@ from vsrprune.store.lease import Holder, Lease, changing, is_held, try_acquire
 from vsrprune.store.sealed import checksum_of
 
 MANIFEST = "manifest.json"
+ENGINES = "engines"
 KEY = re.compile("[0-9a-f]{16}")
 FORMAT = 2  # of manifests; raise it when a store of before can no longer be read
 WAIT_SECONDS = 0.5  # between looks at a stage that another process computes

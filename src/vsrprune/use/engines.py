@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -20,12 +19,9 @@ from vsrprune.networks.fast.frozen import Carried, Moment
 from vsrprune.networks.files import DESCRIPTION, WEIGHTS, save_network
 from vsrprune.networks.graph import ANY_LENGTH, divide
 from vsrprune.networks.network import Network
-from vsrprune.store.sealed import read_sealed, write_sealed
-from vsrprune.store.store import sha256
+from vsrprune.store.store import ENGINES, Store, content_key, sha256
 from vsrprune.use.export.export import export_network
 from vsrprune.use.export.request import Request
-
-FOLDER, CHECKSUMS = "engines", "checksums.json"
 
 Say = Callable[[str], None]
 Runner = Callable[[list[NDArray[np.float32]]], list[NDArray[np.float32]]]
@@ -97,55 +93,35 @@ def in_engine(name: str, network: Network, store: Path, threads: int, say: Say) 
     return EngineNetwork(network.arguments, {step: runner(folder / f"{step}.onnx", threads) for step in graphs}, widths)
 
 
-def graphs_folder(network: Network, store: Path, say: Say) -> Path:
-    """The folder of the network's ONNX graphs, whose checksums are right; they are written where it is not there.
+def graphs_folder(network: Network, root: Path, say: Say) -> Path:
+    """The folder of the network's ONNX graphs in a store, whose checksums are right; written where they are not there.
 
     Raises UserError where the store cannot be written.
     """
-    folder = store / FOLDER / _identity(network)
-    if _intact(folder, say):
-        return folder
-    say(f"writing the network's graphs to {folder}, once")
+    store = Store(root, lambda text: say(f"warning: {text}"), say)
+    identity = _identity(network)
+    key = content_key(identity)
+
+    def make(folder: Path, unfinished: Path) -> None:
+        say(f"writing the network's graphs to {root / ENGINES / key}, once")
+        written = unfinished / "graphs"
+        shutil.rmtree(written, ignore_errors=True)  # of a process that was killed over it
+        export_network(network, Request(Path(WEIGHTS), "onnx", out=written, repeats=0), lambda text: None)
+        for path in written.iterdir():
+            path.rename(folder / path.name)
+
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # Under another name until they are whole: a process may be killed, or another write the same graphs meanwhile.
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as unfinished:
-            written = Path(unfinished) / "graphs"
-            request = Request(Path(WEIGHTS), "onnx", out=written, repeats=0)
-            export_network(network, request, lambda text: None)
-            write_sealed(written / CHECKSUMS, {path.name: sha256(path) for path in written.iterdir()})
-            if not _intact(folder, lambda text: None):
-                with contextlib.suppress(FileNotFoundError):
-                    folder.rename(Path(unfinished) / "damaged")
-                written.rename(folder)
+        return store.produce(ENGINES, key, identity, make).folder
     except OSError as error:
         raise UserError(
-            f"cannot write the network's graphs to {folder}: {error.strerror}; give --engine torch, or a --store that"
-            " can be written and the network's own folder (STORE/finetune/KEY) as --model"
+            f"cannot write the network's graphs to {root / ENGINES / key}: {error.strerror}; give --engine torch, or a"
+            " --store that can be written and the network's own folder (STORE/finetune/KEY) as --model"
         ) from error
-    return folder
 
 
-def _intact(folder: Path, say: Say) -> bool:
-    """Whether a folder of graphs is there and is what was written; `say` is told of damage."""
-    try:
-        sums = read_sealed(folder / CHECKSUMS)
-        if all(sha256(folder / file) == digest for file, digest in sums.items()):
-            return True
-        say(f"note: a graph in {folder} is damaged; it is written again")
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ValueError, TypeError, LookupError) as error:
-        say(f"note: {folder / CHECKSUMS} is damaged ({error}); the graphs are written again")
-    return False
-
-
-def _identity(network: Network) -> str:
+def _identity(network: Network) -> dict[str, Any]:
     """Of the weights, of what describes the network, and of what writes its graphs."""
-    digest = hashlib.sha256()
     with tempfile.TemporaryDirectory() as folder:
         save_network(network, Path(folder))
-        for name in (WEIGHTS, DESCRIPTION):
-            digest.update((Path(folder) / name).read_bytes())
-    digest.update(" ".join(f"{name}={version(name)}" for name in ("torch", "onnx", "onnxscript", "vsrprune")).encode())
-    return digest.hexdigest()[:16]
+        files = {name: sha256(Path(folder) / name) for name in (WEIGHTS, DESCRIPTION)}
+    return {**files, **{name: version(name) for name in ("torch", "onnx", "onnxscript", "vsrprune")}}

@@ -22,7 +22,7 @@ from vsrprune.jobs.housekeeping import (
     verify_store,
 )
 from vsrprune.store.lease import Lease, try_acquire
-from vsrprune.store.store import Store
+from vsrprune.store.store import ENGINES, Store
 
 TRAINING = {
     "stage": "pretrain",
@@ -77,6 +77,16 @@ def test_clean_shows_first_and_deletes_only_when_told(store: Store, tmp_path: Pa
     clean_store(store, tmp_path / "runs", True, console)
     assert keys(store) == ["a", "b"]
     assert "1 folders deleted" in printed(console)
+
+
+def test_graphs_of_engines_are_listed_verified_and_may_go(store: Store, tmp_path: Path, console: Console) -> None:
+    graphs = store.produce(ENGINES, "d" * 16, {}, make)
+    assert keys(store) == ["a", "b", "c", "d"]
+    graphs.path("weights").write_bytes(b"y" * 5000)
+    assert not verify_store(store, console)
+    store.produce(ENGINES, "d" * 16, {}, make)
+    clean_store(store, tmp_path / "runs", True, console)
+    assert keys(store) == ["a", "b"]
 
 
 def test_clean_takes_abandoned_work(store: Store, tmp_path: Path, console: Console) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from vsrprune.networks.table import FAMILIES, family_of, loaded
 from vsrprune.pruning.surgery import compact
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
+from vsrprune.store.store import ENGINES
 from vsrprune.use.engine_choice import check_engine
-from vsrprune.use.engines import FOLDER, EngineNetwork, graphs_folder, in_engine
+from vsrprune.use.engines import EngineNetwork, graphs_folder, in_engine
 from vsrprune.use.export.request import Request
 from vsrprune.use.streaming import Pieces, upscaled_frames
 
@@ -100,20 +101,21 @@ def test_an_engine_gives_what_torch_gives_and_its_graphs_are_written_once(
     for _ in range(2):
         runs = in_engine(engine, network, tmp_path, 1, said.append)
         torch.testing.assert_close(streamed(runs, frames, PIECES[0]), expected, rtol=0, atol=1e-4)
-    assert len(said) == 1
-    (folder,) = (tmp_path / FOLDER).iterdir()
-    assert said[0] == f"writing the network's graphs to {folder}, once"
+    (folder,) = (tmp_path / ENGINES).iterdir()
+    assert said == [f"writing the network's graphs to {folder}, once"]
     # A damaged graph is noticed and written again; another network has a folder of its own.
     graph = next(folder.glob("*.onnx"))
     content = bytearray(graph.read_bytes())
     content[-20] ^= 1
     graph.write_bytes(content)
     runs = in_engine(engine, network, tmp_path, 1, said.append)
-    assert said[1] == f"note: a graph in {folder} is damaged; it is written again"
+    damage, again = said[1:]
+    assert re.match(rf"warning: engines {folder.name} is damaged: {graph.name} fails its checksum; set aside", damage)
+    assert again == said[0]
     torch.testing.assert_close(streamed(runs, frames, PIECES[0]), expected, rtol=0, atol=1e-4)
     next(iter(network.parameters())).data.add_(0.01)
     in_engine(engine, network, tmp_path, 1, said.append)
-    assert len(list((tmp_path / FOLDER).iterdir())) == 2
+    assert len(list((tmp_path / ENGINES).iterdir())) == 2
 
 
 def test_an_engine_that_is_not_installed_is_refused_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,50 +125,31 @@ def test_an_engine_that_is_not_installed_is_refused_with_what_to_type(monkeypatc
         check_engine("openvino")
 
 
-def test_of_two_processes_that_write_the_same_graphs_both_have_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network, begun = pruned("edsr"), []
-
-    def export(network: Network, request: Request, say: Any) -> None:
-        request.folder.mkdir()
-        begun.append(request.folder)
-        if len(begun) == 1:  # the other process begins later and is done first
-            other = graphs_folder(network, tmp_path, lambda text: None)
-            assert (other / "clip.onnx").read_text() == "graph"
-        (request.folder / "clip.onnx").write_text("graph")
-
-    monkeypatch.setattr("vsrprune.use.engines.export_network", export)
-    folder = graphs_folder(network, tmp_path, lambda text: None)
-    assert len(begun) == 2
-    assert sorted(path.name for path in folder.iterdir()) == ["checksums.json", "clip.onnx"]
-    assert list((tmp_path / FOLDER).iterdir()) == [folder]
-
-
 def test_graphs_are_written_after_a_process_was_killed_while_it_wrote_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, killed = pruned("edsr"), []
 
     def export(network: Network, request: Request, say: Any) -> None:
-        (request.folder / ".unfinished-by-it").mkdir(parents=True)
+        request.folder.mkdir(parents=True)
         if not killed:
             killed.append(request.folder)
-            shutil.copytree(request.folder.parent, tmp_path / FOLDER / "left")  # as a kill would leave it
-            raise KeyboardInterrupt
-        (request.folder / ".unfinished-by-it").rmdir()
+            (request.folder / "half-made").touch()
+            raise KeyboardInterrupt  # nothing tidies up what was begun, as after a kill
         (request.folder / "clip.onnx").write_text("graph")
 
     monkeypatch.setattr("vsrprune.use.engines.export_network", export)
     with pytest.raises(KeyboardInterrupt):
         graphs_folder(network, tmp_path, lambda text: None)
     folder = graphs_folder(network, tmp_path, lambda text: None)
-    assert (folder / "clip.onnx").read_text() == "graph"
+    assert sorted(path.name for path in folder.iterdir()) == ["clip.onnx", "manifest.json"]
+    assert list((tmp_path / ENGINES).iterdir()) == [folder]
+    assert not list(tmp_path.glob("unfinished/*/*"))
     assert graphs_folder(network, tmp_path, lambda text: pytest.fail(text)) == folder
 
 
 def test_a_store_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
-    (tmp_path / FOLDER).write_text("a file in the way")
+    (tmp_path / ENGINES).write_text("a file in the way")
     with pytest.raises(UserError, match=r"cannot write .*File exists; give --engine torch, or a --store that can"):
         graphs_folder(pruned("edsr"), tmp_path, lambda text: None)
 

@@ -35,6 +35,7 @@ Look at results
   tables     Markdown, CSV and LaTeX
   report     one HTML file
   diff       what two jobs differ in
+  keep       finished jobs as small files, for a repository
   watch      a live table of jobs
   dashboard  the workspace in Weights & Biases
 Look at data

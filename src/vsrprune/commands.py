@@ -32,6 +32,7 @@ SCRIPTS = {
     "tables": "analysis/tables.py",
     "report": "analysis/report.py",
     "diff": "analysis/diff.py",
+    "keep": "analysis/keep.py",
     "watch": "analysis/watch.py",
     "search-figures": "analysis/search_figures.py",
     "dashboard": "analysis/wandb_dashboard.py",

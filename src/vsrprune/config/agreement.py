@@ -95,6 +95,11 @@ def check_network(config: Config, arguments: Any) -> None:
     if config.pretrained_flow and not arguments.has_flow:
         raise UserError(f"pretrained_flow={config.pretrained_flow} is given, but model={name} has no flow net")
     method = METHODS[config.method.name]
+    if arguments.prunes_flow and method.start == "scratch":
+        raise UserError(
+            f"model.flow_pruned=true does not go with method={method.name}: a network from scratch starts from the flow"
+            " net that was trained whole; use model.flow_pruned=false"
+        )
     if config.parts and method.plan not in READS_UNITS:
         raise UserError(
             f"parts={config.parts} are given, but method={method.name} ranks no units and does not read them; take"

@@ -273,6 +273,12 @@ def _notes_on_knobs(config: Config) -> list[str]:
         " left": config.target_ms > 0 and config.ratio != Config.ratio,
     }
     notes = [note for note, holds in idle.items() if holds]
+    cuts = METHODS[config.method.name].plan != "whole"
+    if config.model.arguments.prunes_flow and cuts and not config.schedule.finetune.train_flow:
+        notes.append(
+            "model.flow_pruned=true: the flow net loses channels and does not train on after the cut; with"
+            " schedule.finetune.train_flow=true it does"
+        )
     if config.units == "random" and config.target == "latency":
         notes.append(
             "units=random with target=latency: counts are found by measuring, so that they need not be those of"

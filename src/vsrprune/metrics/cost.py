@@ -22,7 +22,8 @@ def network_cost(network: Any, size: tuple[int, int]) -> Cost:
     the flow net. Gates are not counted as parameters: they fold into weights. One flow call is counted per branch and
     frame.
 
-    A frame costs what a clip of two frames costs more than one of a single frame, which has nothing to align.
+    A frame costs what a clip of two frames costs more than one of a single frame, which has nothing to align. A flow
+    net that is pruned too is a part of the network like any other.
     """
     gates = {id(gate) for gate in network.gate_parameters()}
     flow = sum(parameter.numel() for parameter in network.flow_parameters())
@@ -36,6 +37,8 @@ def network_cost(network: Any, size: tuple[int, int]) -> Cost:
         of_flows.append(flow_macs)
         of_clips.append(counted(shadow, clip, flows)[0])
     macs, flow_macs = of_clips[1] - of_clips[0], of_flows[1] - of_flows[0]
+    if network.arguments.prunes_flow:
+        return Cost(everything, everything, macs + flow_macs, macs + flow_macs, size)
     return Cost(everything - flow, everything, macs, macs + flow_macs, size)
 
 

@@ -14,10 +14,11 @@ from vsrprune.networks.files import load_exactly, refuse_not_finite
 from vsrprune.networks.foreign import FoundWeights, find_weights
 from vsrprune.networks.network import Network
 from vsrprune.networks.parts.flow import SPyNet
-from vsrprune.networks.parts.published import FLOW_CONSTANTS, FLOW_LAYOUTS, PublishedNames, flow_tensors
+from vsrprune.networks.parts.published import FLOW_CONSTANTS, FLOW_LAYOUTS, PublishedNames, finest_names, flow_tensors
 from vsrprune.networks.table import build, family_of
 
 OWN = "vsrprune"
+OWN_FLOW = FLOW_LAYOUTS[OWN]
 
 
 def load_dense(file: Path, arguments: Any, say: Callable[[str], None] = lambda text: None) -> Network:
@@ -29,7 +30,7 @@ def load_dense(file: Path, arguments: Any, say: Callable[[str], None] = lambda t
     """
     network = build(arguments)
     known = {
-        OWN: PublishedNames({name: name for name in network.state_dict()}),
+        OWN: PublishedNames({name: name for name in network.state_dict()}, _left_out(network, f"flow_net.{OWN_FLOW}")),
         **family_of(arguments).published(arguments),
     }
     found = find_weights(file, {name: names.names for name, names in known.items()})
@@ -52,12 +53,21 @@ def load_flow(file: Path, network: Network, say: Callable[[str], None] = lambda 
     """Replace a network's flow net by a SPyNet checkpoint in one of the `FLOW_LAYOUTS`; errors as `load_dense`."""
     flow_net = network.flow_net
     assert isinstance(flow_net, SPyNet), "a network without one was refused before"
-    levels, convs, ours = len(flow_net.levels), flow_net.convs, FLOW_LAYOUTS[OWN]
-    tables = {name: flow_tensors(template, ours, levels, convs) for name, template in FLOW_LAYOUTS.items()}
+    levels, convs = len(flow_net.levels), flow_net.convs
+    tables = {name: flow_tensors(template, OWN_FLOW, levels, convs) for name, template in FLOW_LAYOUTS.items()}
     found = find_weights(file, tables)
-    given = {name: value for name, value in found.tensors.items() if name not in FLOW_CONSTANTS}
+    ignored = {*FLOW_CONSTANTS, *_left_out(network, FLOW_LAYOUTS[found.layout])}
+    given = {name: value for name, value in found.tensors.items() if name not in ignored}
     _load(flow_net, given, file, tables[found.layout], found)
     say(f"{file}: flow net in {found.layout}'s layout{found.words}")
+
+
+def _left_out(network: Network, template: str) -> tuple[str, ...]:
+    """The names, by a template, of levels of the flow net that the network does without."""
+    flow_net = network.flow_net
+    if not isinstance(flow_net, SPyNet):
+        return ()
+    return finest_names(template, len(flow_net.levels) + flow_net.skipped, flow_net.skipped, flow_net.convs)
 
 
 def _load(

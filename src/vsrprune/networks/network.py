@@ -46,7 +46,7 @@ class Network(nn.Module):
 
     arguments: a dataclass with everything that shapes it, and what it is like; see `Traits`.
     plan: what is kept of the dense network; None for the dense network itself.
-    flow_net: the part that estimates motion and is never pruned, where there is one.
+    flow_net: the part that estimates motion, where there is one; it is pruned if the arguments say so.
     checkpoint_frames: while it trains, keep less for the gradients where the network knows how, and compute it again.
     gradient_frames: gradients of hidden states stay within windows of so many frames, counted from the first frame of
     the clip (truncated backpropagation through time); 0: they go through the whole clip.
@@ -159,11 +159,13 @@ class Network(nn.Module):
         return {name: torch.ones_like(state[name]) for name in state if name in gates}
 
     def flow_parameters(self) -> list[nn.Parameter]:
-        """The weights of the flow net; none without one."""
-        return list(self.flow_net.parameters()) if self.flow_net is not None else []
+        """The weights of the flow net, without gates; none without one."""
+        gates = {id(gate) for gate in self.gate_parameters()}
+        everything = self.flow_net.parameters() if self.flow_net is not None else ()
+        return [parameter for parameter in everything if id(parameter) not in gates]
 
     def train_flow(self, trained: bool) -> None:
-        """Let the flow net train, or keep it as it is."""
+        """Let the flow net train, or keep its weights as they are."""
         for parameter in self.flow_parameters():
             parameter.requires_grad_(trained)
 

@@ -75,6 +75,11 @@ class Measured:
         """How many times as fast as the dense network the pruned one is."""
         return self.dense_ms / self.pruned_ms
 
+    @property
+    def speed_up_without_flow(self) -> float:
+        """The same of what is left of a frame without the flow net."""
+        return self.latency_ms["dense"].ms_without_flow / self.latency_ms["pruned"].ms_without_flow
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file; `from_json` reads them back."""
         return {**asdict(self), "frame_size": list(self.frame_size)}

@@ -20,6 +20,7 @@ JOBS_ABREAST = 6  # columns of the table of layers that fit 80 characters
 JOBS_LISTED = 6  # of those that carry a note
 BELOW = " \N{DAGGER}"
 RATIO_OF = {"units": "units", "macs": "MACs", "params": "parameters", "latency": "the ms"}
+LEAST_SHARE = 0.05  # of the dense time that the flow net takes, from which on a line says so
 LAYERS_SHOWN = 32  # more than these are summed up by part and kind
 
 
@@ -154,18 +155,16 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
     baselines = " or ".join(dict.fromkeys(row.result.baseline_name for row in rows))
     conventions = " or".join(dict.fromkeys(row.result.convention for row in rows if row.result.convention))
     size = f"{cost.size[1]}x{cost.size[0]} {'low-resolution' if result.baseline_name == 'bicubic' else 'input'}"
-    flow = (cost.macs_with_flow - cost.macs) / 1e9
     notes = [
         f"PSNR in dB and SSIM on {data['channel'].upper()}, mean over {len(quality.clips)} held-out"
         f" clip{_s(len(quality.clips))}{conventions}; `cut` is before fine-tuning, `tuned` after it, `gain` over"
         f" {baselines}.",
-        f"params and MACs without the flow net, MACs per {size} frame; the flow net adds {flow:.2f} G."
-        if flow
-        else f"MACs per {size} frame; the network has no flow net.",
+        *_counted(rows, size),
         f"ms: median per {width}x{height} frame, flow net included, {measured.threads}"
         f" thread{_s(measured.threads)} on {measured.device}; speed-up against the dense network timed"
         " in turns with it.",
     ]
+    notes += _without_flow(rows)
     notes.append(steps_note([row.result for row in rows]))
     if all(row.result.knobs["target"] == "units" for row in rows):
         notes.append(
@@ -179,6 +178,34 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
     if any(row.result.dense_below_baseline for row in rows):
         notes.append(f"{BELOW.strip()} {BELOW_BASELINE}")
     return [*notes, *_timing_notes(rows), *_notes(rows)]
+
+
+def _counted(rows: Sequence[Row], size: str) -> list[str]:
+    """What parameters and MACs are of."""
+    said = [[_counted_of(row.result, size)] for row in rows]
+    return said[0] if all(sentences == said[0] for sentences in said) else once_each("cost", said)
+
+
+def _counted_of(result: Result, size: str) -> str:
+    cost = result.cost["dense"]
+    flow = (cost.macs_with_flow - cost.macs) / 1e9
+    if flow:
+        return f"params and MACs without the flow net, MACs per {size} frame; the flow net adds {flow:.2f} G."
+    pruned_too = result.knobs["model"].get("flow_pruned", False)
+    counted = "the flow net, which is pruned too, is counted." if pruned_too else "the network has no flow net."
+    return f"MACs per {size} frame; {counted}"
+
+
+def _without_flow(rows: Sequence[Row]) -> list[str]:
+    """How much of the dense network's time the flow net takes, and what the speed-ups are without it."""
+    shares = [1 - timing.ms_without_flow / timing.ms for row in rows for timing in [row.measured.latency_ms["dense"]]]
+    ups = sorted(row.measured.speed_up_without_flow for row in rows)
+    if max(shares) < LEAST_SHARE:
+        return []
+    some = f"{ups[0]:.2f}" if len(ups) == 1 else f"{ups[0]:.2f} to {ups[-1]:.2f}"
+    return [
+        f"Without the flow net, {sorted(shares)[len(shares) // 2]:.0%} of the dense network's time, speed-up is {some}."
+    ]
 
 
 def _timing_notes(rows: Sequence[Row]) -> list[str]:

@@ -294,6 +294,22 @@ def test_what_was_asked_for_and_changes_nothing_is_said():
     assert config_warnings(changed(target_ms=5.0, target="latency")) == []
 
 
+def test_a_flow_net_that_is_cut_and_does_not_train_on_is_said():
+    (warning,) = config_warnings(changed(model__flow_pruned=True))
+    assert "with schedule.finetune.train_flow=true it does" in warning
+    assert config_warnings(changed(model__flow_pruned=True, schedule__finetune__train_flow=True)) == []
+    assert config_warnings(changed(model__flow_pruned=True, method__name="dense", method__sparsify=False)) == []
+
+
+def test_a_flow_net_is_not_pruned_in_a_network_from_scratch():
+    lite = {"method__name": "lite", "method__sparsify": False, "rsc": False, "target": "macs", "scope": "local"}
+    said = refusal(model__flow_pruned=True, **lite)
+    assert said == (
+        "model.flow_pruned=true does not go with method=lite: a network from scratch starts from the flow net that was"
+        " trained whole; use model.flow_pruned=false"
+    )
+
+
 def test_a_control_whose_counts_are_measured_anew_is_said_to_waver():
     (warning,) = config_warnings(changed(units="random", target="latency"))
     assert warning.startswith("units=random with target=latency: counts are found by measuring")

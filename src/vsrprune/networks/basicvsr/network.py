@@ -33,7 +33,9 @@ class BasicVSR(Upsampler):
 
     def __init__(self, arguments: BasicVSRArguments) -> None:
         super().__init__(arguments)
-        self.flow_net = SPyNet(arguments.flow_levels, arguments.flow_kernel, arguments.flow_widths)
+        self.flow_net = SPyNet(
+            arguments.flow_levels, arguments.flow_kernel, arguments.flow_widths, arguments.flow_skipped
+        )
         for name in arguments.branches:
             self.add_module(trunk(name), _Trunk(arguments))
         if arguments.bidirectional:

@@ -13,13 +13,17 @@ from vsrprune.networks.parts.argument_checks import (
     BLOCKS,
     WIDTH,
     Enlarging,
+    check_flow,
     flow_kernel,
     flow_levels,
+    flow_pruned,
+    flow_skipped,
     flow_widths,
     slope,
     upsampler_channels,
     upscale_factors,
 )
+from vsrprune.networks.parts.flow_layout import state_flow
 from vsrprune.networks.parts.traits import Reach, pyramid_side
 
 RGB = 3
@@ -38,6 +42,14 @@ class BasicVSRArguments(Enlarging):
     flow_levels: int = flow_levels()
     flow_kernel: int = flow_kernel()
     flow_widths: tuple[int, ...] = flow_widths()
+    flow_skipped: int = flow_skipped()
+    flow_pruned: bool = flow_pruned()
+
+    later = ("flow_skipped", "flow_pruned")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_flow(self.flow_levels, self.flow_skipped)
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -53,6 +65,11 @@ class BasicVSRArguments(Enlarging):
     def reach(self) -> Reach:
         """All frames before; all after only if there is a backward branch."""
         return (None, None if self.bidirectional else 0)
+
+    @property
+    def prunes_flow(self) -> bool:
+        """As its argument says."""
+        return self.flow_pruned
 
     @property
     def truncates(self) -> bool:
@@ -83,6 +100,15 @@ def basicvsr_layout(arguments: BasicVSRArguments, rule: str) -> ChannelLayout:
     convolution, every conv2 and every conv1 input. `inner`: only conv1's filters; the stream is never cut.
     """
     spec = Specification(rule)
+    if arguments.flow_pruned:
+        state_flow(
+            spec,
+            arguments.flow_levels,
+            arguments.flow_skipped,
+            arguments.flow_kernel,
+            arguments.flow_widths,
+            len(arguments.branches),
+        )
     streams = [_branch(spec, arguments, branch) for branch in arguments.branches]
     _upsampler(spec, arguments, streams)
     return spec.layout()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments, trunk
-from vsrprune.networks.parts.published import PublishedNames, flow_tensors
+from vsrprune.networks.parts.published import PublishedNames, finest_names, flow_tensors
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,11 @@ LAYOUTS = {
 def published(arguments: BasicVSRArguments) -> dict[str, PublishedNames]:
     """Who has published weights, and by which names."""
     others = {name: layout for name, layout in LAYOUTS.items() if name != "vsrprune"}
-    names = {name: PublishedNames(tensor_names(layout, arguments), layout.constants) for name, layout in others.items()}
+    finest = (arguments.flow_levels, arguments.flow_skipped, len(arguments.flow_widths) + 1)
+    names = {
+        name: PublishedNames(tensor_names(layout, arguments), (*layout.constants, *finest_names(layout.flow, *finest)))
+        for name, layout in others.items()
+    }
     if arguments.slope != 0:
         slope = (
             f"SSL's released networks have ReLU outside their blocks, and model.slope is {arguments.slope:g}; add"
@@ -72,7 +76,7 @@ def published(arguments: BasicVSRArguments) -> dict[str, PublishedNames]:
 
 def tensor_names(layout: Layout, arguments: BasicVSRArguments) -> dict[str, str]:
     """Every tensor of a dense network: its name in the layout -> its name here, the gates that the layout has too."""
-    levels, convs = arguments.flow_levels, len(arguments.flow_widths) + 1
+    levels, convs = arguments.flow_levels - arguments.flow_skipped, len(arguments.flow_widths) + 1
     names = flow_tensors(layout.flow, LAYOUTS["vsrprune"].flow, levels, convs)
     for theirs, ours in _gated_convs(layout, arguments):
         names |= {f"{theirs}.{kind}": f"{ours}.{kind}" for kind in ("weight", "bias")}

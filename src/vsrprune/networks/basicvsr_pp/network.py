@@ -28,7 +28,9 @@ class BasicVSRPlusPlus(Upsampler):
     def __init__(self, arguments: BasicVSRPPArguments) -> None:
         super().__init__(arguments)
         channels, slope = arguments.channels, arguments.slope
-        self.flow_net = SPyNet(arguments.flow_levels, arguments.flow_kernel, arguments.flow_widths)
+        self.flow_net = SPyNet(
+            arguments.flow_levels, arguments.flow_kernel, arguments.flow_widths, arguments.flow_skipped
+        )
         self.feat_extract = ResidualTrunk(RGB, channels, arguments.extract_blocks, slope)
         self.deform_align = nn.ModuleDict({branch: SecondOrderAlignment(arguments) for branch in arguments.branches})
         # A branch reads the frame's features, the branches before it and its own aligned state.

@@ -14,13 +14,17 @@ from vsrprune.networks.parts.argument_checks import (
     WIDTH,
     Enlarging,
     check_deformable_groups,
+    check_flow,
     flow_kernel,
     flow_levels,
+    flow_pruned,
+    flow_skipped,
     flow_widths,
     slope,
     upsampler_channels,
     upscale_factors,
 )
+from vsrprune.networks.parts.flow_layout import state_flow
 from vsrprune.networks.parts.traits import pyramid_side
 
 # Branch -> the direction that it propagates in, in the order in which the branches run and are read.
@@ -48,9 +52,14 @@ class BasicVSRPPArguments(Enlarging):
     flow_levels: int = flow_levels()
     flow_kernel: int = flow_kernel()
     flow_widths: tuple[int, ...] = flow_widths()
+    flow_skipped: int = flow_skipped()
+    flow_pruned: bool = flow_pruned()
+
+    later = ("flow_skipped", "flow_pruned")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_flow(self.flow_levels, self.flow_skipped)
         if self.deformable_groups % 2:
             raise UserError(f"model.deformable_groups must be even; got {self.deformable_groups}")
         check_deformable_groups(self.deformable_groups, 2 * self.channels, "twice model.channels")
@@ -64,6 +73,11 @@ class BasicVSRPPArguments(Enlarging):
     def has_flow(self) -> bool:
         """Alignments start from the flow of a SPyNet."""
         return True
+
+    @property
+    def prunes_flow(self) -> bool:
+        """As its argument says."""
+        return self.flow_pruned
 
     @property
     def truncates(self) -> bool:
@@ -88,6 +102,15 @@ def basicvsr_pp_layout(arguments: BasicVSRPPArguments, rule: str) -> ChannelLayo
     masks themselves are never cut, nor which deformable group a channel belongs to.
     """
     spec, channels = Specification(rule), arguments.channels
+    if arguments.flow_pruned:
+        state_flow(
+            spec,
+            arguments.flow_levels,
+            arguments.flow_skipped,
+            arguments.flow_kernel,
+            arguments.flow_widths,
+            len(arguments.directions),
+        )
     features = _state_trunk(spec, "feat_extract", "features", channels, arguments.extract_blocks, [RGB])
     read = [features]
     for branch in arguments.branches:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vsrprune.networks.basicvsr.weights import MMAGIC
 from vsrprune.networks.basicvsr_pp.spec import OFFSET_CONVS, BasicVSRPPArguments
-from vsrprune.networks.parts.published import SPYNET_CONSTANTS, PublishedNames, flow_tensors, tensors
+from vsrprune.networks.parts.published import SPYNET_CONSTANTS, PublishedNames, finest_names, flow_tensors, tensors
 
 FLOW = "flow_net.levels.{level}.{layer}"
 BASICSR_FLOW = "spynet.basic_module.{level}.basic_module.{layer}"
@@ -14,9 +14,12 @@ BASICSR_FLOW = "spynet.basic_module.{level}.basic_module.{layer}"
 
 def published(arguments: BasicVSRPPArguments) -> dict[str, PublishedNames]:
     """Who has published weights, and by which names."""
+    finest = (arguments.flow_levels, arguments.flow_skipped, len(arguments.flow_widths) + 1)
     return {
-        "BasicSR": PublishedNames(basicsr_names(arguments), SPYNET_CONSTANTS),
-        "mmagic": PublishedNames(_names(arguments, MMAGIC.flow, MMAGIC.upconv), MMAGIC.constants),
+        "BasicSR": PublishedNames(basicsr_names(arguments), SPYNET_CONSTANTS + finest_names(BASICSR_FLOW, *finest)),
+        "mmagic": PublishedNames(
+            _names(arguments, MMAGIC.flow, MMAGIC.upconv), MMAGIC.constants + finest_names(MMAGIC.flow, *finest)
+        ),
     }
 
 
@@ -30,7 +33,7 @@ def basicsr_names(arguments: BasicVSRPPArguments) -> dict[str, str]:
 
 def _names(arguments: BasicVSRPPArguments, flow: str, upconv: str) -> dict[str, str]:
     """Projects differ in the names of the flow net and of the pixel shuffles alone."""
-    levels, convs = arguments.flow_levels, len(arguments.flow_widths) + 1
+    levels, convs = arguments.flow_levels - arguments.flow_skipped, len(arguments.flow_widths) + 1
     shuffles = [
         (upconv.format(index=index), f"upconv{index}") for index in range(1, len(arguments.upscale_factors) + 1)
     ]

@@ -88,6 +88,34 @@ def flow_widths() -> tuple[int, ...]:
     )
 
 
+def flow_skipped() -> int:
+    """The field of the levels of SPyNet's pyramid that are left out."""
+    return knob(
+        0,
+        "So many of the finest levels of the flow net's pyramid are left out, and the flow is enlarged: each makes it"
+        " about four times cheaper.",
+        at_least=0,
+        at_most=9,
+    )
+
+
+def flow_pruned() -> bool:
+    """The field that says whether the flow net loses channels too."""
+    return knob(
+        False,
+        "The flow net's filters are units too, in a part `flow`, and count among the MACs and parameters; add"
+        " schedule.finetune.train_flow=true, by which it gets over the cut.",
+    )
+
+
+def check_flow(levels: int, skipped: int) -> None:
+    """At least the coarsest level is left. Raises UserError."""
+    if skipped >= levels:
+        raise UserError(
+            f"model.flow_skipped must be smaller than model.flow_levels, {levels}, of which one is left; got {skipped}"
+        )
+
+
 def check_deformable_groups(groups: int, channels: int, words: str) -> None:
     """The channels that a deformable convolution reads must divide into its groups. words: what the channels are."""
     if channels % groups:

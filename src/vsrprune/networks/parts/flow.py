@@ -20,15 +20,20 @@ class SPyNet(nn.Module):
 
     Each level reads the reference, the supporting frame warped by the coarser flow, and that flow (8 channels), and
     adds a correction. Last convolutions start at zero: an untrained pyramid says "no motion" instead of noise.
+
+    skipped: so many of the finest of its `levels` are left out, and the flow of the finest that is left is enlarged.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, levels: int = 6, kernel: int = 7, widths: Sequence[int] = (32, 64, 32, 16)) -> None:
+    def __init__(
+        self, levels: int = 6, kernel: int = 7, widths: Sequence[int] = (32, 64, 32, 16), skipped: int = 0
+    ) -> None:
         super().__init__()
         self.convs = len(widths) + 1  # of a level
-        self.levels = nn.ModuleList(_flow_level(kernel, widths) for _ in range(levels))
+        self.skipped = skipped
+        self.levels = nn.ModuleList(_flow_level(kernel, widths) for _ in range(levels - skipped))
         # Constants, which stay out of the state dict: published files hold them under names of their own.
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
@@ -36,7 +41,7 @@ class SPyNet(nn.Module):
     def forward(self, reference_NCHW: Tensor, supporting_NCHW: Tensor) -> Tensor:
         """Flow (N, 2, H, W), x then y, in pixels; frames are RGB in [0, 1] of any size."""
         height, width = reference_NCHW.shape[-2:]
-        multiple = 2 ** (len(self.levels) - 1)
+        multiple = 2 ** (len(self.levels) + self.skipped - 1)
         # Rounded up without ceil, and without a case for sizes that fit: an exported graph must serve every size.
         size = tuple((side + multiple - 1) // multiple * multiple for side in (height, width))
         references, supports = self._pyramid(reference_NCHW, size), self._pyramid(supporting_NCHW, size)
@@ -49,16 +54,19 @@ class SPyNet(nn.Module):
             warped_NCHW = warp(supports[index], flow_N2HW, padding_mode="border")
             flow_N2HW = flow_N2HW + level(torch.cat((references[index], warped_NCHW, flow_N2HW), dim=1))
         flow_N2HW = F.interpolate(flow_N2HW, size=(height, width), mode="bilinear", align_corners=False)
-        # Back from pixels of the padded size to those of the frame, whose two sides were stretched differently.
-        return torch.stack((flow_N2HW[:, 0] * (width / size[1]), flow_N2HW[:, 1] * (height / size[0])), dim=1)
+        # From pixels of the padded size, or of that of the finest level that is left, to those of the frame, whose two
+        # sides were stretched differently.
+        finest = 2**self.skipped
+        across, down = finest * width / size[1], finest * height / size[0]
+        return torch.stack((flow_N2HW[:, 0] * across, flow_N2HW[:, 1] * down), dim=1)
 
     def _pyramid(self, frame_NCHW: Tensor, size: tuple[int, int]) -> list[Tensor]:
-        """Normalised frame, resized to `size`, at every level, coarsest first."""
+        """Normalised frame, resized to `size`, at every level that is left, coarsest first."""
         frame_NCHW = F.interpolate(frame_NCHW, size=size, mode="bilinear", align_corners=False)
         pyramid = [(frame_NCHW - self.mean) / self.std]
-        for _ in range(len(self.levels) - 1):
+        for _ in range(len(self.levels) + self.skipped - 1):
             pyramid.append(F.avg_pool2d(pyramid[-1], kernel_size=2, stride=2, count_include_pad=False))
-        return pyramid[::-1]
+        return pyramid[self.skipped :][::-1]
 
 
 def clip_flows(flow_net: nn.Module, frames_NTCHW: Tensor, directions: Sequence[str]) -> dict[str, Tensor]:

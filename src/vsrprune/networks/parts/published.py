@@ -44,6 +44,12 @@ def flow_tensors(theirs: str, ours: str, levels: int, convs: int) -> dict[str, s
     return tensors((theirs.format(**place), ours.format(**place)) for place in places)
 
 
+def finest_names(theirs: str, levels: int, skipped: int, convs: int) -> tuple[str, ...]:
+    """A file's names of what a flow net leaves out that skips its finest levels; see `SPyNet`."""
+    whole, built = (flow_tensors(theirs, theirs, count, convs) for count in (levels, levels - skipped))
+    return tuple(name for name in whole if name not in built)
+
+
 def likeliest(tables: Mapping[str, Mapping[str, str]], names: Collection[str]) -> str:
     """The project that explains most of a file's names; the first of several."""
     # max keeps the first of equals, so that the order of the tables decides.

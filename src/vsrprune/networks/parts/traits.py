@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 Reach = tuple[int | None, int | None]
 
 
 class Traits:
-    """Base of the arguments of every network; a family overrides what differs."""
+    """Base of the arguments of every network; a family overrides what differs.
+
+    later: arguments that a family was given after networks of it had been kept. At their defaults they stay out of
+    `identity`, so that these networks are still found.
+    """
+
+    later: ClassVar[tuple[str, ...]] = ()
 
     @property
     def scale(self) -> int:
@@ -33,6 +39,11 @@ class Traits:
     @property
     def has_flow(self) -> bool:
         """Whether the network holds a SPyNet (`network.flow_net`) that a pretrained one can replace."""
+        return False
+
+    @property
+    def prunes_flow(self) -> bool:
+        """Whether the channels of that SPyNet are units too; it then counts as a part of the network everywhere."""
         return False
 
     @property
@@ -68,7 +79,9 @@ class Traits:
     @property
     def identity(self) -> dict[str, Any]:
         """What tells this network from others of its family, as JSON; content keys hold it."""
-        return asdict(self)  # type: ignore[call-overload,no-any-return]  # every subclass is a dataclass
+        defaults = {item.name: item.default for item in fields(self)}  # type: ignore[arg-type]  # every subclass is a dataclass
+        values = asdict(self)  # type: ignore[call-overload]
+        return {name: value for name, value in values.items() if name not in self.later or value != defaults[name]}
 
     def prepared(self, folder: Path) -> Self:
         """The arguments with all that is to be known of the network; `folder` remembers what takes long to find out."""

@@ -14,7 +14,7 @@ from vsrprune.stages.training.teacher import Teacher
 class Finetune(TrainingStage):
     """L_rec and, with a teacher, its losses: tf_weight * L_tf (Temporal Finetuning) and distillation of the outputs.
 
-    With `train_flow` off, the flows are computed once and serve both networks.
+    With `train_flow` off, the flows are computed once and serve both networks, unless the flow net was pruned too.
     """
 
     stage = "finetune"
@@ -24,12 +24,12 @@ class Finetune(TrainingStage):
     ) -> None:
         super().__init__(network, steps, lr, shape, teacher)
         self.network.train_flow(train_flow)
-        self._train_flow = train_flow
+        self._shares_flows = not (train_flow or network.arguments.prunes_flow)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L_rec and what the teacher adds."""
         # Frozen flows are the same for student and teacher; a trained flow net needs its gradient inside the student.
-        flows: Flows | None = None if self._train_flow else self.network.flows(batch.low_NTCHW)
+        flows: Flows | None = self.network.flows(batch.low_NTCHW) if self._shares_flows else None
         output = self.network(batch.low_NTCHW, flows)
         losses = {"reconstruction": charbonnier(output.frames_NTCHW, batch.high_NTCHW)}
         return losses | (self.teacher.losses(batch.low_NTCHW, flows, self.network, output) if self.teacher else {})

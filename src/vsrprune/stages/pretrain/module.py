@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vsrprune.data.sampling import Batch
@@ -41,7 +41,7 @@ class Pretrain(TrainingStage):
         """A group of its own for the flow net, if it was trained before."""
         if self._trained_flow is None:
             return super().parameter_groups()
-        flow = self.network.flow_parameters()
+        flow = self._flow()
         known = {id(parameter) for parameter in flow}
         rest = [parameter for parameter in self.network.parameters() if id(parameter) not in known]
         return [{"params": rest}, {"params": flow, "lr": self._lr * self._trained_flow.lr_share}]
@@ -52,5 +52,10 @@ class Pretrain(TrainingStage):
         Not requires_grad: it would have to change under way, which data-parallel training does not follow.
         """
         if self._trained_flow is not None and self.global_step < self._trained_flow.frozen_steps:
-            for parameter in self.network.flow_parameters():
+            for parameter in self._flow():
                 parameter.grad = None
+
+    def _flow(self) -> list[nn.Parameter]:
+        """The flow net's parameters; its gates too, where it has some."""
+        assert self.network.flow_net is not None, "there was one to train"
+        return list(self.network.flow_net.parameters())

@@ -57,11 +57,13 @@ class Sparsify(TrainingStage):
         return optimizer
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """L_rec, and L_tf with a teacher; the frozen flow net's flows serve both networks."""
+        """L_rec, and L_tf with a teacher; a frozen flow net's flows serve both networks."""
         flows = self.network.flows(batch.low_NTCHW)
         output = self.network(batch.low_NTCHW, flows)
         losses = {"reconstruction": charbonnier(output.frames_NTCHW, batch.high_NTCHW)}
-        return losses | (self.teacher.losses(batch.low_NTCHW, flows, self.network, output) if self.teacher else {})
+        # Where the flow net loses channels too, the teacher's flows are its own.
+        shared = None if self.network.arguments.prunes_flow else flows
+        return losses | (self.teacher.losses(batch.low_NTCHW, shared, self.network, output) if self.teacher else {})
 
     def penalties(self) -> dict[str, Tensor]:
         """The penalty, at this step's lambda."""

@@ -7,7 +7,8 @@ from typing import get_args
 
 from vsrprune.commands import CONF, SCRIPTS, SWEEPS
 from vsrprune.config.composing import known_names
-from vsrprune.config.job import RULE, Config
+from vsrprune.config.door import DOOR
+from vsrprune.config.job import Config
 from vsrprune.knobs import leaves
 from vsrprune.search.config import SearchJobConfig
 
@@ -48,7 +49,7 @@ def candidates(words: Sequence[str]) -> list[str]:
 
 def _values(kind: type[Config], name: str) -> Iterable[str]:
     """The values of a knob that has a list of them."""
-    leaf = next((leaf for leaf in (RULE, *leaves(kind)) if leaf.name == name), None)
+    leaf = next((leaf for leaf in (*DOOR, *leaves(kind)) if leaf.name == name), None)
     if leaf is None:
         return ()
     return ("true", "false") if bool in (leaf.hint, *get_args(leaf.hint)) else leaf.knob.choices

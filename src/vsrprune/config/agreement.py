@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vsrprune.config.data import DATA_READERS, PUBLISHED_SETS, DataConfig
-from vsrprune.config.job import Config
+from vsrprune.config.job import TIMED_TARGETS, Config
 from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig, TrackingConfig, TrainerConfig
 from vsrprune.config.model import arguments_of
 from vsrprune.config.schedule import STEPS
@@ -19,6 +19,7 @@ from vsrprune.errors import UserError
 from vsrprune.knobs import check_knobs
 from vsrprune.methods.table import METHODS
 from vsrprune.results.protocols import BLUR, OWN, comparison
+from vsrprune.selection.budget import REALTIME
 from vsrprune.selection.scores import ADDITIVE, NAMES, OF_BATCHES, adds_up, is_own
 
 BLUR_SCALE = 4  # the only one that published numbers with blur have
@@ -132,10 +133,12 @@ def _check_target(config: Config) -> None:
     if config.round_to == "auto" and config.parts_cut:
         raise UserError(f"round_to=auto cuts every part; parts={list(config.parts)} needs round_to=1, 8 or 16")
     # The dense control meets any target by cutting nothing, in a sweep beside methods that meet it by cutting.
-    if config.target == "latency" and config.round_to != "auto" and METHODS[config.method.name].plan != "whole":
-        raise UserError("target=latency needs times of this device: add round_to=auto")
-    if config.target_ms and config.target != "latency":
+    if config.target in TIMED_TARGETS and config.round_to != "auto" and METHODS[config.method.name].plan != "whole":
+        raise UserError(f"target={config.target} needs times of this device: add round_to=auto")
+    if config.target_ms and config.target not in TIMED_TARGETS:
         raise UserError(f"target_ms is given, but target={config.target} does not read it; add target=latency")
+    if config.target == REALTIME and not config.target_ms:
+        raise UserError("target=realtime needs the frames per second that are to be reached: add fps=25, say")
 
 
 def _check_method(config: Config) -> None:
@@ -167,10 +170,10 @@ def _check_method(config: Config) -> None:
     one_device = "method.normalised=true" if config.method.normalised else f"method={method.name}"
     if config.trainer.devices > 1 and (config.method.normalised or method.start == "masked"):
         raise UserError(f"{one_device} trains on one device; got trainer.devices={config.trainer.devices}")
-    if config.method.align and config.target == "latency":
+    if config.method.align and config.target in TIMED_TARGETS:
         raise UserError(
-            "method.align=true has to know before any score how many channels layers keep, and target=latency finds it"
-            " out last; use target=macs"
+            "method.align=true has to know before any score how many channels layers keep, and"
+            f" target={config.target} finds it out last; use target=macs"
         )
     if method.start == "masked" and (config.tf_weight or config.method.output_weight):
         raise UserError(f"method={method.name} is fine-tuned without a teacher; use tf_weight=0 method.output_weight=0")
@@ -207,7 +210,7 @@ def _check_score(config: Config) -> None:
     cuts = METHODS[config.method.name].plan != "whole" and (config.ratio > 0 or config.target_ms > 0)
     if config.round_to == "auto" and cuts and not adds_up(config.score):
         # Milliseconds are met by timed counts alone.
-        remedy = "" if config.target == "latency" else ", or round_to=8"
+        remedy = "" if config.target in TIMED_TARGETS else ", or round_to=8"
         raise UserError(
             f"score={config.score} means nothing when it is added up over layers, as round_to=auto does; use"
             f" score={' or '.join(ADDITIVE)}{remedy}"
@@ -222,7 +225,7 @@ def _check_rounds(config: Config) -> None:
         f"method={method.name}, which ranks no units": method.plan != "ranked",
         "method.sparsify=false: nothing is trained between rounds": not config.method.sparsify,
         "scope=per_layer, which fixes every layer's share": config.scope == "per_layer",
-        "target=latency, which is solved for once": config.target == "latency",
+        f"target={config.target}, which is solved for once": config.target in TIMED_TARGETS,
         "order=max: what a round drove to zero ranks last in the next": config.ranking_order == "max",
         "ratio=0": config.ratio == 0,
     }

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
-from vsrprune.config.job import RULE, Config
+from vsrprune.config.door import DOOR, RULE, in_real_time
+from vsrprune.config.job import Config
 from vsrprune.config.model import NETWORKS, ModelConfig, arguments_of, model_config
 from vsrprune.config.task import SUPER_RESOLUTION, TaskConfig
 from vsrprune.errors import UserError
@@ -20,7 +21,7 @@ OPEN = ("model", "launcher.options")  # Hydra takes any name in them; a network'
 
 def schema(kind: type[Config]) -> dict[str, Any]:
     """What Hydra composes on: the default of every knob, nested, without the model's, which its file has."""
-    values: dict[str, Any] = {RULE.name: RULE.default, **asdict(kind())}
+    values: dict[str, Any] = {**{leaf.name: leaf.default for leaf in DOOR}, **asdict(kind())}
     # Every network has other arguments, so one schema cannot hold them; `model_config` checks them instead.
     return values | {"model": {}}
 
@@ -37,7 +38,7 @@ def default_model() -> dict[str, Any]:
 
 def known_names(kind: type[Config]) -> list[str]:
     """The dotted names of all knobs; of the model's, those of every network."""
-    names = [RULE.name, *(leaf.name for leaf in leaves(kind))]
+    names = [*(leaf.name for leaf in DOOR), *(leaf.name for leaf in leaves(kind))]
     return names + list(dict.fromkeys(f"model.{name}" for network in NETWORKS for name in hints(arguments_of(network))))
 
 
@@ -47,7 +48,7 @@ def configured(kind: type[C], composed: Mapping[str, Any]) -> C:
     Raises UserError for a name that is no knob, with the nearest, for values of the network's arguments that are not
     allowed, and for a rule that rsc or residual contradict. `check` looks at all other values.
     """
-    values = dict(composed)
+    values = in_real_time(composed)
     rule, model, task = values.pop(RULE.name, None), values.pop("model", None), values.get("task")
     config = _built(kind, values, "", known_names(kind))
     if model is not None:

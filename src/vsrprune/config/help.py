@@ -9,7 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from vsrprune.commands import typed
-from vsrprune.config.job import RULE, Config
+from vsrprune.config.door import DOOR
+from vsrprune.config.job import Config
 from vsrprune.config.model import NETWORKS
 from vsrprune.config.page import first_sentence, knob_sections, page, shown
 from vsrprune.errors import UserError
@@ -40,7 +41,7 @@ def short_page(kind: type[Config], path: str, intro: str, conf: Path) -> str:
     """What the command is, the knobs that are asked for most, the groups with their files, and where to read on."""
     groups = [item.name for item in fields(kind) if KNOB not in item.metadata]
     own = [leaf for leaf in leaves(kind) if leaf.name.startswith("search.")]
-    flat = {leaf.name: leaf for leaf in leaves(kind)} | {RULE.name: RULE}
+    flat = {leaf.name: leaf for leaf in leaves(kind)} | {leaf.name: leaf for leaf in DOOR}
     told = own or [flat[name] for name in ("rule", *PAPER)]
     lines = [intro, "", f"{'Knobs of the search' if own else 'The paper' + chr(39) + 's knobs'} (default)"]
     lines += [_line(leaf) for leaf in told]

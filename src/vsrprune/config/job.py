@@ -22,9 +22,10 @@ from vsrprune.config.model import ModelConfig
 from vsrprune.config.schedule import ScheduleConfig
 from vsrprune.config.task import TaskConfig
 from vsrprune.errors import UserError, one_of
-from vsrprune.knobs import Knob, Leaf, Limits, knob
+from vsrprune.knobs import Limits, knob
 from vsrprune.results.protocols import Comparison, comparison
 from vsrprune.selection.asked import NORMALISE, ORDERS, RANKS, SCOPES, TARGETS, Asked
+from vsrprune.selection.budget import REALTIME
 from vsrprune.selection.controls import UNITS
 from vsrprune.selection.scores import NAMES, RANDOM
 from vsrprune.store.atomic import read_json, read_regular
@@ -45,13 +46,7 @@ NO_KNOBS_OF_RESULTS = (
     "sweep",
     "store",
 )
-# Sets two knobs at once on the command line; `configured` takes it out again.
-RULE = Leaf(
-    "rule",
-    str | None,
-    None,
-    Knob("Sets rsc and residual at once, so that a sweep has one axis for the three residual rules.", choices=RULES),
-)
+TIMED_TARGETS = ("latency", REALTIME)
 
 
 @dataclass
@@ -75,12 +70,13 @@ class Config:
     target: str = knob(
         "units",
         "What ratio is a share of: units (filters, inputs, pixel-shuffle groups), MACs, parameters, or milliseconds per"
-        " frame (latency, with round_to=auto).",
-        choices=(*TARGETS, "latency"),
+        " frame (latency, with round_to=auto). realtime: the highest score within the time of a frame (fps), or how"
+        " near one comes; it takes round_to=auto, and score=taylor where none is given.",
+        choices=(*TARGETS, *TIMED_TARGETS),
     )
     target_ms: float = knob(
         0.0,
-        "With target=latency: milliseconds per frame instead of a ratio, flow net included; 0: by ratio.",
+        "With target=latency and realtime: milliseconds per frame instead of a ratio, flow net included; 0: by ratio.",
         at_least=0,
         spelled="a finite number > 0, milliseconds per frame",
     )

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from vsrprune.config.job import RULE, Config
+from vsrprune.config.door import DOOR
+from vsrprune.config.job import Config
 from vsrprune.config.model import NETWORKS, ModelConfig, arguments_of
 from vsrprune.knobs import KNOB, Leaf, allowed, hints, leaves
 
 
 def knob_sections(kind: type[Config]) -> Iterator[tuple[str, str, list[Leaf]]]:
     """Title, first sentence and knobs of every section: the flat knobs, every group, every network's arguments."""
-    yield "The paper's knobs", "", [RULE, *(leaf for leaf in leaves(kind) if "." not in leaf.name)]
+    yield "The paper's knobs", "", [*DOOR, *(leaf for leaf in leaves(kind) if "." not in leaf.name)]
     for item in fields(kind):
         if KNOB in item.metadata:
             continue

@@ -15,7 +15,7 @@ from vsrprune.methods.table import METHODS
 from vsrprune.results.measured import Measured
 from vsrprune.results.result import CROP_PLACES, METRICS, Gates, Layer, Result
 from vsrprune.selection.asked import TOLERANCE
-from vsrprune.selection.budget import Budget
+from vsrprune.selection.budget import REALTIME, Budget
 from vsrprune.selection.scores import Scores as ByLayer
 from vsrprune.selection.timed import LATENCY_TOLERANCE
 from vsrprune.stages.evaluate.recipe import Evaluation
@@ -164,12 +164,25 @@ def _warnings(budget: Budget, gates: Gates | None) -> list[str]:
             f"max |gamma| over the cut units was {gates.max_cut:.3f} at the cut, above {GATE_WARNING}:"
             " lengthen schedule.sparsify or raise its gate_lr"
         )
+    if budget.target == REALTIME:
+        return warnings + _not_in_time(budget)
     if abs(budget.deviation) > (LATENCY_TOLERANCE if budget.target == "latency" else TOLERANCE):
         warnings.append(
             f"the nearest reachable plan differs by {budget.deviation:+.1%} from the {budget.target} to be kept:"
             " min_kept, round_to or whole channels stand in the way"
         )
     return warnings
+
+
+def _not_in_time(budget: Budget) -> list[str]:
+    """How near a network comes that does not reach the frames per second that were asked for."""
+    if budget.reached <= budget.wanted:
+        return []
+    return [
+        f"{1000 / budget.wanted:.3g} frames per second are not reached on this device: the fastest network that was"
+        f" tried makes {1000 / budget.reached:.3g} ({budget.reached:.1f} ms per frame, the dense one"
+        f" {budget.dense:.1f} ms)"
+    ]
 
 
 def read_measured(folder: Path) -> Measured:

@@ -13,6 +13,7 @@ from vsrprune.results.curves import gap_over_replicates
 from vsrprune.results.grounds import by_ground
 from vsrprune.results.settings import SEEDS, setting_of
 from vsrprune.results.terminal import Row
+from vsrprune.selection.budget import REALTIME
 
 USUAL_STORE = "store"  # of src/upscale.py
 NEAR_DENSE = 0.15  # dB below the dense network in which the fastest is looked for
@@ -37,6 +38,7 @@ def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path
         lines += [*_fastest(rows), *compared[:COMPARED]]
         if len(compared) > COMPARED:
             lines.append(f"and {len(compared) - COMPARED} more; the report compares them all")
+    lines += _in_time(rows)
     network = shortest(store / "finetune" / result.stages["finetune"]) if "finetune" in result.stages else ""
     lines += [f"its network: {network}"] if network else []
     where = "" if shortest(store) == USUAL_STORE else f" --store {shlex.quote(shortest(store))}"
@@ -64,6 +66,23 @@ def _fastest(rows: Sequence[Row]) -> list[str]:
         f"fastest within {NEAR_DENSE} dB of the dense network ({dense:.2f}): #{best + 1}, {psnr[best]:.2f} dB,"
         f" speed-up {rows[best].measured.speed_up:.2f}"
     ]
+
+
+def _in_time(rows: Sequence[Row]) -> list[str]:
+    """How many frames per second the networks make that were to reach some."""
+    lines = []
+    for number, row in enumerate(rows, start=1):
+        if row.result.budget.target == REALTIME:
+            height, width = row.measured.frame_size
+            wanted, dense, pruned = (
+                1000 / ms for ms in (row.result.budget.wanted, row.measured.dense_ms, row.measured.pruned_ms)
+            )
+            who = f"#{number}" if len(rows) > 1 else "it"
+            lines.append(
+                f"{who} makes {pruned:.3g} frames of {width}x{height} per second, flow net included"
+                f" ({1000 / pruned:.1f} ms), of {wanted:.3g} asked for; the dense network {dense:.3g}"
+            )
+    return lines[:COMPARED]
 
 
 def _at_equal_macs(rows: Sequence[Row]) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from vsrprune.channels.layout import ChannelLayout
+from vsrprune.config.job import TIMED_TARGETS
 from vsrprune.jobs.speed import Held, Speed, held_out
 from vsrprune.methods.table import METHODS
 from vsrprune.selection.scores import reads_batches
@@ -181,7 +182,7 @@ def _score(known: _Known, steps: int) -> float:
 
 
 def _select(known: _Known, steps: int) -> float:
-    return _frame_timed(known) * FORMS if known.job.config.target == "latency" else 0.0
+    return _frame_timed(known) * FORMS if known.job.config.target in TIMED_TARGETS else 0.0
 
 
 def _timing(known: _Known, steps: int) -> float:

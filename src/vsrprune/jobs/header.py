@@ -17,6 +17,7 @@ from vsrprune.jobs.estimate import steps_of
 from vsrprune.jobs.planning import missing_stages
 from vsrprune.jobs.speed import held_out
 from vsrprune.results.terminal import short_count
+from vsrprune.selection.budget import REALTIME
 from vsrprune.stages.job import Job
 from vsrprune.store.store import Store
 
@@ -107,9 +108,10 @@ def _beside_flow(job: Job) -> str:
 
 
 def _method(config: Config) -> str:
-    of = {"units": "units", "macs": "the MACs", "params": "the parameters", "latency": "the milliseconds"}
-    share = f"ratio {config.ratio:g} of {of[config.target]}"
+    of = {"units": "units", "macs": "the MACs", "params": "the parameters"}
+    share = f"ratio {config.ratio:g} of {of.get(config.target, 'the milliseconds')}"
     asked = f"{config.target_ms:g} ms per frame" if config.target_ms else share
+    asked += f" ({1000 / config.target_ms:g} frames per second)" if config.target == REALTIME else ""
     return f"{config.method.name}, rule {config.rule}, {asked}"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from vsrprune.config.agreement import check_batch, check_network, check_scale, check_trainer, validate
 from vsrprune.config.data import PUBLISHED_SETS
-from vsrprune.config.job import Config, completed
+from vsrprune.config.job import TIMED_TARGETS, Config, completed
 from vsrprune.config.task import SUPER_RESOLUTION
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
 from vsrprune.data.folder import find_folder
@@ -80,7 +80,7 @@ def plan_job(config: Config) -> Job:
     plan = METHODS[config.method.name].plan
     if plan != "whole":  # where nothing is cut, nothing has to be reached
         # Times are known when they are measured; single weights are cut in every convolution, whatever units it has.
-        timed = config.target == "latency"
+        timed = config.target in TIMED_TARGETS
         ratio = 0.0 if timed or plan == "masked" else config.ratio
         check_reachable(layout, replace(config.asked, ratio=ratio, target="units" if timed else config.target))
     sources, clips = _data(config, arguments.scale)
@@ -279,10 +279,10 @@ def _notes_on_knobs(config: Config) -> list[str]:
             "model.flow_pruned=true: the flow net loses channels and does not train on after the cut; with"
             " schedule.finetune.train_flow=true it does"
         )
-    if config.units == "random" and config.target == "latency":
+    if config.units == "random" and config.target in TIMED_TARGETS:
         notes.append(
-            "units=random with target=latency: counts are found by measuring, so that they need not be those of"
-            " units=ranked; with target=macs they are"
+            f"units=random with target={config.target}: counts are found by measuring, so that they need not be those"
+            " of units=ranked; with target=macs they are"
         )
     return notes
 

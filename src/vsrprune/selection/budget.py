@@ -11,6 +11,8 @@ from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.selection.asked import TOLERANCE, amount, dense_amount, half_up
 
+REALTIME = "realtime"  # the target that wants at most so many milliseconds, and not just so many
+
 
 @dataclass(frozen=True)
 class Budget:

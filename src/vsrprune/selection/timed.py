@@ -16,13 +16,14 @@ from vsrprune.channels.operations import TimeTable
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.selection.asked import TOLERANCE, Asked, amount
-from vsrprune.selection.budget import Budget
+from vsrprune.selection.budget import REALTIME, Budget
 from vsrprune.selection.frontier import Frontier
 from vsrprune.selection.scores import Scores
 from vsrprune.selection.units import select
 
 LATENCY_TOLERANCE = 0.10  # of the wanted milliseconds
 LATENCY_AIM = 0.05  # of the wanted milliseconds; nearer than that the search ends, since repeats differ by as much
+DEADLINE_AIM = 0.95  # of the milliseconds that a frame has: plans are aimed at less, since they may take no more
 ATTEMPTS = 6  # plans that are built and measured; each takes seconds to minutes
 FALLEN = 0.5  # of the median time of convolutions: the narrowest, of a hundredth of the work, must not take more
 
@@ -87,15 +88,51 @@ class TimedSelection:
         warps, copies) is learned from each measurement, and the next plan aims accordingly; between two plans on
         either side of the target, where that leads back to one of them. Raises UserError where it cannot be met.
         """
+        tried = self._approach(wanted_ms, wanted_ms, dense_ms, measure)
+        reached, plan = min(tried, key=lambda measured: abs(measured[0] - wanted_ms))
+        if abs(reached / wanted_ms - 1) > LATENCY_TOLERANCE:
+            measured = ", ".join(f"{ms:.1f}" for ms, _ in tried)
+            raise UserError(
+                f"no plan takes {wanted_ms:.1f} ms per frame on this device (the dense network takes {dense_ms:.1f});"
+                f" measured plans near it took {measured} ms: ask for one of these with target_ms"
+            )
+        return plan, Budget("latency", dense_ms, wanted_ms, reached)
+
+    def for_deadline(
+        self, wanted_ms: float, dense_ms: float, measure: Callable[[PrunePlan], float]
+    ) -> tuple[PrunePlan, Budget]:
+        """The plan of highest score whose network takes at most `wanted_ms` per frame; the fastest if none does.
+
+        Nothing is cut where the dense network is in time. measure: as for `for_latency`.
+        """
+        whole = PrunePlan.keep_all(self._free.rule, self._layout)
+        if dense_ms <= wanted_ms:
+            return whole, Budget(REALTIME, dense_ms, wanted_ms, dense_ms)
+        tried = self._approach(wanted_ms * DEADLINE_AIM, wanted_ms, dense_ms, measure)
+        in_time = [found for found in tried if found[0] <= wanted_ms]
+        if not in_time:
+            # Before it is said that no plan is in time, that of the fewest channels is measured.
+            least = self._within(self._frontiers("ms"), 0.0).plan
+            if least not in [plan for _, plan in tried]:
+                tried.append((measure(least), least))
+            in_time = [found for found in tried if found[0] <= wanted_ms]
+        # The slowest of those in time keeps the most.
+        reached, plan = max(in_time or [min(tried, key=lambda found: found[0])], key=lambda found: found[0])
+        return plan, Budget(REALTIME, dense_ms, wanted_ms, reached)
+
+    def _approach(
+        self, aim_ms: float, wanted_ms: float, dense_ms: float, measure: Callable[[PrunePlan], float]
+    ) -> list[tuple[float, PrunePlan]]:
+        """Plans that come nearer to `aim_ms`, with their measured milliseconds, until one is near enough."""
         # The first guess of what the table does not hold is its share in the dense network.
         frontiers = self._frontiers("ms")
         rest = dense_ms - min(frontier.milliseconds(frontier.dense) for frontier in frontiers)
-        aim = wanted_ms - rest
+        aim = aim_ms - rest
         tried: list[tuple[float, float, PrunePlan]] = []  # milliseconds, measured and predicted
         for _ in range(ATTEMPTS):
             plan, _, predicted_ms = self._within(frontiers, aim)
             if plan in [known for *_, known in tried]:
-                between = _between([(ms, predicted) for ms, predicted, _ in tried], wanted_ms)
+                between = _between([(ms, predicted) for ms, predicted, _ in tried], aim_ms)
                 if between is None:
                     break  # the aim moves by less than a step of the grid
                 plan, _, predicted_ms = self._within(frontiers, between)
@@ -103,17 +140,10 @@ class TimedSelection:
                     break
             reached = measure(plan)
             tried.append((reached, predicted_ms, plan))
-            if abs(reached / wanted_ms - 1) <= LATENCY_AIM:
+            if abs(reached / aim_ms - 1) <= LATENCY_AIM and (aim_ms == wanted_ms or reached <= wanted_ms):
                 break
-            aim = wanted_ms - (reached - predicted_ms)
-        reached, _, plan = min(tried, key=lambda measured: abs(measured[0] - wanted_ms))
-        if abs(reached / wanted_ms - 1) > LATENCY_TOLERANCE:
-            measured = ", ".join(f"{ms:.1f}" for ms, *_ in tried)
-            raise UserError(
-                f"no plan takes {wanted_ms:.1f} ms per frame on this device (the dense network takes {dense_ms:.1f});"
-                f" measured plans near it took {measured} ms: ask for one of these with target_ms"
-            )
-        return plan, Budget("latency", dense_ms, wanted_ms, reached)
+            aim = aim_ms - (reached - predicted_ms)
+        return [(ms, plan) for ms, _, plan in tried]
 
     def _rounded(self, target: str, ratio: float) -> PrunePlan:
         """Counts that are multiples; of smaller numbers where those keep too much or too little."""

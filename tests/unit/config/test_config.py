@@ -11,8 +11,9 @@ import yaml
 from vsrprune.channels.layout import RULES
 from vsrprune.config.agreement import check_scale, validate
 from vsrprune.config.composing import configured, default_model, schema, with_knobs
+from vsrprune.config.door import DOOR
 from vsrprune.config.help import PAPER, group_page, short_page
-from vsrprune.config.job import RULE, Config, completed
+from vsrprune.config.job import Config, completed
 from vsrprune.config.method import MethodConfig
 from vsrprune.config.model import NETWORKS, arguments_of
 from vsrprune.config.page import page, shown
@@ -127,10 +128,11 @@ def test_configurations_do_not_share_their_groups():
 
 # Wrong values
 
+TIMED = {"round_to": "auto", "score": "taylor"}
 CHOICES = {
     "task.name": ["sr", "denoise", "deblur"],
     "residual": ["aligned", "inner"],
-    "target": ["units", "macs", "params", "latency"],
+    "target": ["units", "macs", "params", "latency", "realtime"],
     "scope": ["global", "local", "kind", "part", "per_layer"],
     "normalise": ["none", "layer", "kind", "lamp"],
     "rank": ["score", "per_mac", "per_param"],
@@ -174,9 +176,11 @@ def test_a_wrong_choice_is_refused_with_the_right_ones(name, value):
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in CHOICES for value in CHOICES[name]])
 def test_every_right_choice_is_accepted(name, value):
-    companions = {"per_layer": {"ratios": {"fusion": 0.5}}, "latency": {"round_to": "auto", "score": "taylor"}}.get(
-        value, {}
-    )
+    companions = {
+        "per_layer": {"ratios": {"fusion": 0.5}},
+        "latency": TIMED,
+        "realtime": {**TIMED, "target_ms": 40.0},
+    }.get(value, {})
     companions |= {"data.name": "vid4"} if value == "bd" else {}
     companions |= {"model.upscale_factors": []} if value in ("denoise", "deblur") else {}
     companions |= {"trainer.accelerator": "gpu"} if value == "16-mixed" else {}
@@ -773,7 +777,7 @@ def test_rounds_are_counted_from_one():
 
 
 def test_every_knob_has_help_and_an_allowed_default():
-    told = [RULE, *leaves(SearchJobConfig), *(leaf for name in NETWORKS for leaf in leaves(arguments_of(name)))]
+    told = [*DOOR, *leaves(SearchJobConfig), *(leaf for name in NETWORKS for leaf in leaves(arguments_of(name)))]
     assert len(told) > 150
     for leaf in told:
         assert leaf.knob.help.endswith("."), leaf.name
@@ -800,7 +804,7 @@ def test_choices_are_those_of_the_rooms_that_read_them():
     assert set(choices["rank"]) == {"score", *COSTS}
     assert set(choices["method.penalty"]) == set(PENALISED)
     assert set(RULES) == {"rsc", *choices["residual"]}
-    assert (*TARGETS, "latency") == choices["target"]
+    assert (*TARGETS, "latency", "realtime") == choices["target"]
 
 
 @pytest.mark.parametrize(
@@ -951,7 +955,7 @@ def test_the_short_page_is_short_and_names_every_group():
 def test_help_shows_every_knob_in_full():
     titles = ["knobs", *(item.name for item in fields(SearchJobConfig) if KNOB not in item.metadata), *NETWORKS]
     text = "\n".join(group_page(SearchJobConfig, title, CONF) for title in titles)
-    for leaf in (RULE, *leaves(SearchJobConfig)):
+    for leaf in (*DOOR, *leaves(SearchJobConfig)):
         assert f"  {leaf.name}={shown(leaf.default)}\n" in text
         assert f"  {leaf.name}=" in group_page(SearchJobConfig, leaf.name, CONF)
     assert max(map(len, text.splitlines())) <= 100

@@ -188,6 +188,34 @@ def test_a_latency_below_the_fastest_plan_names_what_is_reachable() -> None:
         timed().for_latency(9.0, dense, measure)
 
 
+@pytest.mark.parametrize(("rest", "factor"), [(0.0, 1.0), (5.0, 1.7), (2.0, 0.6)])
+def test_a_deadline_is_kept_and_hardly_anything_is_given_away(rest: float, factor: float) -> None:
+    measure = clock(rest, factor)
+    wanted = rest + 0.5 * (measure(DENSE) - rest)
+    plan, budget = timed().for_deadline(wanted, measure(DENSE), measure)
+    assert budget.target == "realtime"
+    assert budget.reached == measure(plan) <= wanted
+    assert budget.reached >= 0.85 * wanted
+
+
+def test_a_deadline_that_the_dense_network_keeps_cuts_nothing_and_measures_nothing() -> None:
+    calls: list[PrunePlan] = []
+    dense = clock(3.0)(DENSE)
+    plan, budget = timed().for_deadline(1.01 * dense, dense, clock(3.0, calls=calls))
+    assert plan == DENSE
+    assert budget.reached == dense
+    assert calls == []
+
+
+def test_of_a_deadline_that_nothing_keeps_the_fastest_plan_is_left() -> None:
+    calls: list[PrunePlan] = []
+    measure = clock(rest=10.0, calls=calls)
+    plan, budget = timed().for_deadline(9.0, clock(rest=10.0)(DENSE), measure)
+    assert budget.reached == min(clock(rest=10.0)(tried) for tried in calls) > budget.wanted == 9.0
+    assert plan in calls
+    assert all(plan.kept_counts[name] <= tried.kept_counts[name] for tried in calls for name in plan.kept_counts)
+
+
 def launched(constant_ms: float) -> dict[str, TimeTable]:
     """Tables of a card on which every operation takes as long as its launch, and then its arithmetic.
 

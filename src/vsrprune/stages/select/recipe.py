@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from vsrprune.channels.plan import PrunePlan
+from vsrprune.config.job import TIMED_TARGETS
 from vsrprune.selection.budget import Budget
 from vsrprune.stages.recipe import SELECTION, SELECTION_IDLE, Condition, Planned, Question, Recipe, StagePlan, newest
 from vsrprune.stages.saved import Trained
@@ -83,5 +84,5 @@ RECIPE = Recipe(
     depends_on=("method.plan", "facts.model", *SELECTION, "units", "pruning_seed"),
     idle=IDLE,
     in_rounds=True,
-    alone=lambda config: config.target == "latency",
+    alone=lambda config: config.target in TIMED_TARGETS,
 )

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from vsrprune.channels.plan import PrunePlan
+from vsrprune.config.job import TIMED_TARGETS
 from vsrprune.metrics.latency import compare_latency
 from vsrprune.networks.fast.precision import MULTIPLES
 from vsrprune.pruning.masking import mask_smallest
 from vsrprune.pruning.surgery import compact
 from vsrprune.selection.asked import least_counts
-from vsrprune.selection.budget import Budget, budget
+from vsrprune.selection.budget import REALTIME, Budget, budget
 from vsrprune.selection.controls import random_units
 from vsrprune.selection.timed import TimedSelection
 from vsrprune.selection.units import select
@@ -67,11 +68,12 @@ def _timed(bench: Bench, inputs: Inputs, ratio: float, target: str) -> Selection
             f" {multiple} instead, where they can be"
         )
     # Tables are enough for an amount of MACs; a wish in milliseconds is checked against measurements of whole networks.
-    if target != "latency":
+    if config.target not in TIMED_TARGETS:
         return Selection(*selection.for_amount(target, ratio))
     dense_ms = _milliseconds(bench, PrunePlan.keep_all(config.rule, layout))
     wanted = config.target_ms or dense_ms * (1 - ratio)
-    return Selection(*selection.for_latency(wanted, dense_ms, lambda plan: _milliseconds(bench, plan)))
+    choose = selection.for_deadline if target == REALTIME else selection.for_latency
+    return Selection(*choose(wanted, dense_ms, lambda plan: _milliseconds(bench, plan)))
 
 
 def _milliseconds(bench: Bench, plan: PrunePlan) -> float:

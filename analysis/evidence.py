@@ -24,7 +24,7 @@ from vsrprune.results.replicates import (
     psnr_difference,
     psnr_over_networks,
 )
-from vsrprune.results.result import BELOW_BASELINE
+from vsrprune.results.result import BELOW_BASELINE, NO_TRUTH
 
 Cells = Mapping[tuple[str, str], Mapping[str, Sequence[Run]]]  # group and name of a setting, column, jobs of its seeds
 
@@ -48,7 +48,8 @@ class Evidence:
     at_equal_macs: the difference to the reference's curve at the row's MACs, None where it does not reach; slope: what
     1 % of the MACs is worth then (dB), see `_slope`.
     published: the source of numbers that no run here gave; such a row has nothing behind it. below_baseline: whether
-    its dense network is worse than what outputs are to improve on.
+    its dense network is worse than what outputs are to improve on. to_dense: whether no truth was seen, so that PSNR is
+    to the dense network's output.
     """
 
     group: str
@@ -62,6 +63,7 @@ class Evidence:
     published: str = ""
     at_equal_macs: CurveGap | None = None
     slope: float = math.nan
+    to_dense: bool = False
 
     @property
     def verdict(self) -> str:
@@ -128,6 +130,7 @@ def _row(
         below_baseline=any(run.result.dense_below_baseline for run in jobs),
         at_equal_macs=gap,
         slope=math.nan if reference is None or gap is not None else _slope(reference, split),
+        to_dense=not all(run.result.sees_truth for run in jobs),
     )
 
 
@@ -186,6 +189,7 @@ def _notes(rows: Sequence[Evidence]) -> list[str]:
     sources = dict.fromkeys(row.published for row in rows if row.published)
     notes = [f"{NOTE} {caption([row.psnr for row in rows if not row.published])}"]
     notes += [f"{BELOW.strip()} {BELOW_BASELINE}"] if any(row.below_baseline for row in rows) else []
+    notes += [f"With data.truth=none {NO_TRUTH}."] if any(row.to_dense for row in rows) else []
     return notes + ([PUBLISHED_NOTE + "; ".join(sources) + "."] if sources else [])
 
 

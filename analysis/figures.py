@@ -41,11 +41,21 @@ from analysis.comparisons import (
 from analysis.cuts import cut_words, cuts
 from analysis.groups import GROUPS_SHOWN, HELP, OPTION, Group, chosen_groups, group_of, grouped, listed
 from analysis.heatmap import draw_ratio_heatmap
-from analysis.naming import told_apart
+from analysis.naming import told_apart, truth_caveats
 from analysis.output import folder_for
 from analysis.over_time import cut_table, frame_table, hidden_table
 from analysis.pictures import read_places
-from analysis.runs import CUT_BY, LEADERS, Run, Runs, gate_table, load_runs, ratio_table, score_table, time_caveats
+from analysis.runs import (
+    CUT_BY,
+    LEADERS,
+    Run,
+    Runs,
+    gate_table,
+    load_runs,
+    ratio_table,
+    score_table,
+    time_caveats,
+)
 from analysis.series import Facet, facets, left_out_note, left_out_series, renamed
 from analysis.style import RC
 from vsrprune.cli import explained
@@ -117,6 +127,7 @@ def _panels(groups: Sequence[Group], cost: str) -> tuple[list[quality.Panel], li
     parts = parts or [(group, Facet(group.name, group.runs)) for group in groups]
     left_out = left_out_series([group.runs for group in groups]) if len(parts) == len(groups) else []
     panels, notes = [], [note] if (note := left_out_note(left_out)) else []
+    notes += [caveat for group in groups for caveat in truth_caveats(group.runs)]
     # What comes with a method is said once, and not in every name of a series.
     notes += [told for group in groups if (told := told_apart(group.runs))]
     tables = {group.number: replicate_table(group.runs) for group in groups}
@@ -147,14 +158,14 @@ def _draw_differences(runs: Runs, table: pd.DataFrame) -> Figure:
             "no knob but the ratio varies among jobs that are alike otherwise, with a replicate in common"
         )
     knobs = set(table["knob"])
-    notes = time_caveats(runs) if "tf_weight" in knobs else []
+    notes = [*truth_caveats(runs), *(time_caveats(runs) if "tf_weight" in knobs else [])]
     told = told_apart(runs) if knobs & set(LEADERS) else ""
     return drawings.draw_differences(table, [*notes, *([told] if told else [])])
 
 
 def error_over_frames(runs: Runs, run: Run) -> Figure:
     """Error of the hidden states and lost PSNR against the frame index, with and without temporal fine-tuning."""
-    notes = [note for note in (*time_caveats(runs), told_apart(runs)) if note]
+    notes = [note for note in (*truth_caveats(runs), *time_caveats(runs), told_apart(runs)) if note]
     return drawings.draw_error_over_frames(hidden_table(runs), frame_table(runs), notes)
 
 

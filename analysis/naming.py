@@ -1,8 +1,9 @@
-"""Short names of settings: what comes with a method or a network is told once, and not in every name."""
+"""Short names of settings: what comes with a method or a network is told once; and what PSNR is to, without a truth."""
 
 from __future__ import annotations
 
 from analysis.runs import CUT_BY, LEADERS, Runs
+from vsrprune.results.result import truth_caveats_of
 
 LONG_NAME = 40  # letters of a name that says all
 
@@ -27,3 +28,8 @@ def told_apart(runs: Runs) -> str:
         leaders.setdefault(rest, {})[leader] = None
     told = [f"{', '.join(of)}: {rest}" for rest, of in leaders.items()]
     return f"names leave out what comes with them: {'; '.join(told)}"
+
+
+def truth_caveats(runs: Runs) -> list[str]:
+    """What must be said beside the quality of runs that saw no truth: what their PSNR is to."""
+    return truth_caveats_of([run.result for run in runs.finished])

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.naming import truth_caveats
 from analysis.report_data import Measure, RunColumn, differing, note_table
 from analysis.runs import LeftOut, Runs, time_caveats
 from vsrprune.host.failures import retry_line
@@ -79,8 +80,8 @@ def notes_html(runs: Runs) -> str:
 
 
 def time_html(runs: Runs) -> str:
-    """Why what is said of time may mean little; empty if there is no reason."""
-    return "".join(f"<p>Note: {text(caveat)}.</p>" for caveat in time_caveats(runs))
+    """What no truth was seen of, and why what is said of time may mean little; empty if there is no reason."""
+    return "".join(f"<p>Note: {text(caveat)}.</p>" for caveat in (*truth_caveats(runs), *time_caveats(runs)))
 
 
 def left_out_html(items: Sequence[LeftOut]) -> str:

@@ -24,7 +24,7 @@ from analysis.cuts import columns_of, cuts
 from analysis.evidence import BELOW, Cells, evidence_rows
 from analysis.groups import GROUPS_SHOWN, HELP, OPTION, Group, chosen_groups, grouped, listed
 from analysis.main_table import MAIN_COLUMNS, check_columns, main_table
-from analysis.naming import told_apart, untold
+from analysis.naming import told_apart, truth_caveats, untold
 from analysis.output import folder_for
 from analysis.runs import CUT_BY, LEADERS, Run, Runs, load_runs, time_caveats
 from analysis.table_formats import FORMATS, MARKS, Cell, Table
@@ -167,6 +167,7 @@ def _note(runs: Runs, name: str, cells: Sequence[Cell], split: str) -> str:
     more = [f" {steps_note([run.result for run in runs.finished])}"]
     if _short(runs, name) and (told := told_apart(runs)):
         more.append(f" {told[0].upper()}{told[1:]}.")
+    more += [f" Note: {caveat}." for caveat in truth_caveats(runs)]
     more += [f" Note: {caveat}." for caveat in time_caveats(runs)] if "tf_weight" in runs.varying else []
     if any(cell.below_baseline for cell in cells):
         more.append(f" {BELOW.strip()} {BELOW_BASELINE}")

@@ -148,7 +148,7 @@ def examine(config: Config, console: Console) -> int:
     wanted = BLUR if data.shrinking in BLUR else BICUBIC
     degradations = (data.shrinking, *(name for name in wanted if name != data.shrinking))
     settings = DoctorSettings(
-        scale=scale,
+        scale=data.shrunk_by(scale),
         halve=data.halve,
         frames=config.schedule.longest,
         patch=config.schedule.patch,
@@ -156,7 +156,7 @@ def examine(config: Config, console: Console) -> int:
         degradations=degradations,
         frames_knob=config.schedule.longest_knob,
         max_frames=data.max_frames,
-        crop=config.comparison.crop,
+        crop=0 if data.truth == "none" else config.comparison.crop,  # of outputs, which are no frames on disk
     )
     said = [
         Finding(severity, "data", sentence, "")

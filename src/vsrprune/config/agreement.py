@@ -15,6 +15,7 @@ from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig, TrackingConfi
 from vsrprune.config.model import arguments_of
 from vsrprune.config.schedule import STEPS
 from vsrprune.config.task import SUPER_RESOLUTION, TASKS, TaskConfig
+from vsrprune.config.truth import check_truth
 from vsrprune.errors import UserError
 from vsrprune.knobs import check_knobs
 from vsrprune.methods.table import METHODS
@@ -49,6 +50,7 @@ def validate(config: Config) -> None:
     comparison(config.evaluate.protocol, config.data.channel, config.data.crop)
     _check_scope(config)
     _check_data(config)
+    check_truth(config)
     _check_lengths(config)
     check_trainer(config.trainer)
     _check_launcher(config.launcher)

@@ -8,6 +8,7 @@ from vsrprune.knobs import knob
 from vsrprune.results.protocols import BICUBIC, BLUR
 
 DEGRADATIONS = (*BICUBIC, *BLUR)
+TRUTHS = ("all", "some", "none")
 TRAINING_SETS, TEST_SETS = ("reds", "vimeo90k"), ("reds4", "vid4", "udm10")
 PUBLISHED_SETS = (*TRAINING_SETS, *TEST_SETS)
 # The knobs of data that only some sets read.
@@ -46,7 +47,11 @@ class DataConfig:
     val_share: float = knob(0.2, "The share of a folder's clips that is held out.", above=0, below=1)
     split_seed: int = knob(0, "The seed that draws the held-out clips of a folder.", at_least=0, at_most=2**63 - 1)
     max_frames: int = knob(0, "Only the first so many frames of every clip are read; 0: all.", at_least=0)
-    halve: bool = knob(False, "Average 2x2 pixels first: for compressed video, whose artefacts are not detail.")
+    halve: bool = knob(
+        False,
+        "Average 2x2 pixels first: for compressed video, whose artefacts are not detail. With data.truth=none that"
+        " halves the input itself; the clips of data.unlabelled are never halved.",
+    )
     mirror: bool = knob(False, "Every training sequence is followed by itself backwards.")
     cache: bool = knob(False, "Decode once, into memory maps in data.cache_dir: for what memory cannot hold.")
     cache_dir: str = knob("", "The folder of the memory maps; empty: store_dir/cache.")
@@ -64,6 +69,24 @@ class DataConfig:
     demo_frames: int = knob(10, "Frames of a demo clip.", at_least=1, at_most=1000)
     demo_train_per_photo: int = knob(4, "Training clips from every photograph of the demo.", at_least=1, at_most=1000)
     demo_val_per_photo: int = knob(2, "Held-out clips from every photograph of the demo.", at_least=1, at_most=1000)
+    truth: str = knob(
+        "all",
+        "Which clips have a high-resolution truth. `none`: the clips of a folder are the input as they are, and scores,"
+        " sparsify, fine-tuning and results go by what the dense network makes of them (pretrained=FILE); `some`:"
+        " sparsify and fine-tuning learn from the clips of data.unlabelled besides.",
+        choices=TRUTHS,
+    )
+    unlabelled: str = knob(
+        "",
+        "With data.truth=some: a folder of clips without truth, the input as they are. Every step draws as many of them"
+        " as of the others.",
+    )
+    unlabelled_weight: float = knob(
+        1.0,
+        "With data.truth=some: the weight of the loss that holds the outputs on data.unlabelled to the dense"
+        " network's.",
+        above=0,
+    )
     degradation: str = knob(
         "bicubic",
         "How low-resolution frames are made. `bicubic`: MATLAB's imresize, rounded once; `bicubic_uint8_passes`: as"
@@ -78,6 +101,15 @@ class DataConfig:
     crop: int | None = knob(
         None, "Border pixels that the comparison leaves out; null: by evaluate.protocol, else 0.", at_least=0
     )
+
+    def shrunk_by(self, scale: int) -> int:
+        """How many times as large as the input the frames on disk are, at a network's scale."""
+        return 1 if self.truth == "none" else scale
+
+    @property
+    def weight_without_truth(self) -> float:
+        """The weight of the loss that holds outputs to the dense network's, on clips that have no truth; 0: none."""
+        return {"all": 0.0, "some": self.unlabelled_weight, "none": 1.0}[self.truth]
 
     @property
     def shrinking(self) -> str:

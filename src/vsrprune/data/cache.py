@@ -1,6 +1,7 @@
 """Decoded clips as memory maps: a window of a clip is read without decoding the clip, from sets larger than memory.
 
-FOLDER/<key>/ holds high.npy, low.npy (not at scale 1), both uint8 as in `Clip`, and clip.json. A key depends on the
+FOLDER/<key>/ holds high.npy, low.npy (not at scale 1), both uint8 as in `Clip`, and clip.json; of a clip without truth
+low.npy alone. A key depends on the
 files of the clip and on how they are read; a folder appears whole or not at all. A job reads every byte of its clips
 against their checksums before it uses any (`cache_folder.py`), since what comes of them is published for good.
 """
@@ -30,7 +31,7 @@ from vsrprune.data.cache_folder import (
     verify,
     write_description,
 )
-from vsrprune.data.clips import Clip, ClipSet
+from vsrprune.data.clips import Clip, ClipSet, input_clip
 from vsrprune.data.look import first_look
 from vsrprune.data.reading import Notes, Reading, read_clip, scenes
 from vsrprune.data.sources import VIDEO_DECODING, ClipSource
@@ -59,9 +60,11 @@ class CachedClip:
         """
         for array in self.arrays:
             check_still_verified(array)
-        # Without low.npy (scale 1) the input is the truth itself, videos[-1] is videos[0].
-        videos = [_mapped(array.path)[self.start : self.stop] for array in self.arrays]
-        return Clip(self.name, videos[0], videos[-1])
+        videos = {array.path.name: _mapped(array.path)[self.start : self.stop] for array in self.arrays}
+        if HIGH not in videos:
+            return input_clip(self.name, videos[LOW])
+        # Without low.npy (scale 1) the input is the truth itself.
+        return Clip(self.name, videos[HIGH], videos.get(LOW, videos[HIGH]))
 
 
 class CachedClips(Sequence[Clip]):
@@ -138,6 +141,7 @@ def _key(source: ClipSource, how: Reading) -> str:
     files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
     read = {"scale": how.scale, "max_frames": how.max_frames, "halve": how.halve, "low": len(source.low_files)}
     read["format"] = FORMAT
+    read |= {} if how.truth else {"truth": False}
     read |= {"decoding": VIDEO_DECODING} if source.is_video else {}
     return content_key({"clip": source.name, "files": files, "degradation": how.degradation, **read})
 
@@ -174,7 +178,7 @@ def _decoded_bytes(source: ClipSource, how: Reading) -> float:
         return 0
     pixels = look.size[0] * look.size[1]
     decoded = min(look.frames, how.max_frames or look.frames) * pixels * RGB // (4 if how.halve else 1)
-    return float(decoded) * (1 + (1 / how.scale**2 if how.scale > 1 else 0))
+    return float(decoded) * (1 + (1 / how.scale**2 if how.truth and how.scale > 1 else 0))
 
 
 def _decode(source: ClipSource, how: Reading, folder: Path, notes: Notes) -> None:
@@ -184,7 +188,8 @@ def _decode(source: ClipSource, how: Reading, folder: Path, notes: Notes) -> Non
     if clip is None:
         notes.left_out(own.reasons[0])
         return
-    videos = {HIGH: clip.high_TCHW} | ({LOW: clip.low_TCHW} if how.scale > 1 else {})
+    videos = {HIGH: clip.high_TCHW} if how.truth else {}
+    videos |= {LOW: clip.low_TCHW} if how.scale > 1 or not how.truth else {}
     beside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     beside.mkdir(parents=True)
     try:

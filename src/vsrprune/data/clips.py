@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from vsrprune.data.degradation import degrade
+from vsrprune.data.look import too_short
 from vsrprune.errors import UserError
 
 
@@ -30,7 +31,10 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Clip:
-    """high_TCHW: the truth (T, 3, scale*h, scale*w), low_TCHW: the input (T, 3, h, w), both RGB uint8."""
+    """high_TCHW: the truth (T, 3, scale*h, scale*w), low_TCHW: the input (T, 3, h, w), both RGB uint8.
+
+    A clip without truth has a high_TCHW of no pixels, (T, 3, 0, 0): what reads it by mistake fails for its shape.
+    """
 
     name: str
     high_TCHW: Tensor
@@ -47,6 +51,15 @@ class Clip:
         height, width = self.low_TCHW.shape[-2:]
         return height, width
 
+    @property
+    def has_truth(self) -> bool:
+        """Whether there is a truth to compare outputs with."""
+        return self.high_TCHW.numel() > 0
+
+    def judged_by(self, output_TCHW: Tensor) -> Clip:
+        """The clip with these uint8 frames in place of a truth that it does not have; itself where it has one."""
+        return self if self.has_truth else Clip(self.name, output_TCHW, self.low_TCHW)
+
     def patch(self, window: Window, scale: int, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Input and truth of a training patch, uint8; `draw` is for clips whose input is random."""
         return window.cut(self.low_TCHW), window.cut(self.high_TCHW, scale)
@@ -54,12 +67,21 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Training, held-out and test clips, and what was done to the data that a reader of the results should know."""
+    """Training, held-out and test clips, and what was done to the data that a reader of the results should know.
+
+    unlabelled: clips without truth that are trained on beside the training clips.
+    """
 
     train: Sequence[Clip]
     val: Sequence[Clip]
     notes: Sequence[str] = ()
     test: Sequence[Clip] = ()
+    unlabelled: Sequence[Clip] = ()
+
+
+def input_clip(name: str, frames_TCHW: Tensor) -> Clip:
+    """A clip without truth, whose uint8 frames are the input as they are."""
+    return Clip(name, frames_TCHW.new_empty(*frames_TCHW.shape[:2], 0, 0), frames_TCHW)
 
 
 def make_clip(name: str, frames_TCHW: Tensor, scale: int, degradation: str = "bicubic") -> tuple[Clip, str | None]:
@@ -109,10 +131,7 @@ def check_clips(clips: Sequence[Clip], frames: int, patch: int, knob: str = "sch
     for clip in clips:
         height, width = clip.size
         if clip.frames < frames:
-            raise UserError(
-                f"clip {clip.name} has {clip.frames} frames, but training takes {frames} at a time;"
-                f" use longer clips or {knob}={clip.frames} or less"
-            )
+            raise too_short(clip.name, clip.frames, frames, knob)
         if min(height, width) < patch:
             raise UserError(
                 f"the input of clip {clip.name} is {width}x{height}, but training takes patches of"

@@ -132,4 +132,4 @@ def corrupted(clips: ClipSet, task: str, options: Mapping[str, float]) -> ClipSe
         return clips
     corruption = CORRUPTIONS[task](**options)
     train, val, test = (CorruptedClips(part, corruption) for part in (clips.train, clips.val, clips.test))
-    return ClipSet(train, val, clips.notes, test)
+    return ClipSet(train, val, clips.notes, test, clips.unlabelled)

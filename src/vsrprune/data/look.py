@@ -22,12 +22,26 @@ class Look:
     frames: int
 
 
+def input_size(look: Look, scale: int, halved: bool) -> tuple[int, int]:
+    """Height and width of the input that is made of such frames; scale: 1 where they are the input themselves."""
+    height, width = (side // (2 if halved else 1) // scale for side in look.size)
+    return height, width
+
+
 def first_look(source: ClipSource) -> Look | None:
     """What a clip's file says; None where it cannot be read, which is said where it is."""
     if source.is_video:
         return _video(source.files[0])
     size = _picture(source.files[0])
     return size and Look(size, len(source.files))
+
+
+def too_short(clip: str, frames: int, needed: int, knob: str) -> UserError:
+    """What is to be said of a clip of fewer frames than training takes of it; knob: by which it was asked for them."""
+    return UserError(
+        f"clip {clip} has {frames} frames, but training takes {needed} at a time; use longer clips or {knob}={frames}"
+        " or less"
+    )
 
 
 @cache

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from vsrprune.commands import typed
-from vsrprune.data.clips import Clip, ClipSet, make_clip, pair_clip
+from vsrprune.data.clips import Clip, ClipSet, input_clip, make_clip, pair_clip
 from vsrprune.data.sources import COMPRESSED_SUFFIXES, ClipSource
 from vsrprune.data.video.colour import OPAQUE, Colour, RgbFrame, over, to_rgb
 from vsrprune.data.video.decoding import FLATTEN, decoded
@@ -39,7 +39,8 @@ class Reading:
     for all. halve: whether 2x2 pixels are averaged first, so that the artefacts of compressed video do not pass for
     detail. scene_cut: the threshold of `scene_starts`; 0 for whole clips. shortest: scenes of fewer frames are left
     out. skip_errors: whether clips that cannot be read are left out. degradation: a name in DEGRADATIONS, by which
-    low-resolution frames are made where there are none.
+    low-resolution frames are made where there are none. truth: whether the frames are the truth; else they are the
+    input as they are, and there is none.
     """
 
     scale: int
@@ -49,6 +50,7 @@ class Reading:
     shortest: int = 1
     skip_errors: bool = False
     degradation: str = "bicubic"
+    truth: bool = True
 
 
 def read_clips(train: Sequence[ClipSource], val: Sequence[ClipSource], how: Reading) -> ClipSet:
@@ -103,7 +105,10 @@ def read_clip(source: ClipSource, how: Reading, notes: Notes) -> Clip | None:
     """A clip with its low-resolution frames, which are made if there are none on disk; None if it is skipped."""
     try:
         frames_TCHW = read_frames(source, how.max_frames, how.halve)
-        if not source.low_files:
+        note: str | None = None
+        if not how.truth:
+            clip = input_clip(source.name, frames_TCHW)
+        elif not source.low_files:
             clip, note = make_clip(source.name, frames_TCHW, how.scale, how.degradation)
         else:
             low_source = ClipSource(f"{source.name} (low resolution)", source.low_files)

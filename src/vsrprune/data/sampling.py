@@ -19,14 +19,14 @@ OUTLIVES_SECONDS = 60  # of a loading process that is asked to stop: more than a
 
 
 class Batch(NamedTuple):
-    """low_NTCHW and high_NTCHW: matching patches, RGB in [0, 1]."""
+    """low_NTCHW: inputs, high_NTCHW: the truth of the first of them, which is as many as have one; RGB in [0, 1]."""
 
     low_NTCHW: Tensor
     high_NTCHW: Tensor
 
 
 class Patches(NamedTuple):
-    """low_NTCHW and high_NTCHW: matching patches as they travel to the device, uint8 RGB."""
+    """low_NTCHW and high_NTCHW: the patches of a Batch as they travel to the device, uint8 RGB."""
 
     low_NTCHW: Tensor
     high_NTCHW: Tensor
@@ -69,6 +69,21 @@ class PatchDataset(Dataset[Patches]):
         return Patches(_mirrored(low_TCHW), _mirrored(high_TCHW)) if self._mirror else Patches(low_TCHW, high_TCHW)
 
 
+class BesideUnlabelled(Dataset[Patches]):
+    """Item i is that of `labelled`; a batch has as many patches of `unlabelled` behind those of its items."""
+
+    def __init__(self, labelled: PatchDataset, unlabelled: PatchDataset) -> None:
+        self._labelled, self._unlabelled = labelled, unlabelled
+
+    def __getitem__(self, index: int) -> Patches:
+        """A patch with its truth."""
+        return self._labelled[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Patches]:
+        """PyTorch's way to a whole batch."""
+        return [side[index] for side in (self._labelled, self._unlabelled) for index in indices]
+
+
 def _oriented(video_TCHW: Tensor, flips: Sequence[int]) -> Tensor:
     axes = [axis for axis, flip in zip((0, 2, 3), flips[:3], strict=True) if flip]
     video_TCHW = video_TCHW.flip(axes)
@@ -99,7 +114,7 @@ class StepSampler(Sampler[list[int]]):
 
 
 def patch_loader(
-    dataset: PatchDataset, sampler: StepSampler, workers: int, pinned: bool = False
+    dataset: Dataset[Patches], sampler: StepSampler, workers: int, pinned: bool = False
 ) -> DataLoader[Patches]:
     """Batches of stacked patches, uint8.
 
@@ -142,4 +157,6 @@ def _outlive_a_stop(worker: int) -> None:
 
 
 def _stack(items: Sequence[Patches]) -> Patches:
-    return Patches(torch.stack([item.low_NTCHW for item in items]), torch.stack([item.high_NTCHW for item in items]))
+    truths = [item.high_NTCHW for item in items if item.high_NTCHW.numel()]  # of the first items, if of any
+    high_NTCHW = torch.stack(truths) if truths else items[0].high_NTCHW[None][:0]
+    return Patches(torch.stack([item.low_NTCHW for item in items]), high_NTCHW)

@@ -123,7 +123,10 @@ def data_text(job: Job) -> str:
     tested = f", {test.clips} to test on" if test.clips else ""
     height, width = (side * scale for side in held.size)
     frames = f"{held.frames:.0f} frames of {width}x{height}"
-    return f"{data.name}: {train} clips to train on, {held.clips} held out{tested}; {frames}"
+    beside = len(job.sources.unlabelled) if job.sources else 0
+    more = f", {beside} without truth beside them" if beside else ""
+    untrue = ", none with a truth" if data.truth == "none" else ""
+    return f"{data.name}: {train} clips to train on{more}, {held.clips} held out{tested}{untrue}; {frames}"
 
 
 def schedule_text(job: Job) -> str:

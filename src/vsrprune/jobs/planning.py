@@ -17,7 +17,7 @@ from vsrprune.config.job import TIMED_TARGETS, Config, completed
 from vsrprune.config.task import SUPER_RESOLUTION
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
 from vsrprune.data.folder import find_folder
-from vsrprune.data.look import first_look
+from vsrprune.data.look import first_look, input_size, too_short
 from vsrprune.data.sets.layout import FoundClips
 from vsrprune.data.sets.table import find_set, narrowed
 from vsrprune.data.sources import (
@@ -36,6 +36,7 @@ from vsrprune.jobs.devices import on_this_machine
 from vsrprune.methods.table import METHODS
 from vsrprune.networks.table import family_of, identity_of, prepared
 from vsrprune.results.protocols import PROTOCOLS
+from vsrprune.results.result import NO_TRUTH
 from vsrprune.selection.asked import check_reachable
 from vsrprune.selection.scores import is_own, reads_batches
 from vsrprune.stages.graph import plan_stages
@@ -89,6 +90,7 @@ def plan_job(config: Config) -> Job:
         train=clips.train,
         val=clips.val,
         test=clips.test,
+        unlabelled=clips.unlabelled,
         pretrained=_file_hash(config.pretrained),
         flow=_file_hash(config.pretrained_flow),
         score=own_score(config.score).identity if is_own(config.score) else "",
@@ -99,16 +101,18 @@ def plan_job(config: Config) -> Job:
 
 @dataclass(frozen=True)
 class DataIdentity:
-    """Hashes of the training, the held-out and the test clips; empty without test clips."""
+    """Hashes of the training, held-out and test clips, and of those of data.unlabelled; empty without such clips."""
 
     train: str
     val: str
     test: str = ""
+    unlabelled: str = ""
 
 
 def _data(config: Config, scale: int) -> tuple[FoundClips | None, DataIdentity]:
     data = config.data
     made = {"scale": scale, "degradation": data.shrinking, "task": config.knobs()["task"]}
+    made |= {"truth": "none"} if data.truth == "none" else {}
     if data.name == "demo":
         return None, _demo_identity(config, scale, made)
     cache = Path(config.store_dir).expanduser() / HASHES
@@ -122,7 +126,9 @@ def _data(config: Config, scale: int) -> tuple[FoundClips | None, DataIdentity]:
     }
     sources = find_sources(config, scale)
     if data.name == "folder":
-        _check_sizes(config, sources.train, scale)
+        _check_sizes(config, sources.train, data.shrunk_by(scale), data.halve)
+    _check_sizes(config, sources.unlabelled, scale=1, halved=False)
+    _check_lengths(config, sources.train if data.truth == "none" else sources.unlabelled)
     train, val = (
         # The files of published sets are known by their sizes; reading 900,000 of them would take hours.
         sizes_identity(clips) if name in PUBLISHED_SETS else clips_identity(clips, cache)
@@ -133,28 +139,48 @@ def _data(config: Config, scale: int) -> tuple[FoundClips | None, DataIdentity]:
         content_key({**read, "mirror": data.mirror, "files": train}),
         content_key({**read, "files": val}),
         content_key({**read, "files": clips_identity(sources.test, cache)}) if sources.test else "",
+        _unlabelled_identity(config, sources, read) if sources.unlabelled else "",
     )
 
 
-def _check_sizes(config: Config, clips: Sequence[ClipSource], scale: int) -> None:
-    """Raise UserError for the first clip from which no patch of a training can be cut, by what its file says."""
-    data, patch = config.data, config.schedule.patch
+def _unlabelled_identity(config: Config, sources: FoundClips, read: Mapping[str, Any]) -> str:
+    """Hash of the clips of data.unlabelled, which are read as they are."""
+    files = clips_identity(sources.unlabelled, Path(config.store_dir).expanduser() / HASHES)
+    return content_key({**read, "truth": "none", "halve": False, "mirror": config.data.mirror, "files": files})
+
+
+def _check_sizes(config: Config, clips: Sequence[ClipSource], scale: int, halved: bool) -> None:
+    """Raise UserError for the first clip from which no patch of a training can be cut, by what its file says.
+
+    scale: how many times as large as the input its frames are. halved: whether they are halved before.
+    """
+    patch = config.schedule.patch
     for clip in clips:
         look = first_look(clip)
         if look is None:  # damaged: told, or left out, where it is read
             continue
-        height, width = (side // (2 if data.halve else 1) // scale for side in look.size)
+        height, width = input_size(look, scale, halved)
         if min(height, width) < patch:
             remedies = {
                 f"schedule.patch={min(height, width)} or less": min(height, width) >= SMALLEST_PATCH,
-                "data.halve=false": data.halve,
+                "data.halve=false": halved,
                 "larger frames": True,
             }
+            made = f"{', halved' if halved else ''}{f', at scale {scale}' if scale > 1 else ''}"
             raise UserError(
                 f"schedule.patch={patch} does not fit into the input of clip {clip.name}, {width}x{height}"
-                f" (frames of {look.size[1]}x{look.size[0]}{', halved' if data.halve else ''}, at scale {scale});"
+                f" (frames of {look.size[1]}x{look.size[0]}{made});"
                 f" use {', or '.join(remedy for remedy, helps in remedies.items() if helps)}"
             )
+
+
+def _check_lengths(config: Config, clips: Sequence[ClipSource]) -> None:
+    """Raise UserError for the first clip of fewer frames than training takes of it."""
+    schedule = config.schedule
+    for clip in clips:
+        # Of a video its file may say another number than can be read; that is told where it is read.
+        if not clip.is_video and len(clip.files) < schedule.longest:
+            raise too_short(clip.name, len(clip.files), schedule.longest, schedule.longest_knob)
 
 
 def _demo_identity(config: Config, scale: int, made: Mapping[str, Any]) -> DataIdentity:
@@ -174,10 +200,30 @@ def _demo_identity(config: Config, scale: int, made: Mapping[str, Any]) -> DataI
 
 
 def find_sources(config: Config, scale: int, trains: bool = True) -> FoundClips:
-    """Clips on disk; training clips of another set never share a name's files with the held-out ones.
+    """Clips on disk; those to train on of another set, or without truth, are no files of the held-out ones.
 
     trains: whether clips to train on must be there, where the job trains at all.
     """
+    found, folder = _find_labelled(config, scale, trains), config.data.unlabelled
+    if not folder:
+        return found
+    there = find_folder(folder, "data.unlabelled")
+    _refuse_held_out(config, there.clips, (*found.val, *found.test), "data.unlabelled", folder)
+    notes, warnings = (*found.notes, *there.notes), (*found.warnings, *there.warnings)
+    return replace(found, unlabelled=tuple(there.clips), notes=notes, warnings=warnings)
+
+
+def _refuse_held_out(
+    config: Config, clips: Sequence[ClipSource], held_out: Sequence[ClipSource], knob: str, folder: str
+) -> None:
+    """Raise UserError for the first of the clips in a folder to train on that is held out."""
+    aside = {clip.files[0].resolve() for clip in held_out}
+    for clip in clips:
+        if clip.files[0].resolve() in aside:
+            raise UserError(f"{knob}={folder}: {clip.name} is held out by data={config.data.name}")
+
+
+def _find_labelled(config: Config, scale: int, trains: bool) -> FoundClips:
     data = config.data
     if data.name == "folder":
         there = find_folder(data.path)
@@ -201,10 +247,7 @@ def find_sources(config: Config, scale: int, trains: bool = True) -> FoundClips:
     if data.train_set == "folder":
         there = find_folder(data.train_path, "data.train_path")
         other = FoundClips(there.clips, [], there.notes, warnings=there.warnings)
-        held_out = {clip.files[0].resolve() for clip in val}
-        for clip in other.train:
-            if clip.files[0].resolve() in held_out:
-                raise UserError(f"data.train_path={data.train_path}: {clip.name} is held out by data={data.name}")
+        _refuse_held_out(config, other.train, val, "data.train_path", data.train_path)
     else:
         other = find_set(data.train_set, "data.train_path", data.train_path, data.low, scale)
     train = narrowed("data.train", other.train, data.train)
@@ -245,6 +288,8 @@ def is_finished(job: Job, store: Store) -> bool:
 def config_warnings(config: Config) -> list[str]:
     """What a reader of the numbers must know about the configuration."""
     warnings = []
+    if config.data.truth == "none":
+        warnings.append(f"data.truth=none: {NO_TRUTH}")
     if config.task.name != SUPER_RESOLUTION:
         warnings.append(
             f"task={config.task.name} works at scale 1: the network has no pixel shuffles, so there are no shuffle"

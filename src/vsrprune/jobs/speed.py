@@ -19,7 +19,7 @@ from pathlib import Path
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.data.demo_photos import FRAME
-from vsrprune.data.look import first_look
+from vsrprune.data.look import first_look, input_size
 from vsrprune.host.devices import VISIBLE
 from vsrprune.networks.table import identity_of
 from vsrprune.stages.job import Job
@@ -169,13 +169,11 @@ def held_out(job: Job) -> tuple[Held, Held]:
     sides = []
     for clips in (job.sources.val, job.sources.test):
         looks = [first_look(clip) for clip in clips[:8]]  # clips of a set are alike
-        heights = [look.size for look in looks if look is not None]
-        height, width = heights[0] if heights else (USUAL_FRAME[0] * scale, USUAL_FRAME[1] * scale)
+        sizes = [input_size(look, data.shrunk_by(scale), data.halve) for look in looks if look is not None]
         lengths = [look.frames or USUAL_FRAMES for look in looks if look is not None] or [USUAL_FRAMES]
         most = data.max_frames or max(lengths)
         frames = sum(min(length, most) for length in lengths) / len(lengths)
-        by = scale * (2 if data.halve else 1)
-        sides.append(Held(len(clips), frames, (height // by, width // by)))
+        sides.append(Held(len(clips), frames, sizes[0] if sizes else USUAL_FRAME))
     return sides[0], sides[1]
 
 

@@ -24,6 +24,10 @@ BELOW_BASELINE = (
     "The dense network's PSNR is below that of the baseline, which learned nothing: such a network is not trained well"
     " enough to tell what pruning costs."
 )
+NO_TRUTH = (
+    "no truth was seen; PSNR, SSIM and temporal consistency are to the dense network's output, bicubic's too: they say"
+    " what pruning changed, and not how good a picture is"
+)
 LEAST_GAIN, MOST_PHOTOMETRIC = 0.1, 1.0  # dB, quotient: beyond them a network says little about time
 
 
@@ -137,10 +141,12 @@ class Result:
     (`finetuned`); it is empty for networks that are trained from scratch and for those without hidden states. `stages`
     holds the key of every stage.
 
+    With data.truth=none no truth was seen: every quality is to the output of the dense network, that of `dense` too.
+
     `temporal_gain` is the PSNR (dB) of the dense network minus that of itself on every frame alone; None for a network
-    that reads one frame at a time. `flow_photometric` is the error between frames and neighbours warped by the dense
-    network's flows, without the shift that all flows share, over that of neighbours as they are; None without a flow
-    net that frames judge.
+    that reads one frame at a time, and where no truth was seen. `flow_photometric` is the error between frames and
+    neighbours warped by the dense network's flows, without the shift that all flows share, over that of neighbours as
+    they are; None without a flow net that frames judge.
 
     `test` holds the quality of `baseline`, `dense` and `finetuned` on the clips of data.test, by which no choice is
     made; it is empty without such clips.
@@ -198,6 +204,11 @@ class Result:
         return "bicubic" if self.knobs["task"]["name"] == "sr" else "input"
 
     @property
+    def sees_truth(self) -> bool:
+        """Whether outputs were compared with the truth, and not with the dense network's for want of one."""
+        return bool(self.knobs["data"].get("truth", "all") != "none")  # results of before had no such knob
+
+    @property
     def convention(self) -> str:
         """What is not the default of how inputs were made and compared, as knobs in brackets; empty if all is."""
         task, data, protocol = self.knobs["task"], self.knobs["data"], self.knobs["evaluate"]["protocol"]
@@ -209,6 +220,7 @@ class Result:
             "data.degradation": "" if data["degradation"] == BICUBIC[0] else data["degradation"],
             "data.low": "" if data["low"] == "bi" else data["low"],
             "data.crop": data["crop"],
+            "data.truth": "" if self.sees_truth else "none",
         }
         given = [f"{name}={value}" for name, value in named.items() if value]
         return f" ({', '.join(given)})" if given else ""
@@ -271,6 +283,12 @@ def check_files(folder: Path) -> None:
         if not path.is_file() or sha256(path) != expected:
             what = "fails its checksum" if path.is_file() else "is missing"
             raise UserError(f"{path} {what}: run the job's command again, which writes a new one")
+
+
+def truth_caveats_of(results: Sequence[Result]) -> list[str]:
+    """What must be said beside any quality of results that saw no truth."""
+    unseen = sum(not result.sees_truth for result in results)
+    return [NO_TRUTH if unseen == len(results) else f"with data.truth=none {NO_TRUTH}"] if unseen else []
 
 
 def time_caveats_of(results: Sequence[Result]) -> list[str]:

@@ -45,9 +45,10 @@ def _results_table(rows: Sequence[Row]) -> Table:
     table.add_column("")
     table.add_column(_job_heading(rows), overflow="fold")  # a shortened one could be any other
     last = ["PSNR\ntest"] if any(row.result.test for row in rows) else []
+    to = "" if any(row.result.sees_truth for row in rows) else "\nto dense"
     for heading in (
-        "PSNR\ncut",
-        "PSNR\ntuned",
+        f"PSNR\ncut{to}",
+        f"PSNR\ntuned{to}",
         "gain",
         "SSIM",
         "params",
@@ -91,17 +92,16 @@ def _add_references(table: Table, rows: Sequence[Row]) -> None:
         "",
         f"dense {result.knobs['model']['name']}{BELOW if result.dense_below_baseline else ''}",
         "",
-        f"{dense.psnr:.2f}",
-        f"{dense.psnr - baseline.psnr:+.2f}",
-        f"{dense.ssim:.4f}",
+        *([f"{dense.psnr:.2f}", f"{dense.psnr - baseline.psnr:+.2f}", f"{dense.ssim:.4f}"] if result.sees_truth
+          else ["itself", "", ""]),
         short_count(cost.parameters),
         short_count(cost.macs),
         "100%",
         _ms(dense_ms),
         "1.00",
-        *_on_test_clips(result, "dense"),
+        *(_on_test_clips(result, "dense") if result.sees_truth or not result.test else [""]),
         end_section=True,
-    )
+    )  # fmt: skip
 
 
 def _add_job(table: Table, number: int, row: Row, last: bool) -> None:
@@ -156,7 +156,7 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
     conventions = " or".join(dict.fromkeys(row.result.convention for row in rows if row.result.convention))
     size = f"{cost.size[1]}x{cost.size[0]} {'low-resolution' if result.baseline_name == 'bicubic' else 'input'}"
     notes = [
-        f"PSNR in dB and SSIM on {data['channel'].upper()}, mean over {len(quality.clips)} held-out"
+        f"PSNR in dB and SSIM on {data['channel'].upper()}{_to_dense(rows)}, mean over {len(quality.clips)} held-out"
         f" clip{_s(len(quality.clips))}{conventions}; `cut` is before fine-tuning, `tuned` after it, `gain` over"
         f" {baselines}.",
         *_counted(rows, size),
@@ -206,6 +206,13 @@ def _without_flow(rows: Sequence[Row]) -> list[str]:
     return [
         f"Without the flow net, {sorted(shares)[len(shares) // 2]:.0%} of the dense network's time, speed-up is {some}."
     ]
+
+
+def _to_dense(rows: Sequence[Row]) -> str:
+    """What outputs were compared with, where that was no truth."""
+    seen = [row.result.sees_truth for row in rows]
+    words = " to the dense network's output" if not all(seen) else ""
+    return f"{words} where no truth was seen (data.truth=none)" if words and any(seen) else words
 
 
 def _timing_notes(rows: Sequence[Row]) -> list[str]:
@@ -260,8 +267,8 @@ def print_replicates(rows: Sequence[Row], console: Console) -> None:
     console.print(table)
     same = " on the same clips" if len(grounds) > 1 else ""
     console.print(
-        f"PSNR (dB) after fine-tuning; differences to the first setting{same}, verdicts by Holm's correction over the"
-        f" rows. {caption(numbers)}",
+        f"PSNR (dB){_to_dense(rows)} after fine-tuning; differences to the first setting{same}, verdicts by Holm's"
+        f" correction over the rows. {caption(numbers)}",
         style="dim",
         highlight=False,
     )

@@ -93,6 +93,11 @@ def validate_search(config: SearchJobConfig) -> None:
             raise UserError(
                 f"{name}={str(value).lower()} is for src/run.py: the search would not heed it, and run; leave it out"
             )
+    if config.data.truth != "all":
+        raise UserError(
+            f"data.truth={config.data.truth}: the search scores its trials by their PSNR to the truth of training"
+            " clips; use data.truth=all"
+        )
     refuse_password("search.storage", search.storage)  # one that an interpolation brought
     if search.storage and not STORAGE.match(search.storage):
         raise UserError(

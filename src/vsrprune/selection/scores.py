@@ -12,6 +12,7 @@ Scores = Mapping[str, NDArray[np.float64]]  # the importance of every unit, by g
 RANDOM = "random"
 OF_WEIGHTS = ("l1", "l1_first", "l2", "gate", "fpgm", "lamp", RANDOM)  # the last of nothing at all
 OF_BATCHES = ("taylor", "fisher", "activation")
+OF_OUTPUTS = ("taylor", "activation")  # of these, the ones that can do without the truth
 # In units of the loss, so that sums over layers compare. By the triangle inequality a sum of taylor's is not below what
 # the loss changes by to first order; a sum of fisher's is the rise where units cancel out on average.
 ADDITIVE = ("taylor", "fisher")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -36,7 +36,7 @@ from vsrprune.stages.clips import job_clips
 from vsrprune.stages.job import Job
 from vsrprune.stages.quality import QualityMeter, See, frames_shown, nothing_seen, restored
 from vsrprune.stages.recipe import StagePlan
-from vsrprune.stages.saved import SavedNetwork
+from vsrprune.stages.saved import SavedNetwork, Trained
 from vsrprune.stages.training.fit import Sampling, Session, fit
 from vsrprune.stages.training.hardware import Arithmetic, Hardware
 from vsrprune.stages.training.module import TrainingStage
@@ -193,6 +193,7 @@ class Bench:
                 between_steps=self.give_way,
                 progress=self.progress,
             ),
+            self.clips.unlabelled if module.teacher else (),
         )
         # Reparametrised weights become plain ones first, so that no other stage needs to know how they were trained.
         bake(module.network)
@@ -209,10 +210,20 @@ class Bench:
         """The frames that networks are shown of a clip; `flows` of `restored` are of these."""
         return frames_shown(clip, self.device, self.config.comparison.centre)
 
-    def quality(self, network: Network) -> Quality:
-        """Quality on the held-out clips, without temporal consistency."""
+    def judged(self, clips: Sequence[Clip], dense: Network | None) -> Iterator[Clip]:
+        """Clips with what outputs are compared with: the truth, or what the dense network makes of a clip without."""
+        for clip in clips:
+            if clip.has_truth:
+                yield clip
+            else:
+                assert dense is not None, "a stage that compares has the dense network where there is no truth"
+                yield clip.judged_by(self.restored(dense, clip))
+
+    def quality(self, network: Network, dense: Trained | None = None) -> Quality:
+        """Quality on the held-out clips, without temporal consistency; dense: see `judged`."""
         network, meter = network.to(self.device).eval(), QualityMeter(self.config.comparison, self.device)
-        for clip in self.clips.val:
+        whole = None if dense is None else dense.network.load().to(self.device).eval()
+        for clip in self.judged(self.clips.val, whole):
             meter.add(clip, self.restored(network, clip))
         return meter.quality()
 

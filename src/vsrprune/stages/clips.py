@@ -40,8 +40,9 @@ def job_clips(job: Job, say: Say, noted: bool = False) -> ClipSet:
     clips = corrupted(clips, job.config.task.name, job.config.task.options)
     # Checked now, since training would meet a short clip at once and a held-out one too small for the crop hours later.
     check_clips(clips.train, schedule.longest, schedule.patch, schedule.longest_knob)
+    check_clips(clips.unlabelled, schedule.longest, schedule.patch, schedule.longest_knob)
     for clip in (*clips.val, *clips.test):
-        height, width = clip.high_TCHW.shape[-2:]
+        height, width = (side * scale for side in clip.size)
         check_crop(f"the held-out clip {clip.name}", (height, width), job.config.comparison.crop)
     for note in () if noted else clips.notes:
         say(f"  note: {note}")
@@ -66,23 +67,22 @@ def reading_of(config: Config, scale: int) -> Reading:
         shortest=config.schedule.longest,
         skip_errors=data.on_error == "skip",
         degradation=data.shrinking,
+        truth=data.truth != "none",
     )
 
 
 def _clips_on_disk(job: Job, sources: FoundClips, say: Say) -> ClipSet:
     data, how = job.config.data, reading_of(job.config, job.arguments.scale)
-    if data.cache:
-        clips, tests = (cached_clips(*sides, how, job.clip_cache, say) for sides in _sides(sources))
-    else:
-        clips, tests = (read_clips(*sides, how) for sides in _sides(sources))
-    clips = replace(clips, test=tests.val, notes=(*clips.notes, *tests.notes))
-    for side in ("train", "val", "test"):
-        wanted, read = getattr(sources, side), getattr(clips, side)
-        if wanted and not read:
+
+    def read(train: Sequence[ClipSource], val: Sequence[ClipSource], how: Reading) -> ClipSet:
+        return cached_clips(train, val, how, job.clip_cache, say) if data.cache else read_clips(train, val, how)
+
+    clips, tests = read(sources.train, sources.val, how), read((), sources.test, how)
+    others = read(sources.unlabelled, (), replace(how, truth=False, halve=False))
+    notes = (*clips.notes, *tests.notes, *others.notes)
+    clips = replace(clips, test=tests.val, unlabelled=others.train, notes=notes)
+    for side in ("train", "val", "test", "unlabelled"):
+        wanted = getattr(sources, side)
+        if wanted and not getattr(clips, side):
             raise UserError(f"data: no clip is left of the {len(wanted)} in data.{side}: {'; '.join(clips.notes)}")
     return replace(clips, notes=(*sources.notes, *sources.warnings, *clips.notes))
-
-
-def _sides(sources: FoundClips) -> tuple[tuple[Sequence[ClipSource], Sequence[ClipSource]], ...]:
-    """What is read together: training and held-out clips, then the test clips, which are read as held-out ones are."""
-    return ((sources.train, sources.val), ((), sources.test))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 from PIL import Image
@@ -24,7 +25,7 @@ def bicubic(clip: Clip, scale: int) -> Tensor:
 def choose_crops(clips: Iterable[Clip], scale: int, count: int) -> list[CropPlace]:
     """For the first `count` clips, the window of the middle frame in which bicubic errs most."""
     places = []
-    for clip, _ in zip(clips, range(count), strict=False):
+    for clip in islice(clips, count):
         frame = clip.frames // 2
         truth, base = clip.high_TCHW[frame].float(), bicubic(clip, scale)[frame].float()
         side = min(CROP_SIDE, *truth.shape[-2:])

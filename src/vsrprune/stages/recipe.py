@@ -31,9 +31,10 @@ class StageArtifact(Protocol):
 class Facts:
     """What results depend on beside knobs.
 
-    `model` tells the network from others. `train`, `val` and `test` are hashes of the training, the held-out and the
-    test clips, of which there may be none, `pretrained` is the hash of the file that takes the place of pretraining,
-    `flow` that of the flow net's file, and `score` says which code a score of the user's own is.
+    `model` tells the network from others. `train`, `val`, `test` and `unlabelled` are hashes of the training, the
+    held-out and the test clips and of those of data.unlabelled, the last two empty without such clips. `pretrained` is
+    the hash of the file that takes the place of pretraining, `flow` that of the flow net's file, and `score` says which
+    code a score of the user's own is.
     `host` names this machine and `device` what of it computes (a GPU's model, or `cpu`), on which times depend.
     """
 
@@ -44,6 +45,7 @@ class Facts:
     flow: str = ""
     test: str = ""
     score: str = ""
+    unlabelled: str = ""
     host: str = field(default_factory=platform.node)
     device: str = CPU
 
@@ -101,6 +103,16 @@ def newest(planned: Planned, *stages: str) -> StagePlan:
 Condition = Callable[[Question], bool]
 
 
+def teaches_without_truth(question: Question) -> bool:
+    """Whether the dense network stands in for the truth of some training clips."""
+    return question.config.data.truth != "all"
+
+
+def dense_for_comparison(question: Question, planned: Planned) -> dict[str, StagePlan]:
+    """The dense network as a parent of a stage that compares outputs, where no clip has a truth; else nothing."""
+    return {"dense": newest(planned, "pretrain")} if question.config.data.truth == "none" else {}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A stage.
@@ -153,6 +165,10 @@ class Recipe:
 
 # What several recipes depend on.
 TRAINING = ("facts.train", "schedule.batch", "schedule.patch", "schedule.frames", "trainer.precision", "trainer.tf32")
+# Of a stage that learns from the dense network on clips without truth; left out of keys where all clips have one. Where
+# none has, facts.train says so.
+UNLABELLED = ("facts.unlabelled", "data.unlabelled_weight")
+UNLABELLED_IDLE: Mapping[str, Condition] = dict.fromkeys(UNLABELLED, lambda question: not question.facts.unlabelled)
 COMPARISON = ("facts.val", "comparison.channel", "comparison.crop", "comparison.centre")
 # Times depend on the machine: the one part of keys that differs between machines.
 PLACE = ("facts.host", "facts.device", "trainer.threads", "evaluate.latency_size", "evaluate.precision")

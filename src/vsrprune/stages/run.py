@@ -89,7 +89,7 @@ class _Reporter:
         self._state.stage(stage, steps)
 
     def row(self, stage: str, row: dict[str, Any]) -> None:
-        self._state.step(stage, row["step"], row.get("loss_reconstruction"))
+        self._state.step(stage, row["step"], row.get("loss_reconstruction", row.get("loss_unlabelled")))
         self._tracker.row({**row, "stage": stage})
 
 

@@ -19,7 +19,8 @@ class FoundClips:
     """The clips of a data set to train on and those held out (either may be none), and notes for readers of results.
 
     warnings: what of a folder is left out, and gaps in it; notes that the doctor takes more seriously. test: clips that
-    are reported beside those held out, and that no choice is made by.
+    are reported beside those held out, and that no choice is made by. unlabelled: clips without truth, which are
+    trained on beside the others.
     """
 
     train: list[ClipSource]
@@ -27,6 +28,7 @@ class FoundClips:
     notes: tuple[str, ...] = ()
     test: tuple[ClipSource, ...] = ()
     warnings: tuple[str, ...] = ()
+    unlabelled: tuple[ClipSource, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from torch import Tensor
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.selection.scores import Scores
 
-Batch = tuple[Tensor, Tensor]  # low_NTCHW and high_NTCHW: RGB in [0, 1], on the network's device
+# low_NTCHW and high_NTCHW: RGB in [0, 1], on the network's device; without a truth high_NTCHW has no clips.
+Batch = tuple[Tensor, Tensor]
 
 
 def accumulated(layout: ChannelLayout, rows: Iterable[Mapping[str, Tensor]]) -> Scores:

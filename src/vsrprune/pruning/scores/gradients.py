@@ -43,13 +43,41 @@ def fisher_scores(network: PrunableNetwork, layout: ChannelLayout, batches: Iter
     )
 
 
+def output_scores(network: PrunableNetwork, layout: ChannelLayout, batches: Iterable[Batch]) -> Scores:
+    """The mean square that the output moves by without a unit, to first order: what stands for Taylor without a truth.
+
+    The loss is then the distance to the network's own output, mean (f(gates) - f)^2, whose gradient is exactly zero: a
+    Taylor score of first order ranks nothing. Its rise to second order is mean over the output of (sum over the unit's
+    gates of gamma df/dgamma)^2. With v of random signs in the output's shape, that is the expectation of (sum of gamma
+    d<v, f>/dgamma)^2 over the number of values in f (Hutchinson, 1989). One v for each clip: those of several clips in
+    one backward pass would add to each other's noise. Signs are drawn by the clip's place, so that scores are the
+    same again. The first order of what training left of a distance is not in it: it is of the network as it stands.
+    """
+    clips = (clip[None] for low_NTCHW, _ in batches for clip in low_NTCHW)
+    return accumulated(layout, (_moves(network, layout, *clip) for clip in enumerate(clips)))
+
+
+def _moves(network: PrunableNetwork, layout: ChannelLayout, seed: int, low_NTCHW: Tensor) -> Mapping[str, Tensor]:
+    """By group, an estimate of the mean square that the output moves by without a unit."""
+    frames_NTCHW = network(low_NTCHW).frames_NTCHW
+    # On the CPU, so that the signs are the same on every device.
+    signs = torch.randint(2, frames_NTCHW.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.int8)
+    signs_NTCHW = (2 * signs - 1).to(frames_NTCHW)
+    changes = _changes(network, layout, (signs_NTCHW * frames_NTCHW).sum())
+    return {name: change.square() / frames_NTCHW.numel() for name, change in changes.items()}
+
+
 def first_order(
     network: PrunableNetwork, layout: ChannelLayout, low_NTCHW: Tensor, high_NTCHW: Tensor
 ) -> Mapping[str, Tensor]:
     """By group, sum over a unit's gates of gamma dL/dgamma: minus what L changes by, to first order, without them."""
-    frames_NTCHW = network(low_NTCHW).frames_NTCHW
+    return _changes(network, layout, charbonnier(network(low_NTCHW).frames_NTCHW, high_NTCHW))
+
+
+def _changes(network: PrunableNetwork, layout: ChannelLayout, value: Tensor) -> Mapping[str, Tensor]:
+    """By group, sum over a unit's gates of gamma dvalue/dgamma."""
     gates = [gate for group in layout.groups for gate in group_gates(network, group)]
-    found = iter(torch.autograd.grad(charbonnier(frames_NTCHW, high_NTCHW), gates, allow_unused=True))
+    found = iter(torch.autograd.grad(value, gates, allow_unused=True))
     return {
         group.name: torch.stack(list(_products(group_gates(network, group), found))).sum(dim=0)
         for group in layout.groups

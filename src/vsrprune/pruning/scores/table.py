@@ -9,7 +9,7 @@ from vsrprune.errors import one_of
 from vsrprune.pruning.gates import PrunableNetwork
 from vsrprune.pruning.scores.activations import activation_scores
 from vsrprune.pruning.scores.batches import Batch
-from vsrprune.pruning.scores.gradients import fisher_scores, taylor_scores
+from vsrprune.pruning.scores.gradients import fisher_scores, output_scores, taylor_scores
 from vsrprune.pruning.scores.weights import (
     fpgm_scores,
     gate_scores,
@@ -35,18 +35,31 @@ BATCHES: Mapping[str, Callable[[PrunableNetwork, ChannelLayout, Iterable[Batch]]
     "fisher": fisher_scores,
     "activation": activation_scores,
 }
+# Those that can do without the truth, and what they are there: the batches' high_NTCHW has no clips.
+WITHOUT_TRUTH: Mapping[str, Callable[[PrunableNetwork, ChannelLayout, Iterable[Batch]], Scores]] = {
+    "taylor": output_scores,
+    "activation": activation_scores,
+}
 SCORES = (*WEIGHTS, *BATCHES, RANDOM)
 
 
 def score_units(
-    network: PrunableNetwork, layout: ChannelLayout, score: str, seed: int = 0, batches: Iterable[Batch] = ()
+    network: PrunableNetwork,
+    layout: ChannelLayout,
+    score: str,
+    seed: int = 0,
+    batches: Iterable[Batch] = (),
+    truth: bool = True,
 ) -> Scores:
     """Scores of all units by group, finite and not negative, higher is more important; `score` is one of SCORES.
 
-    seed: of the random score. batches: what scores of data are computed on. Raises ValueError where they need a batch,
-    and get none; UserError where a score ranks nothing.
+    seed: of the random score. batches: what scores of data are computed on. truth: whether these have one; without it
+    taylor is another function. Raises ValueError where they need a batch, and get none; UserError where a score ranks
+    nothing.
     """
     one_of("score", score, NAMES)
     if score == RANDOM:
         return random_scores(layout, seed)
-    return BATCHES[score](network, layout, batches) if score in OF_BATCHES else WEIGHTS[score](network, layout)
+    if score in OF_BATCHES:
+        return (BATCHES if truth else WITHOUT_TRUTH)[score](network, layout, batches)
+    return WEIGHTS[score](network, layout)

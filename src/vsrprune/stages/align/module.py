@@ -12,13 +12,14 @@ from vsrprune.data.sampling import Batch
 from vsrprune.networks.network import Network
 from vsrprune.networks.parts.layers import GatedConv2d
 from vsrprune.pruning.alignment import agreement, alignment_loss, shared_gates
-from vsrprune.pruning.losses import charbonnier
 from vsrprune.stages.sparsify.module import rates_apart
-from vsrprune.stages.training.module import Rates, TrainingStage
+from vsrprune.stages.training.module import Rates, TrainingStage, reconstruction
 
 
 class Align(TrainingStage):
-    """L_rec + weight * alignment loss; the flow net is frozen, and so are input gates, which ASSL does not have.
+    """L_rec, perhaps a teacher's losses, and weight * alignment loss.
+
+    The flow net is frozen, and so are input gates, which ASSL does not have.
 
     kept: how many channels will stay, by group.
     """
@@ -47,8 +48,10 @@ class Align(TrainingStage):
         return rates_apart(self.network, self.network.gate_parameters(), self._gate_lr)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """L_rec."""
-        return {"reconstruction": charbonnier(self.network(batch.low_NTCHW).frames_NTCHW, batch.high_NTCHW)}
+        """L_rec and what the teacher adds."""
+        output = self.network(batch.low_NTCHW)
+        losses = reconstruction(batch, output)
+        return losses | (self.teacher.losses(batch, None, self.network, output) if self.teacher else {})
 
     def penalties(self) -> dict[str, Tensor]:
         """The alignment of every residual stream."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from vsrprune.stages.recipe import COUNTED, SELECTION_IDLE, TRAINING, Recipe, newest
+from vsrprune.stages.recipe import COUNTED, SELECTION_IDLE, TRAINING, UNLABELLED, UNLABELLED_IDLE, Recipe, newest
 from vsrprune.stages.saved import SavedNetwork, Trained
 from vsrprune.store.atomic import read_json, write_json
 
@@ -55,8 +55,9 @@ RECIPE = Recipe(
         "schedule.align.gate_lr",
         "schedule.align.weight",
         "pruning_seed",
+        *UNLABELLED,
     ),
-    idle={name: SELECTION_IDLE[name] for name in COUNTED if name in SELECTION_IDLE},
+    idle={**{name: SELECTION_IDLE[name] for name in COUNTED if name in SELECTION_IDLE}, **UNLABELLED_IDLE},
     runs=lambda question: question.config.method.align and question.method.plan == "ranked",
     steps=("schedule.align.steps",),
 )

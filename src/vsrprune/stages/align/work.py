@@ -12,6 +12,7 @@ from vsrprune.stages.align.module import Align
 from vsrprune.stages.align.recipe import Aligned, Inputs
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.training.module import Rates
+from vsrprune.stages.training.teacher import Teacher
 
 
 def make(bench: Bench, inputs: Inputs) -> Aligned:
@@ -24,6 +25,7 @@ def make(bench: Bench, inputs: Inputs) -> Aligned:
     if bench.config.method.normalised:
         # First: the gates then hold the whole scale of a filter, and gates are what the layers have to agree in.
         normalise_filters(network, layout)
+    unlabelled = bench.config.data.weight_without_truth
     module = Align(
         network,
         layout,
@@ -32,5 +34,7 @@ def make(bench: Bench, inputs: Inputs) -> Aligned:
         rates=Rates(schedule.lr, schedule.gate_lr),
         weight=schedule.weight,
     )
+    if unlabelled:
+        module.teacher = Teacher(inputs.dense.network.load(), 0.0, 0.0, unlabelled)
     saved = bench.train(module, bench.config.pruning_seed)
     return Aligned(saved, module.monitors())

@@ -1,4 +1,4 @@
-"""Super-resolve the held-out clips whole, and compare with the truth and with the dense network."""
+"""Super-resolve the held-out clips whole, and compare with the truth, if there is one, and with the dense network."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ def make(bench: Bench, inputs: Inputs) -> Evaluation:
     """Quality, hidden-state error and cost of the compact network, and its pictures."""
     pruned = inputs.finetuned.network.load().to(bench.device).eval()
     states = _States(bench, inputs, pruned)
+    dense = inputs.dense.network.load().to(bench.device).eval() if bench.config.data.truth == "none" else None
     with each_on_its_thread() as each, beside(bench.device) as later:
         meter, test = (QualityMeter(bench.config.comparison, bench.device, each) for _ in range(2))
-        for clip in bench.clips.val:
+        for clip in bench.judged(bench.clips.val, dense):
             frames_TCHW = states.restored(clip)
             later(partial(bench.compare, [meter], clip, [frames_TCHW], each))
             for place in (place for place in inputs.reference.crops if place.clip == clip.name):
                 save_crop(frames_TCHW, place, bench.folder / "crops" / f"{place.clip}_pruned.png")
-        for clip in bench.clips.test:
+        for clip in bench.judged(bench.clips.test, dense):
             later(partial(bench.compare, [test], clip, [bench.restored(pruned, clip)], each))
     tested = test.quality() if bench.clips.test else None
     return Evaluation(meter.quality(), states.errors(), _cost(bench, pruned.cpu()), tested)

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from vsrprune.data.sampling import Batch
 from vsrprune.networks.network import Flows, Network
-from vsrprune.pruning.losses import charbonnier
-from vsrprune.stages.training.module import TrainingStage
+from vsrprune.stages.training.module import TrainingStage, reconstruction
 from vsrprune.stages.training.teacher import Teacher
 
 
@@ -31,5 +30,5 @@ class Finetune(TrainingStage):
         # Frozen flows are the same for student and teacher; a trained flow net needs its gradient inside the student.
         flows: Flows | None = self.network.flows(batch.low_NTCHW) if self._shares_flows else None
         output = self.network(batch.low_NTCHW, flows)
-        losses = {"reconstruction": charbonnier(output.frames_NTCHW, batch.high_NTCHW)}
-        return losses | (self.teacher.losses(batch.low_NTCHW, flows, self.network, output) if self.teacher else {})
+        losses = reconstruction(batch, output)
+        return losses | (self.teacher.losses(batch, flows, self.network, output) if self.teacher else {})

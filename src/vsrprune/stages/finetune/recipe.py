@@ -6,7 +6,17 @@ from dataclasses import dataclass
 
 from vsrprune.stages.flow.recipe import untrained_flow
 from vsrprune.stages.prune.recipe import Pruned, from_scratch
-from vsrprune.stages.recipe import TRAINING, Planned, Question, Recipe, StagePlan, newest
+from vsrprune.stages.recipe import (
+    TRAINING,
+    UNLABELLED,
+    UNLABELLED_IDLE,
+    Planned,
+    Question,
+    Recipe,
+    StagePlan,
+    newest,
+    teaches_without_truth,
+)
 from vsrprune.stages.saved import Trained, WithNetwork
 
 TUNED = (
@@ -31,7 +41,8 @@ class Inputs:
 
 def is_taught(question: Question) -> bool:
     """Whether a loss holds the network to a teacher."""
-    return bool(question.config.tf_weight or question.config.method.output_weight)
+    config = question.config
+    return bool(config.tf_weight or config.method.output_weight or teaches_without_truth(question))
 
 
 def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
@@ -47,11 +58,21 @@ RECIPE = Recipe(
     inputs=Inputs,
     artifact=Trained,
     parents=_parents,
-    depends_on=(*TRAINING, *TUNED, *FROM_SCRATCH, *WITH_FLOW, "tf_weight", "method.output_weight", "pruning_seed"),
+    depends_on=(
+        *TRAINING,
+        *TUNED,
+        *FROM_SCRATCH,
+        *WITH_FLOW,
+        "tf_weight",
+        "method.output_weight",
+        "pruning_seed",
+        *UNLABELLED,
+    ),
     idle={
         **dict.fromkeys(TUNED, from_scratch),
         **dict.fromkeys(FROM_SCRATCH, lambda question: not from_scratch(question)),
         **dict.fromkeys(WITH_FLOW, lambda question: not from_scratch(question) or untrained_flow(question)),
+        **UNLABELLED_IDLE,
     },
     steps=("lengths.finetune", "lengths.scratch"),
 )

@@ -50,7 +50,7 @@ class Scratch(Pretrain):
         output = self.network(batch.low_NTCHW)
         losses = {"reconstruction": charbonnier(output.frames_NTCHW, batch.high_NTCHW)}
         if self.teacher:
-            losses |= self.teacher.losses(batch.low_NTCHW, None, self.network, output, self._adapted)
+            losses |= self.teacher.losses(batch, None, self.network, output, self._adapted)
         return losses
 
     def _adapted(self, branch: str, state_NCHW: Tensor) -> Tensor:

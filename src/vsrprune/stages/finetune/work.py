@@ -20,7 +20,8 @@ def make(bench: Bench, inputs: Inputs) -> Trained:
     """The compact network, trained."""
     config, network, teacher = bench.config, inputs.pruned.network.load(), None
     if inputs.teacher is not None:
-        teacher = Teacher(inputs.teacher.network.load(), config.tf_weight, config.method.output_weight)
+        weights = (config.tf_weight, config.method.output_weight, config.data.weight_without_truth)
+        teacher = Teacher(inputs.teacher.network.load(), *weights)
     if bench.method.start == "scratch":
         return Trained(bench.train(_scratch(bench, network, teacher), config.pruning_seed))
     module = _finetune(bench, network, teacher)

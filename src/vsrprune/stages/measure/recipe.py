@@ -5,23 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vsrprune.results.measured import Measured
-from vsrprune.stages.recipe import PLACE, Planned, Question, Recipe, StagePlan, newest
+from vsrprune.stages.recipe import PLACE, Planned, Question, Recipe, StagePlan, dense_for_comparison, newest
 from vsrprune.stages.saved import Trained
 from vsrprune.stages.select.recipe import Selection
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """selection: the compact shape. finetuned: in lower precision, the network whose PSNR that changes."""
+    """selection: the compact shape. finetuned: in lower precision, the network whose PSNR that changes.
+
+    dense: what that PSNR is to where no clip has a truth.
+    """
 
     selection: Selection
     finetuned: Trained | None = None
+    dense: Trained | None = None
 
 
 def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
     """Time depends on the shapes alone: jobs that train the same plan differently share it. PSNR does not."""
-    changed = {} if question.config.evaluate.precision == "32" else {"finetuned": newest(planned, "finetune")}
-    return {"selection": newest(planned, "select"), **changed}
+    selection = {"selection": newest(planned, "select")}
+    if question.config.evaluate.precision == "32":
+        return selection
+    return {**selection, "finetuned": newest(planned, "finetune"), **dense_for_comparison(question, planned)}
 
 
 RECIPE = Recipe(

@@ -52,7 +52,7 @@ def make(bench: Bench, inputs: Inputs) -> Measured:
         },
         precision=evaluate.precision,
         compiled=evaluate.compile,
-        psnr_change_db=None if inputs.finetuned is None else _psnr_change(bench, inputs.finetuned),
+        psnr_change_db=None if inputs.finetuned is None else _psnr_change(bench, inputs.finetuned, inputs.dense),
         frame_size=(evaluate.latency_size[0], evaluate.latency_size[1]),
         frames=evaluate.latency_frames,
         repeats=evaluate.latency_repeats,
@@ -95,13 +95,13 @@ class _AsNetwork(Network):
         return VSROutput(self._frozen(frames_NTCHW, flows), {})
 
 
-def _psnr_change(bench: Bench, finetuned: Trained) -> float:
+def _psnr_change(bench: Bench, finetuned: Trained, dense: Trained | None) -> float:
     """PSNR of the fine-tuned network in the timed precision minus that in 32 bits, dB."""
     network = finetuned.network.load()
-    full = bench.quality(network).psnr
+    full = bench.quality(network, dense).psnr
     with bench.stand.precision:
         frozen, _ = bench.stand.fastest_form(network)
-        change = bench.quality(_AsNetwork(frozen)).psnr - full
+        change = bench.quality(_AsNetwork(frozen), dense).psnr - full
     bench.say(f"  measure    {bench.config.evaluate.precision} changes the PSNR by {change:+.3f} dB")
     return change
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from vsrprune.results.result import Equivalence, Quality
 from vsrprune.stages.flow.recipe import flow_parent
-from vsrprune.stages.recipe import COMPARISON, Planned, Question, Recipe, StagePlan, newest
+from vsrprune.stages.recipe import COMPARISON, Planned, Question, Recipe, StagePlan, dense_for_comparison, newest
 from vsrprune.stages.saved import SavedNetwork, Trained, WithNetwork
 from vsrprune.stages.select.recipe import Selection
 from vsrprune.store.atomic import read_json, write_json
@@ -21,12 +21,14 @@ FILE = "prune.json"
 class Inputs:
     """selection: what is kept. trained: what is cut or masked; None for a network from scratch.
 
-    flow: a network whose flow net one from scratch takes over.
+    flow: a network whose flow net one from scratch takes over. dense: what outputs are compared with where no clip has
+    a truth.
     """
 
     selection: Selection
     trained: WithNetwork | None = None
     flow: Trained | None = None
+    dense: Trained | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
     selection = {"selection": newest(planned, "select")}
     if from_scratch(question):
         return {**selection, **flow_parent(question, planned)}
-    return {**selection, "trained": newest(planned, "sparsify", "align", "pretrain")}
+    trained = newest(planned, "sparsify", "align", "pretrain")
+    return {**selection, "trained": trained, **dense_for_comparison(question, planned)}
 
 
 RECIPE = Recipe(

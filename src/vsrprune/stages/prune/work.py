@@ -30,7 +30,7 @@ def make(bench: Bench, inputs: Inputs) -> Pruned:
     """The compact network of the job's method."""
     smaller, before, equivalence = STARTS[bench.method.start](bench, inputs)
     save_network(smaller, bench.folder)
-    after = bench.quality(smaller)
+    after = bench.quality(smaller, inputs.dense)
     return Pruned(SavedNetwork(bench.folder), before or after, after, equivalence)
 
 
@@ -40,7 +40,7 @@ def _cut(bench: Bench, inputs: Inputs) -> Smaller:
     bench.progress.does("proves the cut")
     # Proven on the network as it was trained, before gates are set to zero in place.
     equivalence = _equivalence(bench, network, inputs)
-    before = bench.quality(network)
+    before = bench.quality(network, inputs.dense)
     zero_cut_gates(network, plan)
     return compact(network.cpu(), plan), before, equivalence
 

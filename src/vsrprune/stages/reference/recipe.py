@@ -38,9 +38,9 @@ class Reference:
     """The quality of the baseline (bicubic, or the input itself at scale 1) and of the dense network, and its cost.
 
     temporal_gain: PSNR (dB) of the dense network minus that of itself on every frame alone, as a clip of one frame;
-    None for a network that reads one frame at a time. flow_photometric: the photometric error of its flows, without
-    the shift that all of them share, over that of no motion; None where the flow net is none that can be judged so, and
-    where no clip moves.
+    None for a network that reads one frame at a time, and where no clip has a truth. flow_photometric: the photometric
+    error of its flows, without the shift that all of them share, over that of no motion; None where the flow net is
+    none that can be judged so, and where no clip moves.
 
     test: the quality of `baseline` and `dense` on the test clips; empty without such clips.
 

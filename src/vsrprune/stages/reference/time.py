@@ -15,8 +15,11 @@ ONE_FRAME = (0, 0)  # the reach of a network whose output depends on the frame i
 
 
 def psnr_alone(bench: Bench, network: Network) -> float | None:
-    """PSNR (dB) on the held-out clips where every frame is a clip of its own; None if the network does so anyway."""
-    if network.arguments.reach == ONE_FRAME:
+    """PSNR (dB) on the held-out clips where every frame is a clip of its own; None if the network does so anyway.
+
+    None too where no clip has a truth: it would tell how much other frames change, and not what they are worth.
+    """
+    if network.arguments.reach == ONE_FRAME or not bench.clips.val[0].has_truth:
         return None
     meter = QualityMeter(bench.config.comparison, bench.device)
     for clip in bench.clips.val:

@@ -1,4 +1,7 @@
-"""Compare the baseline and the dense network with the truth, and cut the pictures of it all."""
+"""Compare the baseline and the dense network with the truth, and cut the pictures of it all.
+
+Where there is no truth, the dense network's output stands in for it: what is told of the baseline is its distance.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def make(bench: Bench, inputs: Inputs) -> Reference:
     """Quality of the baseline and the dense network, and the pictures beside which pruned networks are shown."""
     dense = inputs.dense.network.load().to(bench.device).eval()
     scale = bench.job.arguments.scale
-    places = choose_crops(bench.clips.val, scale, bench.config.evaluate.crops)
+    places = choose_crops(bench.judged(bench.clips.val, dense), scale, bench.config.evaluate.crops)
     with each_on_its_thread() as each, beside(bench.device) as later:
         meters, test = (
             {name: QualityMeter(bench.config.comparison, bench.device, each) for name in ("baseline", "dense")}
@@ -29,11 +32,13 @@ def make(bench: Bench, inputs: Inputs) -> Reference:
         )
         for clip in bench.clips.val:
             outputs = {"baseline": bicubic(clip, scale), "dense": bench.restored(dense, clip)}
-            later(partial(bench.compare, list(meters.values()), clip, list(outputs.values()), each))
+            judged = clip.judged_by(outputs["dense"])
+            later(partial(bench.compare, list(meters.values()), judged, list(outputs.values()), each))
             _show(bench, clip, places, outputs)
         for clip in bench.clips.test:
             outputs = {"baseline": bicubic(clip, scale), "dense": bench.restored(dense, clip)}
-            later(partial(bench.compare, list(test.values()), clip, list(outputs.values()), each))
+            judged = clip.judged_by(outputs["dense"])
+            later(partial(bench.compare, list(test.values()), judged, list(outputs.values()), each))
     quality, alone = meters["dense"].quality(), psnr_alone(bench, dense)
     return Reference(
         baseline=meters["baseline"].quality(),
@@ -49,12 +54,12 @@ def make(bench: Bench, inputs: Inputs) -> Reference:
 
 def _show(bench: Bench, clip: Clip, places: Sequence[CropPlace], outputs: dict[str, Tensor]) -> None:
     shown = {
-        "truth": clip.high_TCHW,
+        **({"truth": clip.high_TCHW} if clip.has_truth else {}),
         **inputs_shown(clip, bench.job.arguments.scale, outputs["baseline"]),
         "dense": outputs["dense"],
     }
     for place in (place for place in places if place.clip == clip.name):
-        _save_pictures(clip, place, shown, bench.folder / "crops")
+        _save_pictures(clip.judged_by(outputs["dense"]), place, shown, bench.folder / "crops")
 
 
 def _save_pictures(clip: Clip, place: CropPlace, shown: dict[str, Tensor], folder: Path) -> None:

@@ -48,7 +48,8 @@ def _values(bench: Bench, network: Network) -> Values:
         own = own_score(config.score)
         own.check_unchanged(bench.plan.settings["facts.score"])
         return scores_of(own, network, layout, batches if reads else None)
-    return score_units(network, layout, config.score, config.pruning_seed, batches)
+    truth = config.data.truth != "none"
+    return score_units(network, layout, config.score, config.pruning_seed, batches, truth)
 
 
 def _batches(bench: Bench) -> Iterator[Batch]:

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from vsrprune.data.sampling import Batch
 from vsrprune.networks.network import Network
-from vsrprune.pruning.losses import charbonnier
 from vsrprune.pruning.penalty import Cut, Growth
 from vsrprune.stages.sparsify.rates import share_updates
-from vsrprune.stages.training.module import Rates, TrainingStage
+from vsrprune.stages.training.module import Rates, TrainingStage, reconstruction
 from vsrprune.stages.training.teacher import Teacher
 
 
@@ -60,10 +59,10 @@ class Sparsify(TrainingStage):
         """L_rec, and L_tf with a teacher; a frozen flow net's flows serve both networks."""
         flows = self.network.flows(batch.low_NTCHW)
         output = self.network(batch.low_NTCHW, flows)
-        losses = {"reconstruction": charbonnier(output.frames_NTCHW, batch.high_NTCHW)}
+        losses = reconstruction(batch, output)
         # Where the flow net loses channels too, the teacher's flows are its own.
         shared = None if self.network.arguments.prunes_flow else flows
-        return losses | (self.teacher.losses(batch.low_NTCHW, shared, self.network, output) if self.teacher else {})
+        return losses | (self.teacher.losses(batch, shared, self.network, output) if self.teacher else {})
 
     def penalties(self) -> dict[str, Tensor]:
         """The penalty, at this step's lambda."""

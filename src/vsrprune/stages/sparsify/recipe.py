@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Self
 
 from vsrprune.results.result import Gates
-from vsrprune.stages.recipe import TRAINING, Planned, Question, Recipe, StagePlan, newest
+from vsrprune.stages.recipe import (
+    TRAINING,
+    UNLABELLED,
+    UNLABELLED_IDLE,
+    Planned,
+    Question,
+    Recipe,
+    StagePlan,
+    newest,
+    teaches_without_truth,
+)
 from vsrprune.stages.saved import SavedNetwork, Trained, WithNetwork
 from vsrprune.stages.select.recipe import Selection
 from vsrprune.store.atomic import read_json, write_json
@@ -19,7 +29,7 @@ FILE = "gates.json"
 class Inputs:
     """trained: the network as the last stage left it. selection: the units that will be cut.
 
-    teacher: the dense network, if its hidden states are to be followed.
+    teacher: the dense network, if its hidden states are to be followed, or its outputs where there is no truth.
     """
 
     trained: WithNetwork
@@ -44,15 +54,16 @@ class Sparsified:
         return cls(SavedNetwork(folder), Gates(**read_json(folder / FILE)))
 
 
-def _is_taught(question: Question) -> bool:
+def _follows_states(question: Question) -> bool:
     return question.config.method.tf_in_sparsify and question.config.tf_weight > 0
 
 
 def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
+    taught = _follows_states(question) or teaches_without_truth(question)
     return {
         "trained": newest(planned, "sparsify", "align", "pretrain"),
         "selection": newest(planned, "select"),
-        **({"teacher": newest(planned, "pretrain")} if _is_taught(question) else {}),
+        **({"teacher": newest(planned, "pretrain")} if taught else {}),
     }
 
 
@@ -75,11 +86,13 @@ RECIPE = Recipe(
         "method.normalised",
         "pruning_seed",
         "tf_weight",
+        *UNLABELLED,
     ),
     idle={
         # Only gates that are driven to zero have that rate.
         "schedule.sparsify.gate_lr": lambda question: question.config.method.penalty != "gates",
-        "tf_weight": lambda question: not _is_taught(question),
+        "tf_weight": lambda question: not _follows_states(question),
+        **UNLABELLED_IDLE,
     },
     runs=lambda question: question.config.method.sparsify,
     in_rounds=True,

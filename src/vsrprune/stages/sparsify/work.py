@@ -16,7 +16,7 @@ def make(bench: Bench, inputs: Inputs) -> Sparsified:
     """The network after the growing penalty."""
     schedule, method, plan = bench.config.schedule.sparsify, bench.config.method, inputs.selection.plan
     target = TARGETS[method.penalty]
-    network = inputs.trained.network.load()
+    network, config = inputs.trained.network.load(), bench.config
     if method.normalised:
         normalise_filters(network, bench.job.layout)
     module = Sparsify(
@@ -25,7 +25,14 @@ def make(bench: Bench, inputs: Inputs) -> Sparsified:
         steps=schedule.steps,
         rates=Rates(schedule.lr, schedule.gate_lr),
         growth=Growth(schedule.growth, schedule.growth_interval, schedule.maximum),
-        teacher=Teacher(inputs.teacher.network.load(), bench.config.tf_weight, 0.0) if inputs.teacher else None,
+        teacher=None
+        if inputs.teacher is None
+        else Teacher(
+            inputs.teacher.network.load(),
+            config.tf_weight if method.tf_in_sparsify else 0.0,
+            output_weight=0.0,
+            unlabelled_weight=config.data.weight_without_truth,
+        ),
     )
     saved = bench.train(module, bench.config.pruning_seed)
     return Sparsified(saved, Gates(**cut_summary(target(module.network, plan).magnitudes(module.network))))

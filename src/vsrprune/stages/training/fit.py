@@ -18,7 +18,15 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Callback
 
 from vsrprune.data.clips import Clip
-from vsrprune.data.sampling import PREFETCH, Batch, PatchDataset, Patches, StepSampler, patch_loader
+from vsrprune.data.sampling import (
+    PREFETCH,
+    Batch,
+    BesideUnlabelled,
+    PatchDataset,
+    Patches,
+    StepSampler,
+    patch_loader,
+)
 from vsrprune.errors import TrainingDivergedError, UserError
 from vsrprune.host.progress import Told, Unshown
 from vsrprune.stages.training.callbacks import (
@@ -40,6 +48,7 @@ from vsrprune.stages.training.rows import ROWS, OnRow, Rows
 
 SHARED_MEMORY = Path("/dev/shm")
 MIB = 2**20
+UNLABELLED_SEEDS = 2**64  # beyond those of trainings and scores: places are drawn apart from those of the other clips
 
 
 @dataclass(frozen=True)
@@ -77,8 +86,16 @@ class Session:
     progress: Told = field(default_factory=Unshown)
 
 
-def fit(module: TrainingStage, clips: Sequence[Clip], sampling: Sampling, session: Session) -> list[dict[str, Any]]:
+def fit(
+    module: TrainingStage,
+    clips: Sequence[Clip],
+    sampling: Sampling,
+    session: Session,
+    unlabelled: Sequence[Clip] = (),
+) -> list[dict[str, Any]]:
     """Train `module` for its steps and return its metric rows.
+
+    unlabelled: clips without truth, of which every batch has as many behind those of `clips`.
 
     Goes on from the newest sound checkpoint in the session's workdir, to the same end as without the break: on a CPU
     to the same bits, on a card within what two unbroken runs differ by. Raises TrainingDivergedError if the loss is not
@@ -87,7 +104,9 @@ def fit(module: TrainingStage, clips: Sequence[Clip], sampling: Sampling, sessio
     workdir, hardware = session.workdir, session.hardware
     if hardware.workers and SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free
-        check_shared_memory(sampling.batch_bytes(module.network.arguments.scale), hardware.workers, free)
+        # Of what has no truth the input alone travels: the bound is not tight.
+        needed = sampling.batch_bytes(module.network.arguments.scale) * (2 if unlabelled else 1)
+        check_shared_memory(needed, hardware.workers, free)
     workdir.mkdir(parents=True, exist_ok=True)
     module.log_every = session.log_every
     layout = memory_format(hardware)
@@ -99,7 +118,7 @@ def fit(module: TrainingStage, clips: Sequence[Clip], sampling: Sampling, sessio
     checkpoint = Checkpoints(workdir).newest_sound()
     if checkpoint is None:
         rows.put_back("")  # without those of a try that ended before its first checkpoint
-    task = _Task(module, clips, sampling, hardware, workdir, checkpoint, session.checkpoint_every)
+    task = _Task(module, clips, unlabelled, sampling, hardware, workdir, checkpoint, session.checkpoint_every)
     session.progress.count(module.steps)
     with ranks(hardware.count, _follow, task):
         try:
@@ -138,16 +157,23 @@ class _Task:
 
     module: TrainingStage
     clips: Sequence[Clip]
+    unlabelled: Sequence[Clip]
     sampling: Sampling
     hardware: Hardware
     workdir: Path
     checkpoint: Path | None
     checkpoint_every: int
 
-    def dataset(self) -> PatchDataset:
+    def dataset(self) -> PatchDataset | BesideUnlabelled:
         """The data set of training patches."""
         drawn, scale = self.sampling, self.module.network.arguments.scale
-        return PatchDataset(self.clips, drawn.frames, drawn.patch, scale, drawn.seed, drawn.mirror)
+        patches = PatchDataset(self.clips, drawn.frames, drawn.patch, scale, drawn.seed, drawn.mirror)
+        if not self.unlabelled:
+            return patches
+        seed = UNLABELLED_SEEDS + drawn.seed
+        return BesideUnlabelled(
+            patches, PatchDataset(self.unlabelled, drawn.frames, drawn.patch, scale, seed, drawn.mirror)
+        )
 
     def example(self) -> Batch:
         """The first batch, on the CPU."""

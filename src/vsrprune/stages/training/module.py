@@ -12,7 +12,8 @@ from torch import Tensor
 
 from vsrprune.data.sampling import Batch, Patches
 from vsrprune.errors import TrainingDivergedError
-from vsrprune.networks.network import Network
+from vsrprune.networks.network import Network, VSROutput
+from vsrprune.pruning.losses import charbonnier
 from vsrprune.stages.training.graphs import BatchTerms, Captured, captured, release
 from vsrprune.stages.training.teacher import Teacher
 from vsrprune.stages.training.watch import LossWatch, steps_between_reads
@@ -40,6 +41,12 @@ class Logged:
     names: tuple[str, ...]
     losses: Tensor
     others: dict[str, float]
+
+
+def reconstruction(batch: Batch, output: VSROutput) -> dict[str, Tensor]:
+    """L_rec of the clips that have a truth, which are the first of a batch; no term where none has."""
+    count = len(batch.high_NTCHW)
+    return {"reconstruction": charbonnier(output.frames_NTCHW[:count], batch.high_NTCHW)} if count else {}
 
 
 class TrainingStage(pl.LightningModule):

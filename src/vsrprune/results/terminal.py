@@ -44,8 +44,8 @@ def _results_table(rows: Sequence[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("")
     table.add_column(_job_heading(rows), overflow="fold")  # a shortened one could be any other
-    last = ["PSNR\ntest"] if any(row.result.test for row in rows) else []
     to = "" if any(row.result.sees_truth for row in rows) else "\nto dense"
+    last = [f"PSNR\ntest{to}"] if any(row.result.test for row in rows) else []
     for heading in (
         f"PSNR\ncut{to}",
         f"PSNR\ntuned{to}",

@@ -73,6 +73,16 @@ def test_cached_clips_equal_those_in_memory_and_are_made_once(sources: list[Clip
     assert "GB are free" in line
 
 
+def test_cached_clips_without_truth_are_their_input_alone(sources: list[ClipSource], tmp_path: Path) -> None:
+    how, folder = Reading(scale=4, truth=False), tmp_path / "cache"
+    for _ in range(2):
+        cached, plain = cached_clips(sources[:1], [], how, folder, print), read_clips(sources[:1], [], how)
+        assert same(cached.train, plain.train)
+        assert not cached.train[0].has_truth
+        assert [Path(path).name for path in inodes(folder)] == ["low.npy"]
+    assert same(cached_clips(sources[:1], [], HOW, folder, print).train, read_clips(sources[:1], [], HOW).train)
+
+
 def test_clips_stay_on_disk(sources: list[ClipSource], tmp_path: Path) -> None:
     clips = cached_clips(sources, [], HOW, tmp_path / "cache", print).train
     assert isinstance(clips, CachedClips)

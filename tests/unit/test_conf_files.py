@@ -12,6 +12,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from PIL import Image
 
 from vsrprune.cli import check_names, composed_config, register
 from vsrprune.config.agreement import validate
@@ -38,6 +39,7 @@ EXPERIMENTS = {  # what has to be typed beside each
 SEARCH_FILES = [path for path in ALL_FILES if path.parts[0] == "search"]
 SWEEP_FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 SEEDS = {"seed", "replicate"}
+BESIDE = {"unlabelled": ["data=folder", "data.path=clips/${data.truth}", "pretrained=dense0.safetensors"]}
 
 
 @pytest.fixture
@@ -132,14 +134,17 @@ def test_every_sampler_has_a_file_that_composes(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SWEEP_FILES, ids=lambda path: path.stem)
-def test_every_named_sweep_composes_and_validates(path: Path) -> None:
+def test_every_named_sweep_composes_and_validates(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of its jobs, as Hydra would make them from its axes; a seed is a number like another to Hydra."""
+    monkeypatch.chdir(tmp_path)
+    write_clips_of_a_sweep(tmp_path)
     text = path.read_text()
     assert f"python src/run.py -cd sweeps -cn {path.stem}" in text
     axes = OmegaConf.load(path)["hydra"]["sweeper"]["params"]
     choices = {str(name): swept(f"{name}={values}") for name, values in axes.items()}
     seeds = {name: [int(value.split("=")[1]) for value in choices.pop(name)] for name in SEEDS & axes.keys()}
-    fixed = [f"{name}={value}" for name, value in OmegaConf.load(path).items() if name in ("target",)]
+    fixed = [f"{name}={value}" for name, value in yaml.safe_load(text).items() if name in ("target",)]
+    fixed += BESIDE.get(path.stem, [])
     register(Config)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         made = [composed([*fixed, *overrides]) for overrides in itertools.product(*choices.values())]
@@ -154,6 +159,15 @@ def test_every_named_sweep_composes_and_validates(path: Path) -> None:
     assert len(jobs) >= 6
     for name in seeds:
         assert {getattr(job, name) for job in jobs} >= {0, 1, 2}
+
+
+def write_clips_of_a_sweep(folder: Path) -> None:
+    """What a sweep over data.truth reads: two clips of 100x100 pixels with their truth and without, and weights."""
+    for clip in ("all/one", "all/two", "none/one", "none/two"):
+        (folder / "clips" / clip).mkdir(parents=True)
+        for index in range(5):
+            Image.new("RGB", (100, 100)).save(folder / "clips" / clip / f"{index}.png")
+    (folder / "dense0.safetensors").touch()
 
 
 def swept(axis: str) -> list[str]:

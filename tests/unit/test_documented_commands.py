@@ -98,7 +98,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in a folder that has the files that commands name: sweeps, weights, the pages' own networks and scores."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
-    for weights in ("basicvsr.pth", "spynet.pth"):
+    for weights in ("basicvsr.pth", "spynet.pth", *(f"dense{replicate}.safetensors" for replicate in range(3))):
         (tmp_path / weights).touch()
     for page, file in (("networks.md", "my_net.py"), ("scores.md", "my_score.py")):
         code = next(block.text for block in blocks(ROOT / "docs" / page) if block.language == "python")

@@ -197,8 +197,11 @@ def gate_trajectories(runs: Runs, run: Run) -> Figure:
 
 
 def qualitative(runs: Runs, run: Run) -> Figure:
-    """Crops of `run` and of the jobs that share its dense network, ratio and seeds; damaged ones are left out."""
-    places = read_places(run.folder)
+    """Crops of `run` and of the jobs that share its dense network, ratio and seeds; damaged ones are left out.
+
+    Their PSNR is to the truth or, without one, to the dense network's picture, which then stands last.
+    """
+    places = read_places(run.folder, run.result.sees_truth)
     if not places:
         raise NothingToDrawError(f"{run.name} has no crops (evaluate.crops=0?)")
     settings = {runs.label(item): item for item in _shown_beside(runs, run) if not _crop_fault(item)}
@@ -208,12 +211,11 @@ def qualitative(runs: Runs, run: Run) -> Figure:
     frames, rows, psnr = [], [], []
     for place in places:
         crops = _crops(run.folder, place["clip"], chosen)
-        truth = _pixels(crops["ground truth"])
+        *_, last = crops  # the truth, or what stands in for it
+        truth = _pixels(crops[last])
         frames.append((run.folder / "crops" / f"{place['clip']}_frame.png", (place["x"], place["y"], place["side"])))
         rows.append(crops)
-        psnr.append(
-            {name: _psnr(_pixels(path), truth) for name, path in crops.items() if name not in ("LR", "ground truth")}
-        )
+        psnr.append({name: _psnr(_pixels(path), truth) for name, path in crops.items() if name not in ("LR", last)})
     return drawings.draw_qualitative(frames, rows, psnr)
 
 
@@ -233,7 +235,7 @@ def damaged_crops(runs: Runs, run: Run) -> dict[str, str]:
 def _crop_fault(run: Run) -> str:
     """Why a job's crops cannot be shown; empty if they can, or if it has none."""
     try:
-        read_places(run.folder)
+        read_places(run.folder, run.result.sees_truth)
     except UserError as error:
         return str(error)
     return ""
@@ -248,6 +250,8 @@ def _crops(folder: Path, clip: str, settings: Mapping[str, Run]) -> dict[str, Pa
         **{label.replace(", ", "\n"): run.folder / "crops" / f"{clip}_pruned.png" for label, run in settings.items()},
         "ground truth": folder / "crops" / f"{clip}_truth.png",
     }
+    if not crops["ground truth"].is_file():
+        crops["dense (no truth)"] = crops.pop("dense")
     return {name: path for name, path in crops.items() if path.is_file()}
 
 

@@ -60,10 +60,11 @@ class Pictures:
         return {key: picture.uri for key, picture in self._by_key.items()}
 
 
-def read_places(folder: Path) -> list[dict[str, Any]]:
+def read_places(folder: Path, has_truth: bool = True) -> list[dict[str, Any]]:
     """Where a job's crops lie: clip, x, y and side of each; empty without crops.
 
-    Raises UserError, naming the file, where one of them is missing or cannot be read.
+    has_truth: whether there must be pictures of the truth. Raises UserError, naming the file, where one of them is
+    missing or cannot be read.
     """
     path = folder / "crops" / CROP_PLACES
     if not path.is_file():
@@ -72,7 +73,7 @@ def read_places(folder: Path) -> list[dict[str, Any]]:
         places = [{"clip": str(at["clip"]), **{name: int(at[name]) for name in ("x", "y", "side")}}
                   for at in read_json(path)]  # fmt: skip
         for place in places:
-            for kind in ("frame", "dense", "pruned", "truth"):
+            for kind in ("frame", "dense", "pruned", *(("truth",) if has_truth else ())):
                 path = folder / "crops" / f"{place['clip']}_{kind}.png"
                 with Image.open(path) as image:
                     image.load()

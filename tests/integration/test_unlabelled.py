@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import minimal_config, minimal_overrides, run_py
+from conftest import ROOT, minimal_config, minimal_overrides, run_py
+from forked import run_script
 from PIL import Image
 
+from vsrprune.errors import UserError
 from vsrprune.jobs.planning import plan_job
 from vsrprune.jobs.runner import run_job
 from vsrprune.metrics.quality import IDENTICAL_DB
@@ -82,10 +85,22 @@ def test_a_folder_without_truth_is_pruned_through_to_its_table(made: Path) -> No
     terms = {row["stage"]: {name for name in row if name.startswith("loss_")} for row in rows}
     assert terms["sparsify"] == {"loss_unlabelled", "loss_temporal", "loss_penalty"}
     assert terms["finetune"] == {"loss_unlabelled", "loss_temporal"}
+    drawn = run_script([ROOT / "analysis" / "figures.py", file.parent, "--out", made / "figures"], ROOT)
+    assert drawn.returncode == 0, drawn.stderr
+    assert (made / "figures" / "qualitative.png").is_file()
+    reported = run_script([ROOT / "analysis" / "report.py", file.parent, "--out", made / "report.html"], ROOT)
+    assert reported.returncode == 0, reported.stderr
+    assert NO_TRUTH in html.unescape((made / "report.html").read_text())
     again = run_py(*command)
     assert again.returncode == 0
     assert " done in " not in again.stdout
     assert file.parent.joinpath("result.json").read_bytes() == file.read_bytes()
+
+
+def test_a_dense_network_of_another_scale_is_refused(made: Path) -> None:
+    job = plan_job(minimal_config(made, **footage(made), model__upscale_factors=[2]))
+    with pytest.raises(UserError, match=r"dense\.safetensors: these weights are of another network"):
+        run_job(job, made / "runs" / "scale", silent)
 
 
 def test_psnr_without_a_truth_is_to_the_dense_networks_frames(made: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from networks_made import random_clip, random_network, randomise, small_basicvsr, small_basicvsr_pp, small_edvr
 from torch import Tensor, nn
 
+from vsrprune.data.sampling import Batch
 from vsrprune.networks.edsr_rcan.spec import EDSRArguments
 from vsrprune.networks.network import Network
 from vsrprune.networks.own import Declaration, OwnNetwork, VSROutput
@@ -94,7 +95,7 @@ def test_a_teacher_folds_once_though_it_is_asked_for_its_states_alone(folds: Cou
     dense, student = (random_network(small_basicvsr(), seed) for seed in (0, 1))
     output, clip = student(random_clip(FRAMES)), random_clip(FRAMES)
     folds.clear()
-    Teacher(dense, 1.0, 0.0).losses(clip, None, student, output)
+    Teacher(dense, 1.0, 0.0).losses(Batch(clip, clip[:0]), None, student, output)
     assert set(folds.values()) == {1}
 
 

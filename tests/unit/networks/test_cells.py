@@ -23,6 +23,7 @@ from torch import Tensor
 from vsrprune.channels.layout import RULES
 from vsrprune.channels.operations import Operation, TimeTable, Widths, forms
 from vsrprune.channels.plan import PrunePlan
+from vsrprune.cli import composed
 from vsrprune.errors import UserError
 from vsrprune.knobs import hints
 from vsrprune.metrics.cost import network_cost
@@ -481,6 +482,12 @@ def test_published_weights_are_refused_for_another_cell(cell: str, first: str, t
         load_dense(file, shape(cell))
     words = f"published weights are of model.cell=residual, and model.cell is {cell}"
     assert str(caught.value) == f"{file}: {words}; leave out the cell or these weights"
+
+
+def test_a_cell_is_chosen_beside_a_preset() -> None:
+    model = composed("model=basicvsr_uni_tiny", "model.cell=gru").model
+    assert model.name == "basicvsr_uni_tiny"
+    assert (model.arguments.cell, model.arguments.channels, model.arguments.bidirectional) == ("gru", 16, False)
 
 
 def test_a_cell_that_does_not_exist_is_refused() -> None:

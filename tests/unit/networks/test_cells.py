@@ -280,6 +280,20 @@ def test_frozen_forms_are_the_cell(cell: str, rule: str, bidirectional: bool) ->
 
 
 @every_cell
+@both_directions
+def test_whatever_reads_a_permuted_state_is_permuted_too(cell: str, bidirectional: bool) -> None:
+    """Blocks that touch channels 3 and 5 alone put these first in the frozen state."""
+    network = dense(cell, bidirectional)
+    layout = network.channel_layout("rsc")
+    ends = [group.name for group in layout.groups if group.kind in ("input", "output")]
+    smaller = compact(network, PrunePlan.cutting("rsc", layout, dict.fromkeys(ends, (0, 1, 2, 4)))).eval()
+    frozen = FrozenBasicVSR(smaller, lambda block: Form())
+    assert frozen.get_submodule("forward_trunk").order == [3, 5, 0, 1, 2, 4]
+    with torch.no_grad():
+        assert_equal(frozen(random_clip(4)), smaller(random_clip(4)).frames_NTCHW, 1e-11)
+
+
+@every_cell
 @pytest.mark.parametrize("kernels", [name for name in KERNELS if name != PLAIN])
 def test_fused_forms_are_the_cell(cell: str, kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
     use_on_cpu(monkeypatch)

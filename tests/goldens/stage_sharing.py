@@ -11,6 +11,7 @@ The lines with `replicate` were added at the end when that knob came; no other l
 It was made anew again when `method=l1` and `method=random` became local: they no longer share the selections of
 `rsc=false` and `score=random`. Lines of scores and of methods as presets came then, and the last ones with `units`,
  `method=dense` and `schedule.budget`; no other line changed.
+ Lines with `model.cell` were added at the end when that knob came; no other line changed.
  Lines with `round_to=auto` got `score=taylor` when it began to need scores that add up; scores were numbered anew.
 """
 

@@ -27,6 +27,12 @@ pytestmark = pytest.mark.usefixtures("small_frames")
 
 # What makes the presets smaller still; channels stay 8 where counts are rounded.
 SHAPES = {
+    "basicvsr_tiny": [
+        "model.channels=8",
+        "model.upsampler_channels=8",
+        "model.flow_levels=2",
+        "model.flow_widths=[4]",
+    ],
     "basicvsr_pp_tiny": [
         "model.channels=8",
         "model.upsampler_channels=8",
@@ -67,6 +73,14 @@ def fast(*job: str) -> object:
 
 
 JOBS = [
+    fast("basicvsr_tiny", "model.cell=gru", "rule=aligned", "schedule.finetune.truncate=1"),
+    fast("basicvsr_tiny", "model.cell=second_order", "rule=rsc", "round_to=auto", "score=taylor"),
+    slow("basicvsr_tiny", "model.cell=gru", "rule=inner", "method=srp", "trainer.precision=bf16-mixed"),
+    slow("basicvsr_tiny", "model.cell=gru", "method=lite"),
+    slow("basicvsr_tiny", "model.cell=gru", "model.bidirectional=false", "rule=rsc", "round_to=4", "rounds=2"),
+    slow("basicvsr_tiny", "model.cell=second_order", "method=assl", "trainer.precision=bf16-mixed"),
+    slow("basicvsr_tiny", "model.cell=second_order", "method=distill", "evaluate.precision=bf16"),
+    slow("basicvsr_tiny", "model.cell=second_order", "model.bidirectional=false", "rule=aligned", "scope=local"),
     fast("edsr_tiny", "rule=rsc", "round_to=auto", "score=taylor"),
     fast("edsr_tiny", "rule=inner", "method=ssl_distill", "target=params"),
     fast("edsr_tiny", "task=denoise", "method=l1", "scope=local"),

@@ -21,6 +21,9 @@ FRAMES = 6
 RECURRENT = {
     "basicvsr": small_basicvsr(),
     "basicvsr_uni": small_basicvsr(bidirectional=False),
+    "gru": small_basicvsr(cell="gru"),
+    "second_order": small_basicvsr(cell="second_order"),
+    "second_order_uni": small_basicvsr(bidirectional=False, cell="second_order"),
     "basicvsr_pp": small_basicvsr_pp(),
     "rrn": RRNArguments(channels=4, blocks=2),
     "rrn at scale 1": RRNArguments(channels=4, blocks=2, upscale_factors=()),
@@ -93,6 +96,10 @@ def expected_reads() -> Iterator[tuple[str, str, int, set[int], set[tuple[str, i
     yield "basicvsr", "backward", 3, {3}, {("backward", 4)}
     yield "basicvsr", "backward", FRAMES - 1, {FRAMES - 1}, set()
     yield "basicvsr_uni", "forward", 1, {1}, {("forward", 0)}
+    yield "gru", "forward", 3, {3}, {("forward", 2)}
+    yield "second_order", "forward", 3, {3}, {("forward", 2), ("forward", 1)}
+    yield "second_order", "forward", 1, {1}, {("forward", 0)}
+    yield "second_order", "backward", 3, {3}, {("backward", 4), ("backward", 5)}
     yield "rrn", "forward", 3, {2, 3}, {("forward", 2), (OUTPUT, 2)}
     earlier: list[str] = []
     for branch in ("backward_1", "forward_1", "backward_2", "forward_2"):

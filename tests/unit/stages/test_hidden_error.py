@@ -28,6 +28,8 @@ CPU = torch.device("cpu")
 RECURRENT = {
     "basicvsr": small_basicvsr(),
     "basicvsr_uni": small_basicvsr(bidirectional=False),
+    "gru": small_basicvsr(cell="gru"),
+    "second_order": small_basicvsr(cell="second_order"),
     "basicvsr_pp": small_basicvsr_pp(),
     "rrn": RRNArguments(channels=4, blocks=2),
 }

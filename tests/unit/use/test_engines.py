@@ -33,7 +33,9 @@ FLOW = {"flow_levels": 2, "flow_kernel": 3, "flow_widths": (4,)}
 BLOCKS = {"blocks": 1, "extract_blocks": 1, "reconstruction_blocks": 1}
 SMALL: dict[str, dict[str, Any]] = {
     "basicvsr": {"channels": 6, "blocks": 1, "upsampler_channels": 5, **FLOW},
-    "basicvsr_uni": {"channels": 6, "blocks": 1, "upsampler_channels": 5, "bidirectional": False, **FLOW},
+    "basicvsr uni": {"channels": 6, "blocks": 1, "upsampler_channels": 5, "bidirectional": False, **FLOW},
+    "basicvsr gru": {"channels": 6, "blocks": 1, "upsampler_channels": 5, "cell": "gru", **FLOW},
+    "basicvsr second_order": {"channels": 6, "blocks": 1, "upsampler_channels": 5, "cell": "second_order", **FLOW},
     "rrn": {"channels": 5, "blocks": 1},
     "basicvsr_pp": {"channels": 4, "upsampler_channels": 4, "deformable_groups": 2, **BLOCKS, **FLOW},
     "edsr": {"channels": 6, "blocks": 1},
@@ -43,7 +45,7 @@ PIECES = [Pieces(window=3, overlap=1), Pieces(window=2, overlap=2, tile=16, tile
 
 def pruned(name: str) -> Network:
     """A small network of random weights, cut to 60 % of the units by random scores, in float32."""
-    family = "basicvsr" if name == "basicvsr_uni" else name
+    family = name.split()[0]
     network = random_network(FAMILIES[family].arguments(**SMALL[name]), dtype=torch.float32)
     draw, layout = np.random.default_rng(0), network.channel_layout("rsc")
     plan = select(layout, {g.name: draw.random(g.size) for g in layout.groups}, Asked(rule="rsc", ratio=0.4))
@@ -90,7 +92,7 @@ def test_steps_go_through_windows_and_tiles_as_the_network_does(name: str, piece
 
 @pytest.mark.long
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("name", ["basicvsr", "rrn", "edsr"])
+@pytest.mark.parametrize("name", ["basicvsr", "basicvsr gru", "basicvsr second_order", "rrn", "edsr"])
 def test_an_engine_gives_what_torch_gives_and_its_graphs_are_written_once(
     engine: str, name: str, tmp_path: Path
 ) -> None:

@@ -52,9 +52,15 @@ def quiet(text: str) -> None:
 
 both_directions = pytest.mark.parametrize("bidirectional", [True, False], ids=["bi", "uni"])
 CASES = [  # in short only one: a unidirectional network is exported by tests/integration
-    pytest.param(rule, bi, marks=() if (rule, bi) == ("rsc", True) else pytest.mark.slow)
-    for rule in RULES
-    for bi in (True, False)
+    *(
+        pytest.param(rule, bi, "residual", marks=() if (rule, bi) == ("rsc", True) else pytest.mark.slow)
+        for rule in RULES
+        for bi in (True, False)
+    ),
+    pytest.param("aligned", True, "gru", marks=pytest.mark.long),
+    pytest.param("rsc", False, "gru", marks=pytest.mark.long),
+    pytest.param("aligned", True, "second_order", marks=pytest.mark.long),
+    pytest.param("rsc", False, "second_order", marks=pytest.mark.long),
 ]
 
 
@@ -75,10 +81,12 @@ def test_at_scale_1_outputs_are_as_large_as_inputs(bidirectional: bool, tmp_path
     assert described["files"]["clip.onnx"]["outputs"] == {"upscaled_frames": [1, "frames", 3, "height", "width"]}
 
 
-@pytest.mark.parametrize(("rule", "bidirectional"), CASES)
-def test_onnx_is_the_network_at_every_size_and_length(rule: str, bidirectional: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rule", "bidirectional", "cell"), CASES)
+def test_onnx_is_the_network_at_every_size_and_length(
+    rule: str, bidirectional: bool, cell: str, tmp_path: Path
+) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra deploy is not installed")
-    network = pruned_network(rule, bidirectional)
+    network = pruned_network(rule, bidirectional, cell=cell)
     request = Request(saved(tmp_path / "net", network), "onnx", tmp_path / "out", repeats=0)
     export(request, quiet)
     session = onnxruntime.InferenceSession(tmp_path / "out" / "clip.onnx")

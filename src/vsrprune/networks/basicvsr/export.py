@@ -1,7 +1,7 @@
 """BasicVSR's recurrence, one frame at a time, as graphs for whoever keeps the state.
 
 The first frame of a clip is its own previous frame, and its previous state is zero: the warp of zeros is zero whatever
-the flow, so no step is special.
+the flow, so no step is special. The state of a cell that reads two frames holds more than the hidden state: its memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def divide(network: BasicVSR, frames: int) -> Division:
     """One recurrent step: `step` of a unidirectional network; else `<branch>_step` of both, and `upsampler`."""
     upscaled = {"upscaled_frame": enlarged(FRAME, network.arguments.scale)}
     states: dict[str, Shape] = {
-        branch: (1, int(network.get_submodule(trunk(branch)).width), "height", "width")  # type: ignore[arg-type]
+        branch: (1, int(network.get_submodule(trunk(branch)).memory_width), "height", "width")  # type: ignore[arg-type]
         for branch in network.arguments.branches
     }
     clip, graphs = clip_graph(network, frames), {}
@@ -53,7 +53,7 @@ class UpsamplerStep(nn.Module):
 
     def forward(self, frame_NCHW: Tensor, *states_NCHW: Tensor) -> Tensor:
         """Super-resolve a frame (N, 3, H, W) to (N, 3, scale*H, scale*W), not clipped."""
-        return self.network.upsample(states_NCHW, frame_NCHW)
+        return self.network.upsample(self.network.hidden(states_NCHW), frame_NCHW)
 
 
 class OnlineStep(nn.Module):

@@ -20,14 +20,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from vsrprune.networks.basicvsr.cells.table import Recurrence
 from vsrprune.networks.basicvsr.network import BasicVSR, in_frame_order, propagation
 from vsrprune.networks.basicvsr.spec import RGB, trunk
 from vsrprune.networks.fast.blocks import Chain, Forms, FrozenBlock, active_channels, block_shape
 from vsrprune.networks.fast.frozen import Carried, Moment
-from vsrprune.networks.fast.fused import KERNELS, PLAIN, Kernels, reorder_filters
+from vsrprune.networks.fast.fused import KERNELS, PLAIN, Kernels, convolved, reorder_filters
 from vsrprune.networks.fast.graphs import Caller, direct
 from vsrprune.networks.network import Flows
-from vsrprune.networks.parts.layers import ResidualBlock, enlarge, warp
+from vsrprune.networks.parts.layers import ResidualBlock, enlarge
 
 
 class FrozenBasicVSR(nn.Module):
@@ -52,7 +53,7 @@ class FrozenBasicVSR(nn.Module):
         orders = {}
         for branch in network.arguments.branches:
             source = network.get_submodule(trunk(branch))
-            frozen = _Trunk(source, forms, self._kernels)
+            frozen = _Trunk(cast(Recurrence, source), forms, self._kernels)
             orders[branch] = frozen.order
             self.add_module(trunk(branch), frozen)
         self._upsampler = network
@@ -105,7 +106,7 @@ class FrozenBasicVSR(nn.Module):
         return torch.stack(frames, dim=1)
 
     def states(self, branch: str, frames_NTCHW: Tensor, flows_NT2HW: Tensor) -> list[Tensor]:
-        """The hidden states (N, C, H, W) of a branch, in frame order, their channels in the branch's own order."""
+        """What a branch hands on at every frame, in frame order, the states' channels in the branch's own order."""
         module = self._trunk(branch)
         step, start_NCHW = partial(self.call, module.step), module.start(frames_NTCHW[:, 0])
         reverse = branch == "backward"
@@ -138,12 +139,15 @@ class FrozenBasicVSR(nn.Module):
 
     @torch.inference_mode()
     def upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
-        """Fuse the states of a frame, in the order of the arguments' branches, and enlarge."""
+        """Fuse what the branches hand on at a frame, in the order of the arguments, and enlarge."""
         high_NCHW: Tensor = self.call(self._upsample, states, frame_NCHW)
         return high_NCHW
 
     def _upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
-        x_NCHW = states[0] if len(states) == 1 else torch.cat(list(states), dim=1)
+        pairs = zip(self.arguments.branches, states, strict=True)
+        # A memory that holds flows is more precise than the states in it.
+        hidden = [self._trunk(branch).hidden(state).to(self.head_weight.dtype) for branch, state in pairs]
+        x_NCHW = hidden[0] if len(hidden) == 1 else torch.cat(hidden, dim=1)
         for place, (name, factor) in enumerate(self._convs):
             conv = cast(nn.Conv2d, self._upsampler.get_submodule(name))
             # The first convolution reads the states, whose channels are permuted; the others read what the network's
@@ -179,43 +183,59 @@ class FrozenBasicVSR(nn.Module):
             yield self.upsample(states, frames[t]), before
 
 
-class _Trunk(nn.Module):
+class _Trunk(Recurrence):
     """A branch whose state is permuted: active channels first, in `order`."""
 
     weight: Tensor
     bias: Tensor
+    gate_weight: Tensor
+    gate_bias: Tensor
 
-    def __init__(self, source: nn.Module, forms: Forms, kernels: Kernels) -> None:
-        super().__init__()
+    def __init__(self, source: Recurrence, forms: Forms, kernels: Kernels) -> None:
+        super().__init__(source.name)
         self._kernels = kernels
         blocks = cast(list[ResidualBlock], list(cast(nn.Sequential, source.blocks)))
-        self.width: int = source.width  # type: ignore[assignment]
+        self._width = source.width
         self.slope: float = source.slope  # type: ignore[assignment]
         active = active_channels(blocks, self.width)
         touched = set(active)
         self.active = len(active)
         # Active channels first: blocks then work on a slice of the state instead of gathering it.
         self.order = active + [channel for channel in range(self.width) if channel not in touched]
-        first = cast(nn.Conv2d, source.first)
-        assert first.bias is not None
-        # The convolution reads the frame and the permuted state, and writes the permuted state: both sides are
-        # permuted, once.
-        inputs = [*range(RGB), *(RGB + channel for channel in self.order)]
-        self.register_buffer("weight", first.weight.detach()[self.order][:, inputs].contiguous())
-        self.register_buffer("bias", first.bias.detach()[self.order])
+        weight, bias = self._permuted(cast(nn.Conv2d, source.first), self.shape.states)
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+        gates = [self._permuted(cast(nn.Conv2d, source.get_submodule(name)), 1) for name in self.shape.gates]
+        # One convolution for all gates: they read the same.
+        for kind, parts in zip(("weight", "bias"), zip(*gates, strict=True), strict=False):
+            self.register_buffer(f"gate_{kind}", torch.cat(parts))
         position = {channel: place for place, channel in enumerate(active)}
         self.blocks = nn.Sequential(
             *(FrozenBlock(block, position, forms(block_shape(block, self.active))) for block in blocks)
         )
 
-    def start(self, frame_NCHW: Tensor) -> Tensor:
-        """The state before the first frame."""
-        return self.weight.new_zeros(len(frame_NCHW), self.width, *frame_NCHW.shape[-2:])
+    def _permuted(self, conv: nn.Conv2d, states: int) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a convolution that reads the frame and so many permuted states, and writes one."""
+        assert conv.bias is not None
+        read = [RGB + state * self.width + channel for state in range(states) for channel in self.order]
+        weight = conv.weight.detach()[self.order][:, [*range(RGB), *read]]
+        return weight.contiguous(), conv.bias.detach()[self.order]
 
-    def step(self, frame_NCHW: Tensor, state_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
-        """The state of a frame from that of the frame before, which is warped by the flow; None at the first frame."""
-        warped_NCHW = state_NCHW if flow_N2HW is None else warp(state_NCHW, flow_N2HW)
-        joined_NCHW = torch.cat((frame_NCHW.to(self.weight.dtype), warped_NCHW), dim=1)
+    @property
+    def width(self) -> int:
+        """See `BranchParts`."""
+        return self._width
+
+    def start(self, frame_NCHW: Tensor) -> Tensor:
+        """The memory before the first frame."""
+        return super().start(frame_NCHW).to(self.weight.dtype)
+
+    def step(self, frame_NCHW: Tensor, memory_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
+        """See `Recurrence`."""
+        return super().step(frame_NCHW.to(self.weight.dtype), memory_NCHW, flow_N2HW)
+
+    def refined(self, joined_NCHW: Tensor) -> Tensor:
+        """See `BranchParts`."""
         state_NCHW = self._kernels.conv_leaky(joined_NCHW, self.weight, self.bias, self.slope)
         # Where all channels are active no copy is needed, since nobody else reads this tensor.
         if self.active == self.width:
@@ -225,6 +245,10 @@ class _Trunk(nn.Module):
             state_NCHW[:, : self.active].clone(memory_format=torch.preserve_format)
         )
         return state_NCHW
+
+    def gates(self, joined_NCHW: Tensor) -> Sequence[Tensor]:
+        """See `BranchParts`."""
+        return torch.sigmoid(convolved(joined_NCHW, self.gate_weight, self.gate_bias)).chunk(len(self.shape.gates), 1)
 
 
 def _joined(orders: Sequence[Sequence[int]]) -> list[int]:

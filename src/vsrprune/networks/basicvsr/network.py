@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from vsrprune.channels.layout import ChannelLayout
+from vsrprune.networks.basicvsr.cells.gru import open_gate
+from vsrprune.networks.basicvsr.cells.spec import GATE_KERNEL, SHAPES
+from vsrprune.networks.basicvsr.cells.table import Recurrence
 from vsrprune.networks.basicvsr.spec import RGB, BasicVSRArguments, basicvsr_layout, trunk
 from vsrprune.networks.network import Flows, FrameOutput, States, VSROutput
 from vsrprune.networks.parts.flow import SPyNet, clip_flows
 from vsrprune.networks.parts.folding import recomputed
-from vsrprune.networks.parts.layers import plain_conv, warp
+from vsrprune.networks.parts.layers import plain_conv
 from vsrprune.networks.parts.reconstruction import Upsampler, residual_blocks
 
 HandedOn = Callable[[Tensor, int, int], Tensor]  # state, its frame, the frame that reads it
@@ -94,15 +99,19 @@ class BasicVSR(Upsampler):
             yield dict(zip(ways, states, strict=True))
 
     def steps_alone(self, frames_NTCHW: Tensor, flows: Flows, given: Iterator[States]) -> Iterator[States]:
-        """See Network. No branch reads another: all that a step is handed is its branch's state of the frame before."""
-        for t, neighbours in enumerate(_before_and_after(given)):
+        """See Network. No branch reads another: a step is handed its branch's states of the last frames, one or two."""
+        for t, neighbours in enumerate(_before_and_after(given, SHAPES[self.arguments.cell].states)):
             made = {}
             for name in self.arguments.branches:
-                branch, reverse = self._trunk(name), name == "backward"
-                states = neighbours[reverse]
-                state_NCHW = branch.start(frames_NTCHW) if states is None else states[name]
-                flow_N2HW = None if states is None else flows[name][:, t if reverse else t - 1]
-                made[name] = branch.step(frames_NTCHW[:, t], state_NCHW, flow_N2HW)
+                branch, frame_NCHW = self._trunk(name), frames_NTCHW[:, t]
+                states = [handed[name] for handed in neighbours[name == "backward"]]
+                # From this frame to the one before on the branch's way, and from that to the one before it.
+                places = (t, t + 1) if name == "backward" else (t - 1, t - 2)
+                flow_N2HW, earlier_N2HW = (
+                    flows[name][:, place] if order < len(states) else None for order, place in enumerate(places)
+                )
+                memory_NCHW = branch.remembered(states, earlier_N2HW) if states else branch.start(frame_NCHW)
+                made[name] = branch.cell.state(branch, frame_NCHW, memory_NCHW, flow_N2HW)
             yield made
 
     def _trunk(self, name: str) -> _Trunk:
@@ -121,6 +130,11 @@ class BasicVSR(Upsampler):
         output: Tensor = again(*inputs)
         return output
 
+    def hidden(self, memories: Sequence[Tensor]) -> list[Tensor]:
+        """The hidden states (N, C, H, W) in what the steps of all branches hand on."""
+        pairs = zip(self.arguments.branches, memories, strict=True)
+        return [self._trunk(name).hidden(memory_NCHW) for name, memory_NCHW in pairs]
+
     def upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
         """Fuse the states (N, C, H, W) of a frame, in the order of the branches, and enlarge."""
         x_NCHW = states[0]
@@ -129,18 +143,21 @@ class BasicVSR(Upsampler):
         return self.enlarge(x_NCHW, frame_NCHW)
 
 
-class _Trunk(nn.Module):
-    """One direction of propagation: warp the hidden state, read the frame, refine by residual blocks."""
+class _Trunk(Recurrence):
+    """One direction of propagation: a first convolution, residual blocks, and the gates of a GRU."""
 
     def __init__(self, arguments: BasicVSRArguments) -> None:
-        super().__init__()
+        super().__init__(arguments.cell)
+        channels = arguments.channels
         self.slope = arguments.slope
-        self.first = plain_conv(RGB + arguments.channels, arguments.channels, 3)
-        self.blocks = residual_blocks(arguments.channels, arguments.blocks)
+        for name in self.shape.gates:
+            self.add_module(name, open_gate(plain_conv(RGB + channels, channels, GATE_KERNEL)))
+        self.first = plain_conv(RGB + self.shape.states * channels, channels, 3)
+        self.blocks = residual_blocks(channels, arguments.blocks)
 
     @property
     def width(self) -> int:
-        """Channels of the hidden state."""
+        """See `BranchParts`."""
         return self.first.out_channels
 
     def forward(
@@ -152,25 +169,23 @@ class _Trunk(nn.Module):
         handed_on: HandedOn,
     ) -> list[Tensor]:
         """Hidden states (N, C, H, W) of all frames, in frame order; `call` runs the step of a frame."""
-        step, start_NCHW = partial(call, self.step), self.start(frames_NTCHW)
-        return in_frame_order(propagation(step, start_NCHW, frames_NTCHW, flows_NT2HW, reverse, handed_on), reverse)
+        step, start_NCHW = partial(call, self.step), self.start(frames_NTCHW[:, 0])
+        memories = propagation(step, start_NCHW, frames_NTCHW, flows_NT2HW, reverse, handed_on)
+        return in_frame_order(map(self.hidden, memories), reverse)
 
     def way(self, frames_NTCHW: Tensor, flows_NT2HW: Tensor, reverse: bool) -> Iterator[Tensor]:
         """The hidden states (N, C, H, W) one after the other, from the frame at which the branch begins."""
-        return propagation(self.step, self.start(frames_NTCHW), frames_NTCHW, flows_NT2HW, reverse)
+        start_NCHW = self.start(frames_NTCHW[:, 0])
+        return map(self.hidden, propagation(self.step, start_NCHW, frames_NTCHW, flows_NT2HW, reverse))
 
-    def start(self, frames_NTCHW: Tensor) -> Tensor:
-        """The state before the first frame: zeros."""
-        batch, _, _, height, width = frames_NTCHW.shape
-        return frames_NTCHW.new_zeros(batch, self.width, height, width)
-
-    def step(self, frame_NCHW: Tensor, state_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
-        """The state of a frame from that of the frame before, which is warped by the flow; None at the first frame."""
-        if flow_N2HW is not None:
-            state_NCHW = warp(state_NCHW, flow_N2HW)
-        joined_NCHW = torch.cat((frame_NCHW, state_NCHW), dim=1)
+    def refined(self, joined_NCHW: Tensor) -> Tensor:
+        """See `BranchParts`."""
         refined_NCHW: Tensor = self.blocks(F.leaky_relu_(self.first(joined_NCHW), self.slope))
         return refined_NCHW
+
+    def gates(self, joined_NCHW: Tensor) -> list[Tensor]:
+        """See `BranchParts`."""
+        return [torch.sigmoid(self.get_submodule(name)(joined_NCHW)) for name in self.shape.gates]
 
 
 def _as_it_is(state: Tensor, source: int, target: int) -> Tensor:
@@ -178,7 +193,7 @@ def _as_it_is(state: Tensor, source: int, target: int) -> Tensor:
 
 
 def in_frame_order(states: Iterable[Tensor], reverse: bool) -> list[Tensor]:
-    """The states of a `propagation`, those of a reversed one turned round."""
+    """What a `propagation` gives of every frame, that of a reversed one turned round."""
     return list(states)[:: -1 if reverse else 1]
 
 
@@ -190,32 +205,33 @@ def propagation(
     reverse: bool,
     handed_on: HandedOn = _as_it_is,
 ) -> Iterator[Tensor]:
-    """Hidden states (N, C, H, W) along a branch that begins with the state `start_NCHW`, at the last frame if reversed.
+    """Memories (N, M, H, W) along a branch that begins with `start_NCHW`, at the last frame if reversed.
 
-    step: the state of a frame, from the frame, the state before it, and the flow between them (None at the first).
-    handed_on: what a frame reads of the state of the frame before; see `Network.handed_on`.
+    step: the memory of a frame, from the frame, the memory before it, and the flow between them (None at the first).
+    handed_on: what a frame reads of the memory of the frame before; see `Network.handed_on`.
     """
     length = frames_NTCHW.shape[1]
-    state_NCHW = start_NCHW
+    memory_NCHW = start_NCHW
     for place, t in enumerate(range(length - 1, -1, -1) if reverse else range(length)):
         # Flow i is that of frames i and i + 1: the neighbour of t is t + 1 on the way back, and t - 1 on the way forth.
         flow_N2HW = None
         if place > 0:
             before = t + 1 if reverse else t - 1
             flow_N2HW = flows_NT2HW[:, min(t, before)]
-            state_NCHW = handed_on(state_NCHW, before, t)
-        state_NCHW = step(frames_NTCHW[:, t], state_NCHW, flow_N2HW)
-        yield state_NCHW
+            memory_NCHW = handed_on(memory_NCHW, before, t)
+        memory_NCHW = step(frames_NTCHW[:, t], memory_NCHW, flow_N2HW)
+        yield memory_NCHW
 
 
-def _before_and_after(given: Iterator[States]) -> Iterator[tuple[States | None, States | None]]:
-    """For every frame what is given of the frame before and of the one after it; None where there is none."""
-    before: States | None = None
-    here = next(given)
-    for after in given:
-        yield before, after
-        before, here = here, after
-    yield before, None
+def _before_and_after(given: Iterator[States], count: int) -> Iterator[tuple[list[States], list[States]]]:
+    """For every frame what is given of the frames before and after it, at most `count` each, the nearest first."""
+    before: deque[States] = deque(maxlen=count)
+    ahead = deque(islice(given, 1 + count))
+    while ahead:
+        here = ahead.popleft()
+        yield list(before), list(ahead)
+        before.appendleft(here)
+        ahead.extend(islice(given, 1))
 
 
 def _from_the_end(states: list[Tensor]) -> Iterator[Tensor]:

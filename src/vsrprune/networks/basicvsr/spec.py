@@ -9,6 +9,7 @@ from vsrprune.channels.layout import ChannelLayout, Slot
 from vsrprune.channels.specification import RGB as RGB_SLOT
 from vsrprune.channels.specification import Specification
 from vsrprune.knobs import knob
+from vsrprune.networks.basicvsr.cells.spec import GATE_KERNEL, SHAPES
 from vsrprune.networks.parts.argument_checks import (
     BLOCKS,
     WIDTH,
@@ -44,8 +45,14 @@ class BasicVSRArguments(Enlarging):
     flow_widths: tuple[int, ...] = flow_widths()
     flow_skipped: int = flow_skipped()
     flow_pruned: bool = flow_pruned()
+    cell: str = knob(
+        "residual",
+        "How a branch makes its state: `residual`, its trunk reads the frame and the last state, as published; `gru`, a"
+        " convolutional GRU has the trunk for its candidate; `second_order`, the trunk reads the last two states.",
+        choices=tuple(SHAPES),
+    )
 
-    later = ("flow_skipped", "flow_pruned")
+    later = ("flow_skipped", "flow_pruned", "cell")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,7 +104,8 @@ def basicvsr_layout(arguments: BasicVSRArguments, rule: str) -> ChannelLayout:
 
     `rsc` (Residual Sparsity Connection, arXiv 2206.07687 section 3.3): the stream keeps all its channels and every
     block chooses inputs, middle and outputs freely. `aligned`: one index set per branch, shared by the first
-    convolution, every conv2 and every conv1 input. `inner`: only conv1's filters; the stream is never cut.
+    convolution, every conv2 and every conv1 input. `inner`: only conv1's filters; the stream is never cut. Gates of a
+    GRU are as wide as the stream, whose channels they multiply, and have no scaling factors of their own.
     """
     spec = Specification(rule)
     if arguments.flow_pruned:
@@ -118,7 +126,10 @@ def _branch(spec: Specification, arguments: BasicVSRArguments, branch: str) -> S
     """State one branch; returns the slot of its hidden state."""
     name = trunk(branch)
     stream = spec.stream(name, arguments.channels, part=branch, writers=[f"{name}.first"])
-    spec.conv(f"{name}.first", 3, [RGB_SLOT, stream], stream)
+    shape = SHAPES[arguments.cell]
+    for gate in shape.gates:
+        spec.conv(f"{name}.{gate}", GATE_KERNEL, [RGB_SLOT, stream], stream)
+    spec.conv(f"{name}.first", 3, [RGB_SLOT, *[stream] * shape.states], stream)
     for index in range(arguments.blocks):
         spec.block(f"{name}.blocks.{index}", name, part=branch)
     return stream

@@ -57,6 +57,9 @@ LAYOUTS = {
 }
 
 
+PUBLISHED_CELL = "residual"
+
+
 def published(arguments: BasicVSRArguments) -> dict[str, PublishedNames]:
     """Who has published weights, and by which names."""
     others = {name: layout for name, layout in LAYOUTS.items() if name != "vsrprune"}
@@ -71,6 +74,12 @@ def published(arguments: BasicVSRArguments) -> dict[str, PublishedNames]:
             " model.slope=0"
         )
         names["SSL"] = replace(names["SSL"], refusal=slope)
+    if arguments.cell != PUBLISHED_CELL:
+        cell = (
+            f"published weights are of model.cell={PUBLISHED_CELL}, and model.cell is {arguments.cell}; leave out the"
+            " cell or these weights"
+        )
+        names = {name: replace(project, refusal=cell) for name, project in names.items()}
     return names
 
 

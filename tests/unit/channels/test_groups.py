@@ -122,12 +122,13 @@ def test_the_narrowest_convolution_is_none_with_groups() -> None:
 @every_rule
 def test_a_frontier_prices_a_depthwise_convolution_by_what_it_keeps(rule: str) -> None:
     layout = separable(rule)
-    table = TimeTable({operation: 1.0 + operation.work for operation in timed_operations(layout)})
+    operations = timed_operations(layout)
+    table = TimeTable({item: 1.0 + (item.work if item.kind == "conv" else 0) for item in operations})
     frontier = Frontier(layout, {group.name: np.ones(group.size) for group in layout.groups}, table, "macs")
     assert frontier.amount(frontier.dense) == layout.macs_per_pixel()
     half = {**frontier.dense, "mix": 3}
     assert frontier.amount(half) == layout.macs_per_pixel({"mix": 3})
-    # smooth: (1 + 9 * kept) and an activation, three times on four pixels; last: work and an activation on four; mix.
+    # What three channels fewer save: three times 9 * 3 on four pixels, 3 * 3 on four pixels, and 8 * 12.
     smooth, last, mix = 12 * (9 * 3), 4 * 9, 8 * 12
     assert frontier.milliseconds(frontier.dense) - frontier.milliseconds(half) == pytest.approx(smooth + last + mix)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments, trunk
 from vsrprune.networks.parts.published import PublishedNames, finest_names, flow_tensors
+from vsrprune.networks.parts.upsamplers.table import of_published_upsampler
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def published(arguments: BasicVSRArguments) -> dict[str, PublishedNames]:
             " model.slope=0"
         )
         names["SSL"] = replace(names["SSL"], refusal=slope)
-    return names
+    return of_published_upsampler(names, arguments)
 
 
 def tensor_names(layout: Layout, arguments: BasicVSRArguments) -> dict[str, str]:

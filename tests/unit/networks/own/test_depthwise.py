@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import pytest
@@ -118,7 +119,7 @@ def test_depthwise_channels_compact_equal_masked(rule: str, data: st.DataObject)
 
 @every_rule
 def test_macs_and_parameters_are_counted_on_the_compact_network(rule: str) -> None:
-    network = separable()
+    network = copy.deepcopy(separable()).float()
     layout = network.channel_layout(rule)
     plan = PrunePlan.cutting(rule, layout, {group.name: [0, 2] for group in layout.groups})
     smaller = compact(network, plan)

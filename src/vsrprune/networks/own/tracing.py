@@ -131,6 +131,7 @@ def _same_padded(conv: nn.Conv2d) -> bool:
         conv.kernel_size == (kernel, kernel)
         and conv.padding == (kernel // 2, kernel // 2)
         and conv.dilation == (1, 1)
+        and conv.padding_mode == "zeros"
         and conv.bias is not None
     )
 

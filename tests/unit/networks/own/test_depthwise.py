@@ -202,6 +202,13 @@ class Dilated(Between):
         return nn.Conv2d(CHANNELS, CHANNELS, 3, padding=2, dilation=2, groups=CHANNELS)
 
 
+class Reflected(Between):
+    """A convolution with gates pads with zeros: it would be another one."""
+
+    def between_conv(self) -> nn.Conv2d:
+        return conv(CHANNELS, CHANNELS, groups=CHANNELS, padding_mode="reflect")
+
+
 class Sigmoid(Between):
     def after(self, x: Tensor) -> Tensor:
         return x.sigmoid()
@@ -226,6 +233,7 @@ class Shuffled(Between):
         (Groups, {"a": 6}),
         (Multiplied, {"a": 6}),
         (Dilated, {"a": 6}),
+        (Reflected, {"a": 6}),
         (Sigmoid, {"a": 6}),
         (Shuffled, {"a": 6}),
     ],

@@ -204,10 +204,7 @@ class Customary(nn.Module):
         x_NCHW = torch.cat(states, dim=1)
         if network.arguments.bidirectional:
             x_NCHW = F.leaky_relu(network.fusion(x_NCHW), slope)
-        for place, factor in enumerate(network.arguments.upscale_factors, start=1):
-            upconv = network.get_submodule(f"upconv{place}")
-            x_NCHW = F.leaky_relu(F.pixel_shuffle(upconv(x_NCHW), factor), slope)
-        detail_NCHW = network.conv_last(F.leaky_relu(network.conv_hr(x_NCHW), slope))
+        detail_NCHW = network.detail(network.upsampled(x_NCHW))
         scale = float(network.arguments.scale)
         base_NCHW = F.interpolate(frame_NCHW, scale_factor=scale, mode="bilinear", align_corners=False)
         enlarged_NCHW: Tensor = base_NCHW + detail_NCHW

@@ -73,6 +73,9 @@ class ConvLayer:
     scale: side of its output relative to the low-resolution frame: 1/2 after a stride of 2, 0 where a frame's mean is
     convolved, which costs next to nothing.
     times: how often it runs for one frame of output (once for every frame of a window, for instance).
+    groups: those of the dense network's convolution. A depthwise one has a filter for every channel that it reads: its
+    one input is its output, so that a channel lives and dies with that of its producer. Other groups are never cut, nor
+    is what they read.
     """
 
     name: str
@@ -82,6 +85,25 @@ class ConvLayer:
     scale: float = 1
     filters_per_unit: int = 1
     times: int = 1
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        if self.groups == 1 or self.depthwise:
+            return
+        reads, filters = sum(slot.size for slot in self.inputs), self.filters({})
+        if reads % self.groups or filters % self.groups:
+            raise ValueError(f"{self.name}: {self.groups} groups do not divide {reads} inputs and {filters} filters")
+        if any(slot.group for slot in (*self.inputs, self.output)):
+            raise ValueError(
+                f"{self.name}: a convolution in {self.groups} groups is never cut, nor is what it reads; only a"
+                " depthwise one is, with the channels that it reads"
+            )
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each filter reads the one channel of its place."""
+        whole = self.inputs == (self.output,) and self.filters_per_unit == 1 and not self.output.partial
+        return whole and self.groups == self.output.size > 1
 
     def filters(self, kept: Mapping[str, int]) -> int:
         """Number of filters when groups keep so many channels; groups left out are whole."""
@@ -90,7 +112,11 @@ class ConvLayer:
     def weights(self, kept: Mapping[str, int]) -> int:
         """Number of weights, which is also the multiply-accumulates per pixel of the output before a pixel shuffle."""
         # Weights do not grow with `times`, MACs do: the same filters run once per frame of a window.
-        return self.kernel**2 * sum(_width(slot, kept) for slot in self.inputs) * self.filters(kept)
+        if self.depthwise:
+            return self.kernel**2 * self.filters(kept)
+        weights = self.kernel**2 * sum(_width(slot, kept) for slot in self.inputs) * self.filters(kept)
+        # Fractions of channels are counted too, on the way to whole ones; of other groups none is cut.
+        return weights if self.groups == 1 else weights // self.groups
 
     def macs(self, kept: Mapping[str, int]) -> float:
         """Multiply-accumulates per low-resolution pixel of one frame of output."""
@@ -127,6 +153,9 @@ class ChannelLayout:
             for slot in (*conv.inputs, conv.output):
                 if slot.group is not None and sizes.get(slot.group) != slot.size:
                     raise ValueError(f"{conv.name}: slot {slot} does not match a declared group")
+            # Its bias would be left of a channel that its producer's gate alone makes zero.
+            if conv.depthwise and conv.output.group and Gate(conv.name, "output") not in gates:
+                raise ValueError(f"{conv.name}: its gate must be in group {conv.output.group}, whose channels it reads")
 
     def to_json(self) -> dict[str, Any]:
         """The layout as JSON."""

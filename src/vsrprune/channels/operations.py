@@ -37,17 +37,23 @@ class Operation:
 
     kind: `conv` from `reads` to `writes` channels; `shuffle`, a pixel shuffle of `reads` channels to `writes`;
     `activation` of `writes` channels; `gather` of `writes` channels out of `reads`; `scatter`, the addition of `reads`
-    channels to some of `writes`; `add` of all `writes` channels.
+    channels to some of `writes`; `add` of all `writes` channels. groups: those of a convolution.
     """
 
     kind: str
     reads: int
     writes: int
     kernel: int = 1
+    groups: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {self.kind!r}")
+
+    @property
+    def work(self) -> int:
+        """Multiply-accumulates of a convolution per pixel."""
+        return self.kernel**2 * self.reads * self.writes // self.groups
 
 
 @dataclass(frozen=True)
@@ -86,8 +92,10 @@ def forms(conv: ConvLayer, widths: Widths) -> list[tuple[Operation, ...]]:
         ways_out = [(filters, (Operation("shuffle", filters, widths.writes),))]
     else:
         ways_out = [(filters, (Operation("activation", filters, filters),))]
+    # A depthwise convolution has no stream at its ends, so that it reads as many channels as its plan keeps.
+    groups = widths.reads if conv.depthwise else conv.groups
     return [
-        (*before, Operation("conv", reads, writes, conv.kernel), *after)
+        (*before, Operation("conv", reads, writes, conv.kernel, groups), *after)
         for reads, before in ways_in
         for writes, after in ways_out
     ]
@@ -98,11 +106,11 @@ class TimeTable:
 
     def __init__(self, milliseconds: Mapping[Operation, float]) -> None:
         self._milliseconds = dict(milliseconds)
-        self._fastest: dict[tuple[int, float, int, Widths], float] = {}
+        self._fastest: dict[tuple[int, float, int, int, Widths], float] = {}
 
     def conv_ms(self, conv: ConvLayer, widths: Widths) -> float:
         """Milliseconds of a convolution in its fastest form; raises KeyError for an operation that was not timed."""
-        shape = (conv.kernel, conv.pixels, conv.filters_per_unit, widths)
+        shape = (conv.kernel, conv.pixels, conv.filters_per_unit, conv.groups, widths)
         # A search prices the same few shapes thousands of times.
         if shape not in self._fastest:
             times = (sum(self._milliseconds[operation] for operation in form) for form in forms(conv, widths))
@@ -115,7 +123,7 @@ class TimeTable:
         Only those with the kernel of the one with the most work count. Where calls take longer than arithmetic, times
         hardly fall.
         """
-        work = {item: item.reads * item.writes * item.kernel**2 for item in self._milliseconds if item.kind == "conv"}
+        work = {item: item.work for item in self._milliseconds if item.kind == "conv" and item.groups == 1}
         most = max(work, key=lambda item: work[item])
         alike = sorted((item for item in work if item.kernel == most.kernel), key=lambda item: work[item])
         return self._milliseconds[alike[0]] <= share * median(self._milliseconds[item] for item in alike)

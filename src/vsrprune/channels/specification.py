@@ -129,6 +129,17 @@ class Specification:
         self.conv(conv, kernel, inputs, slot, scale=scale, filters_per_unit=filters_per_unit, times=times)
         return slot
 
+    def depthwise(self, conv: str, kernel: int, slot: Slot, *, scale: float = 1, times: int = 1) -> Slot:
+        """A convolution with a filter for each channel of `slot`, which it writes too; returns that slot.
+
+        Its gate goes with the producer's: a channel of zeros would leave it as its bias.
+        """
+        for group in self._groups:
+            if group.name == slot.group:
+                group.gates.append(Gate(conv, "output"))
+        self.conv(conv, kernel, [slot], slot, scale=scale, times=times, groups=slot.size)
+        return slot
+
     def conv(
         self,
         name: str,
@@ -139,6 +150,7 @@ class Specification:
         scale: float = 1,
         filters_per_unit: int = 1,
         times: int = 1,
+        groups: int = 1,
     ) -> None:
         """A convolution that reads `inputs`, concatenated in this order, and writes `output`; see ConvLayer."""
-        self._convs.append(ConvLayer(name, kernel, tuple(inputs), output, scale, filters_per_unit, times))
+        self._convs.append(ConvLayer(name, kernel, tuple(inputs), output, scale, filters_per_unit, times, groups))

@@ -101,8 +101,9 @@ def _narrower(conv: nn.Conv2d, inputs: list[int], filters: list[int]) -> nn.Conv
     if conv.weight.is_meta:  # shapes alone: see `networks.files.load_network`
         return smaller
     # Fewer inputs sum to a smaller variance; the gain gives it back.
-    gain = math.sqrt(conv.weight.shape[1] / max(1, len(inputs)))
-    smaller.weight.copy_(conv.weight[filters][:, inputs] * gain)
+    gain = math.sqrt(conv.weight.shape[1] / max(1, smaller.weight.shape[1]))
+    kept = conv.weight[filters]
+    smaller.weight.copy_((kept[:, inputs] if conv.groups == 1 else kept) * gain)
     if conv.bias is not None and smaller.bias is not None:
         smaller.bias.copy_(conv.bias[filters])
     return smaller
@@ -112,7 +113,10 @@ def _same_kind(conv: nn.Conv2d, inputs: list[int], outputs: int) -> nn.Conv2d:
     if isinstance(conv, DeformableConv2d):
         groups = [conv.channel_groups[channel] for channel in inputs]
         return DeformableConv2d(len(inputs), outputs, conv.kernel_size[0], conv.deformable_groups, groups)
-    return nn.Conv2d(len(inputs), outputs, **_options(conv))
+    # A depthwise convolution has as many groups as channels, whatever was cut; others in groups are never cut.
+    depthwise = conv.groups == conv.in_channels == conv.out_channels
+    options = {**_options(conv), "groups": len(inputs) if depthwise else conv.groups}
+    return nn.Conv2d(len(inputs), outputs, **options)
 
 
 def _options(conv: nn.Conv2d) -> dict[str, Any]:
@@ -121,6 +125,7 @@ def _options(conv: nn.Conv2d) -> dict[str, Any]:
         "stride": conv.stride,
         "padding": conv.padding,
         "dilation": conv.dilation,
+        "groups": conv.groups,
         "bias": conv.bias is not None,
         "padding_mode": conv.padding_mode,
     }

@@ -29,8 +29,10 @@ def compact(network: NetworkT, plan: PrunePlan) -> NetworkT:
     state = {name: value for name, value in network.state_dict().items() if name in smaller.state_dict()}
     for conv in prunable.channel_layout(plan.rule).convs:
         weight, bias = folded(network.get_submodule(conv.name))
-        outputs, inputs = _filters(conv, plan), _channels(conv.inputs, plan)
-        state[f"{conv.name}.weight"] = weight.detach()[outputs][:, inputs]
+        outputs = _filters(conv, plan)
+        kept = weight.detach()[outputs]
+        # A filter of several groups reads as many inputs as before: a depthwise one its channel, another uncut ones.
+        state[f"{conv.name}.weight"] = kept[:, _channels(conv.inputs, plan)] if conv.groups == 1 else kept
         state[f"{conv.name}.bias"] = bias.detach()[outputs]
     smaller.load_state_dict(state)
     return smaller

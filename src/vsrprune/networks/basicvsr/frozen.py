@@ -24,8 +24,8 @@ from vsrprune.networks.basicvsr.cells.table import Recurrence
 from vsrprune.networks.basicvsr.network import BasicVSR, in_frame_order, propagation
 from vsrprune.networks.basicvsr.spec import RGB, trunk
 from vsrprune.networks.fast.blocks import Chain, Forms, FrozenBlock, active_channels, block_shape
-from vsrprune.networks.fast.frozen import Carried, Moment
-from vsrprune.networks.fast.fused import KERNELS, PLAIN, Kernels, convolved, reorder_filters
+from vsrprune.networks.fast.frozen import Carried, Moment, ready_for, upsampled_by
+from vsrprune.networks.fast.fused import KERNELS, PLAIN, Kernels, convolved
 from vsrprune.networks.fast.graphs import Caller, direct
 from vsrprune.networks.network import Flows
 from vsrprune.networks.parts.layers import ResidualBlock, enlarge
@@ -39,8 +39,6 @@ class FrozenBasicVSR(nn.Module):
     """
 
     call: Caller
-    head_weight: Tensor
-    head_bias: Tensor
 
     def __init__(self, network: BasicVSR, forms: Forms, kernels: str = PLAIN) -> None:
         super().__init__()
@@ -57,17 +55,10 @@ class FrozenBasicVSR(nn.Module):
             orders[branch] = frozen.order
             self.add_module(trunk(branch), frozen)
         self._upsampler = network
-        # The convolutions up to conv_last, and the factors by which pixel shuffles follow them; 1 for none.
-        upconvs = [(f"upconv{index}", factor) for index, factor in enumerate(self.arguments.upscale_factors, start=1)]
-        self._convs = [*[("fusion", 1)] * self.arguments.bidirectional, *upconvs, ("conv_hr", 1)]
-        if self._kernels.bare:
-            for name, factor in upconvs:
-                reorder_filters(cast(nn.Conv2d, network.get_submodule(name)), factor)
-        # The first reads the states: its inputs in the order of the permuted ones.
-        head = cast(nn.Conv2d, network.get_submodule(self._convs[0][0]))
-        assert head.bias is not None
-        self.register_buffer("head_weight", head.weight.detach()[:, _joined(list(orders.values()))].contiguous())
-        self.register_buffer("head_bias", head.bias.detach())
+        fusion = [network.fusion] if self.arguments.bidirectional else []
+        steps = [cast(nn.Conv2d, network.get_submodule(step.name)) for step in network.steps]
+        _read_in_order([*fusion, *steps], _joined(list(orders.values())))
+        ready_for(network, self._kernels)
 
     def flows(self, frames_NTCHW: Tensor) -> Flows:
         """As the network's."""
@@ -146,18 +137,13 @@ class FrozenBasicVSR(nn.Module):
     def _upsample(self, states: Sequence[Tensor], frame_NCHW: Tensor) -> Tensor:
         pairs = zip(self.arguments.branches, states, strict=True)
         # A memory that holds flows is more precise than the states in it.
-        hidden = [self._trunk(branch).hidden(state).to(self.head_weight.dtype) for branch, state in pairs]
+        hidden = [self._trunk(branch).hidden(state).to(self._trunk(branch).weight.dtype) for branch, state in pairs]
         x_NCHW = hidden[0] if len(hidden) == 1 else torch.cat(hidden, dim=1)
-        for place, (name, factor) in enumerate(self._convs):
-            conv = cast(nn.Conv2d, self._upsampler.get_submodule(name))
-            # The first convolution reads the states, whose channels are permuted; the others read what the network's
-            # own do.
-            weight, bias = (conv.weight, cast(Tensor, conv.bias)) if place else (self.head_weight, self.head_bias)
-            if factor > 1:
-                x_NCHW = self._kernels.conv_shuffle(x_NCHW, weight, bias, factor, self.arguments.slope)
-            else:
-                x_NCHW = self._kernels.conv_leaky(x_NCHW, weight, bias, self.arguments.slope)
-        detail_NCHW: Tensor = self._upsampler.conv_last(x_NCHW)
+        network = self._upsampler
+        if self.arguments.bidirectional:
+            fusion = network.fusion
+            x_NCHW = self._kernels.conv_leaky(x_NCHW, fusion.weight, cast(Tensor, fusion.bias), self.arguments.slope)
+        detail_NCHW = network.detail(upsampled_by(network, self._kernels, x_NCHW))
         if self.arguments.scale == 1:
             return detail_NCHW + frame_NCHW
         # Added to the frame, which is never in sixteen bits: in those, bright pixels would be half a level off.
@@ -249,6 +235,21 @@ class _Trunk(Recurrence):
     def gates(self, joined_NCHW: Tensor) -> Sequence[Tensor]:
         """See `BranchParts`."""
         return torch.sigmoid(convolved(joined_NCHW, self.gate_weight, self.gate_bias)).chunk(len(self.shape.gates), 1)
+
+
+def _read_in_order(convs: Sequence[nn.Conv2d], order: Sequence[int]) -> None:
+    """Have a row of convolutions read features whose channels stand in this order, in place.
+
+    Depthwise ones hand the order on; the first other one ends it.
+    """
+    index = list(order)
+    for conv in convs:
+        depthwise = conv.groups > 1
+        weight = conv.weight.detach()
+        conv.weight = nn.Parameter(weight[index] if depthwise else weight[:, index].contiguous(), requires_grad=False)
+        if not depthwise:
+            return
+        conv.bias = nn.Parameter(cast(Tensor, conv.bias).detach()[index], requires_grad=False)
 
 
 def _joined(orders: Sequence[Sequence[int]]) -> list[int]:

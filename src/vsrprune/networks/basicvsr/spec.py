@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vsrprune.channels.layout import ChannelLayout, Slot
@@ -26,6 +25,7 @@ from vsrprune.networks.parts.argument_checks import (
 )
 from vsrprune.networks.parts.flow_layout import state_flow
 from vsrprune.networks.parts.traits import Reach, pyramid_side
+from vsrprune.networks.parts.upsamplers.table import upsample, upsampler
 
 RGB = 3
 
@@ -51,8 +51,9 @@ class BasicVSRArguments(Enlarging):
         " convolutional GRU has the trunk for its candidate; `second_order`, the trunk reads the last two states.",
         choices=tuple(SHAPES),
     )
+    upsampler: str = upsampler()
 
-    later = ("flow_skipped", "flow_pruned", "cell")
+    later = ("flow_skipped", "flow_pruned", "cell", "upsampler")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,21 +137,8 @@ def _branch(spec: Specification, arguments: BasicVSRArguments, branch: str) -> S
 
 
 def _upsampler(spec: Specification, arguments: BasicVSRArguments, streams: list[Slot]) -> None:
-    """State fusion, the pixel shuffles and the reconstruction convolutions."""
+    """State fusion and the steps of the upsampler."""
     part, slot = "upsampler", streams[-1]
     if arguments.bidirectional:
         slot = spec.filters("fusion", 1, streams, arguments.channels, part=part, kind="fusion")
-    upsample(spec, slot, arguments.channels, arguments.upsampler_channels, arguments.upscale_factors)
-
-
-def upsample(spec: Specification, slot: Slot, channels: int, last_channels: int, factors: Sequence[int]) -> None:
-    """State pixel shuffles upconv1, upconv2, ..., the last of `last_channels`, then conv_hr and conv_last."""
-    part, scale = "upsampler", 1
-    for index, factor in enumerate(factors, start=1):
-        width = last_channels if index == len(factors) else channels
-        slot = spec.filters(
-            f"upconv{index}", 3, [slot], width, part=part, kind="shuffle", scale=scale, filters_per_unit=factor**2
-        )
-        scale *= factor
-    high = spec.filters("conv_hr", 3, [slot], last_channels, part=part, kind="reconstruction", scale=scale)
-    spec.conv("conv_last", 3, [high], RGB_SLOT, scale=scale)
+    upsample(spec, slot, arguments)

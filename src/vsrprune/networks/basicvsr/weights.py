@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments, trunk
 from vsrprune.networks.parts.published import PublishedNames, finest_names, flow_tensors
+from vsrprune.networks.parts.upsamplers.table import of_published_upsampler
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def published(arguments: BasicVSRArguments) -> dict[str, PublishedNames]:
             " model.slope=0"
         )
         names["SSL"] = replace(names["SSL"], refusal=slope)
+    names = of_published_upsampler(names, arguments)
     if arguments.cell != PUBLISHED_CELL:
         cell = (
             f"published weights are of model.cell={PUBLISHED_CELL}, and model.cell is {arguments.cell}; leave out the"

@@ -8,7 +8,6 @@ from vsrprune.channels.layout import ChannelLayout, Slot
 from vsrprune.channels.specification import RGB, Specification
 from vsrprune.errors import UserError
 from vsrprune.knobs import knob
-from vsrprune.networks.basicvsr.spec import upsample
 from vsrprune.networks.parts.argument_checks import (
     BLOCKS,
     WIDTH,
@@ -26,6 +25,7 @@ from vsrprune.networks.parts.argument_checks import (
 )
 from vsrprune.networks.parts.flow_layout import state_flow
 from vsrprune.networks.parts.traits import pyramid_side
+from vsrprune.networks.parts.upsamplers.table import upsample, upsampler
 
 # Branch -> the direction that it propagates in, in the order in which the branches run and are read.
 DIRECTIONS = {"backward_1": "backward", "forward_1": "forward", "backward_2": "backward", "forward_2": "forward"}
@@ -54,8 +54,9 @@ class BasicVSRPPArguments(Enlarging):
     flow_widths: tuple[int, ...] = flow_widths()
     flow_skipped: int = flow_skipped()
     flow_pruned: bool = flow_pruned()
+    upsampler: str = upsampler()
 
-    later = ("flow_skipped", "flow_pruned")
+    later = ("flow_skipped", "flow_pruned", "upsampler")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,7 +117,7 @@ def basicvsr_pp_layout(arguments: BasicVSRPPArguments, rule: str) -> ChannelLayo
     for branch in arguments.branches:
         read.append(_state_branch(spec, arguments, branch, read))
     fused = _state_trunk(spec, "reconstruction", "reconstruction", channels, arguments.reconstruction_blocks, read)
-    upsample(spec, fused, channels, arguments.upsampler_channels, arguments.upscale_factors)
+    upsample(spec, fused, arguments)
     return spec.layout()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from vsrprune.networks.basicvsr.weights import MMAGIC
 from vsrprune.networks.basicvsr_pp.spec import OFFSET_CONVS, BasicVSRPPArguments
 from vsrprune.networks.parts.published import SPYNET_CONSTANTS, PublishedNames, finest_names, flow_tensors, tensors
+from vsrprune.networks.parts.upsamplers.table import of_published_upsampler
 
 FLOW = "flow_net.levels.{level}.{layer}"
 BASICSR_FLOW = "spynet.basic_module.{level}.basic_module.{layer}"
@@ -15,12 +16,13 @@ BASICSR_FLOW = "spynet.basic_module.{level}.basic_module.{layer}"
 def published(arguments: BasicVSRPPArguments) -> dict[str, PublishedNames]:
     """Who has published weights, and by which names."""
     finest = (arguments.flow_levels, arguments.flow_skipped, len(arguments.flow_widths) + 1)
-    return {
+    names = {
         "BasicSR": PublishedNames(basicsr_names(arguments), SPYNET_CONSTANTS + finest_names(BASICSR_FLOW, *finest)),
         "mmagic": PublishedNames(
             _names(arguments, MMAGIC.flow, MMAGIC.upconv), MMAGIC.constants + finest_names(MMAGIC.flow, *finest)
         ),
     }
+    return of_published_upsampler(names, arguments)
 
 
 def basicsr_names(arguments: BasicVSRPPArguments) -> dict[str, str]:

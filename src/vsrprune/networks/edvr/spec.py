@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from vsrprune.channels.layout import ChannelLayout, Slot
 from vsrprune.channels.specification import RGB, Specification
 from vsrprune.knobs import knob
-from vsrprune.networks.basicvsr.spec import upsample
 from vsrprune.networks.parts.argument_checks import (
     BLOCKS,
     WIDTH,
@@ -18,6 +17,7 @@ from vsrprune.networks.parts.argument_checks import (
     upscale_factors,
 )
 from vsrprune.networks.parts.traits import Reach, pyramid_side
+from vsrprune.networks.parts.upsamplers.table import upsample, upsampler
 
 LEVELS = (1, 2, 3)  # of the feature pyramid; level n has 1/2**(n-1) of the side
 
@@ -36,6 +36,9 @@ class EDVRArguments(Enlarging):
     upsampler_channels: int = upsampler_channels()
     upscale_factors: tuple[int, ...] = upscale_factors(2, 2)
     slope: float = slope()
+    upsampler: str = upsampler()
+
+    later = ("upsampler",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,7 +76,7 @@ def edvr_layout(arguments: EDVRArguments, rule: str) -> ChannelLayout:
     stream = _state_fusion(spec, arguments, aligned)
     for block in range(arguments.reconstruction_blocks):
         spec.block(f"reconstruction.{block}", "reconstruction", part="reconstruction")
-    upsample(spec, stream, channels, arguments.upsampler_channels, arguments.upscale_factors)
+    upsample(spec, stream, arguments)
     return spec.layout()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from vsrprune.networks.edvr.spec import LEVELS, EDVRArguments
 from vsrprune.networks.parts.published import SPYNET_CONSTANTS, PublishedNames, tensors
+from vsrprune.networks.parts.upsamplers.table import of_published_upsampler
 
 Names = tuple[str, str, str]  # of a convolution: BasicSR's, mmagic's, ours
 
@@ -23,10 +24,11 @@ _PLAIN = ("temporal_attn1", "temporal_attn2", "spatial_attn5", "spatial_attn_add
 def published(arguments: EDVRArguments) -> dict[str, PublishedNames]:
     """Who has published weights, and by which names."""
     mmagic = tensors((theirs, ours) for _, theirs, ours in _modules(arguments))
-    return {
+    names = {
         "BasicSR": PublishedNames(basicsr_names(arguments), SPYNET_CONSTANTS),
         "mmagic": PublishedNames(mmagic),
     }
+    return of_published_upsampler(names, arguments)
 
 
 def basicsr_names(arguments: EDVRArguments) -> dict[str, str]:

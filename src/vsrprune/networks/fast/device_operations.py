@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsrprune.channels.operations import Operation, TimeTable
-from vsrprune.networks.fast.fused import KERNELS, PLAIN, available, placed, time_unless_it_fails
+from vsrprune.networks.fast.fused import KERNELS, PLAIN, available, convolved, placed, time_unless_it_fails
 from vsrprune.networks.fast.graphs import recorder_of, time_unlaunched
 
 # On a CPU timing whole frames of high definition would take longer than many clips.
@@ -46,12 +46,12 @@ def operation_calls(
     x_NCHW = feature(reads)
     if operation.kind == "conv":
         kernel = operation.kernel
-        weight = torch.rand(writes, reads, kernel, kernel, device=device, dtype=dtype)
+        weight = torch.rand(writes, reads // operation.groups, kernel, kernel, device=device, dtype=dtype)
         weight = weight.contiguous(memory_format=memory_format)
         bias = torch.zeros(writes, device=device, dtype=dtype)
         if fused:
             return {name: partial(way.conv_relu, x_NCHW, weight, bias) for name, way in kernels.items()}
-        return {PLAIN: lambda: F.conv2d(x_NCHW, weight, bias, padding=kernel // 2)}
+        return {PLAIN: partial(convolved, x_NCHW, weight, bias)}
     if operation.kind == "activation":
         return {} if fused else {PLAIN: lambda: F.relu_(x_NCHW)}
     if operation.kind == "shuffle":

@@ -16,7 +16,7 @@ from vsrprune.networks.fast.graphs import Caller, direct
 from vsrprune.networks.narrowing import replace_module
 from vsrprune.networks.network import Flows, Network
 from vsrprune.networks.parts.layers import ResidualBlock
-from vsrprune.networks.parts.reconstruction import Upsampler
+from vsrprune.networks.parts.reconstruction import Upsampler, repeated
 
 
 class Moment(NamedTuple):
@@ -72,7 +72,8 @@ class FrozenNetwork(nn.Module):
         for name, blocks in _runs(self.network).items():
             replace_module(self.network, name, _Run(blocks, forms))
         if kernels != PLAIN and isinstance(self.network, Upsampler):
-            _use_kernels(self.network, KERNELS[kernels])
+            ready_for(self.network, KERNELS[kernels])
+            self.network.upsampled = partial(upsampled_by, self.network, KERNELS[kernels])  # type: ignore[method-assign]
 
     def flows(self, frames_NTCHW: Tensor) -> Flows:
         """As the network's."""
@@ -130,24 +131,21 @@ def _runs(network: Network) -> Mapping[str, list[ResidualBlock]]:
     }
 
 
-def _use_kernels(network: Upsampler, kernels: Kernels) -> None:
-    """Have `network.upsampled` run by these kernels from now on."""
-    names = [f"upconv{index}" for index in range(1, len(network.arguments.upscale_factors) + 1)]
-    upconvs = [
-        (cast(nn.Conv2d, network.get_submodule(name)), factor)
-        for name, factor in zip(names, network.arguments.upscale_factors, strict=True)
-    ]
-    if kernels.bare:
-        for conv, factor in upconvs:
-            reorder_filters(conv, factor)
-    network.upsampled = partial(_upsampled, network, upconvs, kernels)  # type: ignore[method-assign]
+def ready_for(network: Upsampler, kernels: Kernels) -> None:
+    """Put the weights of an upsampler into the order in which `upsampled_by` these kernels takes them, in place."""
+    for step in network.steps[:-1] if kernels.bare else ():
+        if step.shuffle > 1:
+            reorder_filters(cast(nn.Conv2d, network.get_submodule(step.name)), step.shuffle)
 
 
-def _upsampled(
-    network: Upsampler, upconvs: Sequence[tuple[nn.Conv2d, int]], kernels: Kernels, features_NCHW: Tensor
-) -> Tensor:
+def upsampled_by(network: Upsampler, kernels: Kernels, features_NCHW: Tensor) -> Tensor:
+    """What `network.upsampled` returns; see `ready_for`."""
     x_NCHW, slope = features_NCHW, network.arguments.slope
-    for conv, factor in upconvs:
-        x_NCHW = kernels.conv_shuffle(x_NCHW, conv.weight, cast(Tensor, conv.bias), factor, slope)
-    last = network.conv_hr
-    return kernels.conv_leaky(x_NCHW, last.weight, cast(Tensor, last.bias), slope)
+    for step in network.steps[:-1]:
+        conv = cast(nn.Conv2d, network.get_submodule(step.name))
+        x_NCHW, bias = repeated(x_NCHW, step.nearest), cast(Tensor, conv.bias)
+        if step.shuffle > 1:
+            x_NCHW = kernels.conv_shuffle(x_NCHW, conv.weight, bias, step.shuffle, slope)
+        else:
+            x_NCHW = kernels.conv_leaky(x_NCHW, conv.weight, bias, slope)
+    return x_NCHW

@@ -23,7 +23,7 @@ PLAIN = "plain"
 
 @dataclass(frozen=True)
 class Kernels:
-    """Same-padded convolutions of x (N, I, H, W) by a weight (O, I, k, k), and what follows them.
+    """Same-padded convolutions of x (N, I, H, W) by a weight (O, I/groups, k, k), and what follows them.
 
     conv_relu: (x, weight, bias). leaky: (update, bias, slope). shuffle: (update, bias, factor, slope), a pixel shuffle
     and a leaky ReLU. add_: (stream, update, bias). scatter_: (stream, update, bias, channels, place) adds to `channels`
@@ -55,8 +55,8 @@ class Kernels:
 
 
 def convolved(x_NCHW: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A same-padded convolution."""
-    return F.conv2d(x_NCHW, weight, bias, padding=weight.shape[-1] // 2)
+    """A same-padded convolution, in as many groups as the weight's inputs leave."""
+    return F.conv2d(x_NCHW, weight, bias, padding=weight.shape[-1] // 2, groups=x_NCHW.shape[1] // weight.shape[1])
 
 
 def shuffle_order(filters: int, factor: int) -> list[int]:
@@ -135,7 +135,8 @@ def _cudnn_conv_relu(x_NCHW: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         return _conv_relu(x_NCHW, weight, bias)  # torch.compile does not know cuDNN's
     pad = weight.shape[-1] // 2
-    return torch.cudnn_convolution_relu(x_NCHW, weight, bias, (1, 1), (pad, pad), (1, 1), 1)
+    groups = x_NCHW.shape[1] // weight.shape[1]
+    return torch.cudnn_convolution_relu(x_NCHW, weight, bias, (1, 1), (pad, pad), (1, 1), groups)
 
 
 # Bias and what follows in one kernel, by torch.compile. The functions see pixels (P, C) whose channels lie side by

@@ -22,6 +22,7 @@ class TracedConv:
     producer: the convolution whose output channels it reads, all of them in their order, through nothing but plain
     operations; empty if it reads something else. scale, times: see ConvLayer. opaque: what else its output channels
     go into, in words; empty if only convolutions read them plainly. gated: whether its channels can carry gates.
+    groups: see ConvLayer.
     """
 
     name: str
@@ -34,6 +35,12 @@ class TracedConv:
     times: int = 1
     opaque: str = ""
     gated: bool = True
+    groups: int = 1
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether its channels live and die with those that it reads."""
+        return self.gated and self.groups > 1
 
 
 @dataclass
@@ -134,9 +141,12 @@ class Declaration:
         for name, group in writers.items():
             if not convs[name].gated and group != "whole":
                 raise UserError(
-                    f"{name!r} cannot lose channels: only square, same-padded convolutions that are not grouped can;"
-                    f" it stands in {group}"
+                    f"{name!r} cannot lose channels: only square, same-padded convolutions can that are not grouped, or"
+                    f" depthwise; it stands in {group}"
                 )
+        for traced in convs.values():
+            if traced.groups > 1:
+                self._check_grouped(traced, writers)
         for conv, slots in self._reads.items():
             if conv in self._blocks:
                 raise UserError(f"{conv!r} is the first convolution of a block, which says what it reads; drop reads()")
@@ -151,6 +161,30 @@ class Declaration:
             widths = {conv: convs[conv].units for conv in (*stream.starts, *stream.adds)}
             if len(set(widths.values())) != 1:
                 raise UserError(f"stream {name!r} is written by convolutions of other widths: {widths}")
+
+    def _check_grouped(self, conv: TracedConv, writers: Mapping[str, str]) -> None:
+        reads = self._reads.get(conv.name, ())
+        named = [item for item in reads if isinstance(item, str)]
+        if not conv.depthwise:
+            cut = [item for item in named if item not in self._whole]
+            if cut:
+                raise UserError(
+                    f"{conv.name!r} is a convolution in {conv.groups} groups, which is never cut, nor is what it reads;"
+                    f" drop reads() for it and declare whole({cut[0]!r})"
+                )
+            return
+        if len(reads) > 1:
+            raise UserError(f"{conv.name!r} is depthwise and must read one thing; reads() names {len(reads)} for it")
+        source = next(iter(named), conv.producer)
+        whole_of_declared = conv.name in self._whole and (source in writers or source in self._streams)
+        if whole_of_declared and source not in self._whole:
+            raise UserError(
+                f"{conv.name!r} is depthwise, and {source!r}, which it reads, may be cut; drop whole() for it"
+            )
+        if conv.name in self._blocks or (conv.name in writers and conv.name not in self._whole):
+            group = writers.get(conv.name, "a block")
+            instead = f"name {source!r}, which it reads, instead" if source else "name what it reads instead"
+            raise UserError(f"{conv.name!r} is depthwise and has no channels of its own; in {group} {instead}")
 
     def _size(self, slot: int | str, convs: Mapping[str, TracedConv]) -> int:
         if isinstance(slot, int):
@@ -175,8 +209,16 @@ class _Composer:
             slot = self._spec.stream(name, size, part="trunk", writers=stream.starts)
             self._slots |= dict.fromkeys((name, *stream.starts), slot)
         for conv in self._convs.values():  # first what each writes: a recurrence reads what is written later
-            self._write(conv)
+            if not conv.depthwise:
+                self._write(conv)
         for conv in self._convs.values():
+            if conv.depthwise:
+                (self._slots[conv.name],) = self._inputs(conv)
+        for conv in self._convs.values():
+            if conv.depthwise:
+                slot = self._slots[conv.name]
+                self._spec.depthwise(conv.name, conv.kernel, slot, scale=conv.scale, times=conv.times)
+                continue
             self._spec.conv(
                 conv.name,
                 conv.kernel,
@@ -185,6 +227,7 @@ class _Composer:
                 scale=conv.scale,
                 filters_per_unit=conv.filters_per_unit,
                 times=conv.times,
+                groups=conv.groups,
             )
         return self._spec.layout()
 
@@ -203,10 +246,20 @@ class _Composer:
         if together:
             slot = self._spec.group(together, conv.units, part=part, kind="together")
             self._slots |= dict.fromkeys(together, slot)
-        # Channels that go into something unknown are cut only where the author says who reads them.
-        elif conv.gated and (not conv.opaque or conv.name in self._mentioned):
+        elif conv.gated and self._may_be_cut(conv):
             kind = "shuffle" if conv.filters_per_unit > 1 else "filters"
             self._slots[conv.name] = self._spec.group([conv.name], conv.units, part=part, kind=kind, block=block)
+
+    def _may_be_cut(self, conv: TracedConv) -> bool:
+        """Whether its channels, and those of depthwise convolutions that they go through, are read by known ones."""
+        # Channels that go into something unknown are cut only where the author says who reads them.
+        known = not conv.opaque or conv.name in self._mentioned
+        followers = [other for other in self._convs.values() if other.depthwise and self._source(other) == conv.name]
+        return known and conv.name not in self._said._whole and all(map(self._may_be_cut, followers))
+
+    def _source(self, conv: TracedConv) -> int | str:
+        """What a depthwise convolution reads."""
+        return self._said._reads.get(conv.name, (conv.producer,))[0]
 
     def _output(self, conv: TracedConv) -> Slot:
         return self._added.get(conv.name) or self._slots.get(conv.name) or Slot(conv.units)

@@ -143,7 +143,8 @@ class OwnNetwork(Network):
             if conv.output.group:
                 words = f"{traced.units} channels in group {conv.output.group}"
             else:
-                reason = f"it writes {declared[conv.name]}" if conv.name in declared else traced.opaque or "its kind"
+                kind = "it goes with what it reads" if traced.depthwise else "its kind"
+                reason = f"it writes {declared[conv.name]}" if conv.name in declared else traced.opaque or kind
                 words = f"{traced.units} channels, never cut: {reason}"
             lines.append(f"{conv.name}: {words}")
         return "\n".join(lines)

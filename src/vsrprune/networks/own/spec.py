@@ -25,7 +25,7 @@ from vsrprune.store.atomic import write_cache
 from vsrprune.store.sealed import SEAL, checksum_of, read_sealed
 from vsrprune.store.store import content_key
 
-VERSION = 3  # raise it when a description says more, or something else
+VERSION = 4  # raise it when a description says more, or something else
 SOURCE = "source"  # the folder with a network's code, beside its weights
 
 
@@ -169,7 +169,10 @@ class DescribedArguments(OwnArguments):
     @property
     def identity(self) -> dict[str, Any]:
         """The content of the source, the class and its arguments; where the file lies does not count."""
-        return {"source": self.description.content, "class": self.description.name, "arguments": dict(self.arguments)}
+        found = {"source": self.description.content, "class": self.description.name, "arguments": dict(self.arguments)}
+        # These were left whole once, so that what was made of such networks then has other channels.
+        convs = (conv for layout in self.description.layouts.values() for conv in layout.convs)
+        return {**found, "depthwise": True} if any(conv.groups > 1 for conv in convs) else found
 
     def prepared(self, folder: Path) -> DescribedArguments:
         """It is."""

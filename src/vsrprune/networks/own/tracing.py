@@ -86,7 +86,8 @@ def trace(network: nn.Module, frames_NTCHW: Tensor) -> Trace:
             # Not round(), which goes to the even number at a half.
             times=max(1, math.floor(times + 0.5)),
             opaque=", ".join(dict.fromkeys(calls.opaque)),
-            gated=_same_padded(module),
+            gated=_same_padded(module) and (module.groups == 1 or _depthwise(module)),
+            groups=module.groups,
         )
     return Trace(convs, frames.shape[-2] // height, {name: states[0].shape[1] for name, states in hidden.items()})
 
@@ -129,10 +130,14 @@ def _same_padded(conv: nn.Conv2d) -> bool:
     return (
         conv.kernel_size == (kernel, kernel)
         and conv.padding == (kernel // 2, kernel // 2)
-        and conv.groups == 1
         and conv.dilation == (1, 1)
+        and conv.padding_mode == "zeros"
         and conv.bias is not None
     )
+
+
+def _depthwise(conv: nn.Conv2d) -> bool:
+    return _same_padded(conv) and conv.groups == conv.in_channels == conv.out_channels
 
 
 def _run(network: nn.Module, frames_NTCHW: Tensor) -> tuple[dict[str, _Calls], Any]:
@@ -174,8 +179,9 @@ class _Watcher(TorchFunctionMode):
             self._inside += 1
             calls = self.calls.setdefault(name, _Calls(module))
             producer = self._tags.get(inputs[0], "")
-            calls.producers.add(producer if module.groups == 1 else "")
-            if producer and module.groups > 1:
+            whole = module.groups > 1 and not _depthwise(module)
+            calls.producers.add("" if whole else producer)
+            if producer and whole:
                 self.use(inputs[0], f"the grouped convolution {name}")
 
         def after(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -212,7 +218,8 @@ class _Watcher(TorchFunctionMode):
             return
         producer = self._tags[tagged[0]]
         numbers = all(not isinstance(value, Tensor) for value in (*args[1:], *kwargs.values()))
-        if name == "pixel_shuffle":
+        # A unit before a pixel shuffle is several filters, of which a depthwise convolution reads one channel each.
+        if name == "pixel_shuffle" and self.calls[producer].module.groups == 1:
             factor = int(args[1] if len(args) > 1 else kwargs["upscale_factor"])
             self.calls[producer].shuffles.add(factor)
             self._tags[result] = producer

@@ -21,15 +21,22 @@ class GatedConv2d(nn.Conv2d, Gated):
     function, at no cost per pixel.
 
     filters_per_unit: consecutive filters that share one factor (r*r before a pixel shuffle).
-    gated_inputs: one more factor per input channel.
+    gated_inputs: one more factor per input channel. groups: 1, or depthwise as many as there are channels.
     """
 
     bias: nn.Parameter
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, filters_per_unit: int = 1, gated_inputs: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        filters_per_unit: int = 1,
+        gated_inputs: bool = False,
+        *,
+        groups: int = 1,
     ) -> None:
-        super().__init__(inputs, outputs * filters_per_unit, kernel, padding=kernel // 2)
+        super().__init__(inputs, outputs * filters_per_unit, kernel, padding=kernel // 2, groups=groups)
         self.filters_per_unit = filters_per_unit
         self.gate = nn.Parameter(torch.ones(outputs))
         self.input_gate = nn.Parameter(torch.ones(inputs)) if gated_inputs else None
@@ -40,7 +47,8 @@ class GatedConv2d(nn.Conv2d, Gated):
         kernel = conv.kernel_size[0]
         if conv.kernel_size != (kernel, kernel) or conv.padding != (kernel // 2, kernel // 2) or conv.bias is None:
             raise ValueError(f"only square, same-padded convolutions with a bias carry gates; got {conv}")
-        gated = cls(conv.in_channels, conv.out_channels // filters_per_unit, kernel, filters_per_unit, gated_inputs)
+        units = conv.out_channels // filters_per_unit
+        gated = cls(conv.in_channels, units, kernel, filters_per_unit, gated_inputs, groups=conv.groups)
         gated.stride = conv.stride
         # Not strict: the gates keep their ones.
         gated.to(conv.weight).load_state_dict({"weight": conv.weight, "bias": conv.bias}, strict=False)
@@ -59,12 +67,12 @@ class GatedConv2d(nn.Conv2d, Gated):
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, in, H, W) to (N, out, H, W)."""
         weight, bias = self.present()
-        return F.conv2d(input, weight, bias, self.stride, self.padding)
+        return F.conv2d(input, weight, bias, self.stride, self.padding, groups=self.groups)
 
 
-def plain_conv(inputs: int, outputs: int, kernel: int, filters_per_unit: int = 1) -> nn.Conv2d:
+def plain_conv(inputs: int, outputs: int, kernel: int, filters_per_unit: int = 1, groups: int = 1) -> nn.Conv2d:
     """The ungated counterpart of GatedConv2d, for networks whose gates are folded away."""
-    return nn.Conv2d(inputs, outputs * filters_per_unit, kernel, padding=kernel // 2)
+    return nn.Conv2d(inputs, outputs * filters_per_unit, kernel, padding=kernel // 2, groups=groups)
 
 
 def small_init(conv: nn.Conv2d) -> nn.Conv2d:

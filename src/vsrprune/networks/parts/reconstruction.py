@@ -7,9 +7,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrprune.networks.basicvsr.spec import RGB
 from vsrprune.networks.network import Network
 from vsrprune.networks.parts.layers import ResidualBlock, enlarge, plain_conv, small_init
+from vsrprune.networks.parts.upsamplers.step import UpsamplingStep
+from vsrprune.networks.parts.upsamplers.table import upsampler_steps
 
 
 def residual_blocks(channels: int, count: int) -> nn.Sequential:
@@ -38,10 +39,12 @@ class ResidualTrunk(nn.Module):
 
 
 class Upsampler(Network):
-    """Base of networks that end in pixel shuffles and two convolutions, and add the bilinearly enlarged frame.
+    """Base of networks that end in the steps of an upsampler, and add the bilinearly enlarged frame.
 
     The convolutions are members of the network itself, as in BasicSR: upconv1, upconv2, conv_hr, conv_last.
     """
+
+    steps: tuple[UpsamplingStep, ...]
 
     def __init__(self, arguments: Any) -> None:
         super().__init__()
@@ -49,28 +52,36 @@ class Upsampler(Network):
 
     def add_upsampler(self) -> None:
         """Append its convolutions, which read `channels` features: last, so that modules stand in network order."""
-        arguments = self.arguments
-        width = arguments.channels
-        for index, factor in enumerate(arguments.upscale_factors, start=1):
-            last = index == len(arguments.upscale_factors)
-            shuffled = arguments.upsampler_channels if last else width
-            self.add_module(f"upconv{index}", plain_conv(width, shuffled, 3, filters_per_unit=factor**2))
-            width = shuffled
-        self.conv_hr = plain_conv(width, arguments.upsampler_channels, 3)
-        self.conv_last = plain_conv(arguments.upsampler_channels, RGB, 3)
+        self.steps, width = upsampler_steps(self.arguments), self.arguments.channels
+        for step in self.steps:
+            groups = width if step.depthwise else 1
+            self.add_module(step.name, plain_conv(width, step.width, step.kernel, step.shuffle**2, groups))
+            width = step.width
 
     def enlarge(self, features_NCHW: Tensor, frame_NCHW: Tensor) -> Tensor:
         """The output frame (N, 3, scale*H, scale*W), from the features (N, C, H, W) and the input frame."""
-        detail_NCHW: Tensor = self.conv_last(self.upsampled(features_NCHW))
-        return detail_NCHW.add_(enlarge(frame_NCHW, self.arguments.scale))
+        return self.detail(self.upsampled(features_NCHW)).add_(enlarge(frame_NCHW, self.arguments.scale))
 
     def upsampled(self, features_NCHW: Tensor) -> Tensor:
-        """What the last convolution reads (N, C, scale*H, scale*W)."""
+        """What the last step reads."""
         x_NCHW = features_NCHW
-        for index, factor in enumerate(self.arguments.upscale_factors, start=1):
-            x_NCHW = self.activate(F.pixel_shuffle(self.get_submodule(f"upconv{index}")(x_NCHW), factor))
-        return self.activate(self.conv_hr(x_NCHW))
+        for step in self.steps[:-1]:
+            x_NCHW = self.activate(self._stepped(x_NCHW, step))
+        return x_NCHW
+
+    def detail(self, x_NCHW: Tensor) -> Tensor:
+        """What the last step adds to the enlarged frame (N, 3, scale*H, scale*W)."""
+        return self._stepped(x_NCHW, self.steps[-1])
+
+    def _stepped(self, x_NCHW: Tensor, step: UpsamplingStep) -> Tensor:
+        y_NCHW: Tensor = self.get_submodule(step.name)(repeated(x_NCHW, step.nearest))
+        return y_NCHW if step.shuffle == 1 else F.pixel_shuffle(y_NCHW, step.shuffle)
 
     def activate(self, x: Tensor) -> Tensor:
         """Leaky ReLU, in place."""
         return F.leaky_relu_(x, self.arguments.slope)
+
+
+def repeated(x_NCHW: Tensor, factor: int) -> Tensor:
+    """Every pixel `factor` times along both sides."""
+    return x_NCHW if factor == 1 else F.interpolate(x_NCHW, scale_factor=float(factor), mode="nearest")

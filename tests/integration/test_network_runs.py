@@ -77,6 +77,7 @@ JOBS = [
     fast("basicvsr_tiny", "model.cell=second_order", "rule=rsc", "round_to=auto", "score=taylor"),
     slow("basicvsr_tiny", "model.cell=gru", "rule=inner", "method=srp", "trainer.precision=bf16-mixed"),
     slow("basicvsr_tiny", "model.cell=gru", "method=lite"),
+    slow("basicvsr_tiny", "model.cell=gru", "rule=aligned", "round_to=auto", "score=taylor"),
     slow("basicvsr_tiny", "model.cell=gru", "model.bidirectional=false", "rule=rsc", "round_to=4", "rounds=2"),
     slow("basicvsr_tiny", "model.cell=second_order", "method=assl", "trainer.precision=bf16-mixed"),
     slow("basicvsr_tiny", "model.cell=second_order", "method=distill", "evaluate.precision=bf16"),

@@ -46,6 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def footage(made: Path, **changes: Any) -> dict[str, Any]:
+    """The knobs of a job on these frames."""
     return {
         "data__name": "folder", "data__path": str(made / "footage"), "data__val": ["sea"], "data__truth": "none",
         "pretrained": str(made / "dense.safetensors"), **SMALL, **changes,
@@ -103,10 +104,14 @@ def test_a_dense_network_of_another_scale_is_refused(made: Path) -> None:
         run_job(job, made / "runs" / "scale", silent)
 
 
-def test_psnr_without_a_truth_is_to_the_dense_networks_frames(made: Path) -> None:
-    job = plan_job(minimal_config(made, **footage(made)))
+def test_quality_without_a_truth_is_to_the_dense_networks_frames(made: Path) -> None:
+    job = plan_job(minimal_config(made, **footage(made, evaluate__temporal=True)))
     result = run_job(job, made / "runs" / "none", silent)
     assert result is not None
+    dense_moves, pruned_moves = result.quality["dense"], result.quality["finetuned"]
+    assert dense_moves.tof == 0  # it moves as itself
+    assert dense_moves.warping_error == dense_moves.warping_error_truth == pruned_moves.warping_error_truth
+    assert pruned_moves.tof is not None
     names = {"dense": job.stage("pretrain").key, "pruned": job.stage("finetune").key}
     whole, cut = (
         load_network(made / "store" / stage / key).eval()

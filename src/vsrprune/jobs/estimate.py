@@ -158,17 +158,32 @@ def _pretrain(known: _Known, steps: int) -> float:
 
 def _sparsify(known: _Known, steps: int) -> float:
     config = known.job.config
-    taught = config.method.tf_in_sparsify and config.tf_weight > 0
-    return _trained(known, steps) * (_with_teacher(1.0) if taught else 1.0)
+    taught = (config.method.tf_in_sparsify and config.tf_weight > 0) or config.data.truth != "all"
+    return _trained(known, steps) * (_with_teacher(1.0) if taught else 1.0) * _beside(known)
+
+
+def _align(known: _Known, steps: int) -> float:
+    taught = known.job.config.data.truth != "all"
+    return _trained(known, steps) * (_with_teacher(1.0) if taught else 1.0) * _beside(known)
+
+
+def _beside(known: _Known) -> int:
+    """How many clips a step has for each of schedule.batch: as many without truth, where they are learnt from too."""
+    return 2 if known.job.config.data.truth == "some" else 1
+
+
+def _without_truth(known: _Known, times: int, held: Held) -> float:
+    """Seconds in which the dense network restores clips so often, where it is what outputs are compared with."""
+    return times * known.restored(held) if known.job.config.data.truth == "none" else 0.0
 
 
 def _finetune(known: _Known, steps: int) -> float:
     config = known.job.config
     frames = 0 if METHODS[config.method.name].start == "scratch" else config.schedule.finetune_frames
     seconds = known.step(known.share, frames)
-    if config.tf_weight or config.method.output_weight:
+    if config.tf_weight or config.method.output_weight or config.data.truth != "all":
         seconds += known.step(1.0, frames) * (_with_teacher(1.0) - 1)
-    return steps * seconds
+    return steps * seconds * _beside(known)
 
 
 def _with_teacher(step: float) -> float:
@@ -205,7 +220,8 @@ def _prune(known: _Known, steps: int) -> float:
     after = known.share * known.restored(known.held) + known.compared(known.held)
     if METHODS[known.job.config.method.name].start == "scratch":
         return after
-    return after + known.restored(known.held) + known.compared(known.held) + PROOF * known.pixel()
+    before = known.restored(known.held) + known.compared(known.held) + _without_truth(known, 2, known.held)
+    return after + before + PROOF * known.pixel()
 
 
 def _evaluate(known: _Known, steps: int) -> float:
@@ -215,6 +231,7 @@ def _evaluate(known: _Known, steps: int) -> float:
     seconds = networks * known.restored(known.held) + known.share * known.restored(known.test)
     seconds += known.compared(known.held) + known.compared(known.test)
     pairs = known.pairs(known.held) + known.pairs(known.test)
+    seconds += _without_truth(known, 1, known.held) + _without_truth(known, 1, known.test)
     return seconds + pairs * known.speed.output_motion
 
 
@@ -229,7 +246,7 @@ _SECONDS: Mapping[str, Callable[[_Known, int], float]] = {
     "flow": _flow,
     "pretrain": _pretrain,
     "reference": _reference,
-    "align": _trained,
+    "align": _align,
     "timing": _timing,
     "score": _score,
     "select": _select,

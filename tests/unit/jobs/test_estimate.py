@@ -76,6 +76,25 @@ def test_fine_tuning_lies_on_the_line_through_the_dense_and_the_half_network() -
     assert seconds(job_of(tf_weight=0.0, ratio=0.0), "finetune") == pytest.approx(100 * 2.0)
 
 
+def test_the_dense_network_restores_what_has_no_truth() -> None:
+    """Where the clips are the same, in memory: a third of a step more, or twice as many clips a step."""
+    job = job_of(tf_weight=0.0)
+
+    def of(truth: str, stage: str) -> float:
+        config = with_knobs(job.config, {"data.truth": truth})
+        return seconds(replace(job, config=config), stage)
+
+    steps = job.config.schedule.sparsify.steps
+    assert of("all", "sparsify") == pytest.approx(steps * 2.0)
+    assert of("none", "sparsify") == pytest.approx(steps * 2.0 * 4 / 3)
+    assert of("some", "sparsify") == pytest.approx(steps * 2.0 * 4 / 3 * 2)
+    assert of("none", "finetune") == pytest.approx(100 * (1.0 + 2.0 / 3), rel=1e-6)
+    held, _ = held_out(job)
+    restored = held.clips * held.frames * 0.5 * (held.size[0] * held.size[1] / SPEED.shown)
+    assert of("none", "prune") - of("all", "prune") == pytest.approx(2 * restored)
+    assert of("none", "evaluate") - of("all", "evaluate") == pytest.approx(restored)
+
+
 def test_a_share_of_the_macs_is_kept_as_asked() -> None:
     assert pruned_shares(job_of(target="macs", ratio=0.3))[0] == pytest.approx(0.7)
     assert pruned_shares(job_of(method__name="dense", method__sparsify=False)) == (1.0, 1.0)

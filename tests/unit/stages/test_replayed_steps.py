@@ -364,6 +364,19 @@ def test_the_step_of_every_network_can_be_replayed(name: str, rule: str, replays
         assert torch.equal(found.losses(batch)[term], value)
 
 
+@pytest.mark.parametrize("labelled", [0, 1])
+def test_a_step_on_clips_without_truth_can_be_replayed(labelled: int, replays: list[nn.Module]) -> None:
+    module = finetune(Teacher(dense(), 1.0, 0.0, 0.5))
+    example, batch = (Batch(torch.rand(2, 3, 3, 8, 8), torch.rand(labelled, 3, 3, 32, 32)) for _ in range(2))
+    found = captured(BatchTerms(module, module.losses, contextlib.nullcontext), example)
+    assert found is not None
+    assert found.fits(batch)
+    losses = module.losses(batch)
+    assert set(losses) == {"unlabelled", "temporal", *(["reconstruction"] if labelled else [])}
+    for term, value in losses.items():
+        assert torch.equal(found.losses(batch)[term], value)
+
+
 def test_the_line_names_what_went_wrong_first(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(module: nn.Module, example: Batch) -> None:
         try:

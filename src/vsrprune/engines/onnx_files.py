@@ -1,24 +1,19 @@
-"""ONNX files, and what runs them. The only module with onnxruntime and OpenVINO; they are the extras of their names."""
+"""ONNX files, and what runs them: onnxruntime and OpenVINO, which are the extras of their names."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime
 import torch
-from numpy.typing import NDArray
-from onnx import ModelProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
-from vsrprune.networks.graph import Graph
-from vsrprune.use.export.scan import value_infos
-
-Arrays = list[NDArray[np.float32]]
-Runner = Callable[[Arrays], Arrays]  # inputs in the graph's order -> outputs
+from vsrprune.engines.network import Runner
+from vsrprune.networks.graph import Graph, Shape
 
 
 def model(graph: Graph, smallest: int) -> ModelProto:
@@ -63,3 +58,8 @@ def openvino_runner(file: Path, threads: int) -> Runner:
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     model = openvino.Core().compile_model(file, "CPU", settings)
     return lambda inputs: list(model(inputs).to_tuple())
+
+
+def value_infos(shapes: Mapping[str, Shape]) -> list[ValueInfoProto]:
+    """Inputs or outputs of a graph, as float32."""
+    return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]

@@ -15,6 +15,7 @@ import pandas as pd
 
 from analysis.output import check_runs
 from vsrprune.config.method import MethodConfig
+from vsrprune.config.quantise import INT8, NONE
 from vsrprune.errors import UserError
 from vsrprune.host.failures import CARD, STATE, FailureCard
 from vsrprune.methods.table import METHODS
@@ -25,10 +26,12 @@ from vsrprune.results.settings import CONTROLS, SEEDS, flatten, setting_of
 from vsrprune.selection.controls import UNITS
 
 # Knobs that tell settings apart in figures and tables, in the order in which labels name them.
-KNOBS = ("model", "data", "task", "schedule", "method", "rule", "scope", "score", "normalise", "rank", "order",
-         "units", "tf_weight", "target", "round_to", "min_kept", "rounds", "parts", "ratios", "ratio")  # fmt: skip
+KNOBS = ("model", "data", "task", "schedule", "method", "quantise", "rule", "scope", "score", "normalise", "rank",
+         "order", "units", "tf_weight", "target", "round_to", "min_kept", "rounds", "parts", "ratios",
+         "ratio")  # fmt: skip
 
-GROUPS = ("model", "data", "task", "schedule", "method")  # of knobs, set by a file; a label says the file's name
+# Of knobs, set by a file; a label says the file's name.
+GROUPS = ("model", "data", "task", "schedule", "method", "quantise")
 LEADERS = ("method", "model")  # groups whose files set flat knobs too
 FREE = ("method",)  # groups whose name does not say the values inside: any of them goes with any method
 # What methods do not read that rank no units, or cut none, by how they decide on the shape of the network.
@@ -62,6 +65,7 @@ VALUES = {
     "task": ("sr", "denoise", "deblur"),
     "order": ("min", "max"),
     "units": UNITS,
+    "quantise": (NONE, INT8),
 }
 
 
@@ -88,7 +92,9 @@ class Run:
             # pandas groups by knobs, and lists are not hashable.
             **{name: str(value) if isinstance(value, list) else value for name, value in {**inside, **others}.items()},
             **flat,
-            **{name: values[name]["name"] for name in GROUPS},
+            # A job without an int8 network says nothing of one.
+            **{name: values[name]["name"] for name in GROUPS if name in values},
+            "quantise": values.get("quantise", {"name": NONE})["name"],
             "rule": self.result.rule,
             "parts": "+".join(values["parts"]) or ALL_PARTS,
             "ratios": _digits(values["ratios"]),
@@ -304,6 +310,7 @@ def _job_row(runs: Runs, run: Run) -> dict[str, Any]:
         "psnr": final_psnr(run),
         "psnr_test": result.test["finetuned"].psnr if result.test else math.nan,
         "ssim": result.quality["finetuned"].ssim,
+        **_int8_cells(run),
         "parameters": result.cost["pruned"].parameters,
         "macs": result.cost["pruned"].macs,
         "macs_kept": result.macs_kept,
@@ -315,6 +322,19 @@ def _job_row(runs: Runs, run: Run) -> dict[str, Any]:
         "speed_up": measured.speed_up,
         "equivalence": math.nan if result.equivalence is None else result.equivalence.float64,
         "seconds": sum(measured.stage_seconds.values()),
+    }
+
+
+def _int8_cells(run: Run) -> dict[str, float]:
+    """Of the int8 network: PSNR, SSIM, size, and times in its engine, in turns; NaN where a job makes none."""
+    int8, ms = run.result.int8, run.measured.engine_ms
+    return {
+        "psnr_int8": int8.quality.psnr if int8 else math.nan,
+        "ssim_int8": int8.quality.ssim if int8 else math.nan,
+        "megabytes_int8": int8.size / 1e6 if int8 else math.nan,
+        "engine_ms": ms.get("float32", math.nan),
+        "engine_ms_int8": ms.get("int8", math.nan),
+        "int8_speed_up": ms["float32"] / ms["int8"] if ms else math.nan,
     }
 
 

@@ -40,17 +40,17 @@ class EngineNetwork:
     """
 
     def __init__(self, arguments: Any, graphs: Mapping[str, Graph], runners: Mapping[str, Runner]) -> None:
-        self.arguments, self._runners = arguments, runners
+        self.arguments, self.runners = arguments, runners
         states = {step: graph.inputs.get("previous_state") for step, graph in graphs.items()}
         self._widths = {step: int(state[1]) for step, state in states.items() if state}
 
     def restore_window(self, frames: Sequence[Tensor], own: range, before: Carried) -> Iterator[tuple[Tensor, Carried]]:
         """See `Frozen.restore_window`."""
-        if "clip" in self._runners:
+        if "clip" in self.runners:
             (restored_NTCHW,) = self._run("clip", torch.stack(list(frames), dim=1))
             yield from ((high_NCHW, None) for high_NCHW in restored_NTCHW[:, own.start : own.stop].unbind(1))
             return
-        if "step" in self._runners:
+        if "step" in self.runners:
             for t in own:
                 high_NCHW, state_NCHW = self._step("step", frames[t], before)
                 before = Moment(frames[t], state_NCHW)
@@ -67,6 +67,10 @@ class EngineNetwork:
             (high_NCHW,) = self._run("upsampler", frames[t], backward.pop(), before.state_NCHW)
             yield high_NCHW, before
 
+    def state(self, branch: str, frame_NCHW: Tensor, before: Carried) -> Tensor:
+        """A branch's hidden state (1, C, H, W) at a frame; `before` is where the branch comes from."""
+        return self._step("step" if "step" in self.runners else f"{branch}_step", frame_NCHW, before)[-1]
+
     def _step(self, name: str, frame_NCHW: Tensor, before: Carried) -> list[Tensor]:
         if before is None:  # the first frame is its own predecessor, with a state of zeros
             zeros_NCHW = frame_NCHW.new_zeros(1, self._widths[name], *frame_NCHW.shape[-2:])
@@ -74,4 +78,4 @@ class EngineNetwork:
         return self._run(name, frame_NCHW, before.frame_NCHW, before.state_NCHW)
 
     def _run(self, name: str, *inputs: Tensor) -> list[Tensor]:
-        return [torch.from_numpy(array) for array in self._runners[name]([tensor.numpy() for tensor in inputs])]
+        return [torch.from_numpy(array) for array in self.runners[name]([tensor.numpy() for tensor in inputs])]

@@ -31,6 +31,9 @@ def model(graph: Graph, smallest: int) -> ModelProto:
         del values[:]  # the exporter calls the axes s44 and s48
         values.extend(value_infos(shapes))
     del proto.graph.value_info[:]  # which name them too; every reader infers these again
+    # Half of a small network's file would be traces of Python code, with this machine's folders in them.
+    for owner in (proto.graph, *proto.graph.node):
+        del owner.metadata_props[:]
     onnx.checker.check_model(proto)
     return proto
 
@@ -41,8 +44,8 @@ def save(model: ModelProto, file: Path, metadata: Mapping[str, str]) -> None:
     onnx.save(model, file)
 
 
-def onnxruntime_runner(file: Path, threads: int) -> Runner:
-    """The model on CPU."""
+def onnxruntime_runner(file: Path | bytes, threads: int) -> Runner:
+    """The model on the CPU; `file` is one, or what stands in one."""
     options = onnxruntime.SessionOptions()
     # As many as PyTorch has: the times of both are compared.
     options.intra_op_num_threads = threads

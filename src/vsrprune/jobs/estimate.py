@@ -25,6 +25,8 @@ PROOF = 37 * 45 * 8 * 2 * 3  # pixels of the frames on which surgery is proven, 
 FORMS = 8  # calls of a network that choose its fastest form, beside those that are timed
 CARD_SECONDS = 4  # of many calls that are timed on a GPU, however fast the network
 TABLE_CALLS = 60  # frames in whose time the table of round_to=auto is made
+EXPORT_SECONDS = 60  # in which the graphs of a network's steps are traced and written
+QUANTISING = 4  # calls of a network for each frame of a calibration clip
 RECOMPUTED = 4 / 3  # a training step with trainer.checkpoint_frames, which computes the forward pass twice
 
 
@@ -218,6 +220,14 @@ def _evaluate(known: _Known, steps: int) -> float:
     return seconds + pairs * known.speed.output_motion
 
 
+def _quantise(known: _Known, steps: int) -> float:
+    quantise, held = known.job.config.quantise, known.held
+    share = quantise.clips * quantise.frames / max(held.clips * held.frames, 1)
+    passes = known.share * known.restored(held)  # training clips are taken to be as large as held-out ones
+    # Calibration, in 32 bits and in int8, and each of these once more on the held-out clips for hidden states.
+    return EXPORT_SECONDS + passes * (QUANTISING * share + 5) + known.compared(held) * (1 + 2 * share)
+
+
 def _measure(known: _Known, steps: int) -> float:
     evaluate = known.job.config.evaluate
     calls = FORMS + evaluate.latency_repeats
@@ -237,6 +247,7 @@ _SECONDS: Mapping[str, Callable[[_Known, int], float]] = {
     "prune": _prune,
     "finetune": _finetune,
     "evaluate": _evaluate,
+    "quantise": _quantise,
     "measure": _measure,
 }
 

@@ -20,15 +20,19 @@ from vsrprune.use.export.request import Request
 Say = Callable[[str], None]
 
 
-def in_engine(name: str, network: Network, store: Path, threads: int, say: Say) -> EngineNetwork:
+def in_engine(
+    name: str, network: Network, store: Path, threads: int, say: Say, kept: Path | None = None
+) -> EngineNetwork:
     """The network in an engine. Its graphs are written to the store when they are asked for first.
+
+    kept: a folder of graphs to run instead, such as those of `load.int8_graphs`.
 
     Raises UserError where the network cannot be exported, or a graph differs from PyTorch.
     """
     from vsrprune.engines import onnx_files
 
     graphs = engine_graphs(network, f"--engine {name}", "--engine torch")
-    folder = graphs_folder(network, store, say)
+    folder = kept or graphs_folder(network, store, say)
     runner = {"onnxruntime": onnx_files.onnxruntime_runner, "openvino": onnx_files.openvino_runner}[name]
     runners = {step: runner(folder / f"{step}.onnx", threads) for step in graphs}
     return EngineNetwork(network.arguments, graphs, runners)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks_made import random_network
+from networks_made import random_network, small_edvr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -152,6 +152,16 @@ def test_a_store_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) 
     (tmp_path / ENGINES).write_text("a file in the way")
     with pytest.raises(UserError, match=r"cannot write .*File exists; give --engine torch, or a --store that can"):
         graphs_folder(pruned("edsr"), tmp_path, lambda text: None)
+
+
+@pytest.mark.parametrize("name", [*SMALL, "edvr"])
+def test_networks_say_truly_whether_engines_run_them(name: str) -> None:
+    network = random_network(small_edvr()) if name == "edvr" else pruned(name)
+    try:
+        found = bool(engine_graphs(network, "", ""))
+    except UserError:
+        found = False
+    assert found == network.arguments.runs_in_engines
 
 
 def test_a_network_without_steps_of_its_own_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.int8 import int8_cells
 from analysis.output import check_runs
 from vsrprune.config.method import MethodConfig
 from vsrprune.config.quantise import INT8, NONE
@@ -310,7 +311,7 @@ def _job_row(runs: Runs, run: Run) -> dict[str, Any]:
         "psnr": final_psnr(run),
         "psnr_test": result.test["finetuned"].psnr if result.test else math.nan,
         "ssim": result.quality["finetuned"].ssim,
-        **_int8_cells(run),
+        **int8_cells(result, measured),
         "parameters": result.cost["pruned"].parameters,
         "macs": result.cost["pruned"].macs,
         "macs_kept": result.macs_kept,
@@ -322,19 +323,6 @@ def _job_row(runs: Runs, run: Run) -> dict[str, Any]:
         "speed_up": measured.speed_up,
         "equivalence": math.nan if result.equivalence is None else result.equivalence.float64,
         "seconds": sum(measured.stage_seconds.values()),
-    }
-
-
-def _int8_cells(run: Run) -> dict[str, float]:
-    """Of the int8 network: PSNR, SSIM, size, and times in its engine, in turns; NaN where a job makes none."""
-    int8, ms = run.result.int8, run.measured.engine_ms
-    return {
-        "psnr_int8": int8.quality.psnr if int8 else math.nan,
-        "ssim_int8": int8.quality.ssim if int8 else math.nan,
-        "megabytes_int8": int8.size / 1e6 if int8 else math.nan,
-        "engine_ms": ms.get("float32", math.nan),
-        "engine_ms_int8": ms.get("int8", math.nan),
-        "int8_speed_up": ms["float32"] / ms["int8"] if ms else math.nan,
     }
 
 

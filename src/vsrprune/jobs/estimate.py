@@ -9,6 +9,7 @@ from functools import partial
 
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.config.job import TIMED_TARGETS
+from vsrprune.config.quantise import NONE
 from vsrprune.jobs.speed import Held, Speed, held_out
 from vsrprune.methods.table import METHODS
 from vsrprune.selection.scores import reads_batches
@@ -232,7 +233,11 @@ def _measure(known: _Known, steps: int) -> float:
     evaluate = known.job.config.evaluate
     calls = FORMS + evaluate.latency_repeats
     seconds = evaluate.latency_frames * _frame_timed(known) * (1 + known.share) * calls
-    return seconds + (CARD_SECONDS if known.job.place.cards else 0)
+    seconds += CARD_SECONDS if known.job.place.cards else 0
+    if known.job.config.quantise.name == NONE:
+        return seconds
+    engines = 1 + 2 * known.share  # the dense network, and the fine-tuned one in 32 bits and in int8
+    return seconds + EXPORT_SECONDS + engines * evaluate.latency_frames * _frame_timed(known) * calls
 
 
 _SECONDS: Mapping[str, Callable[[_Known, int], float]] = {
@@ -256,9 +261,11 @@ def _bytes(known: _Known, plan: StagePlan) -> float:
     job, speed = known.job, known.speed
     of_layout = job.layout.parameters()
     dense = max(speed.parameters, of_layout)
+    compact = dense - of_layout * (1 - known.compact)
     networks = {
         **dict.fromkeys(("flow", "pretrain", "align", "sparsify"), dense),
-        **dict.fromkeys(("prune", "finetune"), dense - of_layout * (1 - known.compact)),
+        **dict.fromkeys(("prune", "finetune"), compact),
+        "quantise": 1.5 * compact,  # in 32 bits and, a quarter of that, in int8; a bit more for the graphs
     }
     rows = steps_of(plan) / job.config.schedule.log_every * ROW_BYTES
     pixels = math.prod(known.held.size) * job.arguments.scale**2 * OF_PIXELS

@@ -147,10 +147,7 @@ class Config:
         choices=UNITS,
     )
     rounds: int = knob(
-        1,
-        "Rank, and drive to zero, in so many rounds; each adds an equal part of ratio.",
-        at_least=1,
-        at_most=100,
+        1, "Rank, and drive to zero, in so many rounds; each adds an equal part of ratio.", at_least=1, at_most=100
     )
     replicate: int = knob(
         0,

@@ -8,7 +8,7 @@ from typing import Self
 
 from vsrprune.config.quantise import INT8
 from vsrprune.results.result import Int8
-from vsrprune.stages.recipe import Question, Recipe, newest
+from vsrprune.stages.recipe import Question, Recipe, dense_for_comparison, newest
 from vsrprune.stages.reference.recipe import Reference
 from vsrprune.stages.saved import Trained
 from vsrprune.store.atomic import read_json, write_json
@@ -19,10 +19,14 @@ FLOAT32 = "float32"  # the folder of the graphs in 32 bits; that of the others i
 
 @dataclass(frozen=True)
 class Inputs:
-    """finetuned: the network that is quantised. reference: how its outputs are compared with the truth."""
+    """finetuned: the network that is quantised. reference: how its outputs are compared with the truth.
+
+    dense: what they are compared with where no clip has a truth.
+    """
 
     finetuned: Trained
     reference: Reference
+    dense: Trained | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ RECIPE = Recipe(
     parents=lambda question, planned: {
         "finetuned": newest(planned, "finetune"),
         "reference": newest(planned, "reference"),
+        **dense_for_comparison(question, planned),
     },
     depends_on=(
         "facts.train",

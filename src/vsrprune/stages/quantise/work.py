@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -49,7 +49,8 @@ def make(bench: Bench, inputs: Inputs) -> Quantised:
     """The graphs in 32 bits and in int8, and what int8 costs."""
     bench.progress.does("writes the network's graphs")
     graphs = EngineModels.of(inputs.finetuned.network.load().eval())
-    clips = _drawn(bench)
+    dense = inputs.dense.network.load().to(bench.device).eval() if inputs.dense else None
+    clips = list(bench.judged(_drawn(bench), dense))
     exact = InEngine(graphs.run({}))
     calibrations, ranges = _calibrated(graphs, exact, clips, bench)
     rough = partial(_rough, graphs, calibrations, ranges)
@@ -58,8 +59,8 @@ def make(bench: Bench, inputs: Inputs) -> Quantised:
     bench.progress.does("compares int8 with the truth")
     network = InEngine(graphs.run(models))
     found = Int8(
-        quality=_quality(bench, network, bench.clips.val),
-        test=_quality(bench, network, bench.clips.test) if bench.clips.test else None,
+        quality=_quality(bench, network, bench.judged(bench.clips.val, dense)),
+        test=_quality(bench, network, bench.judged(bench.clips.test, dense)) if bench.clips.test else None,
         hidden_error=_hidden_error(bench, exact.engine, network.engine),
         convolutions=len(_every(graphs)),
         kept_float=[conv.name for conv in kept],
@@ -179,7 +180,7 @@ def _psnr(bench: Bench, network: InEngine, clips: Sequence[Clip]) -> float:
     return meter.quality().psnr
 
 
-def _quality(bench: Bench, network: InEngine, clips: Sequence[Clip]) -> Quality:
+def _quality(bench: Bench, network: InEngine, clips: Iterable[Clip]) -> Quality:
     """As that of the network that it was made of, temporal consistency with it."""
     compared = bench.config.comparison
     with each_on_its_thread() as each:

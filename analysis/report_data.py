@@ -26,7 +26,7 @@ POINTS = 300  # of one training curve
 POINTS_OF_ALL = 40_000  # of one loss of all runs together, so that a thousand runs make no large file
 LEAST_POINTS = 40
 # Results in measured.json; the rest of it describes the machine.
-MEASUREMENTS = ("latency_ms", "peak_memory_mib", "reserved_memory_mib", "psnr_change_db", "stage_seconds")
+MEASUREMENTS = ("latency_ms", "peak_memory_mib", "reserved_memory_mib", "psnr_change_db", "stage_seconds", "engine_ms")
 MOST_DIGITS = 9
 
 
@@ -55,6 +55,12 @@ MEASURES = (
     Measure("psnr_test", "PSNR tuned, test clips", "dB", 2, "high"),
     Measure("gain", "gain over {baseline}", "dB", 2, "high"),
     Measure("ssim", "SSIM", "", 4, "high"),
+    Measure("psnr_int8", "PSNR int8", "dB", 2, "high"),
+    Measure("ssim_int8", "SSIM int8", "", 4, "high"),
+    Measure("megabytes_int8", "size int8", "MB", 2, "low"),
+    Measure("engine_ms", "latency in the engine, 32 bits", "ms per frame", 2, "low", compared=False),
+    Measure("engine_ms_int8", "latency in the engine, int8", "ms per frame", 2, "low", compared=False),
+    Measure("int8_speed_up", "speed-up of int8", "\N{MULTIPLICATION SIGN}", 2, "high"),
     Measure("parameters_k", "parameters", "k", 1, "low"),
     Measure("parameters_percent", "parameters kept", "%", 1, "low"),
     Measure("macs_g", "MACs per frame", "G", 2, "low"),

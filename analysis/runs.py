@@ -13,8 +13,10 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.int8 import int8_cells
 from analysis.output import check_runs
 from vsrprune.config.method import MethodConfig
+from vsrprune.config.quantise import INT8, NONE
 from vsrprune.errors import UserError
 from vsrprune.host.failures import CARD, STATE, FailureCard
 from vsrprune.methods.table import METHODS
@@ -25,10 +27,12 @@ from vsrprune.results.settings import CONTROLS, SEEDS, flatten, setting_of
 from vsrprune.selection.controls import UNITS
 
 # Knobs that tell settings apart in figures and tables, in the order in which labels name them.
-KNOBS = ("model", "data", "task", "schedule", "method", "rule", "scope", "score", "normalise", "rank", "order",
-         "units", "tf_weight", "target", "round_to", "min_kept", "rounds", "parts", "ratios", "ratio")  # fmt: skip
+KNOBS = ("model", "data", "task", "schedule", "method", "quantise", "rule", "scope", "score", "normalise", "rank",
+         "order", "units", "tf_weight", "target", "round_to", "min_kept", "rounds", "parts", "ratios",
+         "ratio")  # fmt: skip
 
-GROUPS = ("model", "data", "task", "schedule", "method")  # of knobs, set by a file; a label says the file's name
+# Of knobs, set by a file; a label says the file's name.
+GROUPS = ("model", "data", "task", "schedule", "method", "quantise")
 LEADERS = ("method", "model")  # groups whose files set flat knobs too
 FREE = ("method",)  # groups whose name does not say the values inside: any of them goes with any method
 # What methods do not read that rank no units, or cut none, by how they decide on the shape of the network.
@@ -62,6 +66,7 @@ VALUES = {
     "task": ("sr", "denoise", "deblur"),
     "order": ("min", "max"),
     "units": UNITS,
+    "quantise": (NONE, INT8),
 }
 
 
@@ -88,7 +93,9 @@ class Run:
             # pandas groups by knobs, and lists are not hashable.
             **{name: str(value) if isinstance(value, list) else value for name, value in {**inside, **others}.items()},
             **flat,
-            **{name: values[name]["name"] for name in GROUPS},
+            # A job without an int8 network says nothing of one.
+            **{name: values[name]["name"] for name in GROUPS if name in values},
+            "quantise": values.get("quantise", {"name": NONE})["name"],
             "rule": self.result.rule,
             "parts": "+".join(values["parts"]) or ALL_PARTS,
             "ratios": _digits(values["ratios"]),
@@ -304,6 +311,7 @@ def _job_row(runs: Runs, run: Run) -> dict[str, Any]:
         "psnr": final_psnr(run),
         "psnr_test": result.test["finetuned"].psnr if result.test else math.nan,
         "ssim": result.quality["finetuned"].ssim,
+        **int8_cells(result, measured),
         "parameters": result.cost["pruned"].parameters,
         "macs": result.cost["pruned"].macs,
         "macs_kept": result.macs_kept,

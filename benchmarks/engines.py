@@ -23,6 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vsrprune.channels.plan import PrunePlan
+from vsrprune.engines.network import Runner
+from vsrprune.engines.onnx_files import onnxruntime_runner, openvino_runner
 from vsrprune.host.machine import measuring
 from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import fastest_milliseconds, milliseconds
@@ -35,7 +37,6 @@ from vsrprune.pruning.surgery import compact
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 from vsrprune.use.export.export import export
-from vsrprune.use.export.onnx_files import Runner, onnxruntime_runner, openvino_runner
 from vsrprune.use.export.request import Request
 
 CPU = torch.device("cpu")

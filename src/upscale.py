@@ -66,12 +66,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--fps", type=_rate, help="frames per second of a folder of PNGs, like 25 (usual) or 30000/1001")
     add("--background", type=_colour, help="what is seen through transparent frames: a name like white, or #rrggbb")
     add("--device", default="auto", help="auto (default: a GPU where there is one), cpu or cuda")
-    add("--precision", help="32 (usual on the CPU), tf32, bf16 or 16 (usual on a GPU; what it costs is told)")
+    add(
+        "--precision",
+        help="32 (usual on the CPU), tf32, bf16, 16 (usual on a GPU), or int8 (see --engine)",
+    )
     add(
         "--engine",
         default="torch",
-        help="torch (default), onnxruntime, openvino (both on the CPU, in 32 bits), or auto: the fastest that is"
-        " installed",
+        help="torch (default), onnxruntime, openvino (both on the CPU, in 32 bits, or in int8 if the job made that), or"
+        " auto: the fastest that is installed",
     )
     add("--threads", type=int, default=0, help="of the network; 0 (default) leaves it to PyTorch")
     add("--overwrite", action="store_true", help="replace the target if it exists")

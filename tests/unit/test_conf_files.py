@@ -64,6 +64,7 @@ def test_config_files_are_found() -> None:
         "method",
         "rule",
         "task",
+        "quantise",
     }
 
 

@@ -13,6 +13,7 @@ from vsrprune.config.data import DATA_READERS, PUBLISHED_SETS, DataConfig
 from vsrprune.config.job import TIMED_TARGETS, Config
 from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig, TrackingConfig, TrainerConfig
 from vsrprune.config.model import arguments_of
+from vsrprune.config.quantise import check_quantised
 from vsrprune.config.schedule import STEPS
 from vsrprune.config.task import SUPER_RESOLUTION, TASKS, TaskConfig
 from vsrprune.config.truth import check_truth
@@ -97,6 +98,7 @@ def check_network(config: Config, arguments: Any) -> None:
         )
     if config.pretrained_flow and not arguments.has_flow:
         raise UserError(f"pretrained_flow={config.pretrained_flow} is given, but model={name} has no flow net")
+    check_quantised(config.quantise, name, arguments)
     method = METHODS[config.method.name]
     if arguments.prunes_flow and method.start == "scratch":
         raise UserError(

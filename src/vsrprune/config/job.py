@@ -19,6 +19,7 @@ from vsrprune.config.lengths import Lengths, lengths
 from vsrprune.config.machine import LauncherConfig, StoreConfig, SweepConfig, TrackingConfig, TrainerConfig
 from vsrprune.config.method import MethodConfig
 from vsrprune.config.model import ModelConfig
+from vsrprune.config.quantise import NONE, QuantiseConfig
 from vsrprune.config.schedule import ScheduleConfig
 from vsrprune.config.task import TaskConfig
 from vsrprune.errors import UserError, one_of
@@ -146,10 +147,7 @@ class Config:
         choices=UNITS,
     )
     rounds: int = knob(
-        1,
-        "Rank, and drive to zero, in so many rounds; each adds an equal part of ratio.",
-        at_least=1,
-        at_most=100,
+        1, "Rank, and drive to zero, in so many rounds; each adds an equal part of ratio.", at_least=1, at_most=100
     )
     replicate: int = knob(
         0,
@@ -187,6 +185,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
+    quantise: QuantiseConfig = field(default_factory=QuantiseConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
@@ -260,6 +259,8 @@ def _knobs_of_results(config: Config) -> dict[str, Any]:
     values["data"] |= {"channel": config.comparison.channel, "crop": config.comparison.crop}
     for name in NO_KNOBS_OF_RESULTS:
         del values[name]
+    if config.quantise.name == NONE:  # results without it are those of before it came
+        del values["quantise"]
     # A cache changes where frames are read from, and not what they are.
     for name in ("cache", "cache_dir"):
         del values["data"][name]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 TRAINING = ("flow", "pretrain", "align", "score", "sparsify", "finetune")
-QUALITY = ("reference", "prune", "evaluate")
+QUALITY = ("reference", "prune", "evaluate", "quantise")
 TIMES = ("timing", "measure")
 FEWER_JOBS = "fewer launcher.jobs at a time"
 LESS_TO_TRAIN = (

@@ -21,6 +21,7 @@ from vsrprune.selection.timed import LATENCY_TOLERANCE
 from vsrprune.stages.evaluate.recipe import Evaluation
 from vsrprune.stages.job import Job
 from vsrprune.stages.prune.recipe import Pruned
+from vsrprune.stages.quantise.recipe import Quantised
 from vsrprune.stages.reference.recipe import Reference
 from vsrprune.stages.score.scores import Scores
 from vsrprune.stages.select.recipe import Selection
@@ -118,6 +119,7 @@ def _result(job: Job, artifacts: Mapping[str, Artifact]) -> Result:
         temporal_gain=reference.temporal_gain,
         flow_photometric=reference.flow_photometric,
         test={**reference.test, "finetuned": evaluation.test} if evaluation.test else {},
+        int8=Quantised.load(artifacts["quantise"].folder).found if "quantise" in artifacts else None,
     )
     return replace(result, notes=[*result.notes, *result.time_caveats])
 

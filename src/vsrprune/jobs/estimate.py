@@ -9,6 +9,7 @@ from functools import partial
 
 from vsrprune.channels.layout import ChannelLayout
 from vsrprune.config.job import TIMED_TARGETS
+from vsrprune.config.quantise import NONE
 from vsrprune.jobs.speed import Held, Speed, held_out
 from vsrprune.methods.table import METHODS
 from vsrprune.selection.scores import reads_batches
@@ -25,6 +26,8 @@ PROOF = 37 * 45 * 8 * 2 * 3  # pixels of the frames on which surgery is proven, 
 FORMS = 8  # calls of a network that choose its fastest form, beside those that are timed
 CARD_SECONDS = 4  # of many calls that are timed on a GPU, however fast the network
 TABLE_CALLS = 60  # frames in whose time the table of round_to=auto is made
+EXPORT_SECONDS = 60  # in which the graphs of a network's steps are traced and written
+QUANTISING = 4  # calls of a network for each frame of a calibration clip
 RECOMPUTED = 4 / 3  # a training step with trainer.checkpoint_frames, which computes the forward pass twice
 
 
@@ -235,11 +238,23 @@ def _evaluate(known: _Known, steps: int) -> float:
     return seconds + pairs * known.speed.output_motion
 
 
+def _quantise(known: _Known, steps: int) -> float:
+    quantise, held = known.job.config.quantise, known.held
+    share = quantise.clips * quantise.frames / max(held.clips * held.frames, 1)
+    passes = known.share * known.restored(held)  # training clips are taken to be as large as held-out ones
+    # Calibration, in 32 bits and in int8, and each of these once more on the held-out clips for hidden states.
+    return EXPORT_SECONDS + passes * (QUANTISING * share + 5) + known.compared(held) * (1 + 2 * share)
+
+
 def _measure(known: _Known, steps: int) -> float:
     evaluate = known.job.config.evaluate
     calls = FORMS + evaluate.latency_repeats
     seconds = evaluate.latency_frames * _frame_timed(known) * (1 + known.share) * calls
-    return seconds + (CARD_SECONDS if known.job.place.cards else 0)
+    seconds += CARD_SECONDS if known.job.place.cards else 0
+    if known.job.config.quantise.name == NONE:
+        return seconds
+    engines = 1 + 2 * known.share  # the dense network, and the fine-tuned one in 32 bits and in int8
+    return seconds + EXPORT_SECONDS + engines * evaluate.latency_frames * _frame_timed(known) * calls
 
 
 _SECONDS: Mapping[str, Callable[[_Known, int], float]] = {
@@ -254,6 +269,7 @@ _SECONDS: Mapping[str, Callable[[_Known, int], float]] = {
     "prune": _prune,
     "finetune": _finetune,
     "evaluate": _evaluate,
+    "quantise": _quantise,
     "measure": _measure,
 }
 
@@ -262,9 +278,11 @@ def _bytes(known: _Known, plan: StagePlan) -> float:
     job, speed = known.job, known.speed
     of_layout = job.layout.parameters()
     dense = max(speed.parameters, of_layout)
+    compact = dense - of_layout * (1 - known.compact)
     networks = {
         **dict.fromkeys(("flow", "pretrain", "align", "sparsify"), dense),
-        **dict.fromkeys(("prune", "finetune"), dense - of_layout * (1 - known.compact)),
+        **dict.fromkeys(("prune", "finetune"), compact),
+        "quantise": 1.5 * compact,  # in 32 bits and, a quarter of that, in int8; a bit more for the graphs
     }
     rows = steps_of(plan) / job.config.schedule.log_every * ROW_BYTES
     pixels = math.prod(known.held.size) * job.arguments.scale**2 * OF_PIXELS

@@ -14,6 +14,7 @@ from typing import Any
 from vsrprune.config.agreement import check_batch, check_network, check_scale, check_trainer, validate
 from vsrprune.config.data import PUBLISHED_SETS
 from vsrprune.config.job import TIMED_TARGETS, Config, completed
+from vsrprune.config.quantise import INT8
 from vsrprune.config.task import SUPER_RESOLUTION
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
 from vsrprune.data.folder import find_folder
@@ -30,6 +31,7 @@ from vsrprune.data.sources import (
     sizes_identity,
     split_clips,
 )
+from vsrprune.engines.extras import check_extra
 from vsrprune.errors import UserError
 from vsrprune.host.tracking.table import check_installed
 from vsrprune.jobs.devices import on_this_machine
@@ -72,6 +74,8 @@ def plan_job(config: Config) -> Job:
     config, place = on_this_machine(config)
     check_trainer(config.trainer)
     check_installed(config.tracking.to)
+    if config.quantise.name == INT8:
+        check_extra("deploy", "quantise=int8: ")
     check_batch(config)
     arguments = prepared_arguments(config)
     check_scale(config, arguments.scale)

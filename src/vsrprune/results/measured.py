@@ -38,8 +38,10 @@ class Measured:
     (height and width in pixels). `peak_memory_mib` holds the memory of both, weights included, None where the device
     does not tell; `reserved_memory_mib` what PyTorch took of a CUDA device in all, None for others. `clocks` are those
     of a CUDA device right after the networks were timed. `psnr_change_db` is what computing in `precision` changes in
-    the PSNR of the fine-tuned network; None where the precision is 32 bits. `stage_seconds` holds the time of every
-    stage by its name in the job; it is empty until the job's files are put together.
+    the PSNR of the fine-tuned network; None where the precision is 32 bits. `engine_ms` holds the
+    median milliseconds per frame, of as many frames and repeats and in turns, of the `dense` network and the fine-tuned
+    one (`float32`, `int8`) in `engine` on the CPU; it is empty where the job makes no int8 network. `stage_seconds`
+    holds the time of every stage by its name in the job; it is empty until the job's files are put together.
     """
 
     latency_ms: dict[str, Timing]
@@ -59,6 +61,8 @@ class Measured:
     reserved_memory_mib: dict[str, float | None] = field(default_factory=dict)
     clocks: str = ""
     stage_seconds: dict[str, float] = field(default_factory=dict)
+    engine: str = ""
+    engine_ms: dict[str, float] = field(default_factory=dict)
 
     @property
     def dense_ms(self) -> float:
@@ -82,7 +86,9 @@ class Measured:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file; `from_json` reads them back."""
-        return {**asdict(self), "frame_size": list(self.frame_size)}
+        values = {**asdict(self), "frame_size": list(self.frame_size)}
+        # Files of jobs without it are those of before it came.
+        return values if self.engine else {name: values[name] for name in values if name not in ("engine", "engine_ms")}
 
     def save(self, folder: Path) -> None:
         """Write measured.json into `folder`, atomically."""

@@ -119,6 +119,35 @@ class HiddenError:
     propagated: list[float] | None
 
 
+@dataclass(frozen=True)
+class Int8:
+    """The fine-tuned network with 8-bit integers in its convolutions, beside itself in 32 bits.
+
+    `quality` is of the held-out clips, `test` of the test clips, None without any. `hidden_error` holds by branch how
+    far its states are from those of the network in 32 bits. `kept_float` names the layers of the `convolutions` that
+    stay in 32 bits, the most sensitive first. `loss_all_int8` and `loss` are the PSNR (dB) that int8 costs on the
+    calibration clips: with integers everywhere, and as it is. `size` and `size_float32` are of the graphs' files, in
+    bytes.
+    """
+
+    quality: Quality
+    test: Quality | None
+    hidden_error: dict[str, HiddenError]
+    convolutions: int
+    kept_float: list[str]
+    loss_all_int8: float
+    loss: float
+    size: int
+    size_float32: int
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Int8:
+        """What `asdict` took apart."""
+        (errors,) = hidden_errors({"": values["hidden_error"]}).values()
+        test = values["test"] and Quality(**values["test"])
+        return cls(**{**values, "quality": Quality(**values["quality"]), "test": test, "hidden_error": errors})
+
+
 HiddenErrors = dict[str, dict[str, HiddenError]]  # by point ("after_cut", "finetuned"), then by branch
 
 
@@ -154,6 +183,8 @@ class Result:
     `steps` counts the training steps after pretraining: of align, sparsify and fine-tuning; of a network from scratch
     those beyond schedule.pretrain.steps.
 
+    `int8` is None where the job makes no int8 network.
+
     `gates` is None for one-shot methods, `scores` for methods that rank nothing, and `equivalence` for methods that
     train new weights.
     """
@@ -176,6 +207,7 @@ class Result:
     temporal_gain: float | None = None
     flow_photometric: float | None = None
     test: dict[str, Quality] = field(default_factory=dict)
+    int8: Int8 | None = None
     format: int = FORMAT
 
     @property
@@ -227,7 +259,10 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file; `from_json` reads them back."""
-        return {**asdict(self), "plan": self.plan.to_json(), "budget": self.budget.to_json()}
+        values = {**asdict(self), "plan": self.plan.to_json(), "budget": self.budget.to_json()}
+        if self.int8 is None:  # files of jobs without it are those of before it came
+            del values["int8"]
+        return values
 
     def save(self, folder: Path) -> None:
         """Write result.json into `folder`, atomically, with checksums of the curves and the crops that lie there."""
@@ -255,6 +290,7 @@ class Result:
                 "equivalence": data["equivalence"] and Equivalence(**data["equivalence"]),
                 "hidden_error": hidden_errors(data["hidden_error"]),
                 "plan": PrunePlan.from_json(data["plan"]),
+                "int8": Int8.from_json(data["int8"]) if "int8" in data else None,
             }
         )
         check_fit(found, cls, "result")

@@ -38,6 +38,7 @@ def print_results(rows: Sequence[Row], console: Console) -> None:
     console.print(_results_table(rows))
     for note in _footnotes(rows):
         console.print(f"[dim]{note}[/dim]", highlight=False)
+    print_int8(rows, console)
 
 
 def _results_table(rows: Sequence[Row]) -> Table:
@@ -243,6 +244,43 @@ def once_each(kind: str, said: Sequence[Sequence[str]]) -> list[str]:
 def _listed(numbers: Sequence[int]) -> str:
     shown = ", ".join(f"#{number}" for number in numbers[:JOBS_LISTED])
     return f"{shown} and {len(numbers) - JOBS_LISTED} others" if len(numbers) > JOBS_LISTED else shown
+
+
+def print_int8(rows: Sequence[Row], console: Console) -> None:
+    """The int8 networks of jobs that made one, beside themselves in 32 bits in the same engine."""
+    made = [(number, row, row.result.int8) for number, row in enumerate(rows, start=1) if row.result.int8]
+    if not made:
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title="In int8", title_justify="left")
+    table.add_column("")
+    table.add_column("job", overflow="fold")
+    for heading in ("PSNR\nint8", "to 32\nbits", "SSIM\nint8", "MB\n32", "MB\nint8", "ms\n32", "ms\nint8", "speed\nup",
+                    "over\ndense"):  # fmt: skip
+        table.add_column(heading, justify="right", no_wrap=True)
+    for number, row, int8 in made:
+        tuned, ms = row.result.quality["finetuned"], row.measured.engine_ms
+        table.add_row(
+            f"#{number}",
+            in_words(row.label),
+            f"{int8.quality.psnr:.2f}",
+            f"{int8.quality.psnr - tuned.psnr:+.2f}",
+            f"{int8.quality.ssim:.4f}",
+            f"{int8.size_float32 / 1e6:.2f}",
+            f"{int8.size / 1e6:.2f}",
+            _ms(ms["float32"]),
+            _ms(ms["int8"]),
+            f"{ms['float32'] / ms['int8']:.2f}",
+            f"{ms['dense'] / ms['int8']:.2f}",
+        )
+    console.print(table)
+    notes = [
+        "Tuned networks with 8-bit integers in their convolutions: PSNR and SSIM on the held-out clips, MB of the"
+        f" graphs' files, ms as above but in {made[0][1].measured.engine} on the CPU, in turns with the dense network"
+        " in 32 bits.",
+        *(f"#{number} keeps in 32 bits: {', '.join(int8.kept_float)}." for number, _, int8 in made if int8.kept_float),
+    ]
+    for note in notes:
+        console.print(note, style="dim", highlight=False)
 
 
 def print_replicates(rows: Sequence[Row], console: Console) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from vsrprune.config.job import Config
+from vsrprune.config.quantise import NONE
 from vsrprune.data.cache import cached_clips
 from vsrprune.data.clips import ClipSet, check_clips
 from vsrprune.data.corruption import corrupted
@@ -44,9 +45,23 @@ def job_clips(job: Job, say: Say, noted: bool = False) -> ClipSet:
     for clip in (*clips.val, *clips.test):
         height, width = (side * scale for side in clip.size)
         check_crop(f"the held-out clip {clip.name}", (height, width), job.config.comparison.crop)
+    _check_engine(job, clips)
     for note in () if noted else clips.notes:
         say(f"  note: {note}")
     return clips
+
+
+def _check_engine(job: Job, clips: ClipSet) -> None:
+    """Raise UserError for a clip whose frames are smaller than those that the graphs of an int8 network serve."""
+    quantise, least = job.config.quantise.name, job.arguments.smallest_side
+    for clip in (*clips.train, *clips.val, *clips.test) if quantise != NONE else ():
+        height, width = clip.size
+        if min(height, width) < least:
+            raise UserError(
+                f"quantise={quantise}: the input of clip {clip.name} is {width}x{height}, and exported graphs of"
+                f" model={job.config.model.name} serve sides of {least} pixels or more; use larger frames, or"
+                " quantise=none"
+            )
 
 
 def most_training_clips(job: Job) -> int:

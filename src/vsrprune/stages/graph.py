@@ -19,6 +19,7 @@ from vsrprune.stages.flow import recipe as flow
 from vsrprune.stages.measure import recipe as measure
 from vsrprune.stages.pretrain import recipe as pretrain
 from vsrprune.stages.prune import recipe as prune
+from vsrprune.stages.quantise import recipe as quantise
 from vsrprune.stages.recipe import Facts, Question, Recipe, StagePlan
 from vsrprune.stages.reference import recipe as reference
 from vsrprune.stages.score import recipe as score
@@ -42,6 +43,7 @@ RECIPES: Mapping[str, Recipe] = {
         prune,
         finetune,
         evaluate,
+        quantise,
         measure,
     )
 }

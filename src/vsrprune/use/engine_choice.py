@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from vsrprune.engines.extras import EXTRAS
 from vsrprune.errors import UserError
-from vsrprune.use.export.request import EXTRAS
 
 TORCH, AUTO = "torch", "auto"
 PACKAGES = {"onnxruntime": EXTRAS["deploy"], "openvino": (*EXTRAS["deploy"], *EXTRAS["openvino"])}

@@ -14,6 +14,7 @@ from vsrprune.results.result import RESULT, Result
 from vsrprune.store.store import Store, is_key
 
 SHOWN = 8  # of the jobs that could be meant
+QUANTISE, INT8 = "quantise", "int8"  # a stage, and its folder of graphs
 STAGES = {"pruned": "finetune", "dense": "pretrain"}
 
 
@@ -48,6 +49,27 @@ def load_trained(source: Path, store: Path, warn: Callable[[str], None], which: 
         # rule.
         network = compact(network, PrunePlan.keep_all("rsc", network.channel_layout("rsc")))
     return network.eval()
+
+
+def int8_graphs(source: Path, store: Path, warn: Callable[[str], None]) -> Path:
+    """The folder of the int8 graphs that a job with quantise=int8 made of its pruned network; see `load_trained`.
+
+    Raises UserError where the job made none, or the store no longer has them.
+    """
+    folder = only_job(source)
+    key = Result.load(folder).stages.get(QUANTISE) if (folder / RESULT).is_file() else None
+    if key is None:
+        raise UserError(
+            f"--precision int8: {source} is no job that made an int8 network; run it with quantise=int8, or leave"
+            " --precision out"
+        )
+    artifact = Store(store, warn).find(QUANTISE, key) if is_key(key) else None
+    if artifact is None:
+        raise UserError(
+            f"{folder}: its int8 graphs, {QUANTISE}/{key}, are not in the store {store}; name the store that the job"
+            " used, or run the job again"
+        )
+    return artifact.folder / INT8
 
 
 def only_job(folder: Path) -> Path:

@@ -32,7 +32,7 @@ from vsrprune.networks.fast.precision import PRECISIONS
 from vsrprune.networks.graph import random_clip
 from vsrprune.networks.network import Network
 from vsrprune.use.engine_choice import AUTO, ENGINES, PACKAGES, TORCH, check_engine, installed
-from vsrprune.use.load import STAGES, load_trained
+from vsrprune.use.load import INT8, STAGES, int8_graphs, load_trained
 from vsrprune.use.overlap import read_ahead, write_behind
 from vsrprune.use.streaming import Pieces, Windowed, upscaled_frames
 from vsrprune.use.transfer import from_device, to_8_bits, to_device, to_host_memory
@@ -83,7 +83,12 @@ def upscale(request: UpscalingRequest, say: Say) -> None:
     check_target(request)
     footage = footage_of(request)
     assert request.model is not None
-    network = load_trained(request.model, request.store, lambda text: say(f"warning: {text}"), request.which)
+
+    def warn(text: str) -> None:
+        say(f"warning: {text}")
+
+    network = load_trained(request.model, request.store, warn, request.which)
+    kept = int8_graphs(request.model, request.store, warn) if request.precision == INT8 else None
     if request.threads:
         torch.set_num_threads(request.threads)
     device = torch.device("cpu") if request.engine in PACKAGES else device_named(request.device)
@@ -104,7 +109,7 @@ def upscale(request: UpscalingRequest, say: Say) -> None:
         tf32(precision != "32"),
         open_writer(request.target, encoding, footage, size, say) as writer,
     ):
-        runs = _runs(network.to(device), footage, request, precision, say)
+        runs = _runs(network.to(device), footage, request, precision, say, kept)
         started, written = time.monotonic(), itertools.count(1)
         with StageProgress("upscale", footage.frames) as progress:
 
@@ -118,8 +123,13 @@ def upscale(request: UpscalingRequest, say: Say) -> None:
     say(f"{request.target}: {frames} frames in {seconds:.1f} s, {frames / seconds:.2f} frames per second")
 
 
-def _runs(network: Network, footage: Footage, request: UpscalingRequest, precision: str, say: Say) -> Windowed:
-    """What runs the network: the engine that is asked for, or the fastest of those that are installed."""
+def _runs(
+    network: Network, footage: Footage, request: UpscalingRequest, precision: str, say: Say, kept: Path | None
+) -> Windowed:
+    """What runs the network: the engine that is asked for, or the fastest of those that are installed.
+
+    kept: the folder of graphs that the engine is to run, where they are not to be made of the network.
+    """
     frozen, device = None, next(network.parameters()).device
     if request.engine in (TORCH, AUTO):
         frozen = fastest_for(network, footage, request.pieces, precision)
@@ -135,7 +145,7 @@ def _runs(network: Network, footage: Footage, request: UpscalingRequest, precisi
     candidates: dict[str, Windowed] = {} if frozen is None else {TORCH: frozen}
     for name in names:
         try:
-            candidates[name] = in_engine(name, network, request.store, threads, say)
+            candidates[name] = in_engine(name, network, request.store, threads, say, kept)
         except UserError as error:
             if frozen is None:
                 raise
@@ -165,15 +175,17 @@ def check_request(request: UpscalingRequest) -> None:
     pieces = request.pieces
     one_of("--device", request.device, DEVICES)
     if request.precision is not None:
-        one_of("--precision", request.precision, PRECISIONS)
+        one_of("--precision", request.precision, (*PRECISIONS, INT8))
     one_of("--which", request.which, STAGES)
     one_of("--engine", request.engine, ENGINES)
     check_engine(request.engine)
-    if request.engine in PACKAGES:
+    if request.precision == INT8:
+        _check_int8(request)
+    elif request.engine in PACKAGES:
         for flag, given, usual in (("--precision", request.precision, "32"), ("--device", request.device, "cpu")):
             if given not in (None, "auto", usual):
                 raise UserError(
-                    f"{flag} {given}: --engine {request.engine} computes in 32 bits on the CPU; leave it out"
+                    f"{flag} {given}: --engine {request.engine} computes in 32 bits or int8 on the CPU; leave it out"
                 )
     if request.threads > MOST_THREADS:  # a hundred million end the process without a word
         raise UserError(f"--threads must be at most {MOST_THREADS}; got {request.threads}")
@@ -190,6 +202,17 @@ def check_request(request: UpscalingRequest) -> None:
         raise UserError(f"--fps must be from 1/{FASTEST} to {FASTEST}; got {request.rate}")
     if request.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no GPU here; use --device cpu")
+
+
+def _check_int8(request: UpscalingRequest) -> None:
+    if request.engine not in PACKAGES:
+        raise UserError(
+            f"--precision int8 is for {' or '.join(f'--engine {name}' for name in PACKAGES)}; add one of them"
+        )
+    if request.which != "pruned":
+        raise UserError(f"--precision int8 is of the network that a job fine-tuned; got --which {request.which}")
+    if request.device not in ("auto", "cpu"):
+        raise UserError(f"--device {request.device}: --engine {request.engine} runs on the CPU; leave it out")
 
 
 def footage_of(request: UpscalingRequest) -> Footage:

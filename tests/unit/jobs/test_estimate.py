@@ -54,7 +54,7 @@ def seconds(job: Job, stage: str, speed: Speed = SPEED) -> float:
 
 
 def test_every_stage_has_a_cost() -> None:
-    jobs = [job_of(), job_of(score="taylor", round_to="auto")]
+    jobs = [job_of(), job_of(score="taylor", round_to="auto"), job_of(quantise__name="int8")]
     planned = {plan.stage for job in jobs for plan in job.stages}
     assert planned | {"align"} == set(RECIPES)
     assert all(costs_of(job, SPEED)(plan).size >= MANIFEST_BYTES for job in jobs for plan in job.stages)
@@ -67,6 +67,16 @@ def test_training_takes_its_steps_times_the_batch_over_the_one_that_was_timed() 
     assert seconds(job_of(schedule__frames=10), "pretrain") == pytest.approx(600 * 2.0 * 2)
     assert seconds(job_of(schedule__patch=12), "pretrain") == pytest.approx(600 * 2.0 / 4)
     assert seconds(job_of(), "flow") == pytest.approx(400 * 0.1)
+
+
+def test_int8_takes_longer_with_more_clips_to_calibrate_on() -> None:
+    few, more, most = (
+        seconds(job_of(quantise__name="int8", quantise__clips=clips), "quantise") for clips in (4, 8, 12)
+    )
+    # Each is restored and compared as often, whatever their number.
+    assert most - more == pytest.approx(more - few)
+    assert more > few > 0
+    assert seconds(job_of(quantise__name="int8"), "measure") > seconds(job_of(), "measure")
 
 
 def test_fine_tuning_lies_on_the_line_through_the_dense_and_the_half_network() -> None:

@@ -4,9 +4,12 @@ import json
 from dataclasses import replace
 
 import pytest
+from results_made import small_measured, small_result
+from rich.console import Console
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
+from vsrprune.results.measured import Measured
 from vsrprune.results.result import (
     FORMAT,
     RESULT,
@@ -14,12 +17,14 @@ from vsrprune.results.result import (
     Equivalence,
     Gates,
     HiddenError,
+    Int8,
     Layer,
     Quality,
     Result,
     check_files,
     time_caveats_of,
 )
+from vsrprune.results.terminal import Row, print_results
 from vsrprune.selection.budget import Budget
 
 SIZE = (180, 320)
@@ -225,3 +230,55 @@ def test_a_result_vouches_for_itself_and_for_what_lies_beside_it(result, tmp_pat
         (tmp_path / name).write_text((tmp_path / name).read_text().replace("0", "1", 1))
     with pytest.raises(UserError, match=rf"{name} .*{words}.*run the job's command again"):
         check_files(tmp_path) if name != RESULT else Result.load(tmp_path)
+
+
+INT8 = Int8(
+    quality=quality(31.5),
+    test=quality(29.5),
+    hidden_error={"forward": HiddenError([0.01, 0.02], [0.01, 0.01], [0.0, 0.01])},
+    convolutions=22,
+    kept_float=["step/trunk.first"],
+    loss_all_int8=0.31,
+    loss=0.12,
+    size=1000,
+    size_float32=3000,
+)
+
+
+def test_an_int8_network_survives_the_round_trip_and_is_not_spoken_of_where_there_is_none(result, tmp_path):
+    assert "int8" not in result.to_json()
+    quantised = replace(result, int8=INT8)
+    quantised.save(tmp_path)
+    assert Result.load(tmp_path) == quantised
+    assert Result.from_json(result.to_json()).int8 is None
+
+
+def test_times_in_an_engine_survive_the_round_trip_and_are_not_spoken_of_where_there_are_none(tmp_path):
+    measured = small_measured()
+    assert not {"engine", "engine_ms"} & measured.to_json().keys()
+    timed = replace(measured, engine="onnxruntime 1", engine_ms={"dense": 9.0, "float32": 6.0, "int8": 3.0})
+    timed.save(tmp_path)
+    assert Measured.load(tmp_path) == timed
+
+
+def test_the_table_shows_int8_networks_where_a_job_made_one():
+    measured = small_measured()
+    timed = replace(measured, engine="onnxruntime 1", engine_ms={"dense": 9.0, "float32": 6.0, "int8": 3.0})
+    knobs = {**dict.fromkeys(("target", "scope"), "units"), "model": {"name": "net"}, "evaluate": {"protocol": "full"}}
+    knobs["data"] = {"channel": "y", "degradation": "bicubic", "low": "bi", "crop": 0}
+    plain = replace(small_result(), knobs={**small_result().knobs, **knobs}, stages={"reference": "same"})
+    rows = [Row("quantise=none", plain, measured), Row("quantise=int8", replace(plain, int8=INT8), timed)]
+    console = Console(width=100)
+    with console.capture() as printed:
+        print_results(rows, console)
+    whole, found, int8 = printed.get().partition("In int8")
+    assert found
+    assert "#2 quantise=int8" in whole
+    (row,) = (line.split() for line in int8.splitlines() if "quantise=" in line)
+    # 3000 bytes are 0.00 MB; against the dense network 9 / 3.
+    assert row[1:] == ["quantise=int8", "31.50", "+2.50", "0.8125", "0.00", "0.00", "6.0", "3.0", "2.00", "3.00"]
+    assert "#1" not in int8
+    assert "#2 keeps in 32 bits: step/trunk.first." in int8
+    with console.capture() as printed:
+        print_results(rows[:1], console)
+    assert "int8" not in printed.get()

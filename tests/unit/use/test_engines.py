@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks_made import random_network
+from networks_made import random_network, small_edvr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vsrprune.engines.network import EngineNetwork, engine_graphs
 from vsrprune.errors import UserError
 from vsrprune.networks.fast.blocks import Form
 from vsrprune.networks.fast.frozen import FrozenNetwork
-from vsrprune.networks.graph import divide
 from vsrprune.networks.network import Network
 from vsrprune.networks.table import FAMILIES, family_of, loaded
 from vsrprune.pruning.surgery import compact
@@ -25,7 +25,7 @@ from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 from vsrprune.store.store import ENGINES
 from vsrprune.use.engine_choice import check_engine
-from vsrprune.use.engines import EngineNetwork, graphs_folder, in_engine
+from vsrprune.use.engines import graphs_folder, in_engine
 from vsrprune.use.export.request import Request
 from vsrprune.use.streaming import Pieces, upscaled_frames
 
@@ -81,10 +81,8 @@ def streamed(network: Any, frames: list[Tensor], pieces: Pieces) -> Tensor:
 @pytest.mark.parametrize("name", [name for name in SMALL if name != "basicvsr_pp"])
 def test_steps_go_through_windows_and_tiles_as_the_network_does(name: str, pieces: Pieces) -> None:
     network, frames = pruned(name), clip()
-    division = divide(network, 2)
-    graphs = dict(division.steps) or {"clip": division.clip}
-    widths = {step: int(graph.inputs.get("previous_state", (0, 0))[1]) for step, graph in graphs.items()}
-    engine = EngineNetwork(network.arguments, {step: runner(graph.module) for step, graph in graphs.items()}, widths)
+    graphs = engine_graphs(network, "", "")
+    engine = EngineNetwork(network.arguments, graphs, {step: runner(graph.module) for step, graph in graphs.items()})
     torch.testing.assert_close(
         streamed(engine, frames, pieces), streamed(in_torch(network), frames, pieces), rtol=0, atol=1e-5
     )
@@ -154,6 +152,16 @@ def test_a_store_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) 
     (tmp_path / ENGINES).write_text("a file in the way")
     with pytest.raises(UserError, match=r"cannot write .*File exists; give --engine torch, or a --store that can"):
         graphs_folder(pruned("edsr"), tmp_path, lambda text: None)
+
+
+@pytest.mark.parametrize("name", [*SMALL, "edvr"])
+def test_networks_say_truly_whether_engines_run_them(name: str) -> None:
+    network = random_network(small_edvr()) if name == "edvr" else pruned(name)
+    try:
+        found = bool(engine_graphs(network, "", ""))
+    except UserError:
+        found = False
+    assert found == network.arguments.runs_in_engines
 
 
 def test_a_network_without_steps_of_its_own_is_refused_before_anything_is_written(tmp_path: Path) -> None:

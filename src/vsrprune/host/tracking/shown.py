@@ -55,7 +55,10 @@ def summary_of(result: Result, measured: Measured | None) -> dict[str, float]:
     }
     if result.equivalence is not None:
         values["equivalence/float64"] = result.equivalence.float64
+    if result.int8 is not None:
+        values |= {"psnr/int8": result.int8.quality.psnr, "ssim/int8": result.int8.quality.ssim}
     if measured is not None:
+        values |= {f"engine_ms/{name}": ms for name, ms in measured.engine_ms.items()}
         values |= {
             "latency_ms": measured.pruned_ms,
             "latency_ms_dense": measured.dense_ms,

@@ -70,6 +70,11 @@ class BasicVSRArguments(Enlarging):
         return True
 
     @property
+    def runs_in_engines(self) -> bool:
+        """A step of each branch, and the upsampler."""
+        return True
+
+    @property
     def reach(self) -> Reach:
         """All frames before; all after only if there is a backward branch."""
         return (None, None if self.bidirectional else 0)

@@ -33,6 +33,11 @@ class EDSRArguments(Enlarging):
     upscale_factors: tuple[int, ...] = upscale_factors(2, 2)
 
     @property
+    def runs_in_engines(self) -> bool:
+        """Every frame stands alone."""
+        return True
+
+    @property
     def reach(self) -> Reach:
         """Frames are restored one by one."""
         return (0, 0)
@@ -52,6 +57,11 @@ class RCANArguments(Enlarging):
         super().__post_init__()
         if self.reduction > self.channels:
             raise UserError(f"model.reduction must be at most model.channels, {self.channels}; got {self.reduction}")
+
+    @property
+    def runs_in_engines(self) -> bool:
+        """Every frame stands alone."""
+        return True
 
     @property
     def reach(self) -> Reach:

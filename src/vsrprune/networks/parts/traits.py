@@ -72,6 +72,11 @@ class Traits:
         return False
 
     @property
+    def runs_in_engines(self) -> bool:
+        """Whether exported graphs serve clips of any length: those of steps, or of frames that stand alone."""
+        return False
+
+    @property
     def smallest_side(self) -> int:
         """Height and width of a frame from which on an exported graph computes what the network does."""
         return 1

@@ -41,6 +41,11 @@ class RRNArguments(Enlarging):
         return ("forward",)
 
     @property
+    def runs_in_engines(self) -> bool:
+        """A step."""
+        return True
+
+    @property
     def reach(self) -> Reach:
         """All frames before; nothing looks ahead."""
         return (None, 0)

@@ -47,11 +47,11 @@ class StateErrors:
         for branch, errors in self._errors.items():
             target, mine = dense[branch], self._widened(branch, own, dense)
             # They stay on the device until the end: to read one now would wait for everything that is queued there.
-            errors.total.setdefault(t, []).append(_relative(mine - target, target))
+            errors.total.setdefault(t, []).append(relative(mine - target, target))
             if alone is not None:
                 made = self._widened(branch, alone, dense)
-                errors.made_here.setdefault(t, []).append(_relative(made - target, target))
-                errors.propagated.setdefault(t, []).append(_relative(mine - made, target))
+                errors.made_here.setdefault(t, []).append(relative(made - target, target))
+                errors.propagated.setdefault(t, []).append(relative(mine - made, target))
 
     def _widened(self, branch: str, states: States, dense: States) -> Tensor:
         kept = self._kept[branch]
@@ -60,9 +60,7 @@ class StateErrors:
     def by_branch(self) -> dict[str, HiddenError]:
         """The errors of every branch, means over the clips that reach a frame index."""
         return {
-            branch: HiddenError(
-                _means(errors.total), _means(errors.made_here) or None, _means(errors.propagated) or None
-            )
+            branch: HiddenError(means(errors.total), means(errors.made_here) or None, means(errors.propagated) or None)
             for branch, errors in self._errors.items()
         }
 
@@ -119,9 +117,11 @@ def _alone(pruned: StateErrors, frames_NTCHW: Tensor, flows: Flows, dense: Itera
     return (None for _ in dense) if alone is None else alone
 
 
-def _relative(difference: Tensor, target: Tensor) -> Tensor:
+def relative(difference: Tensor, target: Tensor) -> Tensor:
+    """The RMS of a difference over that of what it is the difference to, on their device."""
     return difference.square().mean().sqrt() / target.square().mean().sqrt().clamp_min(SMALLEST)
 
 
-def _means(errors: Mapping[int, list[Tensor]]) -> list[float]:
+def means(errors: Mapping[int, list[Tensor]]) -> list[float]:
+    """Of each frame index, in order."""
     return [round(float(np.mean([float(error) for error in errors[t]])), 8) for t in sorted(errors)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vsrprune.results.measured import Measured
+from vsrprune.stages.quantise.recipe import Quantised, is_quantised
 from vsrprune.stages.recipe import PLACE, Planned, Question, Recipe, StagePlan, dense_for_comparison, newest
 from vsrprune.stages.saved import Trained
 from vsrprune.stages.select.recipe import Selection
@@ -14,20 +15,26 @@ from vsrprune.stages.select.recipe import Selection
 class Inputs:
     """selection: the compact shape. finetuned: in lower precision, the network whose PSNR that changes.
 
-    dense: what that PSNR is to where no clip has a truth.
+    dense: what that PSNR is to where no clip has a truth. quantised: the graphs that are timed in their engine.
     """
 
     selection: Selection
     finetuned: Trained | None = None
     dense: Trained | None = None
+    quantised: Quantised | None = None
 
 
 def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
-    """Time depends on the shapes alone: jobs that train the same plan differently share it. PSNR does not."""
-    selection = {"selection": newest(planned, "select")}
+    """Time depends on the shapes alone: jobs that train the same plan differently share it.
+
+    PSNR does not; and which layers stay in 32 bits beside int8 depends on weights.
+    """
+    read = {"selection": newest(planned, "select")}
+    if is_quantised(question):
+        read["quantised"] = newest(planned, "quantise")
     if question.config.evaluate.precision == "32":
-        return selection
-    return {**selection, "finetuned": newest(planned, "finetune"), **dense_for_comparison(question, planned)}
+        return read
+    return {**read, "finetuned": newest(planned, "finetune"), **dense_for_comparison(question, planned)}
 
 
 RECIPE = Recipe(

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from vsrprune.networks.network import Flows, Network, VSROutput
 from vsrprune.results.measured import Measured, Timing
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.measure.recipe import Inputs
+from vsrprune.stages.quantise.recipe import Quantised
 from vsrprune.stages.saved import Trained
 
 
@@ -52,6 +54,7 @@ def make(bench: Bench, inputs: Inputs) -> Measured:
         },
         precision=evaluate.precision,
         compiled=evaluate.compile,
+        **({} if inputs.quantised is None else _engine_times(bench, inputs.quantised, inputs.selection.plan)),
         psnr_change_db=None if inputs.finetuned is None else _psnr_change(bench, inputs.finetuned, inputs.dense),
         frame_size=(evaluate.latency_size[0], evaluate.latency_size[1]),
         frames=evaluate.latency_frames,
@@ -104,6 +107,13 @@ def _psnr_change(bench: Bench, finetuned: Trained, dense: Trained | None) -> flo
         change = bench.quality(_AsNetwork(frozen), dense).psnr - full
     bench.say(f"  measure    {bench.config.evaluate.precision} changes the PSNR by {change:+.3f} dB")
     return change
+
+
+def _engine_times(bench: Bench, quantised: Quantised, plan: PrunePlan) -> dict[str, Any]:
+    from vsrprune.stages.measure.engines import in_engine  # with onnxruntime, which is an extra
+
+    bench.progress.does("times the networks in onnxruntime")
+    return in_engine(bench, quantised, plan)
 
 
 def _git_commit() -> str:

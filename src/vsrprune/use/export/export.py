@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vsrprune.engines.extras import EXTRAS
 from vsrprune.errors import UserError
 from vsrprune.host.machine import measuring
 from vsrprune.host.progress import StageProgress
@@ -27,7 +28,7 @@ from vsrprune.networks.graph import ANY_LENGTH, Graph, divide, random_clip
 from vsrprune.networks.network import Network
 from vsrprune.networks.table import family_name
 from vsrprune.store.atomic import write_json
-from vsrprune.use.export.request import EXTRAS, Request
+from vsrprune.use.export.request import Request
 from vsrprune.use.load import load_trained
 
 DESCRIBED = "export.json"
@@ -124,7 +125,8 @@ def _write_safetensors(network: Network, request: Request, folder: Path, say: Sa
 
 
 def _write_onnx(network: Network, request: Request, folder: Path, say: Say) -> dict[str, Any]:
-    from vsrprune.use.export import onnx_files, scan
+    from vsrprune.engines import onnx_files
+    from vsrprune.use.export import scan
 
     divided, least = divide(network, request.frames), network.arguments.smallest_side
     # Where there are steps, the clip becomes a loop over their graphs, and is not traced itself.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
+from vsrprune.engines.extras import check_extra
 from vsrprune.errors import UserError, one_of
 from vsrprune.store.atomic import check_makeable
 
 FORMATS = ("onnx", "safetensors", "torch_export")
-EXTRAS = {"deploy": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,4 @@ class Request:
         check_makeable("--out", self.folder)
         wanted = {"onnx": ["deploy"], "torch_export": [], "safetensors": []}[self.format]
         for extra in [*wanted, *["openvino"] * self.openvino]:
-            # find_spec does not import: a wrong flag is refused before anything that takes seconds.
-            missing = [module for module in EXTRAS[extra] if find_spec(module) is None]
-            if missing:
-                raise UserError(f"{missing[0]} is not installed: pip install -e '.[{extra}]'")
+            check_extra(extra)

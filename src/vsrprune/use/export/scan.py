@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, compose, helper
 
-from vsrprune.networks.graph import Graph, Shape
+from vsrprune.engines.onnx_files import value_infos
+from vsrprune.networks.graph import Graph
 
 TIME_FIRST = [1, 0, 2, 3, 4]  # its own inverse
 
@@ -97,8 +98,3 @@ def _scan(
         scan_input_directions=[int(backward)] * scanned,
         scan_output_directions=[int(backward)],
     )
-
-
-def value_infos(shapes: Mapping[str, Shape]) -> list[ValueInfoProto]:
-    """Inputs or outputs of a graph, as float32."""
-    return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]

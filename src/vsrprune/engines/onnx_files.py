@@ -1,24 +1,19 @@
-"""ONNX files, and what runs them. The only module with onnxruntime and OpenVINO; they are the extras of their names."""
+"""ONNX files, and what runs them: onnxruntime and OpenVINO, which are the extras of their names."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime
 import torch
-from numpy.typing import NDArray
-from onnx import ModelProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
-from vsrprune.networks.graph import Graph
-from vsrprune.use.export.scan import value_infos
-
-Arrays = list[NDArray[np.float32]]
-Runner = Callable[[Arrays], Arrays]  # inputs in the graph's order -> outputs
+from vsrprune.engines.network import Runner
+from vsrprune.networks.graph import Graph, Shape
 
 
 def model(graph: Graph, smallest: int) -> ModelProto:
@@ -36,6 +31,9 @@ def model(graph: Graph, smallest: int) -> ModelProto:
         del values[:]  # the exporter calls the axes s44 and s48
         values.extend(value_infos(shapes))
     del proto.graph.value_info[:]  # which name them too; every reader infers these again
+    # Half of a small network's file would be traces of Python code, with this machine's folders in them.
+    for owner in (proto.graph, *proto.graph.node):
+        del owner.metadata_props[:]
     onnx.checker.check_model(proto)
     return proto
 
@@ -46,8 +44,8 @@ def save(model: ModelProto, file: Path, metadata: Mapping[str, str]) -> None:
     onnx.save(model, file)
 
 
-def onnxruntime_runner(file: Path, threads: int) -> Runner:
-    """The model on CPU."""
+def onnxruntime_runner(file: Path | bytes, threads: int) -> Runner:
+    """The model on the CPU; `file` is one, or what stands in one."""
     options = onnxruntime.SessionOptions()
     # As many as PyTorch has: the times of both are compared.
     options.intra_op_num_threads = threads
@@ -63,3 +61,8 @@ def openvino_runner(file: Path, threads: int) -> Runner:
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     model = openvino.Core().compile_model(file, "CPU", settings)
     return lambda inputs: list(model(inputs).to_tuple())
+
+
+def value_infos(shapes: Mapping[str, Shape]) -> list[ValueInfoProto]:
+    """Inputs or outputs of a graph, as float32."""
+    return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]

@@ -7,8 +7,10 @@ Everything else stays in 32 bits: resizing, warps, positions.
 from __future__ import annotations
 
 import copy
+import io
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +74,8 @@ class Calibration:
 
     def take_in(self, inputs: Arrays) -> None:
         """Widen the ranges by what these inputs (in the graph's order) give."""
-        self._calibrator.collect_data(_Once(dict(zip(self._names, inputs, strict=True))))
+        with _without_words():
+            self._calibrator.collect_data(_Once(dict(zip(self._names, inputs, strict=True))))
 
     def beside(self, runner: Runner) -> Runner:
         """The runner, whose inputs are taken in."""
@@ -85,7 +88,13 @@ class Calibration:
 
     def ranges(self) -> Any:
         """What `quantised` reads; of all that was taken in."""
-        return self._calibrator.compute_data()
+        with _without_words():
+            return self._calibrator.compute_data()
+
+
+def _without_words() -> AbstractContextManager[object]:
+    """Onnxruntime prints what it does while it calibrates."""
+    return redirect_stdout(io.StringIO())
 
 
 class _Once(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types

@@ -56,12 +56,13 @@ def test_there_is_a_calibration_for_each_that_a_user_may_ask_for() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_int8_graph_computes_nearly_what_the_float_one_does(method: str) -> None:
+def test_an_int8_graph_computes_nearly_what_the_float_one_does(method: str, capsys: pytest.CaptureFixture[str]) -> None:
     calibration = calibrated(method)
     model = quantised(calibration, calibration.ranges())
     assert integer_weights(model) == {"first.weight_quantized", "second.weight_quantized"}
     exact, rough = (output(each, frame(9, 16)) for each in (two_convolutions(), model))
     error = np.sqrt(np.square(rough - exact).mean() / np.square(exact).mean())
+    assert capsys.readouterr().out == ""
     # Three feature maps of 256 steps over a range of about 8 RMS: 8 / 256 / sqrt(12) = 0.9 % each. entropy cuts tails.
     assert 0.001 < error < {"minmax": 0.03, "entropy": 0.3, "percentile": 0.03}[method]
 

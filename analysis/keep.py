@@ -4,8 +4,8 @@
 
 Tables, differences, curves over MACs and errors over time are made of them as of the runs themselves, and those that
 rest on PSNR, MACs and times to the byte. Left out are checkpoints, curves of training, crops and scores of units, the
-name of the machine, and the path of the clips before their folder's name. What is there already stays: the same run is
-kept once.
+name of the machine, and the paths of clips and weights before their last names. What is there already stays: the
+same run is kept once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from vsrprune.store.sealed import SEAL, checksum_of
 
 DIGITS = 4  # significant ones, of what is kept for every frame: figures show it, and no table rests on it
 BY_FRAME = ("frames", "hidden_error")
-PATHS = ("path", "unlabelled")  # knobs of data: where clips lie
+PATHS = ("path", "train_path", "unlabelled")  # knobs of data: where clips lie
+FILES = ("pretrained", "pretrained_flow")  # knobs: where networks lie
 
 
 def kept_result(run: Run) -> dict[str, Any]:
@@ -37,7 +38,9 @@ def kept_result(run: Run) -> dict[str, Any]:
     values = {**run.result.to_json(), "scores": None}
     data = dict(values["knobs"].get("data", {}))
     data |= {name: PurePath(data[name]).name for name in PATHS if data.get(name)}
-    kept: dict[str, Any] = _rounded({**values, "knobs": {**values["knobs"], "data": data}})
+    knobs = {**values["knobs"], "data": data}
+    knobs |= {name: PurePath(knobs[name]).name for name in FILES if knobs.get(name)}
+    kept: dict[str, Any] = _rounded({**values, "knobs": knobs})
     return kept
 
 

@@ -26,6 +26,7 @@ def _runs(folder: Path, make_run: MakeRun) -> None:
                 psnr=29.987654321 + shift + replicate / 7,
                 method__name=name,
                 data__path="/home/somebody/clips",
+                pretrained="/home/somebody/dense%.pth",
             )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vsrprune.config.data import DATA_READERS, PUBLISHED_SETS, DataConfig
-from vsrprune.config.job import TIMED_TARGETS, Config
+from vsrprune.config.job import TIMED_TARGETS, Config, pretrained_file
 from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig, TrackingConfig, TrainerConfig
 from vsrprune.config.model import arguments_of
 from vsrprune.config.quantise import check_quantised
@@ -348,8 +348,8 @@ def _check_weights(config: Config) -> None:
         raise UserError(
             "pretrained and pretrained_flow are both given, but a pretrained network has a flow net; give one of them"
         )
-    for name in ("pretrained", "pretrained_flow"):
-        _check_weights_file(name, getattr(config, name))
+    _check_weights_file("pretrained", pretrained_file(config))
+    _check_weights_file("pretrained_flow", config.pretrained_flow)
 
 
 def _check_weights_file(name: str, file: str) -> None:

@@ -172,7 +172,8 @@ class Config:
     pretrained: str = knob(
         "",
         "A dense network (.safetensors, .pth, .pt, .ckpt, .pth.tar) instead of pretraining: one's own, BasicSR's,"
-        " mmagic's, or of SSL's authors (whose gates are read too; add model.slope=0).",
+        " mmagic's, or of SSL's authors (whose gates are read too; add model.slope=0). % in its name stands for the"
+        " number of the replicate, which then has a dense network of its own.",
     )
     pretrained_flow: str = knob("", "A SPyNet (the same kinds of file) that pretraining starts from.")
     store_dir: str = knob("store", "The folder of finished stages, which any number of jobs share.")
@@ -249,6 +250,11 @@ class Config:
     def knobs(self) -> dict[str, Any]:
         """All values, nested; without what differs between machines, and with what the protocol decides."""
         return _knobs_of_results(self)
+
+
+def pretrained_file(config: Config) -> str:
+    """The file of `pretrained`, with the replicate's number for every %; empty where none is named."""
+    return config.pretrained.replace("%", str(config.replicate))
 
 
 def _knobs_of_results(config: Config) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vsrprune.config.job import Config
+from vsrprune.config.job import Config, pretrained_file
 from vsrprune.data.demo_photos import TRAIN_PHOTOS
 from vsrprune.host.progress import readable_time
 from vsrprune.jobs.estimate import steps_of
@@ -97,7 +97,7 @@ def _of_all(jobs: Sequence[Job], text_of: Callable[[Job], str]) -> str:
 def model_text(job: Job) -> str:
     """The network: its name, its parameters as tables count them, and its scale."""
     config = job.config
-    read = f", read from {config.pretrained}" if config.pretrained else ""
+    read = f", read from {pretrained_file(config)}" if config.pretrained else ""
     size = f"{short_count(job.layout.parameters())} parameters"
     task = "" if config.task.name == "sr" else f", task {config.task.name}"
     return f"{config.model.name}, {size}{_beside_flow(job)}, scale {job.arguments.scale}{task}{read}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from vsrprune.config.agreement import check_batch, check_network, check_scale, check_trainer, validate
 from vsrprune.config.data import PUBLISHED_SETS
-from vsrprune.config.job import TIMED_TARGETS, Config, completed
+from vsrprune.config.job import TIMED_TARGETS, Config, completed, pretrained_file
 from vsrprune.config.quantise import INT8
 from vsrprune.config.task import SUPER_RESOLUTION
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
@@ -95,7 +95,7 @@ def plan_job(config: Config) -> Job:
         val=clips.val,
         test=clips.test,
         unlabelled=clips.unlabelled,
-        pretrained=_file_hash(config.pretrained),
+        pretrained=_file_hash(pretrained_file(config)),
         flow=_file_hash(config.pretrained_flow),
         score=own_score(config.score).identity if is_own(config.score) else "",
         device=place.device,

@@ -13,7 +13,7 @@ from vsrprune.config.agreement import check_scale, validate
 from vsrprune.config.composing import configured, default_model, schema, with_knobs
 from vsrprune.config.door import DOOR
 from vsrprune.config.help import PAPER, group_page, short_page
-from vsrprune.config.job import Config, completed
+from vsrprune.config.job import Config, completed, pretrained_file
 from vsrprune.config.method import MethodConfig
 from vsrprune.config.model import NETWORKS, arguments_of
 from vsrprune.config.page import page, shown
@@ -618,6 +618,16 @@ def test_a_pretrained_file_must_exist_and_be_of_a_known_kind(tmp_path, knob):
         validate(changed(**{knob: missing}))
     (tmp_path / "dense.onnx").write_bytes(b"")
     assert "'.onnx' is another kind" in refusal(changed(**{knob: str(tmp_path / "dense.onnx")}))
+
+
+def test_each_replicate_may_have_a_pretrained_file_of_its_own(tmp_path):
+    (tmp_path / "dense2.pth").write_bytes(b"")
+    named = str(tmp_path / "dense%.pth")
+    config = changed(pretrained=named, replicate=2)
+    validate(config)
+    assert pretrained_file(config) == str(tmp_path / "dense2.pth")
+    assert config.knobs()["pretrained"] == named  # the same for all replicates, which are of one setting therefore
+    assert refusal(changed(pretrained=named, replicate=1)).endswith("dense1.pth': there is none")
 
 
 def test_a_pretrained_network_has_a_flow_net_already(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from vsrprune.config.job import pretrained_file
 from vsrprune.networks.checkpoints import load_dense
 from vsrprune.networks.files import save_network
 from vsrprune.stages.bench import Bench
@@ -19,7 +20,7 @@ def make(bench: Bench, inputs: Inputs) -> Trained:
     """The dense network with its gates."""
     config = bench.config
     if config.pretrained:
-        network = load_dense(Path(config.pretrained).expanduser(), bench.job.arguments, bench.note)
+        network = load_dense(Path(pretrained_file(config)).expanduser(), bench.job.arguments, bench.note)
         save_network(network, bench.folder)
         return Trained(SavedNetwork(bench.folder))
     # Before the network is built: the seed of the stage is that of its initialisation too.

@@ -9,6 +9,7 @@ lacks leaves it out of the figures that need it, with the reason.
 
 from __future__ import annotations
 
+import math
 import sys
 import textwrap
 import warnings
@@ -135,7 +136,10 @@ def _panels(groups: Sequence[Group], cost: str) -> tuple[list[quality.Panel], li
         rows = renamed(tables[group.number], group.runs, facet)
         table, published = rows[~rows["series"].isin(left_out)], published_table(group.runs)
         drawn = published.dropna(subset="macs_kept")
-        panels.append(quality.Panel(table, pareto_front(table, cost), drawn, group.dense_psnr, facet.title))
+        # Without a truth the dense network is what the others are compared with, and no point among them.
+        to_truth = all(run.result.sees_truth for run in group.runs.finished)
+        dense_psnr = group.dense_psnr if to_truth else math.nan
+        panels.append(quality.Panel(table, pareto_front(table, cost), drawn, dense_psnr, facet.title))
         if cost == "macs_kept" and len(drawn) < len(published):
             rest = ", ".join(published["method"][published["macs_kept"].isna()])
             notes.append(f"published without their MACs, in tables alone: {rest}")

@@ -41,7 +41,10 @@ class MainColumn:
 
 def _quality(run: Run, split: str, whose: str) -> Quality:
     qualities = run.result.test if split == "test" else run.result.quality
-    return qualities["finetuned" if whose == PRUNED else whose]
+    quality = qualities["finetuned" if whose == PRUNED else whose]
+    if whose == DENSE and not run.result.sees_truth:  # what is compared with itself
+        return replace(quality, psnr=math.nan, ssim=math.nan)
+    return quality
 
 
 def _cost(run: Run, whose: str, of: Callable[[Cost], float]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,10 @@ EDGE = 0.12  # of the height, which the name takes there
 
 @dataclass(frozen=True)
 class Panel:
-    """A group: its name, rows of `replicate_table`, their front, published rows, and the dense network's PSNR (dB)."""
+    """A group: its name, rows of `replicate_table`, their front, published rows, and the dense network's PSNR (dB).
+
+    dense_psnr: NaN where PSNR is to the dense network itself.
+    """
 
     table: pd.DataFrame
     front: pd.DataFrame
@@ -90,7 +94,8 @@ def _draw_panel(axes: Axes, panel: Panel, cost: str, looks: Mapping[str, tuple[s
             band[cost], band["psnr"] - band["half_width"], band["psnr"] + band["half_width"],
             color=colour, alpha=0.18, linewidth=0,
         )  # fmt: skip
-    axes.plot([1.0], [panel.dense_psnr], "*", color="black", markersize=7, label="dense")
+    if not math.isnan(panel.dense_psnr):
+        axes.plot([1.0], [panel.dense_psnr], "*", color="black", markersize=7, label="dense")
     if cost == "macs_kept" and not panel.published.empty:
         axes.plot(panel.published[cost], panel.published["psnr"], "D", markerfacecolor="none", color=GREY,
                   label="published")  # fmt: skip

@@ -269,6 +269,19 @@ def test_latencies_of_two_machines_are_not_drawn_together(
     assert "latencies of different machines" in capsys.readouterr().err
 
 
+def test_the_dense_network_is_no_point_where_it_stands_in_for_the_truth(tmp_path: Path, make_run: MakeRun) -> None:
+    for ratio in (0.3, 0.5):
+        make_run(tmp_path, str(ratio), ratio=ratio, dense=100.0, data__truth="none")
+    runs = load_runs([str(tmp_path)])
+    with mpl.rc_context(RC):
+        (axes,) = FIGURES["psnr_macs"](runs, chosen_run(runs, "")).axes
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert "dense" not in lines
+    assert list(lines["rsc"].get_ydata()) == [30.0, 30.0]
+    assert axes.get_ylim()[1] < 31
+    plt.close("all")
+
+
 def test_times_stand_as_shares_of_the_dense_time_and_say_what_disturbs_them(tmp_path: Path, make_run: MakeRun) -> None:
     """A pruned network of 2 ms, whose dense one took 4 ms, and once 4.3 and once 5 ms beside two more threads."""
     for dense, threads, noted in ((4.3, 2, 0), (5.0, 4, 2)):

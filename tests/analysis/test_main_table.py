@@ -64,6 +64,15 @@ def test_every_column_by_hand(job: Path) -> None:
     assert "| bicubic | 28.000 | 0.8000 | - | - | - | - | - | - | - | - | - | - |" in text
 
 
+def test_the_dense_network_has_no_quality_where_it_stands_in_for_the_truth(tmp_path: Path, make_run: MakeRun) -> None:
+    """Compared with itself it would have 100 dB, which is no number beside the others."""
+    job = make_run(tmp_path / "runs", "a", psnr=30.0, dense=100.0, data__truth="none")
+    table = table_of(job.parent, "psnr", "ssim", "ms")
+    text = main_markdown(table).replace(MISSING, "-")
+    assert "| dense | - | - | 4.00 |" in text
+    assert "| rsc | 30.000 | 0.8000 | 2.00 |" in text
+
+
 def test_columns_are_those_that_are_asked_for_or_all_that_were_measured(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path, "a")
     assert table_of(tmp_path, "ms", "psnr").columns == ["psnr", "ms"]

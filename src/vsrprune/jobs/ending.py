@@ -28,12 +28,15 @@ def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path
     """
     if not rows:
         return []
-    best = max(range(len(rows)), key=lambda number: rows[number].result.quality["finetuned"].psnr)
+    # PSNR to the truth, where any job saw it: that to the dense network, which is far higher, is no rival of it.
+    judged = [number for number, row in enumerate(rows) if row.result.sees_truth] or range(len(rows))
+    best = max(judged, key=lambda number: rows[number].result.quality["finetuned"].psnr)
     result, folder = rows[best].result, shortest(folders[best])
     lines = []
     if len(rows) > 1:
         psnr = result.quality["finetuned"].psnr
-        lines.append(f"highest PSNR: #{best + 1}, {psnr:.2f} dB at {result.macs_kept:.1%} of the MACs")
+        what = "highest PSNR" if result.sees_truth else "nearest to the dense network"
+        lines.append(f"{what}: #{best + 1}, {psnr:.2f} dB at {result.macs_kept:.1%} of the MACs")
         compared = [line for ground in by_ground(rows) for line in _at_equal_macs(ground)]
         lines += [*_fastest(rows), *compared[:COMPARED]]
         if len(compared) > COMPARED:
@@ -53,8 +56,11 @@ def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path
 
 
 def _fastest(rows: Sequence[Row]) -> list[str]:
-    """The fastest job that is near the dense network; of one dense network, since over several the means speak."""
-    if len({row.result.stages["reference"] for row in rows}) > 1:
+    """The fastest job that is near the dense network; of one dense network, since over several the means speak.
+
+    None where no truth was seen: no loss beside the dense network's is known then.
+    """
+    if len({row.result.stages["reference"] for row in rows}) > 1 or not all(row.result.sees_truth for row in rows):
         return []
     dense = rows[0].result.quality["dense"].psnr
     psnr = [row.result.quality["finetuned"].psnr for row in rows]

@@ -159,7 +159,7 @@ def finished(label: str, psnr: float, macs: int, pruned_ms: float, dense: str = 
     stages = {"pretrain": dense, "reference": dense, "select": label, "finetune": label, "evaluate": label}
     result = replace(
         made,
-        knobs={**made.knobs, "target": "units", "replicate": 0, "pretrain_seed": 0, **knobs},
+        knobs={**made.knobs, "data": {"name": "demo"}, "target": "units", "replicate": 0, "pretrain_seed": 0, **knobs},
         quality=quality,
         cost=cost,
         stages=stages,
@@ -192,6 +192,22 @@ def test_a_sweep_says_what_is_fast_and_good_and_compares_settings_at_equal_macs(
 
 def test_a_sweep_that_loses_quality_says_so() -> None:
     assert said(SWEPT[3:] * 2)[1] == "none is within 0.15 dB of the dense network (30.00 dB)"
+
+
+def without_truth(row: Row) -> Row:
+    data = {**row.result.knobs["data"], "truth": "none"}
+    return replace(row, result=replace(row.result, knobs={**row.result.knobs, "data": data}))
+
+
+def test_a_sweep_without_a_truth_says_what_is_nearest_to_the_dense_network_and_nothing_of_its_loss() -> None:
+    assert said([without_truth(row) for row in SWEPT]) == [
+        "nearest to the dense network: #1, 30.10 dB at 70.0% of the MACs",
+        "at equal MACs (50 to 60 % of the MACs): rsc=false -0.050 dB against rsc=true",
+    ]
+
+
+def test_what_saw_no_truth_is_not_the_best_of_those_that_did() -> None:
+    assert said([without_truth(SWEPT[0]), *SWEPT[1:3]])[0] == "highest PSNR: #3, 30.00 dB at 60.0% of the MACs"
 
 
 def test_curves_of_different_dense_networks_are_not_compared() -> None:

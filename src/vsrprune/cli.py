@@ -29,6 +29,7 @@ from yaml import YAMLError
 
 from vsrprune.commands import CONF, end_unread, typed
 from vsrprune.config.composing import OPEN, configured, default_model, known_names, schema
+from vsrprune.config.door import check_typed
 from vsrprune.config.help import print_help
 from vsrprune.config.job import Config
 from vsrprune.config.model import ModelConfig
@@ -225,6 +226,7 @@ def check_names(kind: type[Config], arguments: Sequence[str]) -> None:
         raise UserError(f"{error.override!r} cannot be read as KNOB=VALUE ({first}){advice}") from None
     known = known_names(kind)
     _check_once(overrides)
+    check_typed({item.key_or_group: str(item.input_line).partition("=")[2].split(",") for item in overrides})
     for override in overrides:
         name = override.key_or_group.split("@")[0]
         if name.split(".")[0] in OWN_BY_HYDRA or name.split("/")[0] in OWN_BY_HYDRA:

@@ -60,6 +60,15 @@ def test_the_folder_of_a_single_run_is_refused_in_a_sweep() -> None:
         check_names(Config, ["-m", "ratio=0.3,0.5", "hydra.run.dir=mine"])
 
 
+@pytest.mark.parametrize("typed", ["score=l1", "score=taylor,l1", "round_to=1", "round_to=auto,1"])
+def test_a_value_that_real_time_would_replace_is_refused(typed: str) -> None:
+    name = typed.partition("=")[0]
+    with pytest.raises(UserError, match=f"^{name}=l?1 does not go with target=realtime, which needs {name}="):
+        check_names(Config, ["-m", "target=macs,realtime", "fps=25", typed])
+    check_names(Config, ["-m", "target=macs", typed])
+    check_names(Config, ["target=realtime", "fps=25", "score=fisher", "round_to=auto"])
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

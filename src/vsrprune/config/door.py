@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vsrprune.channels.layout import RULES
@@ -70,3 +70,16 @@ def in_real_time(composed: Mapping[str, Any]) -> dict[str, Any]:
         if values.get(name, default) == default:
             values[name] = needed
     return values
+
+
+def check_typed(values: Mapping[str, Sequence[str]]) -> None:
+    """Raise UserError where a default is typed that target=realtime would replace, under the name that was typed.
+
+    values: those of every knob of the command line, as texts, several in a sweep.
+    """
+    if REALTIME not in values.get("target", ()):
+        return
+    for name, (needed, default) in IMPLIED.items():
+        if str(default) in values.get(name, ()):
+            raise UserError(f"{name}={default} does not go with target={REALTIME}, which needs {name}={needed}, say;"
+                            f" take {name} out of the command")  # fmt: skip

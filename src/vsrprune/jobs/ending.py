@@ -85,10 +85,15 @@ def _in_time(rows: Sequence[Row]) -> list[str]:
             )
             who = f"#{number}" if len(rows) > 1 else "it"
             lines.append(
-                f"{who} makes {pruned:.3g} frames of {width}x{height} per second, flow net included"
-                f" ({1000 / pruned:.1f} ms), of {wanted:.3g} asked for; the dense network {dense:.3g}"
+                f"{who} makes {_rate(pruned)} frames of {width}x{height} per second, flow net included"
+                f" ({1000 / pruned:.1f} ms), of {_rate(wanted)} asked for; the dense network {_rate(dense)}"
             )
     return lines[:COMPARED]
+
+
+def _rate(per_second: float) -> str:
+    """Three digits, and none of them in a power of ten, as :.3g has it from 1000 on."""
+    return f"{per_second:.3g}" if per_second < 100 else f"{per_second:.0f}"
 
 
 def _at_equal_macs(rows: Sequence[Row]) -> list[str]:

@@ -61,7 +61,7 @@ function frontTrace() {
 }
 
 function denseTrace() {
-  const references = inGroup(data.references);
+  const references = inGroup(data.references).filter((row) => isNumber(row.psnr_dense));
   return {
     type: "scatter", mode: "markers", name: "dense",
     x: references.map(() => 100),
@@ -94,7 +94,7 @@ function bestTrace() {
 // The baseline is drawn where that leaves the curves at least half of the height; the legend gives its value anyway.
 function baselineFits(value) {
   const runs = inGroup(data.runs).map((run) => run.values.psnr);
-  const all = [...runs, ...inGroup(data.references).map((row) => row.psnr_dense)];
+  const all = [...runs, ...inGroup(data.references).map((row) => row.psnr_dense).filter(isNumber)];
   const [low, high] = [Math.min(...all), Math.max(...all)];
   return value > low - (high - low) && value < high + (high - low);
 }
@@ -116,7 +116,7 @@ function guideLines() {
 // As many digits as tell two ticks apart.
 function tickDigits() {
   const ends = view.rows.flatMap((row) => [row.psnr.mean - (row.psnr.half ?? 0), row.psnr.mean + (row.psnr.half ?? 0)]).filter(isNumber);
-  const all = [...ends, ...inGroup(data.references).map((row) => row.psnr_dense)];
+  const all = [...ends, ...inGroup(data.references).map((row) => row.psnr_dense).filter(isNumber)];
   const apart = (Math.max(...all) - Math.min(...all)) / 8;
   return apart > 0 ? Math.min(6, Math.max(2, Math.ceil(-Math.log10(apart)))) : 2;
 }
@@ -171,7 +171,7 @@ function referenceItems() {
   const items = inGroup(data.references).flatMap((row) => {
     const fits = baselineFits(row.psnr_baseline);
     return [
-      node("span", { class: "item" }, swatch({ colour: "currentColor", symbol: "star" }), `dense ${formatted(row.psnr_dense, 2)} dB`),
+      node("span", { class: "item" }, swatch({ colour: "currentColor", symbol: "star" }), isNumber(row.psnr_dense) ? `dense ${formatted(row.psnr_dense, 2)} dB` : "dense: what the others are compared with"),
       node("span", { class: "item" }, fits ? swatch({ colour: "var(--quiet)", dash: "dash" }) : "", `${row.baseline} ${formatted(row.psnr_baseline, 2)} dB${fits ? "" : ", out of view"}`),
     ];
   });

@@ -67,7 +67,8 @@ def in_real_time(composed: Mapping[str, Any]) -> dict[str, Any]:
     if size is not None:
         values["evaluate"] = {**values.get("evaluate", {}), "latency_size": list(size)}
     for name, (needed, default) in IMPLIED.items():
-        if values.get(name, default) == default:
+        # A method that is called by its score keeps it, and is refused for it by name.
+        if values.get(name, default) == default and values.get("method", {}).get("name") != default:
             values[name] = needed
     return values
 

@@ -11,6 +11,8 @@ from vsrprune.config.composing import configured, schema
 from vsrprune.config.job import Config
 from vsrprune.errors import UserError
 
+L1 = {"method": {"name": "l1", "sparsify": False}, "rsc": False}
+
 
 def composed(**given: Any) -> Config:
     values = {name: value for name, value in schema(Config).items() if name != "model"}
@@ -30,6 +32,11 @@ def test_what_is_given_stays() -> None:
     assert (config.score, config.evaluate.latency_size) == ("fisher", [180, 320])
     validate(config)
     assert composed(target="realtime", target_ms=20.0).target_ms == 20.0
+
+
+def test_a_method_that_is_called_by_its_score_keeps_it() -> None:
+    with pytest.raises(UserError, match=r"score=l1 means nothing when it is added up over layers"):
+        validate(composed(target="realtime", fps=25, **L1))
 
 
 def test_another_target_implies_nothing() -> None:

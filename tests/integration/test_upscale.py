@@ -334,7 +334,7 @@ WRONG = [
     ("in.mp4 out.mp4", {"model": Path("no_model")}, "no_model: neither the folder of a finished job"),
     ("in.mp4 out.mp4", {"model": Path("broken")}, "network.json: unknown network"),
     ("in.mp4 out.mp4", {"device": "tpu"}, "--device must be one of auto, cpu, cuda; got 'tpu'"),
-    ("in.mp4 out.mp4", {"precision": "8"}, "--precision must be one of 32, tf32, bf16, 16; got '8'"),
+    ("in.mp4 out.mp4", {"precision": "8"}, "--precision must be one of 32, tf32, bf16, 16, int8; got '8'"),
     ("in.mp4 out.mp4", {"which": "small"}, "--which must be one of pruned, dense; got 'small'"),
     ("in.mp4 out.mp4", {"pieces": Pieces(0, 5)}, "--window must be at least 1; got 0"),
     ("in.mp4 out.mp4", {"pieces": Pieces(5, -1)}, "--overlap must be at least 0; got -1"),

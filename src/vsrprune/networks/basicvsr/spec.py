@@ -114,15 +114,7 @@ def basicvsr_layout(arguments: BasicVSRArguments, rule: str) -> ChannelLayout:
     GRU are as wide as the stream, whose channels they multiply, and have no scaling factors of their own.
     """
     spec = Specification(rule)
-    if arguments.flow_pruned:
-        state_flow(
-            spec,
-            arguments.flow_levels,
-            arguments.flow_skipped,
-            arguments.flow_kernel,
-            arguments.flow_widths,
-            len(arguments.branches),
-        )
+    state_flow(spec, arguments, len(arguments.branches))
     streams = [_branch(spec, arguments, branch) for branch in arguments.branches]
     _upsampler(spec, arguments, streams)
     return spec.layout()

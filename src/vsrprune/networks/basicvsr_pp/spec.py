@@ -103,15 +103,7 @@ def basicvsr_pp_layout(arguments: BasicVSRPPArguments, rule: str) -> ChannelLayo
     masks themselves are never cut, nor which deformable group a channel belongs to.
     """
     spec, channels = Specification(rule), arguments.channels
-    if arguments.flow_pruned:
-        state_flow(
-            spec,
-            arguments.flow_levels,
-            arguments.flow_skipped,
-            arguments.flow_kernel,
-            arguments.flow_widths,
-            len(arguments.directions),
-        )
+    state_flow(spec, arguments, len(arguments.directions))
     features = _state_trunk(spec, "feat_extract", "features", channels, arguments.extract_blocks, [RGB])
     read = [features]
     for branch in arguments.branches:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vsrprune.channels.layout import RULES
+from vsrprune.config.job import Config
 from vsrprune.errors import UserError
 from vsrprune.knobs import Knob, Leaf, check_value
 from vsrprune.selection.budget import REALTIME
@@ -42,7 +43,7 @@ SIZE = Leaf(
 )
 DOOR = (RULE, FPS, SIZE)
 # What target=realtime needs and the defaults are not: counts by time, and scores that can be added up over layers.
-IMPLIED = {"round_to": ("auto", 1), "score": ("taylor", "l1")}
+IMPLIED = {"round_to": "auto", "score": "taylor"}
 
 
 def in_real_time(composed: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +67,8 @@ def in_real_time(composed: Mapping[str, Any]) -> dict[str, Any]:
         values["target_ms"] = 1000 / fps
     if size is not None:
         values["evaluate"] = {**values.get("evaluate", {}), "latency_size": list(size)}
-    for name, (needed, default) in IMPLIED.items():
+    for name, needed in IMPLIED.items():
+        default = getattr(Config, name)
         # A method that is called by its score keeps it, and is refused for it by name.
         if values.get(name, default) == default and values.get("method", {}).get("name") != default:
             values[name] = needed
@@ -80,7 +82,8 @@ def check_typed(values: Mapping[str, Sequence[str]]) -> None:
     """
     if REALTIME not in values.get("target", ()):
         return
-    for name, (needed, default) in IMPLIED.items():
+    for name, needed in IMPLIED.items():
+        default = getattr(Config, name)
         if str(default) in values.get(name, ()):
             raise UserError(f"{name}={default} does not go with target={REALTIME}, which needs {name}={needed}, say;"
                             f" take {name} out of the command")  # fmt: skip

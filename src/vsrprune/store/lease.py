@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from vsrprune.store.atomic import read_json
 from vsrprune.store.locks import opened, wait_for_lock
@@ -155,11 +156,17 @@ def changing(folder: Path) -> Iterator[float]:
 
 def _read(path: Path) -> Holder | None:
     try:
-        holder = Holder(**read_json(path))
-    except FileNotFoundError:
+        return holder_of(read_json(path))
+    except (FileNotFoundError, ValueError):
+        return None  # not there, or torn by a crash of the machine: nobody's
+
+
+def holder_of(values: Any) -> Holder | None:
+    """The holder that a lease's JSON names; None where it names none."""
+    try:
+        holder = Holder(**values)
+    except TypeError:
         return None
-    except (ValueError, TypeError):
-        return None  # torn by a crash of the machine: nobody's
     texts = (holder.host, holder.started, holder.token)
     is_one = all(isinstance(text, str) for text in texts) and type(holder.pid) is int and 0 < holder.pid <= MOST_PID
     return holder if is_one else None

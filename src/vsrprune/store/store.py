@@ -25,11 +25,10 @@ from vsrprune.store.atomic import fsync, read_json, write_json
 from vsrprune.store.lease import Holder, Lease, changing, is_held, try_acquire
 from vsrprune.store.sealed import checksum_of
 
-MANIFEST = "manifest.json"
+MANIFEST, MANIFEST_SEAL = "manifest.json", "manifest_sha256"
 ENGINES = "engines"
 KEY = re.compile("[0-9a-f]{16}")
 FORMAT = 2  # of manifests; raise it when a store of before can no longer be read
-WAIT_SECONDS = 0.5  # between looks at a stage that another process computes
 
 
 def content_key(settings: Mapping[str, Any]) -> str:
@@ -75,7 +74,9 @@ class Artifact:
 
 
 class Store:
-    """A folder of artifacts, for any number of processes on any number of machines."""
+    """A folder of artifacts, for any number of processes on any number of machines that share its file system."""
+
+    wait_seconds = 0.5  # between looks at a stage that another process computes
 
     def __init__(
         self,
@@ -128,9 +129,9 @@ class Store:
             return None, None
         try:
             manifest = read_json(folder / MANIFEST)
-            if manifest.pop("manifest_sha256") != checksum_of(manifest):
+            if manifest.pop(MANIFEST_SEAL) != checksum_of(manifest):
                 return None, f"{MANIFEST} fails its checksum"
-            damage = _damage(folder, manifest["files"])
+            damage = damage_of(folder, manifest["files"])
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
             return None, f"{MANIFEST} cannot be read ({error})"
         return (None, damage) if damage else (Artifact(folder, manifest), None)
@@ -153,7 +154,7 @@ class Store:
                 if held.token != waiting_for:
                     waiting_for = held.token
                     self._say(f"{stage} {key} is being computed by {held}; waiting for it")
-                time.sleep(WAIT_SECONDS)
+                time.sleep(self.wait_seconds)
                 continue
             with held:
                 # Look again: the holder before may have published between the look above and the lease.
@@ -175,8 +176,10 @@ class Store:
         try:
             make(folder, self._adopt_workdir(stage, key, lease.token))
             manifest = _write_manifest(folder, stage, key, settings, time.monotonic() - started)
+            mine = self._share(stage, key, folder)
             # Files, manifest and folder are on the disk by now; the rename publishes, and the last fsync keeps it.
-            with lease.checked() as mine:
+            with lease.checked() as still:
+                mine = mine and still
                 if mine:
                     folder.rename(self._folder(stage, key))
                     fsync(parent)
@@ -195,6 +198,13 @@ class Store:
             return None
         shutil.rmtree(self._workdirs(stage, key), ignore_errors=True)
         return Artifact(self._folder(stage, key), manifest)
+
+    def _share(self, stage: str, key: str, folder: Path) -> bool:
+        """Send a finished artifact to where others look for it, before it is published here; whether it is the one.
+
+        A folder is where others look.
+        """
+        return True
 
     def _adopt_workdir(self, stage: str, key: str, token: str) -> Path:
         """A working folder of this lease's own, with what an earlier holder left in its working folder.
@@ -248,12 +258,13 @@ def _write_manifest(folder: Path, stage: str, key: str, settings: Mapping[str, A
         "seconds": round(seconds, 3),
         "host": socket.gethostname(),
     }
-    write_json(folder / MANIFEST, {"manifest_sha256": checksum_of(manifest), **manifest})
+    write_json(folder / MANIFEST, {MANIFEST_SEAL: checksum_of(manifest), **manifest})
     fsync(folder)
     return manifest
 
 
-def _damage(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None:
+def damage_of(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """A sentence on the first of the files that is not what the manifest says, or None."""
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():

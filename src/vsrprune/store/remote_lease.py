@@ -105,7 +105,7 @@ def _named(lease: Thing) -> Holder | None:
     try:
         values: Any = parse_json(lease.content.decode())
         values.pop("beat")
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return holder_of(values)
 

@@ -86,7 +86,7 @@ def asked_configuration(given: argparse.Namespace) -> Config:
         "evaluate.protocol": given.protocol or (known if known in PROTOCOLS else OWN),
         "trainer.accelerator": DEVICES[given.device],
         "pretrained": str(given.model) if is_weights else None,
-        "store_dir": str(Path(given.store).expanduser()),
+        "store_dir": given.store,
         "schedule.frames": 1,  # no clip is too short to be compared
         "data.cache": False,  # every clip is read once
     }

@@ -23,7 +23,7 @@ def parse(arguments: Sequence[str] | None) -> Request:
     add("source", metavar="RUN", type=Path, help="a job's folder, a folder with network.safetensors, or that file")
     add("--format", required=True, help=f"{', '.join(FORMATS)}")
     add("--out", type=Path, help="folder to write into (default: exports/NAME/FORMAT, NAME that of RUN)")
-    add("--store", type=Path, default=Request.store, help="the store that holds the job's networks (store)")
+    add("--store", default=Request.store, help="the store that holds the job's networks (store)")
     add("--which", default=Request.which, help="of a job: pruned (default) or dense")
     add("--size", type=int, nargs=2, metavar=("H", "W"), default=Request.size, help="of the timed frames (180 320)")
     frames_help = (

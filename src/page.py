@@ -23,6 +23,8 @@ from vsrprune.cli import complain
 from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
 from vsrprune.page.finished import finished_jobs
+from vsrprune.store.bucket import is_url
+from vsrprune.store.places import local_folder
 
 PORT = 7860
 MOST_PORT = 65535
@@ -33,7 +35,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("runs", type=Path, nargs="*", default=[Path("runs")], help="folders of finished jobs (default: runs)")
-    add("--store", type=Path, default=Path("store"), help="the store that holds the jobs' networks (default: store)")
+    add("--store", default="store", help="the store that holds the jobs' networks (default: store)")
     add("--port", type=int, default=PORT, help=f"where the page listens ({PORT}); 0 for any that is free")
     add("--no-browser", action="store_true", help="print the address, and open no browser")
     return parser.parse_args(arguments)
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parse(arguments)
     try:
         jobs = finished_jobs(given.runs)
-        if not given.store.is_dir():
+        if not local_folder(given.store).is_dir() and not is_url(given.store):
             raise UserError(f"--store {given.store}: there is no such folder; give the store that the jobs used")
         listening = _listen(given.port)
     except UserError as error:

@@ -28,6 +28,7 @@ from vsrprune.cli import (
 )
 from vsrprune.config.agreement import check_scale, validate
 from vsrprune.config.job import Config
+from vsrprune.config.store import MOVING
 from vsrprune.config.tree import config_tree
 from vsrprune.errors import PreemptedError, UserError
 from vsrprune.host.failures import card_of_error, retry_command, retry_line
@@ -41,10 +42,12 @@ from vsrprune.jobs.header import job_header, print_header, time_line
 from vsrprune.jobs.housekeeping import manage_store
 from vsrprune.jobs.outlook import foretell, foretold
 from vsrprune.jobs.planning import find_sources, plan_job, prepared_arguments
+from vsrprune.jobs.remote_housekeeping import manage_remote, move
 from vsrprune.jobs.runner import open_store, run_job
 from vsrprune.results.protocols import BICUBIC, BLUR
 from vsrprune.results.terminal import Row, print_layers, print_results
-from vsrprune.stages.job import Job
+from vsrprune.stages.job import Job, store_folder
+from vsrprune.store.remote_store import RemoteStore
 
 HELP = """\
 Structured Sparsity Learning (SSL, CVPR 2023) for video super-resolution: prune a network, measure
@@ -80,11 +83,7 @@ def run(composed: DictConfig, folder: Path) -> float | None:
         console.print(config_tree([config]))
     job = plan_job(config)
     if config.store.action:
-        runs = Path(config.runs_dir).expanduser()
-        sound = manage_store(
-            config.store.action, open_store(job, print), runs, config.store.yes, console, job.clip_cache
-        )
-        sys.exit(0 if sound else 1)
+        sys.exit(0 if look_after_store(job, console) else 1)
     if config.dry_run:
         print_plan([(folder.name, job)], open_store(job, print), console)
         return None
@@ -114,8 +113,19 @@ def run(composed: DictConfig, folder: Path) -> float | None:
         print_results(rows, console)
         print_layers(rows, console)
         print(f"files: {folder}")
-        print("\n".join(ending(rows, folder, [folder], Path(config.store_dir).expanduser())))
+        print("\n".join(ending(rows, folder, [folder], store_folder(config), config.store_dir)))
     return result.quality["finetuned"].psnr
+
+
+def look_after_store(job: Job, console: Console) -> bool:
+    """Do what `store.action` names; whether the store is sound as far as it was looked at."""
+    asked, store, runs = job.config.store, open_store(job, print), Path(job.config.runs_dir).expanduser()
+    if isinstance(store, RemoteStore) and store.own is not None:
+        return manage_remote(asked, store, runs, console)
+    if asked.action in MOVING:
+        move(asked, store, console)
+        return True
+    return manage_store(asked.action, store, runs, asked.yes, console, job.clip_cache)
 
 
 def introduced(job: Job, folder: Path, console: Console) -> Foretold:

@@ -55,7 +55,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="of --compare: shrink the source, enlarge that, and tell PSNR against the source",
     )
-    add("--store", type=Path, default=Path("store"), help="the store that holds the job's networks (default: store)")
+    add("--store", default="store", help="the store that holds the job's networks (default: store)")
     add("--which", default="pruned", help="of a job: pruned (default) or dense")
     add("--window", type=int, default=30, help="frames super-resolved at a time, if the network is bidirectional (30)")
     add("--overlap", type=int, default=5, help="frames after a window that its backward branch also reads (5)")

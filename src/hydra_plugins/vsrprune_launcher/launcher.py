@@ -142,7 +142,7 @@ class VsrpruneLauncher(Launcher):
                 print(line, flush=True)
             run = Sweep(sweep_jobs, threads, seconds)
             outcomes = run.run()
-        print_summary(outcomes, root, store.root, console)
+        print_summary(outcomes, root, store, console)
         if run.stopped_by:
             print("stopped; the same command goes on where the jobs are", file=sys.stderr)
             sys.exit(run.stopped_by)

@@ -13,11 +13,12 @@ from vsrprune.jobs.collect import read_measured
 from vsrprune.jobs.ending import ending
 from vsrprune.results.result import RESULT, Result
 from vsrprune.results.terminal import Row, print_layers, print_replicates, print_results
+from vsrprune.store.store import Store
 
 DONE, REUSED, FAILED, STOPPED = "done", "reused", "failed", "stopped"
 
 
-def print_summary(outcomes: Mapping[str, str], root: Path, store: Path, console: Console) -> None:
+def print_summary(outcomes: Mapping[str, str], root: Path, store: Store, console: Console) -> None:
     """Print the sweep's table from the result files, and what became of every job, whatever happened."""
     folders = [
         root / name
@@ -39,5 +40,5 @@ def print_summary(outcomes: Mapping[str, str], root: Path, store: Path, console:
     kinds = (DONE, REUSED, FAILED) + ((STOPPED,) if STOPPED in outcomes.values() else ())
     counts = [f"{list(outcomes.values()).count(outcome)} {outcome}" for outcome in kinds]
     print(f"{len(outcomes)} jobs: {', '.join(counts)}; files: {root}", flush=True)
-    for line in ending(rows, root, folders, store):
+    for line in ending(rows, root, folders, store.root, store.place):
         print(line, flush=True)

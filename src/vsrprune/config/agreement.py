@@ -11,10 +11,11 @@ from typing import Any
 
 from vsrprune.config.data import DATA_READERS, PUBLISHED_SETS, DataConfig
 from vsrprune.config.job import TIMED_TARGETS, Config, pretrained_file
-from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig, TrackingConfig, TrainerConfig
+from vsrprune.config.machine import TrackingConfig, TrainerConfig, check_launcher
 from vsrprune.config.model import arguments_of
 from vsrprune.config.quantise import check_quantised
 from vsrprune.config.schedule import STEPS
+from vsrprune.config.store import check_store
 from vsrprune.config.task import SUPER_RESOLUTION, TASKS, TaskConfig
 from vsrprune.config.truth import check_truth
 from vsrprune.errors import UserError
@@ -54,7 +55,8 @@ def validate(config: Config) -> None:
     check_truth(config)
     _check_lengths(config)
     check_trainer(config.trainer)
-    _check_launcher(config.launcher)
+    check_launcher(config.launcher)
+    check_store(config.store, config.store_dir)
     _check_trackers(config.tracking)
     _check_weights(config)
 
@@ -383,18 +385,3 @@ def check_batch(config: Config) -> None:
         raise UserError(
             f"schedule.batch={batch} cannot be split over trainer.devices={devices}; it must be a multiple of it"
         )
-
-
-def _check_launcher(launcher: LauncherConfig) -> None:
-    if launcher.address and launcher.name not in ("dask", "ray"):
-        raise UserError(
-            f"launcher.address is given, but launcher={launcher.name} does not read it; use launcher=dask or ray"
-        )
-    batch = launcher.name in BATCH_SYSTEMS
-    if launcher.options and not batch and not (launcher.name == "dask" and launcher.address):
-        raise UserError(
-            f"launcher.options are given, but launcher={launcher.name} does not read them; use launcher=slurm, pbs, sge"
-        )
-    # dask-jobqueue describes no batch job without them.
-    if batch and not {"cores", "memory"} <= set(launcher.options or {}):
-        raise UserError(f"launcher={launcher.name} needs launcher.options.cores and launcher.options.memory of one job")

@@ -16,11 +16,12 @@ from vsrprune.channels.layout import RULES
 from vsrprune.config.data import DataConfig
 from vsrprune.config.evaluate import EvaluateConfig
 from vsrprune.config.lengths import Lengths, lengths
-from vsrprune.config.machine import LauncherConfig, StoreConfig, SweepConfig, TrackingConfig, TrainerConfig
+from vsrprune.config.machine import LauncherConfig, SweepConfig, TrackingConfig, TrainerConfig
 from vsrprune.config.method import MethodConfig
 from vsrprune.config.model import ModelConfig
 from vsrprune.config.quantise import NONE, QuantiseConfig
 from vsrprune.config.schedule import ScheduleConfig
+from vsrprune.config.store import StoreConfig
 from vsrprune.config.task import TaskConfig
 from vsrprune.errors import UserError, one_of
 from vsrprune.knobs import Limits, knob
@@ -176,7 +177,11 @@ class Config:
         " number of the replicate, which then has a dense network of its own.",
     )
     pretrained_flow: str = knob("", "A SPyNet (the same kinds of file) that pretraining starts from.")
-    store_dir: str = knob("store", "The folder of finished stages, which any number of jobs share.")
+    store_dir: str = knob(
+        "store",
+        "The folder of finished stages, which any number of jobs share; or a store in object storage, as"
+        " s3://BUCKET/PREFIX, gs:// or az://.",
+    )
     runs_dir: str = knob("runs", "The folder of results: one folder per job.")
     model: ModelConfig = field(default_factory=ModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)

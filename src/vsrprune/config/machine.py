@@ -1,4 +1,4 @@
-"""The groups that differ between machines: `trainer`, `launcher`, `sweep`, `store`, `tracking`.
+"""The groups that differ between machines: `trainer`, `launcher`, `sweep`, `tracking`.
 
 They change no result beyond its rounding, for which `trainer.precision` and `trainer.tf32` are in the keys of stages.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from vsrprune.errors import UserError
 from vsrprune.knobs import Limits, knob
 
 TRACKERS = ("wandb", "tensorboard", "csv")
@@ -123,15 +124,17 @@ class SweepConfig:
     )
 
 
-@dataclass
-class StoreConfig:
-    """Housekeeping instead of a job; and how long a stalled process on another host keeps its stage."""
-
-    action: str = knob(
-        "",
-        "Look after the store instead of running a job: list it, verify all checksums, or clean what no result in"
-        " runs_dir needs.",
-        choices=("", "list", "verify", "clean"),
-    )
-    yes: bool = knob(False, "true lets store.action=clean delete.")
-    lease_seconds: float = knob(60.0, "A stage is free when its holder has been silent for so many seconds.", above=0)
+def check_launcher(launcher: LauncherConfig) -> None:
+    """Raise UserError for settings that the launcher does not read, and for those that a batch system lacks."""
+    if launcher.address and launcher.name not in ("dask", "ray"):
+        raise UserError(
+            f"launcher.address is given, but launcher={launcher.name} does not read it; use launcher=dask or ray"
+        )
+    batch = launcher.name in BATCH_SYSTEMS
+    if launcher.options and not batch and not (launcher.name == "dask" and launcher.address):
+        raise UserError(
+            f"launcher.options are given, but launcher={launcher.name} does not read them; use launcher=slurm, pbs, sge"
+        )
+    # dask-jobqueue describes no batch job without them.
+    if batch and not {"cores", "memory"} <= set(launcher.options or {}):
+        raise UserError(f"launcher={launcher.name} needs launcher.options.cores and launcher.options.memory of one job")

@@ -14,6 +14,7 @@ from vsrprune.results.grounds import by_ground
 from vsrprune.results.settings import SEEDS, setting_of
 from vsrprune.results.terminal import Row
 from vsrprune.selection.budget import REALTIME
+from vsrprune.store.bucket import is_url
 
 USUAL_STORE = "store"  # of src/upscale.py
 NEAR_DENSE = 0.15  # dB below the dense network in which the fastest is looked for
@@ -21,10 +22,10 @@ CUT = ("ratio", "target_ms")  # how much a setting cuts
 COMPARED = 8  # settings that are compared in words
 
 
-def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path) -> list[str]:
+def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path, place: str) -> list[str]:
     """Lines for the jobs of a folder `root`; none where no job is finished.
 
-    folders: those of the rows, in their order.
+    folders: those of the rows, in their order. store, place: the store's folder, and what the user named it by.
     """
     if not rows:
         return []
@@ -42,9 +43,13 @@ def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path
         if len(compared) > COMPARED:
             lines.append(f"and {len(compared) - COMPARED} more; the report compares them all")
     lines += _in_time(rows)
-    network = shortest(store / "finetune" / result.stages["finetune"]) if "finetune" in result.stages else ""
-    lines += [f"its network: {network}"] if network else []
-    where = "" if shortest(store) == USUAL_STORE else f" --store {shlex.quote(shortest(store))}"
+    if "finetune" in result.stages:
+        network = f"finetune/{result.stages['finetune']}"
+        lines.append(
+            f"its network: {network} in {place}" if is_url(place) else f"its network: {shortest(store / network)}"
+        )
+    named = place if is_url(place) else shortest(store)
+    where = "" if named == USUAL_STORE else f" --store {shlex.quote(named)}"
     next_commands = {
         f"python analysis/report.py {shlex.quote(shortest(root))}": "writes report.html here: table, curves, pictures",
         f"python src/upscale.py VIDEO NEW.mp4 --model {shlex.quote(folder)}{where}": "enlarges a video with it",

@@ -44,7 +44,7 @@ def job_header(job: Job, store: Store, folder: Path) -> Lines:
         "data": data_text(job),
         "schedule": schedule_text(job),
         "device": device_text(job),
-        "results": f"{folder}; stages in {store.root}",
+        "results": f"{folder}; stages in {store.place}",
         "stages": stages_text([job], store),
     }
 
@@ -62,7 +62,7 @@ def sweep_header(jobs: Sequence[Job], overrides: Sequence[Sequence[str]], store:
         "data": _of_all(jobs, data_text),
         "schedule": _of_all(jobs, schedule_text),
         "device": _of_all(jobs, device_text),
-        "results": f"{root}; stages in {store.root}",
+        "results": f"{root}; stages in {store.place}",
         "stages": stages_text(jobs, store),
     }
 

@@ -45,7 +45,7 @@ def entries(store: Store) -> Iterator[Entry]:
 
 def list_store(store: Store, runs: Path, console: Console) -> None:
     """Print a line per artifact and the totals."""
-    needed = _needed(runs)
+    needed = needed_keys(runs)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("stage", "key", "size", "age", "needed"):
         table.add_column(heading, justify="right" if heading in ("size", "age") else "left")
@@ -88,7 +88,7 @@ def clean_store(store: Store, runs: Path, sure: bool, console: Console, cache: P
     Without `sure` it only shows what would go. Raises UserError where `runs` holds no result (a mistyped folder would
     cost everything) and while any stage is being computed (its job has no result yet).
     """
-    needed = _needed(runs)
+    needed = needed_keys(runs)
     if not needed:
         raise UserError(f"runs_dir={runs} holds no result, so everything would go; name the folder of your runs")
     busy = [path.stem for path in (store.root / "leases").glob("*.json") if store.is_held(path.stem)]
@@ -153,7 +153,7 @@ def readable_size(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def _needed(runs: Path) -> set[str]:
+def needed_keys(runs: Path) -> set[str]:
     """Keys of all stages that some result.json names."""
     keys: set[str] = set()
     for path in runs.rglob(RESULT):

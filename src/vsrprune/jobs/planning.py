@@ -42,10 +42,11 @@ from vsrprune.results.result import NO_TRUTH
 from vsrprune.selection.asked import check_reachable
 from vsrprune.selection.scores import is_own, reads_batches
 from vsrprune.stages.graph import plan_stages
-from vsrprune.stages.job import Job
+from vsrprune.stages.job import Job, store_folder
 from vsrprune.stages.recipe import Facts
 from vsrprune.stages.score.own import own_score
 from vsrprune.store.atomic import check_makeable
+from vsrprune.store.bucket import is_url
 from vsrprune.store.store import Store, content_key
 
 SMALLEST_PATCH = 4  # of schedule.patch
@@ -53,7 +54,7 @@ SMALLEST_PATCH = 4  # of schedule.patch
 
 def prepared_arguments(config: Config) -> Any:
     """The network's arguments, with all that is to be known of it; of one's own network it is found out now."""
-    return prepared(config.model.arguments, Path(config.store_dir).expanduser() / "networks")
+    return prepared(config.model.arguments, store_folder(config) / "networks")
 
 
 def changed_network(job: Job) -> str:
@@ -70,7 +71,7 @@ def changed_network(job: Job) -> str:
 def plan_job(config: Config) -> Job:
     """Check everything that can be known before work starts; raises UserError."""
     validate(config)
-    check_makeable("store_dir", Path(config.store_dir).expanduser())
+    check_makeable("store.cache_dir" if is_url(config.store_dir) else "store_dir", store_folder(config))
     config, place = on_this_machine(config)
     check_trainer(config.trainer)
     check_installed(config.tracking.to)
@@ -119,7 +120,7 @@ def _data(config: Config, scale: int) -> tuple[FoundClips | None, DataIdentity]:
     made |= {"truth": "none"} if data.truth == "none" else {}
     if data.name == "demo":
         return None, _demo_identity(config, scale, made)
-    cache = Path(config.store_dir).expanduser() / HASHES
+    cache = store_folder(config) / HASHES
     read = {
         **made,
         "max_frames": data.max_frames,
@@ -149,7 +150,7 @@ def _data(config: Config, scale: int) -> tuple[FoundClips | None, DataIdentity]:
 
 def _unlabelled_identity(config: Config, sources: FoundClips, read: Mapping[str, Any]) -> str:
     """Hash of the clips of data.unlabelled, which are read as they are."""
-    files = clips_identity(sources.unlabelled, Path(config.store_dir).expanduser() / HASHES)
+    files = clips_identity(sources.unlabelled, store_folder(config) / HASHES)
     return content_key({**read, "truth": "none", "halve": False, "mirror": config.data.mirror, "files": files})
 
 

@@ -20,8 +20,10 @@ from vsrprune.jobs.devices import runs_elsewhere
 from vsrprune.jobs.planning import config_warnings, is_finished
 from vsrprune.results.result import RESULT, Result
 from vsrprune.stages.graph import RECIPES
-from vsrprune.stages.job import Job
+from vsrprune.stages.job import Job, store_folder
 from vsrprune.store.atomic import left_by_writers, read_json
+from vsrprune.store.places import open_place
+from vsrprune.store.remote_store import Limits
 from vsrprune.store.sealed import checksum_of
 from vsrprune.store.store import FORMAT, MANIFEST, Store
 
@@ -29,9 +31,16 @@ from vsrprune.store.store import FORMAT, MANIFEST, Store
 def open_store(job: Job, say: Callable[[str], None]) -> Store:
     """The store of a job's configuration. Raises UserError for a store of an older version."""
     config = job.config
-    root = Path(config.store_dir).expanduser()
-    _refuse_older(root)
-    return Store(root, lambda text: say(f"warning: {text}"), say, config.store.lease_seconds)
+    _refuse_older(store_folder(config))
+    limits = Limits(config.store.lease_seconds, config.store.mirror_minutes * 60, config.store.cache_gb * 1e9)
+    return open_place(
+        config.store_dir,
+        lambda text: say(f"warning: {text}"),
+        say,
+        limits,
+        config.store.upstream,
+        config.store.cache_dir,
+    )
 
 
 def _refuse_older(root: Path) -> None:

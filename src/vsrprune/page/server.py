@@ -42,7 +42,7 @@ class Page:
     """The page's answers: of `jobs`, whose networks lie in `store`, on clips in `clips`; results lie in `made`."""
 
     jobs: Sequence[Finished]
-    store: Path
+    store: str | Path
     clips: Clips
     made: Path
     worker: Worker

@@ -12,6 +12,12 @@ from vsrprune.data.cache_folder import CLIPS
 from vsrprune.data.sets.layout import FoundClips
 from vsrprune.host.devices import Place
 from vsrprune.stages.recipe import StagePlan
+from vsrprune.store.places import local_folder
+
+
+def store_folder(config: Config) -> Path:
+    """The folder of this machine that holds the store, or what was fetched of one in object storage."""
+    return local_folder(config.store_dir, config.store.cache_dir)
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Job:
     @property
     def clip_cache(self) -> Path:
         """The folder in which its clips are decoded, if data.cache asks for that."""
-        return Path(self.config.data.cache_dir or Path(self.config.store_dir) / CLIPS).expanduser()
+        return Path(self.config.data.cache_dir or store_folder(self.config) / CLIPS).expanduser()
 
     def stage(self, name: str) -> StagePlan:
         """The stage of that name."""

@@ -52,11 +52,19 @@ class RemoteStore(Store):
     ) -> None:
         super().__init__(root, warn, say, limits.lease_seconds)
         self.own, self._limits = own, limits
+        self.place = own.bucket.url if own else str(root)
         self._sources = [source for source in (own, upstream) if source is not None]
         self._held: dict[str, RemoteLease] = {}
         self._mirrors = contextlib.ExitStack()
         self._use: TextIO | None = None
         self._in_use: set[str] = set()
+
+    @classmethod
+    def of_folder(
+        cls, root: Path, warn: Callable[[str], None], say: Callable[[str], None], upstream: Published
+    ) -> RemoteStore:
+        """A folder that takes finished stages from upstream."""
+        return cls(root, warn, say, Limits(), None, upstream)
 
     def exists(self, stage: str, key: str) -> bool:
         """Whether the artifact is published, here or in the storage."""

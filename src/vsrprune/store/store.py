@@ -86,6 +86,7 @@ class Store:
         lease_seconds: float = 60.0,
     ) -> None:
         self.root, self._warn, self._say, self._lease_seconds = root, warn, say, lease_seconds
+        self.place = str(root)  # as a user names it
 
     def exists(self, stage: str, key: str) -> bool:
         """Whether the artifact is published; its content is not verified."""

@@ -58,7 +58,7 @@ class BesideRequest:
 
     source: Path
     job: Path
-    store: Path
+    store: str | Path
     folder: Path
     frames: int = 0
     as_truth: bool = False

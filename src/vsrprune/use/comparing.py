@@ -33,7 +33,7 @@ def find_network(model: Path, config: Config, which: str, say: Say) -> Network:
     Raises UserError where there is none, or weights are of another network than `config.model`.
     """
     if not config.pretrained:
-        return load_trained(model, Path(config.store_dir), say, which)
+        return load_trained(model, config.store_dir, say, which)
     return load_dense(model.expanduser(), config.model.arguments, say).eval()
 
 

@@ -13,7 +13,7 @@ from vsrprune.engines.network import EngineNetwork, engine_graphs
 from vsrprune.errors import UserError
 from vsrprune.networks.files import DESCRIPTION, WEIGHTS, save_network
 from vsrprune.networks.network import Network
-from vsrprune.store.store import ENGINES, Store, content_key, sha256
+from vsrprune.store.store import ENGINES, content_key, sha256
 from vsrprune.use.export.export import export_network
 from vsrprune.use.export.request import Request
 
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 
 def in_engine(
-    name: str, network: Network, store: Path, threads: int, say: Say, kept: Path | None = None
+    name: str, network: Network, store: str | Path, threads: int, say: Say, kept: Path | None = None
 ) -> EngineNetwork:
     """The network in an engine. Its graphs are written to the store when they are asked for first.
 
@@ -38,17 +38,17 @@ def in_engine(
     return EngineNetwork(network.arguments, graphs, runners)
 
 
-def graphs_folder(network: Network, root: Path, say: Say) -> Path:
+def graphs_folder(network: Network, root: str | Path, say: Say) -> Path:
     """The folder of the network's ONNX graphs in a store, whose checksums are right; written where they are not there.
 
     Raises UserError where the store cannot be written.
     """
-    store = Store(root, lambda text: say(f"warning: {text}"), say)
+    store = open_place(root, lambda text: say(f"warning: {text}"), say)
     identity = _identity(network)
     key = content_key(identity)
 
     def make(folder: Path, unfinished: Path) -> None:
-        say(f"writing the network's graphs to {root / ENGINES / key}, once")
+        say(f"writing the network's graphs to {store.root / ENGINES / key}, once")
         written = unfinished / "graphs"
         shutil.rmtree(written, ignore_errors=True)  # of a process that was killed over it
         export_network(network, Request(Path(WEIGHTS), "onnx", out=written, repeats=0), lambda text: None)
@@ -59,7 +59,7 @@ def graphs_folder(network: Network, root: Path, say: Say) -> Path:
         return store.produce(ENGINES, key, identity, make).folder
     except OSError as error:
         raise UserError(
-            f"cannot write the network's graphs to {root / ENGINES / key}: {error.strerror}; give --engine torch, or a"
+            f"cannot write the network's graphs to {store.root / ENGINES / key}: {error.strerror}; give --engine torch, or a"
             " --store that can be written and the network's own folder (STORE/finetune/KEY) as --model"
         ) from error
 

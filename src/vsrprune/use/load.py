@@ -11,14 +11,14 @@ from vsrprune.networks.files import DESCRIPTION, WEIGHTS, load_network
 from vsrprune.networks.network import Network
 from vsrprune.pruning.surgery import compact
 from vsrprune.results.result import RESULT, Result
-from vsrprune.store.store import Store, is_key
+from vsrprune.store.store import is_key
 
 SHOWN = 8  # of the jobs that could be meant
 QUANTISE, INT8 = "quantise", "int8"  # a stage, and its folder of graphs
 STAGES = {"pruned": "finetune", "dense": "pretrain"}
 
 
-def load_trained(source: Path, store: Path, warn: Callable[[str], None], which: str = "pruned") -> Network:
+def load_trained(source: Path, store: str | Path, warn: Callable[[str], None], which: str = "pruned") -> Network:
     """A compact network, gates folded.
 
     `source` is a job's folder (its result.json names the network, which lies in `store`) or one above that of a single
@@ -32,7 +32,7 @@ def load_trained(source: Path, store: Path, warn: Callable[[str], None], which: 
         key = Result.load(folder).stages.get(STAGES[which])
         if not is_key(key):
             raise UserError(f"{folder / RESULT}: {key!r} is no key of the stage {STAGES[which]}; run the job again")
-        artifact = Store(store, warn).find(STAGES[which], key)
+        artifact = open_place(store, warn).find(STAGES[which], key)
         if artifact is None:
             raise UserError(
                 f"{folder}: its network, {STAGES[which]}/{key}, is not in the store {store}; name the store that the"
@@ -51,7 +51,7 @@ def load_trained(source: Path, store: Path, warn: Callable[[str], None], which: 
     return network.eval()
 
 
-def int8_graphs(source: Path, store: Path, warn: Callable[[str], None]) -> Path:
+def int8_graphs(source: Path, store: str | Path, warn: Callable[[str], None]) -> Path:
     """The folder of the int8 graphs that a job with quantise=int8 made of its pruned network; see `load_trained`.
 
     Raises UserError where the job made none, or the store no longer has them.
@@ -63,7 +63,7 @@ def int8_graphs(source: Path, store: Path, warn: Callable[[str], None]) -> Path:
             f"--precision int8: {source} is no job that made an int8 network; run it with quantise=int8, or leave"
             " --precision out"
         )
-    artifact = Store(store, warn).find(QUANTISE, key) if is_key(key) else None
+    artifact = open_place(store, warn).find(QUANTISE, key) if is_key(key) else None
     if artifact is None:
         raise UserError(
             f"{folder}: its int8 graphs, {QUANTISE}/{key}, are not in the store {store}; name the store that the job"

@@ -62,7 +62,7 @@ class UpscalingRequest:
     source: Path
     target: Path
     model: Path | None
-    store: Path
+    store: str | Path
     pieces: Pieces
     which: str = "pruned"
     rate: Fraction | None = None

@@ -3,8 +3,8 @@
 import itertools
 
 import pytest
-
 from tests.object_storage import as_in, environment, make_bucket, s3_server
+
 from vsrprune.store import bucket as bucket_module
 from vsrprune.store.bucket import Bucket
 

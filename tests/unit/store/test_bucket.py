@@ -4,8 +4,8 @@ import datetime
 import threading
 
 import pytest
-
 from tests.object_storage import CREDENTIALS, as_in, environment, failing_storage, make_bucket, storage_that_answers
+
 from vsrprune.errors import UserError
 from vsrprune.store import bucket as bucket_module
 from vsrprune.store.bucket import Bucket, check_url, is_url

@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 
 import pytest
-
 from tests.object_storage import as_in, environment, failing_storage, make_bucket
+
 from vsrprune.errors import UserError
 from vsrprune.store import remote_store
 from vsrprune.store.bucket import Bucket

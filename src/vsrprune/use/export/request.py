@@ -24,7 +24,7 @@ class Request:
     source: Path
     format: str
     out: Path | None = None
-    store: Path = Path("store")
+    store: str | Path = "store"
     which: str = "pruned"
     size: tuple[int, int] = (180, 320)
     frames: int = 5

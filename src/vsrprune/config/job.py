@@ -177,11 +177,7 @@ class Config:
         " number of the replicate, which then has a dense network of its own.",
     )
     pretrained_flow: str = knob("", "A SPyNet (the same kinds of file) that pretraining starts from.")
-    store_dir: str = knob(
-        "store",
-        "The folder of finished stages, which any number of jobs share; or a store in object storage, as"
-        " s3://BUCKET/PREFIX, gs:// or az://.",
-    )
+    store_dir: str = knob("store", "The folder of finished stages, which jobs share; or s3://BUCKET/PREFIX, gs://...")
     runs_dir: str = knob("runs", "The folder of results: one folder per job.")
     model: ModelConfig = field(default_factory=ModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)

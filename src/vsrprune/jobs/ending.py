@@ -22,10 +22,11 @@ CUT = ("ratio", "target_ms")  # how much a setting cuts
 COMPARED = 8  # settings that are compared in words
 
 
-def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path, place: str) -> list[str]:
+def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path, place: str = "") -> list[str]:
     """Lines for the jobs of a folder `root`; none where no job is finished.
 
-    folders: those of the rows, in their order. store, place: the store's folder, and what the user named it by.
+    folders: those of the rows, in their order. store, place: the store's folder, and what the user
+    named it by where that is no folder.
     """
     if not rows:
         return []

@@ -27,8 +27,8 @@ def manage_remote(asked: StoreConfig, store: RemoteStore, runs: Path, console: C
     assert store.own is not None
     if asked.action in MOVING:
         raise UserError(
-            f"store.action={asked.action} is between a folder and object storage, and store_dir={store.place} is none of"
-            " the first; name a folder as store_dir, and this as store.remote"
+            f"store.action={asked.action} is between a folder and object storage, and store_dir={store.place} is no"
+            " folder; name a folder as store_dir, and this as store.remote"
         )
     if asked.action == "list":
         _list(store.own, runs, console)

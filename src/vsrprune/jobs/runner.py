@@ -23,7 +23,7 @@ from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.job import Job, store_folder
 from vsrprune.store.atomic import left_by_writers, read_json
 from vsrprune.store.places import open_place
-from vsrprune.store.remote_store import Limits
+from vsrprune.store.remote_store import Terms
 from vsrprune.store.sealed import checksum_of
 from vsrprune.store.store import FORMAT, MANIFEST, Store
 
@@ -32,12 +32,12 @@ def open_store(job: Job, say: Callable[[str], None]) -> Store:
     """The store of a job's configuration. Raises UserError for a store of an older version."""
     config = job.config
     _refuse_older(store_folder(config))
-    limits = Limits(config.store.lease_seconds, config.store.mirror_minutes * 60, config.store.cache_gb * 1e9)
+    terms = Terms(config.store.lease_seconds, config.store.mirror_minutes * 60, config.store.cache_gb * 1e9)
     return open_place(
         config.store_dir,
         lambda text: say(f"warning: {text}"),
         say,
-        limits,
+        terms,
         config.store.upstream,
         config.store.cache_dir,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vsrprune.store.bucket import Bucket, check_url, is_url
 from vsrprune.store.published import Published
-from vsrprune.store.remote_store import Limits, RemoteStore
+from vsrprune.store.remote_store import RemoteStore, Terms
 from vsrprune.store.store import Store
 
 LONGEST_NAME = 60
@@ -38,7 +38,7 @@ def open_place(
     place: str | Path,
     warn: Callable[[str], None],
     say: Callable[[str], None] = lambda text: None,
-    limits: Limits = Limits(),  # noqa: B008 (frozen)
+    terms: Terms = Terms(),  # noqa: B008 (frozen)
     upstream: str = "",
     cache_dir: str = "",
 ) -> Store:
@@ -51,5 +51,5 @@ def open_place(
     own = Published(Bucket(place, say), warn) if is_url(place) else None
     above = Published(Bucket(upstream, say), warn, read_only=True) if upstream else None
     if own is None and above is None:
-        return Store(root, warn, say, limits.lease_seconds)
-    return RemoteStore(root, warn, say, limits, own, above)
+        return Store(root, warn, say, terms.lease_seconds)
+    return RemoteStore(root, warn, say, terms, own, above)

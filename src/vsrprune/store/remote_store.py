@@ -25,7 +25,7 @@ LOOK_SECONDS = 5.0  # between looks at a stage that another machine computes
 
 
 @dataclass(frozen=True)
-class Limits:
+class Terms:
     """How long things hold: a lease and the time between two mirrored checkpoints in seconds, the cache in bytes."""
 
     lease_seconds: float = 60.0
@@ -46,12 +46,12 @@ class RemoteStore(Store):
         root: Path,
         warn: Callable[[str], None],
         say: Callable[[str], None],
-        limits: Limits,
+        terms: Terms,
         own: Published | None,
         upstream: Published | None = None,
     ) -> None:
-        super().__init__(root, warn, say, limits.lease_seconds)
-        self.own, self._limits = own, limits
+        super().__init__(root, warn, say, terms.lease_seconds)
+        self.own, self._terms = own, terms
         self.place = own.bucket.url if own else str(root)
         self._sources = [source for source in (own, upstream) if source is not None]
         self._held: dict[str, RemoteLease] = {}
@@ -64,7 +64,7 @@ class RemoteStore(Store):
         cls, root: Path, warn: Callable[[str], None], say: Callable[[str], None], upstream: Published
     ) -> RemoteStore:
         """A folder that takes finished stages from upstream."""
-        return cls(root, warn, say, Limits(), None, upstream)
+        return cls(root, warn, say, Terms(), None, upstream)
 
     def exists(self, stage: str, key: str) -> bool:
         """Whether the artifact is published, here or in the storage."""
@@ -140,7 +140,7 @@ class RemoteStore(Store):
         name = f"{stage}-{key}"
         known = mirrored(self.own.bucket, _unfinished(name), self._workdirs(stage, key))
         folder = super()._adopt_workdir(stage, key, token)
-        pace, mine = MirrorPace(self._limits.mirror_seconds, self._warn), self._held[name].is_mine
+        pace, mine = MirrorPace(self._terms.mirror_seconds, self._warn), self._held[name].is_mine
         self._mirrors.enter_context(Mirror(self.own.bucket, _unfinished(name), folder, known, mine, pace))
         return folder
 
@@ -174,13 +174,13 @@ class RemoteStore(Store):
         kept = sorted(self.root.glob(f"*/*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
         sizes = {path.parent: _bytes(path) for path in kept}
         total = sum(sizes.values())
-        if total <= self._limits.cache_bytes:
+        if total <= self._terms.cache_bytes:
             return
         gone = []
         with changing(self._leases):
             used = self._used()
             for folder, size in sizes.items():
-                if total <= self._limits.cache_bytes:
+                if total <= self._terms.cache_bytes:
                     break
                 if f"{folder.parent.name}/{folder.name}" not in used:
                     gone.append(folder.rename(folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")))

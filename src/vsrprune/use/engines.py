@@ -13,6 +13,7 @@ from vsrprune.engines.network import EngineNetwork, engine_graphs
 from vsrprune.errors import UserError
 from vsrprune.networks.files import DESCRIPTION, WEIGHTS, save_network
 from vsrprune.networks.network import Network
+from vsrprune.store.places import open_place
 from vsrprune.store.store import ENGINES, content_key, sha256
 from vsrprune.use.export.export import export_network
 from vsrprune.use.export.request import Request
@@ -59,8 +60,8 @@ def graphs_folder(network: Network, root: str | Path, say: Say) -> Path:
         return store.produce(ENGINES, key, identity, make).folder
     except OSError as error:
         raise UserError(
-            f"cannot write the network's graphs to {store.root / ENGINES / key}: {error.strerror}; give --engine torch, or a"
-            " --store that can be written and the network's own folder (STORE/finetune/KEY) as --model"
+            f"cannot write the network's graphs to {store.root / ENGINES / key}: {error.strerror}; give --engine torch,"
+            " or a --store that can be written and the network's own folder (STORE/finetune/KEY) as --model"
         ) from error
 
 

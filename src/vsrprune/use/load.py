@@ -11,6 +11,7 @@ from vsrprune.networks.files import DESCRIPTION, WEIGHTS, load_network
 from vsrprune.networks.network import Network
 from vsrprune.pruning.surgery import compact
 from vsrprune.results.result import RESULT, Result
+from vsrprune.store.places import open_place
 from vsrprune.store.store import is_key
 
 SHOWN = 8  # of the jobs that could be meant

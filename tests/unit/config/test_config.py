@@ -831,7 +831,11 @@ def test_choices_are_those_of_the_rooms_that_read_them():
         ("data.path", ["a"], "data.path must be text; got ['a']"),
         ("data.crop", "3", "data.crop must be a whole number >= 0, or null; got '3'"),
         ("launcher.options", [1], "launcher.options must be a mapping, or null; got [1]"),
-        ("store.action", "verfy", "store.action must be one of list, verify, clean, or nothing; got 'verfy'"),
+        (
+            "store.action",
+            "verfy",
+            "store.action must be one of list, verify, clean, push, pull, or nothing; got 'verfy'",
+        ),
         ("trainer.threads", -1, "trainer.threads must be at least 0; got -1"),
         ("method.output_weight", math.inf, "method.output_weight must be a finite number >= 0; got inf"),
         ("schedule.batch", 10**9, "schedule.batch must be at most 4096; got 1000000000"),

@@ -16,7 +16,7 @@ from vsrprune.store import remote_store
 from vsrprune.store.bucket import Bucket
 from vsrprune.store.places import local_folder, open_place
 from vsrprune.store.published import Published
-from vsrprune.store.remote_store import Limits
+from vsrprune.store.remote_store import Terms
 from vsrprune.store.store import MANIFEST
 
 KEY = "0123456789abcdef"
@@ -26,8 +26,8 @@ KEY = "0123456789abcdef"
 def machine(url, tmp_path, said):
     """What opens the store as a machine of that name does, whose folder nobody else has."""
 
-    def opened(name, **limits):
-        return open_place(url, said.append, said.append, Limits(**limits), cache_dir=str(tmp_path / name))
+    def opened(name, **terms):
+        return open_place(url, said.append, said.append, Terms(**terms), cache_dir=str(tmp_path / name))
 
     return opened
 
@@ -294,10 +294,10 @@ def test_damage_upstream_is_told_and_left(machine, url, bucket, tmp_path, said):
 CHILD = """
 import sys
 from vsrprune.store.places import open_place
-from vsrprune.store.remote_store import Limits
+from vsrprune.store.remote_store import Terms
 url, cache, key, log = sys.argv[1:]
 say = lambda text: None
-store = open_place(url, say, say, Limits(lease_seconds=2, mirror_seconds=0.05), cache_dir=cache)
+store = open_place(url, say, say, Terms(lease_seconds=2, mirror_seconds=0.05), cache_dir=cache)
 def make(folder, work):
     steps = work / "steps"
     done = int(steps.read_text()) if steps.exists() else 0

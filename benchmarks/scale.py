@@ -1,11 +1,11 @@
 """A sweep of 10,000 jobs on 1,000 workers that share one store in object storage, simulated event by event.
 
     python benchmarks/scale.py [--preset small] [--jobs 10000] [--workers 1000] [--failures 1] [--mirror-minutes 5]
-        [--look-ups once] [--downloads 32] [--seconds pretrain=10800 finetune=7200] [--seed 0]
+        [--look-ups once] [--downloads 32] [--spread 5] [--seconds pretrain=10800 finetune=7200] [--seed 0]
 
 It answers what the store is asked and what that costs, what failures cost, who waits for whom, and which limit is met
-first. Nothing is computed and no store is asked: stages are seconds, and what a store does is the protocol below. A
-store that throttles is not simulated; peaks are compared with published limits instead.
+first. Nothing is computed and no store is asked: stages are seconds, and requests are those of the protocol that
+benchmarks/scaling/design.py states. A store that throttles is not simulated; peaks are compared with published limits.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.scaling.design import HOUR, KINDS, PRESETS, PUBLISH, Setting
 from benchmarks.scaling.simulation import Ledger, Tally, simulate
 
-# Dollars in us-east-1, S3 Standard: https://aws.amazon.com/s3/pricing/ (November 2026). Requests from the region's
-# own machines carry no charge for traffic; what the parent downloads is counted as going out to the internet.
+# Dollars in us-east-1, S3 Standard: https://aws.amazon.com/s3/pricing/ (as quoted in November 2026). Traffic between
+# a bucket and machines of its region is free; what the parent downloads is counted as going out to the internet.
 PRICES = {"PUT": 5e-6, "LIST": 5e-6, "GET": 4e-7, "HEAD": 4e-7, "DELETE": 0.0}
 GIGABYTE_MONTH, GIGABYTE_OUT = 0.023, 0.09
 # Requests a second of one partitioned prefix, which a new bucket is as a whole:
@@ -69,11 +69,12 @@ def limits(setting: Setting, tally: Tally, ledger: Ledger) -> dict[str, tuple[st
     found: dict[str, tuple[str, float]] = {}
     for place, (writes, reads) in LIMITS.items():
         for kinds, most in ((("PUT", "DELETE"), writes), (READS[place], reads)):
-            peak = ledger.peak(*kinds)
-            found[f"{place}: {'+'.join(kinds)}, peak of {most:,}/s"] = (f"{peak:,}/s", peak / most)
+            rates = ledger.rates(*kinds)
+            seen = f"{rates.max():,}/s, {(rates > most).sum():,} s above"
+            found[f"{place}: {'+'.join(kinds)}, {most:,}/s"] = (seen, rates.max() / most)
     # A lease is written when publishing begins, and goes when it ends.
     apart = min(setting.takes(PUBLISH, stage.megabytes) for stage in setting.stages.values()) - setting.request_seconds
-    found["Google: writes of one lease, one a second"] = (f"2 in {apart:.2f} s", SAME_NAME_SECONDS / apart)
+    found["Google: one write a second of a lease"] = (f"2 in {apart:.2f} s", SAME_NAME_SECONDS / apart)
     for name, seconds in (("looks stages up", tally.looking_up), ("downloads results", tally.downloading)):
         found[f"the parent {name}"] = (f"{seconds / HOUR:,.2f} h", seconds / tally.makespan)
     planning = setting.jobs * setting.plan_seconds
@@ -94,19 +95,20 @@ def show(setting: Setting, console: Console) -> None:
     if tally.vanished:
         lost = tally.lost or [0.0]
         console.print(
-            f"{tally.vanished:,} workers vanished, {len(tally.lost):,} in a stage, which cost"
-            f" {sum(lost) / len(lost):,.0f} s on average, {max(lost):,.0f} s at most"
+            f"{tally.vanished:,} workers vanished, {len(tally.lost):,} in a stage:"
+            f" {sum(lost) / len(lost):,.0f} s lost on average, {max(lost):,.0f} s at most"
         )
     table = Table("requests", box=box.SIMPLE_HEAD)
     for name in ("in all", "mean /s", "peak /s", "$"):
         table.add_column(name, justify="right")
     for kind in KINDS:
-        total, peak = ledger.total(kind), ledger.peak(kind)
+        total, peak = ledger.total(kind), ledger.rates(kind).max()
         cost = f"{PRICES[kind] * total:,.2f}"
         table.add_row(kind, f"{total:,}", f"{total / tally.makespan:,.1f}", f"{peak:,}", cost)
     console.print(table)
     console.print("; ".join(f"{name} ${cost:,.2f}" for name, cost in dollars(setting, ledger).items()))
-    console.print(f"checkpoints sent: {tally.mirrored / 1000:,.0f} GB; they must not be kept")
+    kept = tally.mirrored / 1000 * GIGABYTE_MONTH
+    console.print(f"checkpoints sent: {tally.mirrored / 1000:,.0f} GB; to keep them all would be ${kept:,.2f} a month")
     table = Table("workers' time", box=box.SIMPLE_HEAD)
     for name in ("hours", "share"):
         table.add_column(name, justify="right")

@@ -57,11 +57,11 @@ class Ledger:
         """Requests of these kinds in all."""
         return sum(int(self._seconds[kind].sum()) for kind in kinds)
 
-    def peak(self, *kinds: str) -> int:
-        """Requests of these kinds in the second that had most of them."""
+    def rates(self, *kinds: str) -> np.ndarray[Any, Any]:
+        """Requests of these kinds in each second; requests that follow each other count where the first was."""
         length = max(self._seconds[kind].size for kind in kinds)
         padded = [np.pad(self._seconds[kind], (0, length - self._seconds[kind].size)) for kind in kinds]
-        return int(np.sum(padded, axis=0).max())
+        return np.asarray(np.sum(padded, axis=0))
 
 
 @dataclass

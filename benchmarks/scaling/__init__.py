@@ -1,0 +1,1 @@
+"""A sweep on many workers and its store, as a simulation: benchmarks/scale.py."""

@@ -34,6 +34,7 @@ from vsrprune.errors import PreemptedError, UserError
 from vsrprune.host.failures import card_of_error, retry_command, retry_line
 from vsrprune.host.naming import mark_latest, telling_overrides
 from vsrprune.host.outlook import SWEEP, Foretold
+from vsrprune.host.stopping import stopping_when_asked
 from vsrprune.jobs.collect import read_measured
 from vsrprune.jobs.devices import on_this_machine, show_only
 from vsrprune.jobs.dry_run import print_plan
@@ -94,7 +95,8 @@ def run(composed: DictConfig, folder: Path) -> float | None:
     to_come = Foretold.read(in_sweep) if in_sweep else introduced(job, folder, console)
     show_only(job.place)
     try:
-        result = run_job(job, folder, lambda text: print(text, flush=True), to_come, noted=bool(in_sweep))
+        with stopping_when_asked():
+            result = run_job(job, folder, lambda text: print(text, flush=True), to_come, noted=bool(in_sweep))
     except PreemptedError:
         raise  # no failure: the job goes on when it is run again
     except Exception as error:

@@ -29,10 +29,12 @@ from typing import Any
 from vsrprune.commands import TYPED
 from vsrprune.config.machine import BATCH_SYSTEMS, LauncherConfig
 from vsrprune.errors import UserError
-from vsrprune.host.processes import run_child
+from vsrprune.host import processes
+from vsrprune.host.processes import run_child, run_elsewhere
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 LOOPBACK = "127.0.0.1"
+RETRIES = 5  # of a job whose node left Ray's cluster; each goes on from its checkpoint
 START_SECONDS = 30  # within which a scheduler at `address` must answer
 REPLACE_SECONDS = 30  # between two looks for batch jobs that have ended
 NOBODY_JOINED_SECONDS = 300  # after which it is said that no worker came: the queue is long, or batch jobs die early
@@ -44,7 +46,10 @@ WAIT_FOR_CHECKPOINT = "trap 'while pgrep -g 0 -f hydra.mode=RUN >/dev/null; do s
 
 @dataclass(frozen=True)
 class Call:
-    """The arguments of `processes.run_child`. Dask and Ray set numbers of threads that are not meant for a job."""
+    """A job's command, and where it runs. Dask and Ray set numbers of threads that are not meant for a job.
+
+    elsewhere: this project's folder, where the job runs on a machine that shares none; `command` is without its Python.
+    """
 
     command: list[str]
     cwd: str
@@ -54,12 +59,18 @@ class Call:
         default_factory=lambda: {name: os.environ.get(name) for name in (*THREAD_VARIABLES, TYPED)}
     )
 
-    def arguments(self) -> tuple[list[str], str, Path, Path | None, dict[str, str | None]]:
-        """In the order in which `run_child` takes them."""
-        return self.command, self.cwd, self.folder, self.log, self.environment
+    elsewhere: str = ""
+
+    @property
+    def task(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """The function that runs it, and its arguments."""
+        if self.elsewhere:
+            return run_elsewhere, (self.elsewhere, self.command, self.environment)
+        return run_child, (self.command, self.cwd, self.folder, self.log, self.environment)
 
 
-Submit = Callable[[Call], "Future[int]"]
+Ended = Any  # an exit code; of a job elsewhere with the files of its folder
+Submit = Callable[[Call], "Future[Ended]"]
 Engine = Callable[[LauncherConfig, int, int], contextlib.AbstractContextManager[Submit]]
 
 
@@ -67,7 +78,7 @@ Engine = Callable[[LauncherConfig, int, int], contextlib.AbstractContextManager[
 def local(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
     """Processes on this machine, `jobs` at a time."""
     with ThreadPoolExecutor(settings.jobs) as pool:
-        yield lambda call: pool.submit(run_child, *call.arguments())
+        yield lambda call: pool.submit(call.task[0], *call.task[1])
 
 
 @contextlib.contextmanager
@@ -77,8 +88,6 @@ def dask(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
         import cloudpickle
         from distributed import Client
         from distributed.security import Security
-
-        from vsrprune.host import processes
     cloudpickle.register_pickle_by_value(processes)  # a worker needs nothing of ours to start a process
     with contextlib.ExitStack() as stack:
         target = settings.address or stack.enter_context(_dask_cluster(settings))
@@ -91,7 +100,7 @@ def dask(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
             raise UserError(f"launcher.address={settings.address}: no Dask scheduler answers there ({error})") from None
         limits = {} if settings.address else {"resources": ONE_JOB}
         executor = client.get_executor(pure=False, **limits)  # pure: Dask would run equal calls once
-        yield lambda call: executor.submit(run_child, *call.arguments())
+        yield lambda call: executor.submit(call.task[0], *call.task[1])
 
 
 def _security(options: Mapping[str, Any], security: Callable[..., Any]) -> Any:
@@ -215,7 +224,7 @@ def ray(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
         with _needing_extra("ray"):
             import ray
         threads = max(1, threads)  # Ray only counts threads; the job sets how many it uses
-        where: dict[str, Any] = {"address": settings.address}
+        where: dict[str, Any] = {"address": settings.address, "runtime_env": settings.options or None}
         _check_ray_answers(settings.address)
         if not settings.address:
             where = {"address": "local", "num_cpus": threads * settings.jobs, "include_dashboard": False}
@@ -226,8 +235,10 @@ def ray(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
         stack.callback(ray.shutdown)
         # On this machine the launcher divides the cards, several jobs to a card if need be, as Ray would not.
         wanted = gpus if settings.address else 0
-        task = ray.remote(num_cpus=threads, num_gpus=wanted, max_retries=2)(run_child)
-        yield lambda call: task.remote(*call.arguments()).future()
+        ray.cloudpickle.register_pickle_by_value(processes)
+        remote = ray.remote(num_cpus=threads, num_gpus=wanted, max_retries=RETRIES)
+        tasks = {function: remote(function) for function in (run_child, run_elsewhere)}
+        yield lambda call: tasks[call.task[0]].remote(*call.task[1]).future()
 
 
 @contextlib.contextmanager

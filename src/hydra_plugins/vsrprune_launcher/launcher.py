@@ -28,7 +28,8 @@ from rich.console import Console
 from hydra_plugins.vsrprune_launcher.as_typed import differing_jobs, numbers_as_typed, typed_numbers
 from hydra_plugins.vsrprune_launcher.cards import blocks_of, dividing, sharing
 from hydra_plugins.vsrprune_launcher.composing import SweepComposer
-from hydra_plugins.vsrprune_launcher.engines import ENGINES, Call, Submit
+from hydra_plugins.vsrprune_launcher.elsewhere import Elsewhere, shares_nothing
+from hydra_plugins.vsrprune_launcher.engines import ENGINES, Call, Ended, Submit
 from hydra_plugins.vsrprune_launcher.summary import DONE, FAILED, REUSED, STOPPED, print_summary
 from hydra_plugins.vsrprune_launcher.under_way import Display, SweepJob, SweepOutlook, status_lines
 from vsrprune.cli import complain, composed_config, explained
@@ -205,7 +206,9 @@ class Sweep:
         self._store: Store = open_store(jobs[0].job, print)
         self._outlook = SweepOutlook(seconds or {}, self._store)
         self._pending = list(jobs)
-        self._running: dict[Future[int], SweepJob] = {}
+        self._running: dict[Future[Ended], SweepJob] = {}
+        first = jobs[0].job.config
+        self._elsewhere = Elsewhere(first) if shares_nothing(first) else None
         self._outcomes: dict[str, str] = {}
         self._started: dict[str, float] = {}
         self.stopped_by = 0  # exit code, once someone asked the sweep to stop
@@ -288,10 +291,14 @@ class Sweep:
         return True
 
     def _start_ready(self, submit: Submit, at_once: int) -> None:
+        # What running jobs are going to make: who needs one of these next would only wait for it.
+        awaited = {key for other in self._running.values() for key in missing_stages(other.job, self._store)}
         for item in list(self._pending):
             if len(self._running) >= at_once or self.stopped_by or (self._running and is_measuring()):
                 return
-            if not self._is_ready(item):
+            # Only the next stage counts: what comes after may be finished elsewhere by then.
+            missing = missing_stages(item.job, self._store)
+            if missing and missing[0] in awaited:
                 continue
             self._pending.remove(item)
             if self._is_finished(item):  # an earlier job made all of it
@@ -305,9 +312,14 @@ class Sweep:
             log = None if self._alone else item.folder / OUTPUT
             print(item.title if log is None else f"{item.title} (started)", flush=True)
             self._started[item.name] = time.monotonic()
-            item.to_make = frozenset(missing_stages(item.job, self._store))
+            item.to_make = frozenset(missing)
+            awaited |= item.to_make
             told = (self._outlook.of_job(item, self._pending) if self._alone else Foretold()).text()
             call = Call(item.command, os.getcwd(), item.folder, log)
+            if self._elsewhere is not None:
+                call = replace(call, command=self._elsewhere.arguments(item), elsewhere=self._elsewhere.root)
+                call.environment.update(self._elsewhere.environment)
+                JobState(item.folder).stage("on a worker")
             call.environment[SWEEP] = told
             self._running[submit(call)] = item
 
@@ -318,18 +330,9 @@ class Sweep:
         print(f"{item.title} (failed: {cause})", flush=True)
         self._outcomes[item.name] = FAILED
 
-    def _is_ready(self, item: SweepJob) -> bool:
-        """Whether no running job of the sweep is going to compute the stage that the job needs next."""
-        # Only the next stage counts: what comes after may be finished elsewhere by then.
-        missing = missing_stages(item.job, self._store)
-        if not missing:
-            return True
-        awaited = {key for other in self._running.values() for key in missing_stages(other.job, self._store)}
-        return missing[0] not in awaited
-
-    def _ended(self, item: SweepJob, future: Future[int]) -> None:
+    def _ended(self, item: SweepJob, future: Future[Ended]) -> None:
         error = None if future.cancelled() else future.exception()
-        code = PREEMPTED if future.cancelled() else 1 if error else future.result()
+        code = PREEMPTED if future.cancelled() else 1 if error else self._brought(item, future.result())
         if code == INTERRUPTED or (self.stopped_by and code in STOPS):
             self.stopped_by = self.stopped_by or code
             return
@@ -351,6 +354,14 @@ class Sweep:
             end = f"failed after {took}: {item.folder / OUTPUT}" if code else f"done in {took}"
             print(f"{item.title} ({end})", flush=True)
 
+    def _brought(self, item: SweepJob, ended: Ended) -> int:
+        """The exit code of a job that ended; its files are here then."""
+        if self._elsewhere is None:
+            return int(ended)
+        code, files = ended
+        self._elsewhere.bring(item, files)
+        return int(code)
+
     def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
         self._stop(PREEMPTED)
 
@@ -358,9 +369,13 @@ class Sweep:
         """Start nothing more; running jobs write a checkpoint and leave."""
         self.stopped_by = code
         self._pending.clear()
-        for future, item in self._running.items():
-            if not future.cancel():
-                ask_to_stop(item.folder)
+        kept = [item for future, item in self._running.items() if not future.cancel()]
+        if self._elsewhere is not None and kept:
+            with contextlib.suppress(UserError):  # the storage is gone: the jobs stop by themselves, for lack of it
+                self._elsewhere.stop()
+            return
+        for item in kept:
+            ask_to_stop(item.folder)
 
 
 def training_threads(config: Config) -> int:

@@ -107,8 +107,9 @@ class LauncherConfig:
     address: str = knob("", "The address of a running scheduler (dask) or cluster (ray).")
     options: dict[str, Any] | None = knob(
         {},
-        "Options of one batch job (slurm, pbs, sge), as dask-jobqueue names them: launcher.options.queue=gpu. With dask"
-        " and an address TLS, as distributed.Security names it: launcher.options.tls_ca_file=ca.pem.",
+        "Options of one batch job (slurm, pbs, sge), as dask-jobqueue names them: launcher.options.queue=gpu. With an"
+        " address: of dask TLS, as distributed.Security names it (launcher.options.tls_ca_file=ca.pem); of ray its"
+        " runtime_env (launcher.options.working_dir=.).",
     )
 
 
@@ -131,7 +132,7 @@ def check_launcher(launcher: LauncherConfig) -> None:
             f"launcher.address is given, but launcher={launcher.name} does not read it; use launcher=dask or ray"
         )
     batch = launcher.name in BATCH_SYSTEMS
-    if launcher.options and not batch and not (launcher.name == "dask" and launcher.address):
+    if launcher.options and not batch and not (launcher.name in ("dask", "ray") and launcher.address):
         raise UserError(
             f"launcher.options are given, but launcher={launcher.name} does not read them; use launcher=slurm, pbs, sge"
         )

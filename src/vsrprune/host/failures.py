@@ -203,6 +203,8 @@ def card_of_lost_worker(error: BaseException, folder: Path, command: str) -> Fai
     """The card of a job that was lost together with its worker on a cluster."""
     stage, step = read_state(folder)
     cause = f"its worker was lost ({type(error).__name__})"
+    if isinstance(error, FileNotFoundError):  # it never began
+        return FailureCard(stage, step, first_line(error), "do what the cause says, and run it again", command)
     advice = "run it again, it goes on from its checkpoint; why the worker went, the cluster's own logs say"
     if (folder / OUTPUT).is_file():
         advice += f", and perhaps the end of {folder / OUTPUT}"

@@ -1,18 +1,26 @@
-"""Run a job's command as a child process, here or on another machine of the same file system."""
+"""Run a job's command as a child process: here, on a machine of the same file system, or on one that shares nothing."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 STOP = "stop"  # a file of this name in a job's folder asks its process to write a checkpoint and leave
 POLL_SECONDS = 0.5
+CHECKOUT = "VSRPRUNE_CHECKOUT"  # the variable by which a worker says where the project lies, if nowhere usual
+RUN = "src/run.py"  # in a checkout
+FOLDER = "{folder}"  # in an argument: the folder that the job has on its machine
+OUTPUT = "output.log"
+LARGEST = 64 * 2**20  # bytes of a result file that is brought back
 PREEMPTED = 143  # exit code of a job that was asked to stop and wrote a checkpoint
 _PR_SET_PDEATHSIG = 1
 _PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None  # looked up before any fork
@@ -55,6 +63,43 @@ def run_child(
             (folder / STOP).unlink(missing_ok=True)
             # Asked early, before it has a handler, the child dies of the signal itself: it was stopped all the same.
             return PREEMPTED if asked and code in (-signal.SIGTERM, PREEMPTED) else code
+
+
+def run_elsewhere(
+    root: str, arguments: Sequence[str], environment: Mapping[str, str | None]
+) -> tuple[int, dict[str, bytes]]:
+    """Run a job on a machine that shares no folder with whoever asks; its exit code, and its folder's files.
+
+    root: the project's folder where this was asked for; paths below it are those of this machine's checkout here.
+    arguments: of Python, FOLDER standing for the job's folder.
+    """
+    checkout = _checkout(root)
+    folder = Path(tempfile.mkdtemp(prefix="vsrprune-job-"))
+    try:
+        here = [item.replace(root, str(checkout)).replace(FOLDER, str(folder)) for item in arguments]
+        # Its modules may be nowhere but in the checkout, which a cluster brings for each job.
+        path = os.pathsep.join([str(checkout / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+        # The command is of another machine's Python; this one runs the worker, and has what it needs.
+        command = [sys.executable, *here]
+        code = run_child(command, str(checkout), folder, folder / OUTPUT, {**environment, "PYTHONPATH": path})
+        files = {
+            found.relative_to(folder).as_posix(): found.read_bytes()
+            for found in sorted(folder.rglob("*"))
+            if found.is_file() and not found.is_symlink() and found.stat().st_size <= LARGEST
+        }
+        return code, files
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _checkout(root: str) -> Path:
+    """Where the project lies on this machine. Raises FileNotFoundError, which says what to do."""
+    found = importlib.util.find_spec("vsrprune")
+    places = [os.environ.get(CHECKOUT), found and found.origin and Path(found.origin).parents[2], os.getcwd(), root]
+    for place in places:
+        if place and Path(place, RUN).is_file():
+            return Path(place).absolute()
+    raise FileNotFoundError(f"no checkout of the project on this worker: set {CHECKOUT} there, or start it in one")
 
 
 def ask_to_stop(folder: Path) -> None:

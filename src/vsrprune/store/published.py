@@ -168,7 +168,7 @@ class Published:
             stage, key, token = name.split("/")[1:4]
             if tokens.get((stage, key)) != token:
                 found.append(name)
-        for prefix in ("damaged", "unfinished", "clock", "leases"):
+        for prefix in ("damaged", "unfinished", "clock", "leases", "stops"):
             found += [name for name, _, _ in self.bucket.names(prefix)]
         return found
 

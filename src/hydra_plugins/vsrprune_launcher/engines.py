@@ -88,7 +88,7 @@ def dask(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
         import cloudpickle
         from distributed import Client
         from distributed.security import Security
-    cloudpickle.register_pickle_by_value(processes)  # a worker needs nothing of ours to start a process
+    cloudpickle.register_pickle_by_value(processes)
     with contextlib.ExitStack() as stack:
         target = settings.address or stack.enter_context(_dask_cluster(settings))
         try:
@@ -100,7 +100,22 @@ def dask(settings: LauncherConfig, gpus: int, threads: int) -> Iterator[Submit]:
             raise UserError(f"launcher.address={settings.address}: no Dask scheduler answers there ({error})") from None
         limits = {} if settings.address else {"resources": ONE_JOB}
         executor = client.get_executor(pure=False, **limits)  # pure: Dask would run equal calls once
-        yield lambda call: executor.submit(call.task[0], *call.task[1])
+        tasks = {function: _ByValue(cloudpickle, function) for function in (run_child, run_elsewhere)}
+        yield lambda call: executor.submit(tasks[call.task[0]], *call.task[1])
+
+
+class _ByValue:
+    """A function as Dask sends it: its code, since the worker's own copy of this project may be an older one."""
+
+    def __init__(self, cloudpickle: Any, function: Callable[..., Any]) -> None:
+        # Dask itself sends the name alone of whatever can be imported here.
+        self._read, self._written, self._function = cloudpickle.loads, cloudpickle.dumps(function), function
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._read, (self._written,)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
 
 
 def _security(options: Mapping[str, Any], security: Callable[..., Any]) -> Any:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 STOP = "stop"  # a file of this name in a job's folder asks its process to write a checkpoint and leave
@@ -23,7 +23,6 @@ OUTPUT = "output.log"
 LARGEST = 64 * 2**20  # bytes of a result file that is brought back
 PREEMPTED = 143  # exit code of a job that was asked to stop and wrote a checkpoint
 _PR_SET_PDEATHSIG = 1
-_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None  # looked up before any fork
 
 
 def run_child(
@@ -49,7 +48,7 @@ def run_child(
             env=_environment(environment or {}),
             stdout=output,
             stderr=None if log is None else subprocess.STDOUT,
-            preexec_fn=die_with_parent,
+            preexec_fn=dying_with_parent(),
         )
         asked = False
         while True:
@@ -112,8 +111,14 @@ def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in {**os.environ, **changes}.items() if value is not None}
 
 
-def die_with_parent() -> None:
-    """Have the kernel send this process SIGTERM when the thread that started it is gone; Linux only."""
-    # Else a worker that is killed would leave its job training, while the job is started again elsewhere.
-    if _PRCTL is not None:
-        _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def dying_with_parent() -> Callable[[], None]:
+    """For a child to call first: the kernel sends it SIGTERM when the thread that started it is gone; Linux only."""
+    # Looked up before the fork; and no value of this module, which is sent to workers by its code.
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def die_with_parent() -> None:
+        # Else a worker that is killed would leave its job training, while the job is started again elsewhere.
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return die_with_parent

@@ -18,7 +18,7 @@ import torch
 from torch import distributed
 
 from vsrprune.errors import LostRankError
-from vsrprune.host.processes import die_with_parent
+from vsrprune.host.processes import dying_with_parent
 
 JOIN_SECONDS = 20  # that the other ranks have to leave after this one
 
@@ -75,7 +75,7 @@ def ranks(count: int, follow: Callable[[Any], None], task: Any) -> Iterator[None
 
 
 def _rank(variables: dict[str, str], threads: int, follow: Callable[[Any], None], task: Any) -> None:
-    die_with_parent()
+    dying_with_parent()()
     os.environ.update(variables)
     torch.set_num_threads(threads)
     with contextlib.suppress(Exception):  # rank 0 meets the same error and reports it

@@ -102,6 +102,8 @@ HEAVY = {
     "starlette": ("vsrprune.page.server",),
     "uvicorn": ("page",),
     "ray": ("hydra_plugins",),
+    "obstore": ("vsrprune.store.bucket",),
+    "boto3": ("vsrprune.store.bucket",),
     "pandas": (),
     "cv2": ("vsrprune.metrics.temporal",),
     "matplotlib": (),

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -278,3 +279,43 @@ def test_ctrl_c_stops_jobs_on_other_machines_with_a_checkpoint_in_the_bucket(
     assert sweep.returncode == 130, out
     assert bucket.names("artifacts/pretrain") == []
     assert [name for name, _, _ in bucket.names("unfinished") if name.endswith("newest.json")]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+@pytest.mark.slow
+def test_ray_brings_the_project_to_a_node_that_has_none(
+    tmp_path: Path, server: str, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bucket(server, "ray")
+    as_in(environment(server), monkeypatch)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    project, asker, node = tmp_path / "project", tmp_path / "asker", tmp_path / "node"
+    machine_of(asker.parent)  # the project of whoever asks
+    for folder in (asker, node):
+        folder.mkdir()
+    ray_folder, port = tempfile.mkdtemp(prefix="ray"), free_port()  # the names of Ray's sockets must be short
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={port}"]
+    command += ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--include-dashboard=false", f"--temp-dir={ray_folder}"]
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with (tmp_path / "ray.log").open("wb") as log:
+        head = subprocess.Popen(
+            [*command, "--disable-usage-stats"],
+            cwd=node, env=own | {"HOME": str(node)}, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        until = time.monotonic() + PATIENCE
+        while "Ray runtime started" not in (tmp_path / "ray.log").read_text():
+            assert head.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        where = ["launcher=ray", "launcher.jobs=2", f"launcher.address=127.0.0.1:{port}"]
+        where += [f"launcher.options.working_dir={project}", f"store.cache_dir={asker / 'cache'}"]
+        done = run(*arguments(asker, "s3://ray/store", *TWO, *where))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert results(asker) == expected
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(head.pid, signal.SIGKILL)
+        head.wait()
+        shutil.rmtree(ray_folder, ignore_errors=True)

@@ -94,7 +94,8 @@ def run_elsewhere(
 def _checkout(root: str) -> Path:
     """Where the project lies on this machine. Raises FileNotFoundError, which says what to do."""
     found = importlib.util.find_spec("vsrprune")
-    places = [os.environ.get(CHECKOUT), found and found.origin and Path(found.origin).parents[2], os.getcwd(), root]
+    installed = found and found.origin and Path(found.origin).parents[2]
+    places = [os.environ.get(CHECKOUT), os.getcwd(), installed, root]
     for place in places:
         if place and Path(place, RUN).is_file():
             return Path(place).absolute()

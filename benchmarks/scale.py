@@ -1,7 +1,7 @@
 """A sweep of 10,000 jobs on 1,000 workers that share one store in object storage, simulated event by event.
 
     python benchmarks/scale.py [--preset small] [--jobs 10000] [--workers 1000] [--failures 1] [--mirror-minutes 5]
-        [--look-ups once] [--downloads 32] [--spread 5] [--seconds pretrain=10800 finetune=7200] [--seed 0]
+        [--spread 5] [--seconds pretrain=10800 finetune=7200] [--seed 0]
 
 It answers what the store is asked and what that costs, what failures cost, who waits for whom, and which limit is met
 first. Nothing is computed and no store is asked: stages are seconds, and requests are those of the protocol that
@@ -22,12 +22,12 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.scaling.design import HOUR, KINDS, PRESETS, PUBLISH, Setting
+from benchmarks.scaling.design import HOUR, JOB_MEGABYTES, KINDS, PRESETS, Setting
 from benchmarks.scaling.simulation import Ledger, Tally, simulate
 
 # Dollars in us-east-1, S3 Standard: https://aws.amazon.com/s3/pricing/ (as quoted in November 2026). Traffic between
-# a bucket and machines of its region is free; what the parent downloads is counted as going out to the internet.
-PRICES = {"PUT": 5e-6, "LIST": 5e-6, "GET": 4e-7, "HEAD": 4e-7, "DELETE": 0.0}
+# a bucket and machines of its region is free; what goes to the parent is counted as going out to the internet.
+PRICES = {"PUT": 5e-6, "PART": 5e-6, "LIST": 5e-6, "GET": 4e-7, "HEAD": 4e-7, "DELETE": 0.0}
 GIGABYTE_MONTH, GIGABYTE_OUT = 0.023, 0.09
 # Requests a second of one partitioned prefix, which a new bucket is as a whole:
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html
@@ -40,11 +40,11 @@ SAME_NAME_SECONDS = 1.0
 
 def dollars(setting: Setting, ledger: Ledger) -> dict[str, float]:
     """What a sweep costs at the store, and what a month of keeping its artifacts does."""
-    kept = sum(setting.stages[name].megabytes for name, _, _ in setting.distinct()) / 1000
-    results = setting.stages["evaluate"].megabytes + setting.stages["measure"].megabytes
+    kept = setting.kept_megabytes() / 1000
     return {
         "requests": sum(price * ledger.total(kind) for kind, price in PRICES.items()),
-        "results to the parent": setting.jobs * results / 1000 * GIGABYTE_OUT,
+        "jobs' files to the parent": setting.jobs * JOB_MEGABYTES / 1000 * GIGABYTE_OUT,
+        "all stages to the parent": kept * GIGABYTE_OUT,
         f"a month of {kept:,.0f} GB": kept * GIGABYTE_MONTH,
     }
 
@@ -68,17 +68,22 @@ def limits(setting: Setting, tally: Tally, ledger: Ledger) -> dict[str, tuple[st
     """What may become the bottleneck: what was seen, and its share of what there is."""
     found: dict[str, tuple[str, float]] = {}
     for place, (writes, reads) in LIMITS.items():
-        for kinds, most in ((("PUT", "DELETE"), writes), (READS[place], reads)):
+        for kinds, most in ((("PUT", "PART", "DELETE"), writes), (READS[place], reads)):
             rates = ledger.rates(*kinds)
             seen = f"{rates.max():,}/s, {(rates > most).sum():,} s above"
             found[f"{place}: {'+'.join(kinds)}, {most:,}/s"] = (seen, rates.max() / most)
-    # A lease is written when publishing begins, and goes when it ends.
-    apart = min(setting.takes(PUBLISH, stage.megabytes) for stage in setting.stages.values()) - setting.request_seconds
+    apart = 2 * setting.request_seconds  # a beat of a lease, the manifest, the lease's end
     found["Google: one write a second of a lease"] = (f"2 in {apart:.2f} s", SAME_NAME_SECONDS / apart)
-    for name, seconds in (("looks stages up", tally.looking_up), ("downloads results", tally.downloading)):
+    at_work = {
+        "looks stages up": tally.looking_up,
+        "lists stages": tally.listing,
+        "starts and ends jobs": tally.handling,
+        "gets jobs' files": setting.jobs * JOB_MEGABYTES / setting.home_rate,
+        "plans": setting.jobs * setting.plan_seconds,
+        "collects all jobs, if it was stopped": setting.collect_seconds(),
+    }
+    for name, seconds in at_work.items():
         found[f"the parent {name}"] = (f"{seconds / HOUR:,.2f} h", seconds / tally.makespan)
-    planning = setting.jobs * setting.plan_seconds
-    found["the parent plans"] = (f"{planning / HOUR:,.2f} h", planning / tally.makespan)
     chain = tally.shared_until
     found["all wait for what all share"] = (f"{chain / HOUR:,.2f} h", chain / tally.makespan)
     return found
@@ -132,9 +137,8 @@ def asked_for(words: Sequence[str] | None = None) -> Setting:
     parser.add_argument("--seconds", nargs="+", default=[], metavar="STAGE=SECONDS", help="of single stages")
     options = [item for item in fields(Setting) if item.metadata]
     for item in options:
-        choices = ("each", "once") if item.name == "look_ups" else None
         flag, told = f"--{item.name.replace('_', '-')}", f"{item.metadata['help']} (default: {item.default})"
-        parser.add_argument(flag, type=type(item.default), choices=choices, default=item.default, help=told)
+        parser.add_argument(flag, type=type(item.default), default=item.default, help=told)
     given = parser.parse_args(words)
     stages = dict(PRESETS[given.preset])
     for word in given.seconds:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 CREDENTIALS = {
@@ -77,9 +78,12 @@ def storage_that_answers(code, body):
 
 @contextlib.contextmanager
 def failing_storage(address, share=0.1, seed=0, answers_lost=True):
-    """The address of a proxy before a server: a share of requests fails, half of these after they were carried out."""
+    """The address of a proxy before a server: a share of requests fails, half of these after they were carried out.
+
+    With it what was asked, counted by kind.
+    """
     draw, lock, target = random.Random(seed), threading.Lock(), address.removeprefix("http://")
-    counts = {"requests": 0, "failed": 0, "lost": 0}
+    counts = Counter()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -89,6 +93,7 @@ def failing_storage(address, share=0.1, seed=0, answers_lost=True):
             with lock:
                 fails, after = draw.random() < share, answers_lost and draw.random() < 0.5
                 counts["requests"] += 1
+                counts[_kind(self.command, self.path)] += 1
                 counts["failed"] += fails
                 counts["lost"] += fails and after
             if fails and not after:
@@ -120,6 +125,15 @@ def failing_storage(address, share=0.1, seed=0, answers_lost=True):
         yield own, counts
 
 
+def _kind(command, path):
+    """Of a request, as price lists have it; PART is a part of a file."""
+    if command == "GET" and "list-type=" in path:
+        return "LIST"
+    if command == "POST":
+        return "DELETE" if path.endswith("?delete") else "PUT"
+    return "PART" if "partNumber=" in path else command
+
+
 def send(handler, code, body):
     handler.send_response(code)
     handler.send_header("content-length", str(len(body)))
@@ -137,7 +151,7 @@ def _serving(handler):
             pass  # a client that was killed
 
     server = Server(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

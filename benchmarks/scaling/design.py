@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 HOUR = 3600.0
-KINDS = ("PUT", "GET", "HEAD", "LIST", "DELETE")
+KINDS = ("PUT", "PART", "GET", "HEAD", "LIST", "DELETE")  # PART: one of several by which a large file is sent
 Requests = Mapping[str, int]
 Key = tuple[str, int, int]  # stage, replicate, and which of the settings that the stage depends on
 
-# What a worker asks the store for one stage.
+FILES = 3  # of an artifact, on average
+KEPT = 2  # checkpoints in a working folder: each with its checksum, and the rows of losses beside them
+# What a worker asks the store for one stage; tests/unit/store/test_requests.py counts what the code asks.
 LOOK: Requests = {"GET": 1}  # for the manifest
-FETCH: Requests = {"GET": 3}  # the files of an artifact, three on average
-AGE: Requests = {"GET": 1, "PUT": 1, "HEAD": 1, "DELETE": 1}  # of another's lease: it, and a small object's date
-TAKE: Requests = {"PUT": 1, "GET": 2}  # the lease; then the manifest again and the pointer to a checkpoint
-RESUME: Requests = {"GET": 2}  # the files of a checkpoint
+FETCH: Requests = {"GET": FILES}
+PRODUCE: Requests = {"GET": 2}  # the manifest again, before and after this machine's own lease is taken
+UNHELD: Requests = {"GET": 1}  # a lease that is not there
+AGE: Requests = {"GET": 1, "PUT": 1, "HEAD": 1, "DELETE": 1}  # another's lease, and the date of a small object
+TAKE: Requests = {"PUT": 1, "GET": 2}  # the lease; then the manifest again and the list of mirrored files
+RESUME: Requests = {"GET": 2 * KEPT + 1, "PUT": 2}  # these files; a beat, and their list for the new holder
 BEAT: Requests = {"PUT": 1}  # the lease, on its ETag
-MIRROR: Requests = {"PUT": 3}  # the two files of a checkpoint, and the pointer to it
-PUBLISH: Requests = {"PUT": 6, "DELETE": 1}  # a beat, four files, the manifest; the lease goes
-# What the parent of the sweep asks for a job that has ended: the manifests and files of `evaluate` and `measure`.
-RESULTS: Requests = {"GET": 8}
+# A checkpoint, its checksum and the rows, a beat and the list; what it replaces goes, the last of it in the end.
+MIRROR: Requests = {"PUT": 5, "DELETE": 3}
+UNLIST: Requests = {"DELETE": 1}  # the list of what was mirrored
+PUBLISH: Requests = {"PUT": FILES + 3, "LIST": 1}  # files, a beat, the manifest, the lease's end; what was mirrored
+STOP_LOOK: Requests = {"GET": 1}  # of a job: whether its sweep asks it to stop
+STOP_SECONDS = 15.0  # between two of these
+PART_MEGABYTES = 5 * 2**20 / 1e6  # of a larger file, beside its beginning and its end, which are requests too
 BEATS = 5  # of a lease in its length
-POLL_SECONDS = 5.0  # between two looks at a stage that another makes
+POLL_SECONDS = 5.0  # that pass before another's stage is looked at again
 LIST_NAMES = 1000  # that one LIST gives at most
-LIST_AGAIN, LIST_SHARE = 2.0, 20.0  # seconds between two lists of a stage, and how many times what the last one took
+LIST_AGAIN, LIST_SHARE = 2.0, 20.0  # seconds that a list of a stage holds, and how many times what it took
+
+
+def add(*asked: Requests) -> Requests:
+    """All of these requests."""
+    total: Counter[str] = Counter()
+    for requests in asked:
+        total.update(requests)
+    return dict(total)
+
+
+def parts(megabytes: float) -> Requests:
+    """What a file of this size needs beside one PUT."""
+    return {"PUT": 1, "PART": math.ceil(megabytes / PART_MEGABYTES)} if megabytes > PART_MEGABYTES else {}
+
+
+def pages(names: int) -> Requests:
+    """What a list of so many names needs."""
+    return {"LIST": max(1, math.ceil(names / LIST_NAMES))}
 
 
 @dataclass(frozen=True)
@@ -66,6 +93,7 @@ PRESETS: dict[str, dict[str, Stage]] = {
     },
 }
 CHECKPOINT_SHARE = 3  # weights and the two moments of Adam: a checkpoint is so many times its network
+JOB_MEGABYTES = 0.5  # result, curves, crops and output of a job: the median of 125 jobs on this project's evidence
 
 
 def knob(default: Any, told: str) -> Any:
@@ -87,25 +115,31 @@ class Setting:
     start_seconds: float = knob(10.0, "that a job's process takes to start")
     request_seconds: float = knob(0.1, "that a request takes, beside its bytes")
     rate: float = knob(80.0, "megabytes a second between a worker and the store")
-    home_rate: float = knob(10.0, "megabytes a second between the parent and the store")
+    home_rate: float = knob(10.0, "megabytes a second to the parent")
     # 1,000 jobs took 13 s of CPU to plan (EXPERIMENTS.md, "Many jobs, and a busy machine").
     plan_seconds: float = knob(0.013, "of the parent, to plan one job")
-    # Two-tuples in a set of 30,000, by way of two calls, as `missing_stages` asks: 0.38 on a loaded core.
-    look_up_microseconds: float = knob(0.4, "of the parent, to see whether one stage of one job is there")
-    look_ups: str = knob("each", "each: all running jobs are looked through for each that waits; once: for all of them")
-    downloads: int = knob(1, "results that the parent downloads at a time")
+    # Milliseconds on a loaded core: 0.7 for its files when it starts, 2.8 in Dask, 0.8 for those that it sends.
+    handle_seconds: float = knob(0.005, "of the parent, to start one job and to put its files away")
+    # 6.6 for each of ten stages on a loaded core, and 32 to see whether a measurement runs on this machine.
+    look_microseconds: float = knob(100.0, "of the parent, to see which stages of one job are there")
     spread: float = knob(0.0, "percent by which a stage may take more or less; 0 lets workers march in step")
     seed: int = knob(0, "of failures and of the spread")
     stages: Mapping[str, Stage] = field(default_factory=lambda: PRESETS["published"])
 
     def takes(self, requests: Requests, megabytes: float = 0.0) -> float:
-        """Seconds of a worker's requests, one after the other."""
-        return sum(requests.values()) * self.request_seconds + megabytes / self.rate
+        """Seconds of a worker's requests, one after the other; but parts of a file go side by side."""
+        in_turn = sum(min(number, 1) if kind == "PART" else number for kind, number in requests.items())
+        return in_turn * self.request_seconds + megabytes / self.rate
 
-    def download_seconds(self) -> float:
-        """What the parent needs for one job's results."""
-        megabytes = self.stages["evaluate"].megabytes + self.stages["measure"].megabytes
-        return RESULTS["GET"] * self.request_seconds + megabytes / self.home_rate
+    def collect_seconds(self) -> float:
+        """What the parent needs to fetch all stages of all jobs, as for jobs that were finished before."""
+        distinct = Counter(name for name, _, _ in self.distinct())
+        asked = sum(number * (LOOK["GET"] + FETCH["GET"]) + pages(number)["LIST"] for number in distinct.values())
+        return asked * self.request_seconds + self.kept_megabytes() / self.home_rate
+
+    def kept_megabytes(self) -> float:
+        """The size of all artifacts."""
+        return sum(self.stages[name].megabytes for name, _, _ in self.distinct())
 
     def keys(self, job: int) -> list[Key]:
         """The artifacts of a job, in the order in which it makes them. Replicates take turns."""

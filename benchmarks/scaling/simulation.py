@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,21 +19,29 @@ from benchmarks.scaling.design import (
     CHECKPOINT_SHARE,
     FETCH,
     HOUR,
+    JOB_MEGABYTES,
+    KEPT,
     KINDS,
     LIST_AGAIN,
-    LIST_NAMES,
     LIST_SHARE,
     LOOK,
     MIRROR,
     POLL_SECONDS,
+    PRODUCE,
     PUBLISH,
-    RESULTS,
     RESUME,
+    STOP_LOOK,
+    STOP_SECONDS,
     TAKE,
+    UNHELD,
+    UNLIST,
     Key,
     Requests,
     Setting,
     Stage,
+    add,
+    pages,
+    parts,
 )
 
 Steps = Generator[simpy.Event, Any, None]
@@ -93,7 +101,8 @@ class Tally:
     waiting: float = 0.0
     missing: float = 0.0
     looking_up: float = 0.0  # of the parent
-    downloading: float = 0.0  # of the parent
+    handling: float = 0.0  # of the parent
+    listing: float = 0.0  # of the parent
     mirrored: float = 0.0  # megabytes
 
 
@@ -110,6 +119,7 @@ class Simulation:
             self.artifacts[key] = Artifact(seconds, self.env.event())
         self.published: dict[str, list[Key]] = {name: [] for name in setting.stages}
         self.tasks = simpy.Store(self.env)
+        self._line = simpy.Resource(self.env)  # to the parent
         self.ended: list[int] = []  # jobs that the parent has not seen end
         self.news = self.env.event()  # for the parent
 
@@ -154,53 +164,72 @@ class Simulation:
                 job = yield task
                 self.tally.starting += self.setting.start_seconds
                 yield self.env.timeout(self.setting.start_seconds)
-                for key in self.keys[job]:
-                    if key not in here:
-                        yield from self.want(key)
-                        here.add(key)
+                yield from self._job(job, here)
                 task = self.tasks.get()
-                self.ended.append(job)
-                self.tell()
+                self.env.process(self._bring(job))
         except simpy.Interrupt:
             if task.triggered:
                 self.tasks.put(task.value)
             else:
                 task.cancel()
 
+    def _job(self, job: int, here: set[Key]) -> Steps:
+        """See which stages of a job there are, then have them one after the other."""
+        began, needed = self.env.now, [key for key in self.keys[job] if key not in here]
+        try:
+            for name, _, _ in needed:
+                yield from self.ask(pages(len(self.published[name])))
+            for key in needed:
+                yield from self.want(key)
+                here.add(key)
+        finally:
+            looks = int((self.env.now - began) / STOP_SECONDS)
+            self.ledger.note(STOP_LOOK, began + STOP_SECONDS * np.arange(1, looks + 1))
+
+    def _bring(self, job: int) -> Steps:
+        """Send a job's files to the parent by way of the engine."""
+        with self._line.request() as turn:
+            yield turn
+            yield self.env.timeout(JOB_MEGABYTES / self.setting.home_rate)
+        self.ended.append(job)
+        self.tell()
+
     def want(self, key: Key) -> Steps:
         """Fetch an artifact, or make it, or wait for whoever makes it."""
         artifact, stage, came = self.artifacts[key], self.setting.stages[key[0]], self.env.now
-        while True:
-            asked = self.env.now
-            yield from self.ask(LOOK)
-            if artifact.published:
-                yield from self.ask(FETCH, stage.megabytes)
-                return
-            if artifact.lease_ends:
-                self.ledger.note(AGE, self.env.now)
+        yield from self.ask(LOOK)
+        if not artifact.published:
+            yield from self.ask(PRODUCE)
+        while not artifact.published:
+            known = bool(artifact.lease_ends)
+            yield from self.ask(AGE if known else UNHELD)
             if self.env.now >= artifact.lease_ends:
-                break
-            yield from self._wait(artifact, asked)
-        if artifact.lease_ends:
-            waited = self.env.now - max(came, artifact.vanished)
-            self.tally.lost.append(artifact.redone + waited + self.setting.start_seconds)
-        yield from self._make(key, artifact, stage)
+                if known:
+                    waited = self.env.now - max(came, artifact.vanished)
+                    self.tally.lost.append(artifact.redone + waited + self.setting.start_seconds)
+                yield from self._make(key, artifact, stage)
+                return
+            if known:  # else another was quicker, and it is seen who
+                yield from self._wait(artifact)
+                yield from self.ask(LOOK)
+        yield from self.ask(FETCH, stage.megabytes)
 
-    def _wait(self, artifact: Artifact, asked: float) -> Steps:
-        """Poll until the next poll can bring something new: an artifact, or a lease that has ended."""
-        # Polls that see nothing new are counted afterwards: they keep nobody else waiting.
-        began = self.env.now
+    def _wait(self, artifact: Artifact) -> Steps:
+        """Poll until the next look can bring something new: an artifact, or a lease that has ended."""
+        # Looks that see nothing new are counted afterwards: they keep nobody else waiting.
+        first = self.env.now + POLL_SECONDS
+        period = POLL_SECONDS + self.setting.takes(LOOK) + self.setting.takes(AGE)
         try:
             while not artifact.published and artifact.lease_ends == math.inf:
                 yield artifact.news
             until = self.env.now if artifact.published else max(self.env.now, artifact.lease_ends)
-            polls = max(1, math.ceil((until - asked) / POLL_SECONDS))
-            yield self.env.timeout(asked + polls * POLL_SECONDS - self.env.now)
+            looks = max(0, math.ceil((until - first) / period))
+            yield self.env.timeout(max(0.0, first + looks * period - self.env.now))
         finally:
-            self.tally.waiting += self.env.now - began
-            seen = asked + POLL_SECONDS * np.arange(1, math.ceil((self.env.now - asked) / POLL_SECONDS - 1e-9))
+            self.tally.waiting += self.env.now - first + POLL_SECONDS
+            seen = first + period * np.arange(math.ceil((self.env.now - first) / period - 1e-9))
             self.ledger.note(LOOK, seen)
-            self.ledger.note(AGE, seen)
+            self.ledger.note(AGE, seen + self.setting.takes(LOOK))
 
     def _make(self, key: Key, artifact: Artifact, stage: Stage) -> Steps:
         """Make an artifact under its lease. If the worker vanishes, what was mirrored is there for the next."""
@@ -210,10 +239,10 @@ class Simulation:
         try:
             yield from self.ask(TAKE)
             if artifact.saved:
-                yield from self.ask(RESUME, checkpoint)
+                yield from self.ask(RESUME, KEPT * checkpoint)
             began = self.env.now
             yield self.env.timeout(left)
-            yield from self.ask(PUBLISH, stage.megabytes)
+            yield from self.ask(add(PUBLISH, parts(stage.megabytes)), stage.megabytes)
         except simpy.Interrupt as interrupt:
             gone = interrupt
         last_beat = self._beat(taken)
@@ -227,6 +256,8 @@ class Simulation:
             artifact.news.succeed()
             artifact.news = self.env.event()
             raise gone
+        if artifact.saved or saved:
+            self.ledger.note(UNLIST, self.env.now)
         artifact.published = True
         artifact.news.succeed()
         self.published[key[0]].append(key)
@@ -244,9 +275,10 @@ class Simulation:
 
     def _mirror(self, began: float, worked: float, megabytes: float) -> float:
         """Note the checkpoints that were mirrored while a training worked; the seconds of work that they hold."""
-        every, sending = self.setting.mirror_minutes * 60, self.setting.takes(MIRROR, megabytes)
+        asked = add(MIRROR, parts(megabytes))
+        every, sending = self.setting.mirror_minutes * 60, self.setting.takes(asked, megabytes)
         sent = int(max(0.0, worked - sending) / every)
-        self.ledger.note(MIRROR, began + every * np.arange(1, sent + 1) if sent else np.zeros(0))
+        self.ledger.note(asked, began + every * np.arange(1, sent + 1) if sent else np.zeros(0))
         self.tally.mirrored += sent * megabytes
         return sent * every
 
@@ -261,55 +293,51 @@ class Parent:
         self._wanted: Counter[Key] = Counter()  # by running jobs
         self._known: set[Key] = set()
         self._next = [0] * self._setting.jobs  # the first stage of each job that is not known
+        self._thread = simpy.Resource(self._env)  # it does one thing at a time
 
     def run(self) -> Steps:
         """From the command to its table."""
         yield self._env.timeout(self._setting.jobs * self._setting.plan_seconds)
         for stage in self._setting.stages:
             self._env.process(self._listing(stage))
-        yield from self._start_ready()
-        while self._pending or self._running:
+        while True:
+            with self._thread.request() as turn:
+                yield turn
+                ended, self._simulation.ended = self._simulation.ended, []
+                for job in ended:
+                    self._wanted.subtract(self._simulation.keys[job])
+                self._running -= len(ended)
+                yield from self._handle(len(ended))
+                yield from self._start_ready()
+            if not self._pending and not self._running:
+                return
             yield self._simulation.news
             self._simulation.news = self._env.event()
-            ended, self._simulation.ended = self._simulation.ended, []
-            for first in range(0, len(ended), self._setting.downloads):
-                yield from self._collect(ended[first : first + self._setting.downloads])
-            yield from self._start_ready()
 
-    def _collect(self, jobs: Sequence[int]) -> Steps:
-        """Download the results of some jobs side by side."""
-        for job in jobs:
-            self._wanted.subtract(self._simulation.keys[job])
-            self._running -= 1
-            self._simulation.ledger.note(RESULTS, self._env.now)
-        self._simulation.tally.downloading += self._setting.download_seconds()
-        yield self._env.timeout(self._setting.download_seconds())
+    def _handle(self, jobs: int) -> Steps:
+        seconds = jobs * self._setting.handle_seconds
+        self._simulation.tally.handling += seconds
+        yield self._env.timeout(seconds)
 
     def _start_ready(self) -> Steps:
         """Start jobs in their order, as long as workers are free; none whose next stage a running one will make."""
-        if not self._pending or self._running >= self._setting.workers:
-            return
-        stages = len(self._setting.stages)
-        looked_up = 0 if self._setting.look_ups == "each" else self._running * stages
-        passed = []
-        place = 0
+        yield from self._look(self._running)  # at what they are going to make
+        passed, place = [], 0
         while place < len(self._pending) and self._running < self._setting.workers:
             job = self._pending[place]
-            looked_up += stages * (1 + self._running if self._setting.look_ups == "each" else 1)
             place += 1
             if self._is_ready(job):
-                yield from self._look_up(looked_up)
-                looked_up = 0
+                yield from self._look(1)
                 self._running += 1
                 self._wanted.update(self._simulation.keys[job])
                 self._simulation.tasks.put(job)
             else:
                 passed.append(job)
         self._pending[:place] = passed
-        yield from self._look_up(looked_up)
+        yield from self._look(len(passed))
 
-    def _look_up(self, number: int) -> Steps:
-        seconds = number * self._setting.look_up_microseconds / 1e6
+    def _look(self, jobs: int) -> Steps:
+        seconds = jobs * self._setting.look_microseconds / 1e6
         self._simulation.tally.looking_up += seconds
         yield self._env.timeout(seconds)
 
@@ -320,20 +348,23 @@ class Parent:
         return self._next[job] == len(keys) or not self._wanted[keys[self._next[job]]]
 
     def _listing(self, stage: str) -> Steps:
-        """List the artifacts of a stage as long as one is missing, beside the parent's other work."""
+        """List the artifacts of a stage as long as one is missing, while the parent does nothing else."""
         published, seen = self._simulation.published[stage], 0
         distinct = sum(key[0] == stage for key in self._simulation.artifacts)
         while seen < distinct:
-            pages = max(1, math.ceil(len(published) / LIST_NAMES))
-            there = len(published)
-            self._simulation.ledger.note({"LIST": pages}, self._env.now)
-            took = pages * self._setting.request_seconds
-            yield self._env.timeout(took)
+            with self._thread.request() as turn:
+                yield turn
+                there, asked = len(published), pages(len(published))
+                self._simulation.ledger.note(asked, self._env.now)
+                took = self._setting.takes(asked)
+                self._simulation.tally.listing += took
+                yield self._env.timeout(took)
             if there > seen:
                 self._known.update(published[seen:there])
                 seen = there
                 self._simulation.tell()
-            yield self._env.timeout(max(LIST_AGAIN, LIST_SHARE * took))
+            # What a list holds is counted from its beginning.
+            yield self._env.timeout(max(LIST_AGAIN, LIST_SHARE * took) - took)
 
 
 def simulate(setting: Setting) -> tuple[Tally, Ledger]:

@@ -78,8 +78,10 @@ class SweepOutlook:
 
         The pace is that of the stages that are made and of those that train: jobs side by side slow each other down.
         """
+        if not self._foretold:  # on other machines; to look ten thousand jobs up would take most of a second
+            return None
         missing = {key for item in (*running, *pending) for key in missing_stages(item.job, self._store)}
-        if not self._foretold or not all(key in self._foretold for key in missing):
+        if not all(key in self._foretold for key in missing):
             return None
         took, of, done, least, now = self._took, self._of, 0.0, 0.0, time.time()
         for item in running:

@@ -61,7 +61,7 @@ from vsrprune.host.naming import (
 from vsrprune.host.outlook import SWEEP, Foretold
 from vsrprune.host.processes import POLL_SECONDS, PREEMPTED, ask_to_stop
 from vsrprune.host.progress import readable_time
-from vsrprune.jobs.collect import collect
+from vsrprune.jobs.collect import collect, has_its_result
 from vsrprune.jobs.devices import runs_elsewhere
 from vsrprune.jobs.dry_run import print_plan
 from vsrprune.jobs.header import print_header, sweep_header, time_line
@@ -282,7 +282,11 @@ class Sweep:
 
     def _is_finished(self, item: SweepJob) -> bool:
         """Whether the store has all of a job; its folder is brought up to date then."""
-        if not (needs_no_process(item.job, self._store, item.folder) and collect(item.job, self._store, item.folder)):
+        if not needs_no_process(item.job, self._store, item.folder):
+            return False
+        # The results of jobs elsewhere came from there: to fetch all their stages would take hours for thousands.
+        here = self._elsewhere is not None and has_its_result(item.job, item.folder)
+        if not (here or collect(item.job, self._store, item.folder)):
             return False
         print(f"{item.title} (finished before)", flush=True)
         forget_failure(item.folder)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from vsrprune.channels.plan import PrunePlan
+from vsrprune.errors import UserError
 from vsrprune.jobs.planning import config_warnings
 from vsrprune.methods.table import METHODS
 from vsrprune.results.measured import Measured
@@ -60,6 +61,15 @@ def collect(job: Job, store: Store, folder: Path) -> Collected | None:
     # Last: whoever finds a result finds the other files beside it.
     result.save(folder)
     return Collected(result)
+
+
+def has_its_result(job: Job, folder: Path) -> bool:
+    """Whether a folder holds what `collect` would write there, as far as the keys of the job's stages tell."""
+    try:
+        Measured.load(folder)
+        return Result.load(folder).stages == {stage.name: stage.key for stage in job.stages}
+    except UserError:  # none, or a damaged one
+        return False
 
 
 def _metrics(name: str, artifact: Artifact) -> str:

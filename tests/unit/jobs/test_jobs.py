@@ -16,7 +16,7 @@ from vsrprune.config.composing import with_knobs
 from vsrprune.config.model import ModelConfig
 from vsrprune.config.task import TaskConfig
 from vsrprune.errors import UserError
-from vsrprune.jobs.collect import collect, read_measured
+from vsrprune.jobs.collect import collect, has_its_result, read_measured
 from vsrprune.jobs.planning import changed_network, config_warnings, is_finished, plan_job
 from vsrprune.jobs.runner import needs_no_process, open_store, run_job
 from vsrprune.networks.own.spec import OwnArguments
@@ -692,3 +692,14 @@ def test_a_network_whose_file_changed_after_planning_is_told(tmp_path):
     file.write_text(OWN_NETWORK)
     assert changed_network(job) == ""
     assert changed_network(plan_job(tiny_config())) == ""
+
+
+def test_a_folder_has_the_result_of_the_same_stages_alone(tmp_path, store):
+    folder, job = tmp_path / "run", plan_job(tiny_config())
+    assert not has_its_result(job, folder)
+    publish(job, store)
+    collect(job, store, folder)
+    assert has_its_result(job, folder)
+    assert not has_its_result(plan_job(changed(ratio=0.3)), folder)
+    (folder / "measured.json").unlink()
+    assert not has_its_result(job, folder)

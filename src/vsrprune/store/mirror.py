@@ -130,7 +130,7 @@ def mirrored(bucket: Bucket, place: str, base: Path) -> Files:
         told = parse_json(newest.content.decode())
         folder, files = str(told["folder"]), dict(told["files"])
         objects = {name: str(entry["object"]) for name, entry in files.items()}
-        is_path = Path(folder).name == folder
+        is_path = Path(folder).name == folder and all({"bytes", "sha256"} <= set(entry) for entry in files.values())
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
     if not is_path:

@@ -12,9 +12,11 @@ import fcntl
 import os
 import random
 import re
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -183,7 +185,7 @@ class Bucket:
         errors = self._errors
         for tried in range(1, TRIES + 1):
             try:
-                return call()
+                return _interruptible(call)
             except FileNotFoundError as error:
                 if any(word in str(error) for word in NO_BUCKET):
                     raise UserError(f"{self.url}: there is no such bucket; make it, or name another") from None
@@ -225,6 +227,22 @@ class Bucket:
             ) from None
         if isinstance(error, OSError) and not is_network:
             raise error
+
+
+def _interruptible(call: Callable[[], T]) -> T:
+    """What `call` returns; Ctrl-C ends the wait for it. The library hears no signal before a request has ended."""
+    if threading.current_thread() is not threading.main_thread():  # no signal comes there
+        return call()
+    ended: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            ended.set_result(call())
+        except BaseException as error:
+            ended.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return ended.result()
 
 
 def _client(url: str) -> tuple[Any, Any]:

@@ -1,6 +1,9 @@
 """Object storage: who wins is decided by the storage, what fails is tried again, and no message shows a secret."""
 
 import datetime
+import os
+import signal
+import socket
 import threading
 
 import pytest
@@ -229,3 +232,14 @@ def test_a_sign_on_that_ran_out_is_told_at_once(bucket, monkeypatch, said):
     with pytest.raises(UserError, match="renew them"):
         bucket._patiently(expired)
     assert said == []
+
+
+def test_ctrl_c_does_not_wait_for_a_storage_that_is_silent(monkeypatch, tmp_path):
+    (tmp_path / "large").write_bytes(bytes(30_000_000))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        as_in(environment(f"http://127.0.0.1:{silent.getsockname()[1]}"), monkeypatch)
+        bucket = Bucket("s3://bucket/store", print)
+        for call in (lambda: bucket.read("x"), lambda: bucket.upload("x", tmp_path / "large")):
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            with pytest.raises(KeyboardInterrupt):
+                call()

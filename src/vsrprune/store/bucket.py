@@ -124,9 +124,15 @@ class Bucket:
         """Write an object into a new file; False where there is no such object."""
 
         def call() -> bool:
-            with path.open("wb") as stream:
-                for part in self._objects.get(name):
-                    stream.write(part)
+            parts = self._objects.get(name)
+            try:
+                with path.open("wb") as stream:
+                    for part in parts:
+                        stream.write(part)
+            except OSError as error:
+                if error.errno is not None:  # of this machine's disk, as in `_refuse`; the message is to say where
+                    error.filename = str(path)
+                raise
             return True
 
         return self._unless_absent(call) or False

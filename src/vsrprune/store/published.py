@@ -58,6 +58,10 @@ class Published:
             self._looked[stage] = (began, max(LOOK_AGAIN, SHARE_OF_LOOKING * took))
         return key in self._there[stage]
 
+    def is_sent(self, stage: str, key: str) -> bool:
+        """Whether an artifact is published this moment, as far as nobody has removed what this process saw."""
+        return key in self._there.get(stage, ()) or self.bucket.read(_manifest(stage, key)) is not None
+
     def send(self, folder: Path, stage: str, key: str, mine: Callable[[], bool] = lambda: True) -> bool:
         """Publish an artifact that lies in `folder`, its manifest included; False where another was quicker.
 

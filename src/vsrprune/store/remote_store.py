@@ -68,8 +68,19 @@ class RemoteStore(Store):
         return cls(root, warn, say, Terms(), None, upstream)
 
     def exists(self, stage: str, key: str) -> bool:
-        """Whether the artifact is published, here or in the storage."""
-        return super().exists(stage, key) or any(source.has(stage, key) for source in self._sources)
+        """Whether the artifact is published; a copy here, of what somebody has deleted in the bucket, is not enough."""
+        if self.own is None and super().exists(stage, key):
+            return True
+        return any(source.has(stage, key) for source in self._sources)
+
+    def produce(
+        self, stage: str, key: str, settings: Mapping[str, Any], make: Callable[[Path, Path], None]
+    ) -> Artifact:
+        """See `Store.produce`; what was kept here, and somebody has deleted in the bucket, is sent there again."""
+        artifact = super().produce(stage, key, settings, make)
+        if self.own is not None and not any(source.is_sent(stage, key) for source in self._sources):
+            self.own.send(artifact.folder, stage, key)
+        return artifact
 
     def is_held(self, name: str) -> bool:
         """Whether a living process computes the stage `<stage>-<key>` right now, on whatever machine."""

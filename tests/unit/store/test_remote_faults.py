@@ -108,7 +108,7 @@ def test_an_error_of_this_disk_is_not_blamed_on_the_storage(machine, monkeypatch
     reader = machine("b")
     with monkeypatch.context() as patched:
         patched.setattr(Path, "open", failing)
-        with pytest.raises(OSError, match="of this disk"):
+        with pytest.raises(OSError, match=r"of this disk: '.*/values.json'"):
             reader.find("select", KEYS[0])
     assert bucket.names("artifacts") == before
     assert reader.find("select", KEYS[0]) is not None
@@ -131,6 +131,26 @@ def test_what_is_published_is_there_though_the_storage_falls_silent_right_after(
     assert store.produce("select", KEYS[0], {}, make).json("values.json") == {"psnr": 31.5}
     monkeypatch.undo()
     assert machine("b").find("select", KEYS[0]) is not None
+
+
+def test_what_somebody_deleted_in_the_bucket_is_sent_again_by_who_still_has_it(machine):
+    machine("a").produce("select", KEYS[0], {}, make)
+    machine("b").own.remove("select", KEYS[0])
+    again = machine("a")
+    assert not again.exists("select", KEYS[0])  # so that a sweep runs the job again
+    again.produce("select", KEYS[0], {}, lambda folder, work: pytest.fail("it was computed twice"))
+    assert again.exists("select", KEYS[0])
+    assert machine("b").find("select", KEYS[0]) is not None
+
+
+def test_what_was_taken_from_upstream_is_not_sent_to_ones_own_bucket(machine, url, tmp_path, said):
+    machine("a").produce("select", KEYS[0], {}, make)
+    for _ in range(2):
+        mine = open_place(
+            f"file://{tmp_path}/mine", said.append, said.append, upstream=url, cache_dir=str(tmp_path / "c")
+        )
+        assert mine.produce("select", KEYS[0], {}, make).json("values.json") == {"psnr": 31.5}
+    assert mine.own.bucket.names("artifacts") == []
 
 
 def test_nothing_is_said_of_checkpoints_that_a_finished_stage_needs_no_more(machine, said):

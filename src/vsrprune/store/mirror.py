@@ -102,6 +102,7 @@ class Mirror:
             self._bucket.upload(sent, path)
             status = path.stat()
             if (status.st_ino, status.st_size, status.st_mtime_ns) != looks:
+                self._bucket.delete([sent])  # no list will name it
                 raise OSError(f"{name} changed while it was sent")
             files[name] = {"bytes": looks[1], "sha256": checksum, "object": sent}
         self._write_list(files)

@@ -24,7 +24,7 @@ from vsrprune.commands import CommandParser
 from vsrprune.errors import UserError
 from vsrprune.page.finished import finished_jobs
 from vsrprune.store.bucket import is_url
-from vsrprune.store.places import local_folder
+from vsrprune.store.places import local_folder, open_place
 
 PORT = 7860
 MOST_PORT = 65535
@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parse(arguments)
     try:
         jobs = finished_jobs(given.runs)
-        if not local_folder(given.store).is_dir() and not is_url(given.store):
+        if is_url(given.store):
+            open_place(given.store, print)  # what cannot be one is told now, not at the first comparison
+        elif not local_folder(given.store).is_dir():
             raise UserError(f"--store {given.store}: there is no such folder; give the store that the jobs used")
         listening = _listen(given.port)
     except UserError as error:

@@ -334,6 +334,7 @@ def test_wrong_arguments_end_in_one_line(work: Path, tmp_path: Path) -> None:
             (["nowhere"], "there is no folder nowhere"),
             ([str(tmp_path)], f"no result.json below {tmp_path}"),
             (["--store", "nowhere"], "--store nowhere: there is no such folder"),
+            (["--store", "s3:/bucket/x"], "store_dir=s3:/bucket/x: a store in object storage is s3://BUCKET/PREFIX"),
             (["--port", port], f"--port {port} is in use; give another"),
             (["--port", "70000"], "--port must be from 0 to 65535; got 70000"),
         ):

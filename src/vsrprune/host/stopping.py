@@ -27,7 +27,7 @@ def stopping_when_asked() -> Iterator[None]:
     if not asked:
         yield
         return
-    store, sweep = asked.split()
+    store, _, sweep = asked.rpartition(" ")
     bucket, ended = Bucket(store, lambda text: None), threading.Event()
 
     def look() -> None:

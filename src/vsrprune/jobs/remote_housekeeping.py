@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich import box
@@ -40,7 +40,8 @@ def manage_remote(asked: StoreConfig, store: RemoteStore, runs: Path, console: C
 
 
 def _list(own: Published, runs: Path, console: Console) -> None:
-    needed, now, found = needed_keys(runs), own.bucket.now(), own.entries()
+    # By this machine's clock: to ask the storage's is to write there, and who may only read may list.
+    needed, now, found = needed_keys(runs), datetime.now(UTC), own.entries()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("stage", "key", "size", "age", "needed"):
         table.add_column(heading, justify="right" if heading in ("size", "age") else "left")

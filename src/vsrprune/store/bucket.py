@@ -12,9 +12,11 @@ import fcntl
 import os
 import random
 import re
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +34,7 @@ CONNECT_TIMEOUT = "10s"
 # An answer 400 by which S3 means 401.
 REFUSED = ("ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "TokenRefreshRequired")
 NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
+METADATA = ("169.254.169.254", "metadata.google.internal")  # where machines of a cloud ask for their role's
 FULL = ("QuotaExceeded", "InsufficientStorage", "StorageFull", "status code: 507", "No space left")
 
 T = TypeVar("T")
@@ -48,15 +51,18 @@ class Thing:
 
 def is_url(place: str | Path) -> bool:
     """Whether a place of a store is one in object storage, and no folder."""
-    return "://" in str(place)
+    # With a slash too few it is a slip, which `check_url` names, and no folder called s3:.
+    return "://" in str(place) or (str(place).partition(":")[0] in SCHEMES and ":" in str(place))
 
 
 def check_url(knob: str, url: str) -> None:
     """Raise UserError for what is no place in object storage. knob: what the user named it by."""
     parts = urlsplit(url)
     allowed = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///FOLDER"
-    if parts.scheme not in SCHEMES:
-        raise UserError(f"{knob}={parts.scheme}://...: a store in object storage is {allowed}")
+    if "://" not in url:
+        raise UserError(f"{knob}={url}: a store in object storage is {allowed}, with both slashes")
+    if parts.scheme not in SCHEMES or not url.startswith(parts.scheme):  # which are small letters
+        raise UserError(f"{knob}={url.partition(':')[0]}://...: a store in object storage is {allowed}")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise UserError(
             f"{knob} is to hold no key and no options: it stands in results and logs; give credentials as your client"
@@ -118,9 +124,15 @@ class Bucket:
         """Write an object into a new file; False where there is no such object."""
 
         def call() -> bool:
-            with path.open("wb") as stream:
-                for part in self._objects.get(name):
-                    stream.write(part)
+            parts = self._objects.get(name)
+            try:
+                with path.open("wb") as stream:
+                    for part in parts:
+                        stream.write(part)
+            except OSError as error:
+                if error.errno is not None:  # of this machine's disk, as in `_refuse`; the message is to say where
+                    error.filename = str(path)
+                raise
             return True
 
         return self._unless_absent(call) or False
@@ -160,7 +172,7 @@ class Bucket:
                 there = self.read(name)
                 if there is not None and there.content == content:
                     return there.e_tag
-                if there is not None and there.e_tag == before:  # two requests met, and S3 took neither
+                if before == (there.e_tag if there is not None else ""):  # two requests met, and S3 took neither
                     raise ConnectionError("the storage is busy with another request for the same object") from None
                 return None
 
@@ -169,7 +181,9 @@ class Bucket:
     def _unless_absent(self, call: Callable[[], T]) -> T | None:
         try:
             return self._patiently(call)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if error.errno is not None:  # of this machine's disk, as in `_refuse`
+                raise
             return None
 
     def _patiently(self, call: Callable[[], T]) -> T:
@@ -177,7 +191,7 @@ class Bucket:
         errors = self._errors
         for tried in range(1, TRIES + 1):
             try:
-                return call()
+                return _interruptible(call)
             except FileNotFoundError as error:
                 if any(word in str(error) for word in NO_BUCKET):
                     raise UserError(f"{self.url}: there is no such bucket; make it, or name another") from None
@@ -198,12 +212,16 @@ class Bucket:
 
     def _refuse(self, error: Exception) -> None:
         """Raise UserError for what no further try mends."""
+        is_network = isinstance(error, ConnectionError | TimeoutError)
+        if isinstance(error, OSError) and error.errno is not None and not is_network:
+            raise error  # of this machine's disk: the library gives its own errors no number
         text, reason = str(error), _reason(error)
         if any(word in text for word in NO_BUCKET):
             raise UserError(f"{self.url}: there is no such bucket; make it, or name another") from None
         if any(word in text for word in FULL):
             raise UserError(f"{self.url}: the storage is full; free space there, and run the command again") from None
-        if "status code: 401" in text or any(word in text for word in REFUSED):
+        is_refused = isinstance(error, self._errors.UnauthenticatedError) or "status code: 401" in text
+        if is_refused or any(word in text for word in REFUSED):
             raise UserError(
                 f"{self.url}: the storage does not take these credentials ({reason}); renew them and run the same"
                 " command again, which goes on where it stopped"
@@ -213,8 +231,24 @@ class Bucket:
                 f"{self.url}: the storage does not allow this ({reason}); ask for the right to list, read and write"
                 " there, or, to take finished stages alone from it, name it in store.upstream"
             ) from None
-        if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
+        if isinstance(error, OSError) and not is_network:
             raise error
+
+
+def _interruptible(call: Callable[[], T]) -> T:
+    """What `call` returns; Ctrl-C ends the wait for it. The library hears no signal before a request has ended."""
+    if threading.current_thread() is not threading.main_thread():  # no signal comes there
+        return call()
+    ended: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            ended.set_result(call())
+        except BaseException as error:
+            ended.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return ended.result()
 
 
 def _client(url: str) -> tuple[Any, Any]:
@@ -240,22 +274,35 @@ def _client(url: str) -> tuple[Any, Any]:
 
 
 def _profile(scheme: str) -> dict[str, Any]:
-    """Where boto3 is installed, credentials as it finds them: profiles, single sign-on. Else as the library does."""
+    """Where boto3 is installed, credentials as it finds them: profiles, single sign-on. Else as the library does.
+
+    Raises ValueError where it finds none, or cannot read what it finds, such as a profile that is not there.
+    """
     if scheme != "s3" or "AWS_ACCESS_KEY_ID" in os.environ:
         return {}
     with contextlib.suppress(ImportError):
         import boto3
+        from botocore.exceptions import BotoCoreError
         from obstore.auth.boto3 import Boto3CredentialProvider
 
-        session = boto3.Session()
-        if session.get_credentials() is not None:
-            return {"credential_provider": Boto3CredentialProvider(session)}
+        try:
+            session = boto3.Session()
+            if session.get_credentials() is not None:
+                return {"credential_provider": Boto3CredentialProvider(session)}
+        except BotoCoreError as error:
+            raise ValueError(str(error)) from None
+        if "AWS_SKIP_SIGNATURE" not in os.environ:  # the library would look for a role of this machine for minutes
+            raise ValueError(
+                "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            )
     return {}
 
 
 def _reason(error: Exception) -> str:
     """What the library says, in one short line without addresses, which may be signed."""
     text = str(error).partition("Debug source:")[0]
+    if any(server in text for server in METADATA):
+        return "no credentials are set, and none come from a role of this machine"
     found = re.search("<Code>(.*?)</Code>", text) or re.search(r"status code: (\d+ [A-Z][\w ]*\w)", text)
     said = found[1] if found else text.rpartition(" - ")[2]
     return " ".join(word for word in said.split() if "://" not in word)[:160] or type(error).__name__

@@ -102,6 +102,7 @@ class Mirror:
             self._bucket.upload(sent, path)
             status = path.stat()
             if (status.st_ino, status.st_size, status.st_mtime_ns) != looks:
+                self._bucket.delete([sent])  # no list will name it
                 raise OSError(f"{name} changed while it was sent")
             files[name] = {"bytes": looks[1], "sha256": checksum, "object": sent}
         self._write_list(files)
@@ -130,7 +131,7 @@ def mirrored(bucket: Bucket, place: str, base: Path) -> Files:
         told = parse_json(newest.content.decode())
         folder, files = str(told["folder"]), dict(told["files"])
         objects = {name: str(entry["object"]) for name, entry in files.items()}
-        is_path = Path(folder).name == folder
+        is_path = Path(folder).name == folder and all({"bytes", "sha256"} <= set(entry) for entry in files.values())
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
     if not is_path:

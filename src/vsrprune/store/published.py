@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -17,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from vsrprune.errors import UserError
 from vsrprune.store.atomic import fsync, parse_json, read_json, write_json
@@ -57,6 +57,10 @@ class Published:
             took = time.monotonic() - began
             self._looked[stage] = (began, max(LOOK_AGAIN, SHARE_OF_LOOKING * took))
         return key in self._there[stage]
+
+    def is_sent(self, stage: str, key: str) -> bool:
+        """Whether an artifact is published this moment, as far as nobody has removed what this process saw."""
+        return key in self._there.get(stage, ()) or self.bucket.read(_manifest(stage, key)) is not None
 
     def send(self, folder: Path, stage: str, key: str, mine: Callable[[], bool] = lambda: True) -> bool:
         """Publish an artifact that lies in `folder`, its manifest included; False where another was quicker.
@@ -139,15 +143,15 @@ class Published:
 
     def entries(self) -> list[Sent]:
         """All published artifacts, in the order of their names."""
-        sizes: dict[tuple[str, str], int] = {}
+        sizes: dict[tuple[str, ...], int] = {}
         for name, size, _ in self.bucket.names("files"):
-            stage, key = name.split("/")[1:3]
-            sizes[stage, key] = sizes.get((stage, key), 0) + size
+            owner = tuple(name.split("/")[1:3])
+            sizes[owner] = sizes.get(owner, 0) + size
         found = []
         for name, size, changed in sorted(self.bucket.names("artifacts")):
-            stage, key = name.removesuffix(".json").split("/")[1:3]
-            if is_key(key):
-                found.append(Sent(stage, key, size + sizes.get((stage, key), 0), changed))
+            owner = tuple(name.removesuffix(".json").split("/")[1:])
+            if len(owner) == 2 and is_key(owner[1]):  # else somebody put it there
+                found.append(Sent(*owner, size + sizes.get(owner, 0), changed))
         return found
 
     def remove(self, stage: str, key: str) -> None:
@@ -161,12 +165,12 @@ class Published:
         tokens = {}
         for sent in self.entries():
             thing = self.bucket.read(_manifest(sent.stage, sent.key))
-            told: Any = parse_json(thing.content.decode()) if thing else {}
-            tokens[sent.stage, sent.key] = told.get("files")
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a manifest that is none names no files
+                tokens[sent.stage, sent.key] = parse_json(thing.content.decode())["files"] if thing else None
         found = []
         for name, _, _ in self.bucket.names("files"):
-            stage, key, token = name.split("/")[1:4]
-            if tokens.get((stage, key)) != token:
+            parts = name.split("/")
+            if len(parts) > 4 and tokens.get((parts[1], parts[2])) != parts[3]:
                 found.append(name)
         for prefix in ("damaged", "unfinished", "clock", "leases", "stops"):
             found += [name for name, _, _ in self.bucket.names(prefix)]

@@ -7,6 +7,7 @@ one. A lease is free when it has not been written for its length, by the server'
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from dataclasses import asdict
@@ -40,7 +41,11 @@ class RemoteLease:
         with self._writing:
             if self._e_tag is not None:
                 self._beats += 1
-                self._e_tag = self._bucket.replace(self._name, _content(self.holder, self._beats), self._e_tag)
+                content = _content(self.holder, self._beats)
+                self._e_tag = self._bucket.replace(self._name, content, self._e_tag)
+                there = self._bucket.read(self._name) if self._e_tag is None else None
+                if there is not None and _named(there) == self.holder:  # by an earlier beat whose answer never came
+                    self._e_tag = self._bucket.replace(self._name, content, there.e_tag)
             return self._e_tag is not None
 
     def _keep(self, every: float) -> None:
@@ -62,7 +67,8 @@ class RemoteLease:
         self._thread.join()
         # Nothing can be deleted on a condition everywhere; so the lease is first made nobody's by one, and whoever
         # takes it after that finds what was published, or goes on with the work.
-        with self._writing:
+        # Where the storage does not answer, the lease ends by itself, and what the work came to is not hidden by that.
+        with self._writing, contextlib.suppress(OSError, UserError):
             if self._e_tag is not None:
                 self._bucket.replace(self._name, FREE + self.token.encode(), self._e_tag)
 

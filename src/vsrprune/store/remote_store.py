@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from vsrprune.errors import UserError
 from vsrprune.store.atomic import fsync, read_json
 from vsrprune.store.lease import Lease, changing
 from vsrprune.store.mirror import Mirror, MirrorPace, mirrored
 from vsrprune.store.published import Published
 from vsrprune.store.remote_lease import RemoteLease, is_held_remotely, try_remote
-from vsrprune.store.store import MANIFEST, Artifact, Store
+from vsrprune.store.store import MANIFEST, Artifact, Store, is_key
 
 USED = "in_use"  # the folder that says which processes use which artifacts
 LOOK_SECONDS = 5.0  # between looks at a stage that another machine computes
@@ -67,8 +68,19 @@ class RemoteStore(Store):
         return cls(root, warn, say, Terms(), None, upstream)
 
     def exists(self, stage: str, key: str) -> bool:
-        """Whether the artifact is published, here or in the storage."""
-        return super().exists(stage, key) or any(source.has(stage, key) for source in self._sources)
+        """Whether the artifact is published; a copy here, of what somebody has deleted in the bucket, is not enough."""
+        if self.own is None and super().exists(stage, key):
+            return True
+        return any(source.has(stage, key) for source in self._sources)
+
+    def produce(
+        self, stage: str, key: str, settings: Mapping[str, Any], make: Callable[[Path, Path], None]
+    ) -> Artifact:
+        """See `Store.produce`; what was kept here, and somebody has deleted in the bucket, is sent there again."""
+        artifact = super().produce(stage, key, settings, make)
+        if self.own is not None and not any(source.is_sent(stage, key) for source in self._sources):
+            self.own.send(artifact.folder, stage, key)
+        return artifact
 
     def is_held(self, name: str) -> bool:
         """Whether a living process computes the stage `<stage>-<key>` right now, on whatever machine."""
@@ -120,8 +132,9 @@ class RemoteStore(Store):
             # Look again: the holder before may have published between the look before and the lease.
             artifact = self.find(stage, key) or super()._compute(lease, stage, key, settings, make)
         if artifact is not None:
-            unfinished = self.own.bucket.names(_unfinished(name))
-            self.own.bucket.delete([found for found, _, _ in unfinished])
+            with contextlib.suppress(OSError, UserError):  # published it is; store.action=clean takes these as well
+                unfinished = self.own.bucket.names(_unfinished(name))
+                self.own.bucket.delete([found for found, _, _ in unfinished])
             self._make_room()
         return artifact
 
@@ -147,7 +160,9 @@ class RemoteStore(Store):
     def _share(self, stage: str, key: str, folder: Path) -> bool:
         if self.own is None:
             return True
-        return self.own.send(folder, stage, key, self._held[f"{stage}-{key}"].is_mine)
+        is_sent = self.own.send(folder, stage, key, self._held[f"{stage}-{key}"].is_mine)
+        self._mirrors.close()  # the working folder is taken away next
+        return is_sent
 
     def _mark_used(self, stage: str, key: str) -> None:
         """Say that this process uses an artifact, before it looks for it: nobody takes it away meanwhile."""
@@ -171,19 +186,23 @@ class RemoteStore(Store):
         """Take away what was not used for longest, until no more is kept than the cache may hold."""
         if self.own is None:
             return
-        kept = sorted(self.root.glob(f"*/*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
-        sizes = {path.parent: _bytes(path) for path in kept}
-        total = sum(sizes.values())
+        kept = []
+        for manifest in self.root.glob(f"*/*/{MANIFEST}"):
+            if is_key(manifest.parent.name):  # else it arrives, is being made, or was set aside
+                with contextlib.suppress(FileNotFoundError):  # another process has just taken it away
+                    kept.append((manifest.stat().st_mtime, manifest.parent, _bytes(manifest)))
+        total = sum(size for _, _, size in kept)
         if total <= self._terms.cache_bytes:
             return
         gone = []
         with changing(self._leases):
             used = self._used()
-            for folder, size in sizes.items():
+            for _, folder, size in sorted(kept):
                 if total <= self._terms.cache_bytes:
                     break
                 if f"{folder.parent.name}/{folder.name}" not in used:
-                    gone.append(folder.rename(folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")))
+                    with contextlib.suppress(FileNotFoundError):
+                        gone.append(folder.rename(folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")))
                     total -= size
         for folder in gone:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,9 @@
 """Object storage: who wins is decided by the storage, what fails is tried again, and no message shows a secret."""
 
 import datetime
+import os
+import signal
+import socket
 import threading
 
 import pytest
@@ -92,6 +95,8 @@ def test_the_time_is_the_servers(bucket):
         ("s3:///x", "the bucket is missing"),
         ("s3://key:secret@bucket/x", "no key"),
         ("file://relative/x", "whole path"),
+        ("s3:/bucket/x", "both slashes"),
+        ("S3://bucket/x", "=S3://...: a store in object storage is s3://"),
     ],
 )
 def test_a_url_that_names_no_storage_is_refused_in_one_line(url, says):
@@ -105,7 +110,9 @@ def test_a_url_that_names_no_storage_is_refused_in_one_line(url, says):
 def test_a_folder_is_no_url():
     assert not is_url("store")
     assert not is_url("/data/store")
+    assert not is_url("s3")
     assert is_url("s3://bucket/store")
+    assert is_url("s3:/bucket/store")  # a slip, which is named; no folder called s3: is made
 
 
 # What fails
@@ -173,3 +180,66 @@ def test_answers_that_are_lost_change_nothing(s3, monkeypatch):
             assert bucket.create("lease", b"other") is None
         assert bucket.read("lease").content == b"11"
     assert counts["lost"] > 3
+
+
+def test_a_creator_that_met_another_request_tries_again_where_nothing_came_to_be(bucket, monkeypatch):
+    objects, met = bucket._objects, []
+
+    class Meeting:
+        def __getattr__(self, name):
+            return getattr(objects, name)
+
+        def put(self, *arguments, **named):
+            if not met:
+                met.append(arguments)
+                raise bucket._errors.AlreadyExistsError("409 ConditionalRequestConflict")
+            return objects.put(*arguments, **named)
+
+    monkeypatch.setattr(bucket, "_objects", Meeting())
+    assert bucket.create("lease", b"mine") is not None
+    assert bucket.read("lease").content == b"mine"
+
+
+def test_a_profile_that_is_not_there_becomes_one_line(monkeypatch):
+    pytest.importorskip("boto3")
+    as_in({"AWS_PROFILE": "nobodys"}, monkeypatch)
+    with pytest.raises(UserError, match=r"^s3://bucket/store: The config profile \(nobodys\) could not be found$"):
+        Bucket("s3://bucket/store", print)
+
+
+def test_no_credentials_at_all_become_one_line_at_once(monkeypatch, tmp_path):
+    pytest.importorskip("boto3")
+    nowhere = {"AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "a"), "AWS_CONFIG_FILE": str(tmp_path / "b")}
+    as_in({**nowhere, "AWS_EC2_METADATA_DISABLED": "true"}, monkeypatch)
+    with pytest.raises(UserError, match=r"^s3://bucket/store: no credentials were found: set AWS_ACCESS_KEY_ID"):
+        Bucket("s3://bucket/store", print)
+
+
+def test_a_machine_without_a_role_is_told_that_no_credentials_are_set(bucket, monkeypatch):
+    def asks_the_machine():
+        raise bucket._errors.GenericError(
+            "Error performing PUT http://169.254.169.254/latest/api/token in 10 s - timed out"
+        )
+
+    with pytest.raises(UserError, match="no credentials are set"):
+        bucket._patiently(asks_the_machine)
+
+
+def test_a_sign_on_that_ran_out_is_told_at_once(bucket, monkeypatch, said):
+    def expired():
+        raise bucket._errors.UnauthenticatedError("Token has expired")
+
+    with pytest.raises(UserError, match="renew them"):
+        bucket._patiently(expired)
+    assert said == []
+
+
+def test_ctrl_c_does_not_wait_for_a_storage_that_is_silent(monkeypatch, tmp_path):
+    (tmp_path / "large").write_bytes(bytes(30_000_000))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        as_in(environment(f"http://127.0.0.1:{silent.getsockname()[1]}"), monkeypatch)
+        bucket = Bucket("s3://bucket/store", print)
+        for call in (lambda: bucket.read("x"), lambda: bucket.upload("x", tmp_path / "large")):
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            with pytest.raises(KeyboardInterrupt):
+                call()

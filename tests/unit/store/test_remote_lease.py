@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import pytest
 
+from vsrprune.errors import UserError
 from vsrprune.store.lease import Holder
 from vsrprune.store.remote_lease import RemoteLease, is_held_remotely, try_remote
 
@@ -88,3 +89,22 @@ def test_a_torn_or_strange_lease_is_nobodys(bucket):
         bucket.write(NAME, content)
         assert not is_held_remotely(bucket, NAME, 60)
     assert isinstance(try_remote(bucket, NAME, 60), RemoteLease)
+
+
+def test_a_beat_whose_answer_never_came_costs_no_lease(bucket):
+    lease = try_remote(bucket, NAME, 60)
+    known = lease._e_tag
+    assert lease.is_mine()
+    lease._e_tag = known  # as it is where the storage took that beat, and was silent for all tries
+    assert lease.is_mine()
+    assert lease.is_mine()
+
+
+def test_what_the_work_came_to_is_not_hidden_by_a_lease_that_cannot_be_given_back(bucket, monkeypatch):
+    def silent(*arguments):
+        raise UserError("the storage does not answer")
+
+    lease = try_remote(bucket, NAME, 60)
+    monkeypatch.setattr(bucket, "replace", silent)
+    with pytest.raises(KeyboardInterrupt), lease:
+        raise KeyboardInterrupt

@@ -221,7 +221,8 @@ def test_only_what_is_new_is_mirrored(machine, bucket):
 
     def run(folder, work):
         for number in range(3):
-            (work / f"step-{number}").write_text(str(number))
+            (folder / "beside").write_text(str(number))  # whole at once, as checkpoints are
+            (folder / "beside").rename(work / f"step-{number}")
             threading.Event().wait(0.3)
             sent.append(sorted(name for name, _, _ in bucket.names("unfinished") if not name.endswith("newest.json")))
         make(folder, work)

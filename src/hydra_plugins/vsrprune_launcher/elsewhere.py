@@ -41,8 +41,8 @@ class Elsewhere:
         stop_all(self._store, self._sweep)
 
     @staticmethod
-    def bring(item: SweepJob, files: dict[str, bytes]) -> None:
-        """Put a job's files into its folder here."""
+    def bring(item: SweepJob, code: int, files: dict[str, bytes]) -> int:
+        """Put the files of a job that ended into its folder here; its exit code."""
         for name, content in files.items():
             path = item.folder / name
             if not path.resolve().is_relative_to(item.folder.resolve()):
@@ -52,3 +52,4 @@ class Elsewhere:
         card = FailureCard.load(item.folder)
         if card is not None:  # it names the folder of another machine
             replace(card, command=retry_command(item.command[1:])).save(item.folder)
+        return code

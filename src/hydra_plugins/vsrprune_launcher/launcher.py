@@ -295,14 +295,11 @@ class Sweep:
         return True
 
     def _start_ready(self, submit: Submit, at_once: int) -> None:
-        # What running jobs are going to make: who needs one of these next would only wait for it.
-        awaited = {key for other in self._running.values() for key in missing_stages(other.job, self._store)}
+        awaited = self._awaited()
         for item in list(self._pending):
             if len(self._running) >= at_once or self.stopped_by or (self._running and is_measuring()):
                 return
-            # Only the next stage counts: what comes after may be finished elsewhere by then.
-            missing = missing_stages(item.job, self._store)
-            if missing and missing[0] in awaited:
+            if not self._is_ready(item, awaited):
                 continue
             self._pending.remove(item)
             if self._is_finished(item):  # an earlier job made all of it
@@ -316,7 +313,7 @@ class Sweep:
             log = None if self._alone else item.folder / OUTPUT
             print(item.title if log is None else f"{item.title} (started)", flush=True)
             self._started[item.name] = time.monotonic()
-            item.to_make = frozenset(missing)
+            item.to_make = frozenset(missing_stages(item.job, self._store))
             awaited |= item.to_make
             told = (self._outlook.of_job(item, self._pending) if self._alone else Foretold()).text()
             call = Call(item.command, os.getcwd(), item.folder, log)
@@ -334,9 +331,20 @@ class Sweep:
         print(f"{item.title} (failed: {cause})", flush=True)
         self._outcomes[item.name] = FAILED
 
+    def _awaited(self) -> set[str]:
+        """What running jobs are going to make."""
+        return {key for other in self._running.values() for key in missing_stages(other.job, self._store)}
+
+    def _is_ready(self, item: SweepJob, awaited: set[str]) -> bool:
+        """Whether the stage that the job needs next is none of those; what comes after may be finished by then."""
+        missing = missing_stages(item.job, self._store)
+        return not missing or missing[0] not in awaited
+
     def _ended(self, item: SweepJob, future: Future[Ended]) -> None:
         error = None if future.cancelled() else future.exception()
-        code = PREEMPTED if future.cancelled() else 1 if error else self._brought(item, future.result())
+        code = PREEMPTED if future.cancelled() else 1 if error else future.result()
+        if isinstance(code, tuple):
+            code = Elsewhere.bring(item, *code)
         if code == INTERRUPTED or (self.stopped_by and code in STOPS):
             self.stopped_by = self.stopped_by or code
             return
@@ -357,14 +365,6 @@ class Sweep:
             took = readable_time(time.monotonic() - self._started[item.name])
             end = f"failed after {took}: {item.folder / OUTPUT}" if code else f"done in {took}"
             print(f"{item.title} ({end})", flush=True)
-
-    def _brought(self, item: SweepJob, ended: Ended) -> int:
-        """The exit code of a job that ended; its files are here then."""
-        if self._elsewhere is None:
-            return int(ended)
-        code, files = ended
-        self._elsewhere.bring(item, files)
-        return int(code)
 
     def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
         self._stop(PREEMPTED)

@@ -102,6 +102,8 @@ def move(asked: StoreConfig, store: Store, console: Console) -> None:
     Raises UserError for names in `store.only` that neither side knows.
     """
     check_only(asked.only, KINDS)
+    if asked.action == "push" and not store.root.is_dir():
+        raise UserError(f"store_dir={store.root}: there is no such folder, and so nothing to push")
 
     def say(text: str) -> None:
         console.print(text, highlight=False)

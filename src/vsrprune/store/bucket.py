@@ -29,7 +29,7 @@ from vsrprune.store.locks import opened, wait_for_lock
 SCHEMES = ("s3", "gs", "az", "file")
 TRIES = 8  # about a minute in all
 FIRST_WAIT, LONGEST_WAIT = 0.25, 20.0  # seconds between two tries
-TIMEOUT = "120s"  # of one request; a large file is sent in parts
+TIMEOUT = "45s"  # of one request; a large file is sent in parts
 CONNECT_TIMEOUT = "10s"
 # An answer 400 by which S3 means 401.
 REFUSED = ("ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "TokenRefreshRequired")

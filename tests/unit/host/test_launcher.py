@@ -266,7 +266,7 @@ def test_a_sweep_on_this_machine_divides_its_cards(
         yield submit
 
     monkeypatch.setitem(launcher.ENGINES, engine, ends_at_once)
-    monkeypatch.setattr(Sweep, "_is_ready", lambda self, item: True)
+    monkeypatch.setattr(Sweep, "_is_ready", lambda self, item, awaited: True)
     knobs: dict[str, Any] = {"launcher__jobs": 6, "launcher__name": engine}
     Sweep([sweep_job(tmp_path, f"job{seed}", seed=seed, **knobs) for seed in range(6)], threads=1).run()
     names = [f"GPU-{number}" for number in (0, 1, 2, 3, 0, 1)]
@@ -330,45 +330,49 @@ def running(item: SweepJob, *others: SweepJob) -> Sweep:
     return sweep
 
 
+def is_ready(sweep: Sweep, item: SweepJob) -> bool:
+    return sweep._is_ready(item, sweep._awaited())
+
+
 def test_a_job_is_ready_when_nothing_runs(tmp_path: Path) -> None:
     first = sweep_job(tmp_path, "first")
-    assert Sweep([first], threads=1)._is_ready(first)
+    assert is_ready(Sweep([first], threads=1), first)
 
 
 def test_a_job_waits_until_its_next_stage_is_published_or_its_own(tmp_path: Path) -> None:
     first, second = sweep_job(tmp_path, "first", ratio=0.3), sweep_job(tmp_path, "second", ratio=0.5)
     sweep = running(first, second)
     for name in BEFORE_SELECT:
-        assert not sweep._is_ready(second)
+        assert not is_ready(sweep, second)
         publish(tmp_path, first, name)
-    assert sweep._is_ready(second)
+    assert is_ready(sweep, second)
 
 
 def test_a_job_waits_for_a_stage_that_a_running_one_is_only_about_to_make(tmp_path: Path) -> None:
     """The first makes the reference, and the scores after it; the second needs no reference."""
     first, second = sweep_job(tmp_path, "first"), sweep_job(tmp_path, "second", until="score")
     publish(tmp_path, first, "flow", "pretrain")
-    assert not running(first, second)._is_ready(second)
+    assert not is_ready(running(first, second), second)
 
 
 def test_a_job_with_its_own_first_stage_does_not_wait(tmp_path: Path) -> None:
     first, second = sweep_job(tmp_path, "first"), sweep_job(tmp_path, "second", pretrain_seed=1)
-    assert running(first, second)._is_ready(second)
+    assert is_ready(running(first, second), second)
 
 
 def test_a_job_waits_for_every_running_one(tmp_path: Path) -> None:
     first = sweep_job(tmp_path, "first")
     second, third = (sweep_job(tmp_path, name, pretrain_seed=1, seed=seed) for seed, name in enumerate(["b", "c"]))
     sweep = running(first, second, third)
-    assert sweep._is_ready(third)
+    assert is_ready(sweep, third)
     sweep._running[Future()] = second
-    assert not sweep._is_ready(third)
+    assert not is_ready(sweep, third)
 
 
 def test_a_job_that_misses_nothing_is_ready(tmp_path: Path) -> None:
     first, second = sweep_job(tmp_path, "first"), sweep_job(tmp_path, "second", until="score")
     publish(tmp_path, second, "flow", "pretrain", "score")
-    assert running(first, second)._is_ready(second)
+    assert is_ready(running(first, second), second)
 
 
 # What becomes of a job

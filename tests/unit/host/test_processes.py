@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from vsrprune.host import processes
-from vsrprune.host.processes import PREEMPTED, STOP, ask_to_stop, run_child
+from vsrprune.host.processes import CHECKOUT, PREEMPTED, STOP, ask_to_stop, run_child, run_elsewhere
 
 PATIENCE = 30
 LEAVES = "trap 'exit 143' TERM"  # as a job does that wrote its checkpoint
@@ -189,3 +190,46 @@ def test_the_child_is_asked_to_stop_when_its_parent_is_killed(tmp_path: Path) ->
     finally:
         if not is_gone(pid):
             os.kill(pid, signal.SIGKILL)
+
+
+# On a machine that shares no folder
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of another machine, whose job writes what it was given into its folder."""
+    (tmp_path / "there" / "src").mkdir(parents=True)
+    (tmp_path / "there" / "src" / "run.py").write_text(
+        "import os, pathlib, sys\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "(folder / 'crops').mkdir()\n"
+        "(folder / 'crops' / 'a.png').write_bytes(b'crop')\n"
+        "(folder / 'link').symlink_to('/etc/hostname')\n"
+        "(folder / 'result.json').write_text(' '.join([os.getcwd(), sys.argv[2], os.environ['TOLD']]))\n"
+        "print('done')\n"
+        "sys.exit(3)\n"
+    )
+    monkeypatch.setenv(CHECKOUT, str(tmp_path / "there"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return tmp_path / "there"
+
+
+def test_a_job_elsewhere_gives_its_exit_code_and_the_files_of_its_folder(checkout: Path, tmp_path: Path) -> None:
+    arguments = ["/here/project/src/run.py", "{folder}", "--config-dir=/here/project/sweeps"]
+    code, files = run_elsewhere("/here/project", arguments, {"TOLD": "x"})
+    assert code == 3
+    assert files == {
+        "crops/a.png": b"crop",
+        "output.log": b"done\n",
+        "result.json": f"{checkout} --config-dir={checkout}/sweeps x".encode(),
+    }
+    assert not list(tmp_path.glob("vsrprune-job-*"))
+
+
+def test_a_worker_without_the_project_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CHECKOUT, raising=False)
+    monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="set VSRPRUNE_CHECKOUT there, or start it in one"):
+        run_elsewhere("/nowhere", ["x"], {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -134,14 +135,21 @@ def patch_loader(
 
 
 class _Loader(DataLoader[Patches]):
-    """Its processes start with signals held back, until they know what to do with them."""
+    """Its processes start with signals held back until they know what to do with them, and free nothing of this one."""
 
     def __iter__(self) -> Any:
         """As DataLoader's."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS if self.num_workers else ())
+        if not self.num_workers:
+            return super().__iter__()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+        # A decoder of videos that is freed waits for its threads, which a forked process does not have: it would wait
+        # for ever. So garbage goes before the fork, and what is left is out of the collector's reach in the new ones.
+        gc.collect()
+        gc.freeze()
         try:
             return super().__iter__()
         finally:
+            gc.unfreeze()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

@@ -1,6 +1,8 @@
 """Training patches: what an item depends on, that its two resolutions match, and the order of batches."""
 
+import gc
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -187,6 +189,36 @@ def test_the_number_of_workers_does_not_matter(clips):
     alone, helped = batches(clips, workers=0), batches(clips, workers=2)
     assert len(alone) == len(helped) == 5
     assert all(same(one, two) for one, two in zip(alone, helped, strict=True))
+
+
+class Garbage:
+    """An object that only the collector frees, and that says in which process."""
+
+    def __init__(self, log):
+        self.log, self.itself = log, self
+
+    def __del__(self):
+        with self.log.open("a") as stream:
+            stream.write(f"{os.getpid()}\n")
+
+
+class Collecting(PatchDataset):
+    def __getitem__(self, index):
+        gc.collect()
+        return super().__getitem__(index)
+
+
+def test_processes_that_load_free_nothing_of_the_one_that_started_them(clips, tmp_path):
+    """A decoder of videos waits, when it is freed, for threads that no fork has."""
+    log, dataset = tmp_path / "log", Collecting.__new__(Collecting)
+    dataset.__dict__.update(dataset_of(clips, seed=3).__dict__)
+    gc.disable()  # so that nobody frees it before the other process could
+    try:
+        Garbage(log)
+        assert list(patch_loader(dataset, StepSampler(steps=3, batch=2), workers=1))
+    finally:
+        gc.enable()
+    assert log.read_text() == f"{os.getpid()}\n"
 
 
 def test_a_resumed_loader_yields_the_rest(clips):

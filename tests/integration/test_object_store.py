@@ -103,7 +103,7 @@ def test_a_sweep_is_the_same_in_a_bucket_and_done_when_called_again_from_another
     assert results(other) == expected
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_storage_that_fails_one_request_in_ten_changes_no_bit(
     tmp_path: Path, server: str, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,7 +55,10 @@ def refused_here(tmp_path: Path, *arguments: str) -> str:
         (["rule=rsc", "rsc=false"], "rule=rsc contradicts rsc=false residual=aligned"),
         (["model.bidirectional=3"], "model.bidirectional must be true or false; got 3"),
         (["schedule.pretrain.flow_frozen_steps=99999999999999999999"], "must be at most 1000000000"),
-        (["store.action=verfy"], "store.action must be one of list, verify, clean, or nothing; got 'verfy'"),
+        (
+            ["store.action=verfy"],
+            "store.action must be one of list, verify, clean, push, pull, or nothing; got 'verfy'",
+        ),
         (["ratio=1=2"], "'ratio=1=2' cannot be read as KNOB=VALUE"),
         (["rsc=maybe"], "rsc must be true or false; got 'maybe'"),
         (["scope=per_layer"], "scope=per_layer needs ratios"),

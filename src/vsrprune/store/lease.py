@@ -13,7 +13,6 @@ import fcntl
 import json
 import os
 import socket
-import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from typing import Any
 
 from vsrprune.store.atomic import read_json
 from vsrprune.store.locks import opened, wait_for_lock
+from vsrprune.store.repeated import Repeated
 
 WITHOUT = "end it, or use another store_dir"  # what a user can do who does not want to wait
 BEATS = 5  # touches per length of a lease: a few may fail or come late before the lease is lost
@@ -69,8 +69,7 @@ class Lease:
 
     def __init__(self, path: Path, holder: Holder, seconds: float) -> None:
         self._path, self.holder = path, holder
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._beat, args=(seconds / BEATS,), daemon=True)
+        self._beats = Repeated(seconds / BEATS, self._beat)
 
     @property
     def token(self) -> str:
@@ -87,23 +86,21 @@ class Lease:
         holder = _read(self._path)
         return holder is not None and holder.token == self.token
 
-    def _beat(self, every: float) -> None:
+    def _beat(self) -> None:
         # No lock: a beat would wait for it while others hold it. The worst that a race does is to touch the file of the
         # new holder once, which prolongs a lease that is alive anyway.
-        while not self._done.wait(every):
-            with contextlib.suppress(OSError):  # a beat that fails is a beat missed: the lease ends if all do
-                if self._is_mine():
-                    os.utime(self._path)
+        with contextlib.suppress(OSError):  # a beat that fails is a beat missed: the lease ends if all do
+            if self._is_mine():
+                os.utime(self._path)
 
     def __enter__(self) -> Lease:
-        self._thread.start()
+        self._beats.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._done.set()
-        self._thread.join()  # first: a beat after the file is gone could touch the lease of the next holder
+        self._beats.end()  # first: a beat after the file is gone could touch the lease of the next holder
         with self.checked() as mine:
             if mine:  # else it belongs to whoever took it over meanwhile
                 self._path.unlink()

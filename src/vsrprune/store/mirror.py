@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 from vsrprune.errors import UserError
 from vsrprune.store.atomic import parse_json
 from vsrprune.store.bucket import Bucket
+from vsrprune.store.repeated import Repeated
 from vsrprune.store.store import damage_of, sha256
 
 NEWEST = "newest.json"
@@ -45,28 +45,22 @@ class Mirror:
         self, bucket: Bucket, place: str, folder: Path, known: Files, mine: Callable[[], bool], every: MirrorPace
     ) -> None:
         self._bucket, self._place, self._folder, self._known = bucket, place, folder, known
-        self._mine, self._seconds, self._warn = mine, every.seconds, every.warn
+        self._mine, self._warn = mine, every.warn
         self._seen: dict[str, tuple[int, int, int]] = {}
         self._told = False
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._keep, daemon=True)
+        self._copies = Repeated(every.seconds, self._try)
 
     def __enter__(self) -> Mirror:
         if self._known:  # the folder has a new name
             self._write_list(self._known)
-        self._thread.start()
+        self._copies.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._done.set()
-        self._thread.join()
+        self._copies.end()
         if error is not None:
-            self._try()
-
-    def _keep(self) -> None:
-        while not self._done.wait(self._seconds):
             self._try()
 
     def _try(self) -> None:

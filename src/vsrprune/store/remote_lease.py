@@ -18,6 +18,7 @@ from vsrprune.errors import UserError
 from vsrprune.store.atomic import parse_json
 from vsrprune.store.bucket import Bucket, Thing
 from vsrprune.store.lease import BEATS, Holder, holder_of
+from vsrprune.store.repeated import Repeated
 
 
 class RemoteLease:
@@ -26,10 +27,9 @@ class RemoteLease:
     def __init__(self, bucket: Bucket, name: str, holder: Holder, e_tag: str, seconds: float) -> None:
         self._bucket, self._name, self.holder = bucket, name, holder
         self._e_tag: str | None = e_tag
-        self._beats = 0
+        self._beat = 0
         self._writing = threading.Lock()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._keep, args=(seconds / BEATS,), daemon=True)
+        self._beats = Repeated(seconds / BEATS, self._keep)
 
     @property
     def token(self) -> str:
@@ -40,31 +40,28 @@ class RemoteLease:
         """Whether the lease is still this holder's; it is prolonged thereby."""
         with self._writing:
             if self._e_tag is not None:
-                self._beats += 1
-                content = _content(self.holder, self._beats)
+                self._beat += 1
+                content = _content(self.holder, self._beat)
                 self._e_tag = self._bucket.replace(self._name, content, self._e_tag)
                 there = self._bucket.read(self._name) if self._e_tag is None else None
                 if there is not None and _named(there) == self.holder:  # by an earlier beat whose answer never came
                     self._e_tag = self._bucket.replace(self._name, content, there.e_tag)
             return self._e_tag is not None
 
-    def _keep(self, every: float) -> None:
-        while not self._done.wait(every):
-            try:
-                if not self.is_mine():
-                    return
-            except (OSError, UserError):
-                continue  # a beat that fails is a beat missed: the lease ends if all do
+    def _keep(self) -> bool:
+        try:
+            return self.is_mine()
+        except (OSError, UserError):
+            return True  # a beat that fails is a beat missed: the lease ends if all do
 
     def __enter__(self) -> RemoteLease:
-        self._thread.start()
+        self._beats.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._done.set()
-        self._thread.join()
+        self._beats.end()
         # Nothing can be deleted on a condition everywhere; so the lease is first made nobody's by one, and whoever
         # takes it after that finds what was published, or goes on with the work.
         # Where the storage does not answer, the lease ends by itself, and what the work came to is not hidden by that.

@@ -51,8 +51,7 @@ def run_stages(
     outlook = Outlook(foretold)
     for plan in job.stages:
         state.stage(plan.name)
-        # What is kept here and was deleted where others look is not there; to produce it sends it there again.
-        artifact = store.find(plan.stage, plan.key) if store.exists(plan.stage, plan.key) else None
+        artifact = store.find(plan.stage, plan.key)
         if artifact is None:
             words = partial(outlook.words, plan.key)
             with StageProgress(plan.name, left=words, on_step=lambda done: state.at(done - 1)) as progress:

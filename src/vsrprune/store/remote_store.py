@@ -73,15 +73,6 @@ class RemoteStore(Store):
             return True
         return any(source.has(stage, key) for source in self._sources)
 
-    def produce(
-        self, stage: str, key: str, settings: Mapping[str, Any], make: Callable[[Path, Path], None]
-    ) -> Artifact:
-        """See `Store.produce`; what was kept here, and somebody has deleted in the bucket, is sent there again."""
-        artifact = super().produce(stage, key, settings, make)
-        if self.own is not None and not any(source.is_sent(stage, key) for source in self._sources):
-            self.own.send(artifact.folder, stage, key)
-        return artifact
-
     def is_held(self, name: str) -> bool:
         """Whether a living process computes the stage `<stage>-<key>` right now, on whatever machine."""
         if super().is_held(name):
@@ -89,12 +80,21 @@ class RemoteStore(Store):
         return self.own is not None and is_held_remotely(self.own.bucket, _lease(name), self._lease_seconds)
 
     def find(self, stage: str, key: str) -> Artifact | None:
-        """The artifact, fetched if it is not here; see `Store.find`."""
+        """The artifact, fetched if it is not here; see `Store.find`.
+
+        What is kept here, and somebody has deleted in the bucket, is sent there again.
+        """
         self._mark_used(stage, key)
         artifact = super().find(stage, key)
-        if artifact is None and any(self._fetch(source, stage, key) for source in self._sources):
-            artifact = super().find(stage, key)
-            self._make_room()
+        if artifact is None:
+            if any(self._fetch(source, stage, key) for source in self._sources):
+                artifact = super().find(stage, key)
+                self._make_room()
+        elif self.own is not None and not any(source.is_sent(stage, key) for source in self._sources):
+            try:
+                self.own.send(artifact.folder, stage, key)
+            except UserError as error:  # who may only read has it all the same
+                self._warn(f"{stage} {key} is kept here alone: {error}")
         return artifact
 
     def _fetch(self, source: Published, stage: str, key: str) -> bool:

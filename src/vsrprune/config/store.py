@@ -51,6 +51,11 @@ def check_store(store: StoreConfig, store_dir: str) -> None:
             check_url(name, url)
         if url and url.rstrip("/") == store_dir.rstrip("/"):
             raise UserError(f"{name}={url} is store_dir itself; name another")
+    if store.action in MOVING and is_url(store_dir):
+        raise UserError(
+            f"store.action={store.action} is between a folder and object storage, and store_dir={store_dir} is no"
+            " folder; name a folder as store_dir, and this as store.remote"
+        )
     if store.action in MOVING and not store.remote:
         raise UserError(f"store.action={store.action} needs the other store: store.remote=s3://BUCKET/PREFIX")
     for given, name in ((store.remote, "store.remote"), (store.only, "store.only")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,17 +45,23 @@ def entries(store: Store) -> Iterator[Entry]:
 
 def list_store(store: Store, runs: Path, console: Console) -> None:
     """Print a line per artifact and the totals."""
-    needed = needed_keys(runs)
+    found = ((entry.stage, entry.key, entry.size, entry.age) for entry in entries(store))
+    print_artifacts(found, store.place, runs, console)
+
+
+def print_artifacts(found: Iterable[tuple[str, str, int, float]], place: str, runs: Path, console: Console) -> None:
+    """Print a line per artifact (its stage, key, size in bytes, age in seconds) and the totals of the store there."""
+    needed, total = needed_keys(runs), 0
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("stage", "key", "size", "age", "needed"):
         table.add_column(heading, justify="right" if heading in ("size", "age") else "left")
-    total = 0
-    for entry in entries(store):
-        total += entry.size
-        used = "by a result" if entry.key in needed else ""
-        table.add_row(entry.stage, entry.key, readable_size(entry.size), readable_time(entry.age), used)
+    for stage, key, size, age in found:
+        total += size
+        table.add_row(
+            stage, key, readable_size(size), readable_time(max(0.0, age)), "by a result" if key in needed else ""
+        )
     console.print(table)
-    console.print(f"{table.row_count} artifacts, {readable_size(total)} in {store.root}", highlight=False)
+    console.print(f"{table.row_count} artifacts, {readable_size(total)} in {place}", highlight=False)
 
 
 def verify_store(store: Store, console: Console) -> bool:
@@ -88,9 +94,7 @@ def clean_store(store: Store, runs: Path, sure: bool, console: Console, cache: P
     Without `sure` it only shows what would go. Raises UserError where `runs` holds no result (a mistyped folder would
     cost everything) and while any stage is being computed (its job has no result yet).
     """
-    needed = needed_keys(runs)
-    if not needed:
-        raise UserError(f"runs_dir={runs} holds no result, so everything would go; name the folder of your runs")
+    needed = needed_to_clean(runs)
     busy = [path.stem for path in (store.root / "leases").glob("*.json") if store.is_held(path.stem)]
     if busy:
         raise UserError(f"{busy[0]} is being computed right now; clean the store when no job is running")
@@ -151,6 +155,14 @@ def readable_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def needed_to_clean(runs: Path) -> set[str]:
+    """What `needed_keys` gives; raises UserError where that is nothing, and everything would go."""
+    needed = needed_keys(runs)
+    if not needed:
+        raise UserError(f"runs_dir={runs} holds no result, so everything would go; name the folder of your runs")
+    return needed
 
 
 def needed_keys(runs: Path) -> set[str]:

@@ -8,16 +8,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from vsrprune.config.store import MOVING, StoreConfig, check_only
+from vsrprune.config.store import StoreConfig, check_only
 from vsrprune.errors import UserError
-from vsrprune.host.progress import readable_time
-from vsrprune.jobs.housekeeping import KINDS, entries, needed_keys, readable_size
+from vsrprune.jobs.housekeeping import KINDS, entries, needed_to_clean, print_artifacts, readable_size
 from vsrprune.store.bucket import Bucket
-from vsrprune.store.published import Published, Sent
+from vsrprune.store.published import Published
 from vsrprune.store.remote_store import RemoteStore
 from vsrprune.store.store import Store
 
@@ -25,11 +22,6 @@ from vsrprune.store.store import Store
 def manage_remote(asked: StoreConfig, store: RemoteStore, runs: Path, console: Console) -> bool:
     """Do what `store.action` names to a store in object storage; whether it is sound as far as it was looked at."""
     assert store.own is not None
-    if asked.action in MOVING:
-        raise UserError(
-            f"store.action={asked.action} is between a folder and object storage, and store_dir={store.place} is no"
-            " folder; name a folder as store_dir, and this as store.remote"
-        )
     if asked.action == "list":
         _list(store.own, runs, console)
     elif asked.action == "verify":
@@ -40,21 +32,11 @@ def manage_remote(asked: StoreConfig, store: RemoteStore, runs: Path, console: C
 
 
 def _list(own: Published, runs: Path, console: Console) -> None:
-    # By this machine's clock: to ask the storage's is to write there, and who may only read may list.
-    needed, now, found = needed_keys(runs), datetime.now(UTC), own.entries()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("stage", "key", "size", "age", "needed"):
-        table.add_column(heading, justify="right" if heading in ("size", "age") else "left")
-    for entry in found:
-        used = "by a result" if entry.key in needed else ""
-        table.add_row(entry.stage, entry.key, readable_size(entry.size), _age(entry, now), used)
-    console.print(table)
-    size = readable_size(sum(entry.size for entry in found))
-    console.print(f"{len(found)} artifacts, {size} in {own.bucket.url}", highlight=False)
-
-
-def _age(entry: Sent, now: datetime) -> str:
-    return readable_time(max(0.0, (now - entry.changed).total_seconds()))
+    now = datetime.now(UTC)  # by this machine's clock: to ask the storage's is to write, and who may only read may list
+    found = (
+        (sent.stage, sent.key, sent.size, max(0.0, (now - sent.changed).total_seconds())) for sent in own.entries()
+    )
+    print_artifacts(found, own.bucket.url, runs, console)
 
 
 def _verify(own: Published, root: Path, console: Console) -> bool:
@@ -69,9 +51,7 @@ def _verify(own: Published, root: Path, console: Console) -> bool:
 
 
 def _clean(own: Published, store: RemoteStore, runs: Path, sure: bool, console: Console) -> None:
-    needed = needed_keys(runs)
-    if not needed:
-        raise UserError(f"runs_dir={runs} holds no result, so everything would go; name the folder of your runs")
+    needed = needed_to_clean(runs)
     held = [name.removeprefix("leases/").removesuffix(".json") for name, _, _ in own.bucket.names("leases")]
     busy = [name for name in held if store.is_held(name)]
     if busy:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
-from hydra_plugins.vsrprune_launcher.engines import Call, Submit
+from hydra_plugins.vsrprune_launcher.engines import Call, Ended, Submit
 from vsrprune.host.devices import VISIBLE, Card
 
 
@@ -21,9 +21,9 @@ def blocks_of(cards: Sequence[Card], devices: int) -> list[str]:
 def dividing(submit: Submit, blocks: Sequence[str]) -> Submit:
     """The same, but every call sees only one block: of those with the fewest running calls, the first."""
     # Weakly, since a future that lives on makes Dask run its job again if its worker is lost.
-    places: WeakKeyDictionary[Future[int], str] = WeakKeyDictionary()
+    places: WeakKeyDictionary[Future[Ended], str] = WeakKeyDictionary()
 
-    def submit_to_block(call: Call) -> Future[int]:
+    def submit_to_block(call: Call) -> Future[Ended]:
         running = Counter(block for future, block in places.items() if not future.done())
         block = min(blocks, key=lambda name: running[name])
         future = submit(replace(call, environment={**call.environment, VISIBLE: block}))

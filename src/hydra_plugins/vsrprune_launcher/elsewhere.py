@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from pathlib import Path
 
 from hydra_plugins.vsrprune_launcher.under_way import SweepJob
+from vsrprune.commands import ROOT
 from vsrprune.config.job import Config
 from vsrprune.host.failures import FailureCard, retry_command
 from vsrprune.host.processes import FOLDER
@@ -25,7 +25,7 @@ class Elsewhere:
     def __init__(self, config: Config) -> None:
         self._store = config.store_dir.rstrip("/")
         self._sweep = uuid.uuid4().hex
-        self.root = str(Path(__file__).parents[3])  # the checkout that the command was typed in
+        self.root = str(ROOT)  # the checkout that the command was typed in
 
     @property
     def environment(self) -> dict[str, str]:

@@ -69,7 +69,7 @@ class Call:
         return run_child, (self.command, self.cwd, self.folder, self.log, self.environment)
 
 
-Ended = Any  # an exit code; of a job elsewhere with the files of its folder
+Ended = int | tuple[int, dict[str, bytes]]  # an exit code; of a job elsewhere with the files of its folder
 Submit = Callable[[Call], "Future[Ended]"]
 Engine = Callable[[LauncherConfig, int, int], contextlib.AbstractContextManager[Submit]]
 

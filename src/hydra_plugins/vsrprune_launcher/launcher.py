@@ -39,7 +39,6 @@ from vsrprune.config.tree import config_tree
 from vsrprune.errors import UserError
 from vsrprune.host.devices import visible_cards
 from vsrprune.host.failures import (
-    OUTPUT,
     STATE,
     FailureCard,
     JobState,
@@ -59,7 +58,7 @@ from vsrprune.host.naming import (
     telling_overrides,
 )
 from vsrprune.host.outlook import SWEEP, Foretold
-from vsrprune.host.processes import POLL_SECONDS, PREEMPTED, ask_to_stop
+from vsrprune.host.processes import OUTPUT, POLL_SECONDS, PREEMPTED, ask_to_stop
 from vsrprune.host.progress import readable_time
 from vsrprune.jobs.collect import collect, has_its_result
 from vsrprune.jobs.devices import runs_elsewhere

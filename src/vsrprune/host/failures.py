@@ -18,7 +18,7 @@ from typing import Any
 from vsrprune.commands import typed, typed_command
 from vsrprune.errors import LostRankError, UserError
 from vsrprune.host.causes import MORE_TIME, first_line, known_cause, less_memory
-from vsrprune.host.processes import PREEMPTED
+from vsrprune.host.processes import OUTPUT, PREEMPTED
 from vsrprune.host.progress import readable_rate, readable_time
 from vsrprune.store.atomic import mend_os_error, write_atomically
 from vsrprune.store.lease import Holder
@@ -26,7 +26,6 @@ from vsrprune.store.sealed import read_sealed, write_sealed
 
 CARD, STATE = "failure.json", "state.json"
 RETRY = "retry.sh"  # beside the card: runs the job alone again
-OUTPUT = "output.log"  # what a job printed, where jobs run side by side
 START = "start"  # the stage in state.json before the first one begins
 STATE_EVERY_S = 1.0  # between two writes: a step may take milliseconds, a write to NFS as long
 

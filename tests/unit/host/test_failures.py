@@ -16,7 +16,6 @@ import pytest
 from vsrprune.errors import UserError
 from vsrprune.host.failures import (
     CARD,
-    OUTPUT,
     RETRY,
     FailureCard,
     JobState,
@@ -27,6 +26,7 @@ from vsrprune.host.failures import (
     retry_command,
     retry_line,
 )
+from vsrprune.host.processes import OUTPUT
 
 
 def test_a_state_is_never_seen_half_written(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from tests.object_storage import as_in, environment, make_bucket, s3_server
 
 from vsrprune.store import bucket as bucket_module
 from vsrprune.store.bucket import Bucket
+from vsrprune.store.places import open_place
+from vsrprune.store.remote_store import Terms
 
 NUMBERS = itertools.count()
 
@@ -38,3 +40,13 @@ def said():
 @pytest.fixture
 def bucket(url, said):
     return Bucket(url, said.append)
+
+
+@pytest.fixture
+def machine(url, tmp_path, said):
+    """What opens the store as a machine of that name does, whose folder nobody else has."""
+
+    def opened(name, **terms):
+        return open_place(url, said.append, said.append, Terms(**terms), cache_dir=str(tmp_path / name))
+
+    return opened

@@ -11,7 +11,6 @@ from vsrprune.store import remote_store
 from vsrprune.store.mirror import NEWEST, mirrored
 from vsrprune.store.places import open_place
 from vsrprune.store.published import Published
-from vsrprune.store.remote_store import Terms
 from vsrprune.store.store import MANIFEST
 
 KEYS = [f"{number:016x}" for number in range(4)]
@@ -21,16 +20,6 @@ KEYS = [f"{number:016x}" for number in range(4)]
 def url(tmp_path):
     """None of this depends on the storage."""
     return f"file://{tmp_path}/remote"
-
-
-@pytest.fixture
-def machine(url, tmp_path, said):
-    """What opens the store as a machine of that name does, whose folder nobody else has."""
-
-    def opened(name, **terms):
-        return open_place(url, said.append, said.append, Terms(**terms), cache_dir=str(tmp_path / name))
-
-    return opened
 
 
 def make(folder, work):

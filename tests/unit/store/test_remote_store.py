@@ -16,20 +16,9 @@ from vsrprune.store import remote_store
 from vsrprune.store.bucket import Bucket
 from vsrprune.store.places import local_folder, open_place
 from vsrprune.store.published import Published
-from vsrprune.store.remote_store import Terms
 from vsrprune.store.store import MANIFEST
 
 KEY = "0123456789abcdef"
-
-
-@pytest.fixture
-def machine(url, tmp_path, said):
-    """What opens the store as a machine of that name does, whose folder nobody else has."""
-
-    def opened(name, **terms):
-        return open_place(url, said.append, said.append, Terms(**terms), cache_dir=str(tmp_path / name))
-
-    return opened
 
 
 def make(folder, work):

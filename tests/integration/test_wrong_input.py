@@ -59,7 +59,6 @@ def refused_here(tmp_path: Path, *arguments: str) -> str:
             ["store.action=verfy"],
             "store.action must be one of list, verify, clean, push, pull, or nothing; got 'verfy'",
         ),
-        (["store.action=push", "store.remote=s3://b/x", "store_dir=s3://b/y"], "store_dir=s3://b/y is no folder"),
         (["ratio=1=2"], "'ratio=1=2' cannot be read as KNOB=VALUE"),
         (["rsc=maybe"], "rsc must be true or false; got 'maybe'"),
         (["scope=per_layer"], "scope=per_layer needs ratios"),

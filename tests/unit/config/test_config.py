@@ -983,3 +983,9 @@ def test_help_of_what_does_not_exist_names_the_nearest():
 def test_the_page_of_knobs_is_the_one_that_the_fields_make():
     text = (CONF.parent / "docs" / "knobs.md").read_text()
     assert text == page(SearchJobConfig), "run `make docs-knobs`"
+
+
+@pytest.mark.parametrize("action", ["push", "pull"])
+def test_stages_move_between_a_folder_and_a_bucket_alone(action):
+    text = refusal(changed({"store.action": action, "store.remote": "s3://b/x", "store_dir": "s3://b/y"}))
+    assert "store_dir=s3://b/y is no folder; name a folder as store_dir" in text

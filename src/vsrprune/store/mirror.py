@@ -66,6 +66,8 @@ class Mirror:
     def _try(self) -> None:
         try:
             self.copy()
+        except FileNotFoundError:
+            pass  # a checkpoint was dropped for a newer one meanwhile: the next try sends that
         except (OSError, UserError) as error:
             # The work itself goes on; a later try may do it.
             if not self._told:
@@ -73,7 +75,10 @@ class Mirror:
                 self._warn(f"checkpoints of {self._place.rpartition('/')[2]} could not be mirrored: {error}")
 
     def copy(self) -> None:
-        """Send what is new in the folder. Raises OSError where a file went meanwhile, UserError."""
+        """Send what is new in the folder, or nothing where a file is still being written.
+
+        Raises FileNotFoundError where a file went meanwhile; OSError, UserError where it cannot be read or sent.
+        """
         seen = {}
         for path in sorted(self._folder.rglob("*")):
             if path.is_file() and not path.name.startswith("."):
@@ -97,7 +102,7 @@ class Mirror:
             status = path.stat()
             if (status.st_ino, status.st_size, status.st_mtime_ns) != looks:
                 self._bucket.delete([sent])  # no list will name it
-                raise OSError(f"{name} changed while it was sent")
+                return  # the next copy takes it
             files[name] = {"bytes": looks[1], "sha256": checksum, "object": sent}
         self._write_list(files)
         self._seen = seen

@@ -2,12 +2,14 @@
 
 import contextlib
 import errno
+import threading
 from pathlib import Path
 
 import pytest
 
 from vsrprune.errors import UserError
 from vsrprune.store import remote_store
+from vsrprune.store.bucket import Bucket
 from vsrprune.store.mirror import NEWEST, mirrored
 from vsrprune.store.places import open_place
 from vsrprune.store.published import Published
@@ -151,6 +153,36 @@ def test_nothing_is_said_of_checkpoints_that_a_finished_stage_needs_no_more(mach
     for key in KEYS:
         machine("a", mirror_seconds=0.001).produce("finetune", key, {}, with_checkpoints)
     assert said == []
+
+
+def test_a_checkpoint_that_is_still_written_while_it_is_sent_is_sent_again_and_nothing_is_said(
+    machine, monkeypatch, bucket, said
+):
+    upload, sent = Bucket.upload, []
+
+    def written_meanwhile(self, name, path):
+        upload(self, name, path)
+        if not sent:
+            sent.append(name)
+            with path.open("a") as file:
+                file.write("and its end")
+
+    def cut_off(folder, work):
+        (work / "step-1").write_text("a beginning ")
+        threading.Event().wait(0.5)
+        raise RuntimeError("cut off")
+
+    monkeypatch.setattr(Bucket, "upload", written_meanwhile)
+    with pytest.raises(RuntimeError):
+        machine("a", mirror_seconds=0.05).produce("finetune", KEYS[0], {}, cut_off)
+    assert said == []
+    assert bucket.read(sent[0]) is None
+
+    def gone_on_with(folder, work):
+        assert (work / "step-1").read_text() == "a beginning and its end"
+        make(folder, work)
+
+    machine("b").produce("finetune", KEYS[0], {}, gone_on_with)
 
 
 def test_what_others_put_into_the_bucket_is_left(machine, bucket):

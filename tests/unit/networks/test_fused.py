@@ -31,7 +31,7 @@ from vsrprune.networks.fast.blocks import (
     possible_forms,
 )
 from vsrprune.networks.fast.device_operations import FORMATS, operation_calls, time_tables
-from vsrprune.networks.fast.fused import KERNELS, PLAIN, available, placed, shuffle_order, works
+from vsrprune.networks.fast.fused import KERNELS, ONEDNN, PLAIN, available, placed, shuffle_order, works
 from vsrprune.networks.parts.flow import SPyNet
 from vsrprune.networks.parts.layers import ResidualBlock
 
@@ -132,9 +132,56 @@ def test_what_torch_compile_makes_of_them_is_the_same(dtype: torch.dtype) -> Non
 # What works where
 
 
-def test_nothing_is_tried_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_nothing_is_tried_on_a_cpu_in_types_that_its_library_has_not(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fused, "works", lambda *arguments: pytest.fail("tried"))
+    assert available(CPU, dtype) == ()
+
+
+@pytest.mark.parametrize("dtype", fused.ONEDNN_TYPES)
+def test_on_a_cpu_its_library_joins_what_follows_a_convolution(dtype: torch.dtype) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert available(CPU, dtype) == (ONEDNN,)
+    assert fused.to_time((ONEDNN,)) == (ONEDNN,)  # the plain ones are its own too, in more calls
+
+
+def test_without_its_library_a_cpu_has_plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert available(CPU, torch.float32) == ()
+    assert fused.to_time(()) == (PLAIN,)
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("reads", [1, 3, 16])
+@pytest.mark.parametrize("writes", [1, 5, 32])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_what_a_cpu_joins_is_what_it_computes_step_by_step(
+    kernel: int, writes: int, reads: int, memory_format: str
+) -> None:
+    torch.manual_seed(0)
+    kernels, plain = KERNELS[ONEDNN], KERNELS[PLAIN]
+    x_NCHW = torch.randn(2, reads, 7, 9).contiguous(memory_format=FORMATS[memory_format])
+    weight, bias = torch.randn(4 * writes, reads, kernel, kernel), torch.randn(4 * writes)
+    weight = weight.contiguous(memory_format=FORMATS[memory_format])
+    stream_NCHW = torch.randn(2, 4 * writes, 7, 9).contiguous(memory_format=FORMATS[memory_format])
+    expected = plain.conv_add_(stream_NCHW.clone(memory_format=torch.preserve_format), x_NCHW, weight, bias)
+    for summed_NCHW in (kernels.conv_add_(stream_NCHW, x_NCHW, weight, bias), stream_NCHW):
+        torch.testing.assert_close(summed_NCHW, expected)
+    torch.testing.assert_close(
+        kernels.conv_relu(x_NCHW, weight, bias), F.relu(F.conv2d(x_NCHW, weight, bias, padding=kernel // 2))
+    )
+    for name, more in (("conv_leaky", (0.1,)), ("conv_shuffle", (2, 0.1))):
+        got, wanted = (getattr(which, name)(x_NCHW, weight, bias, *more) for which in (kernels, plain))
+        torch.testing.assert_close(got, wanted)
+
+
+def test_a_depthwise_convolution_is_joined_too() -> None:
+    x_NCHW, weight, bias = torch.randn(1, 6, 7, 9), torch.randn(6, 1, 3, 3), torch.randn(6)
+    got, wanted = (KERNELS[name].conv_leaky(x_NCHW, weight, bias, 0.1) for name in (ONEDNN, PLAIN))
+    torch.testing.assert_close(got, wanted)
 
 
 @pytest.mark.usefixtures("fused_on_cpu")
@@ -228,6 +275,12 @@ def test_without_fused_kernels_the_forms_are_those_of_a_cpu() -> None:
     shape = BlockShape(active=8, read=4, middle=4, written=4)
     assert possible_forms(shape, ()) == [Form(read, write) for read, write in itertools.product(READS, WRITES)]
     assert possible_forms(replace(shape, read=8, written=8), ()) == [Form("whole", "whole")]
+
+
+def test_what_a_cpu_joins_takes_the_place_of_what_it_computes_step_by_step() -> None:
+    shape = BlockShape(active=8, read=4, middle=5, written=4)
+    forms = [Form(read, write, ONEDNN) for read, write in itertools.product(READS, WRITES)]
+    assert possible_forms(shape, (ONEDNN,)) == forms
 
 
 def test_with_fused_kernels_more_forms_are_tried() -> None:
@@ -356,6 +409,7 @@ def test_ways_to_run_an_operation(kind: str) -> None:
         return [call() for call in calls.values()]
 
     assert len(ways(())) == 1
+    assert len(ways((ONEDNN,))) == {"activation": 0, "add": 0}.get(kind, 1)
     assert len(ways(("cudnn", "compiled"))) == {"activation": 0, "add": 1}.get(kind, 3)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vsrprune.channels.operations import grid
-from vsrprune.networks.fast.fused import KERNELS, PLAIN, available, placed, time_unless_it_fails
+from vsrprune.networks.fast.fused import KERNELS, PLAIN, available, placed, time_unless_it_fails, to_time
 from vsrprune.networks.fast.graphs import recorder_of, time_unlaunched
 from vsrprune.networks.parts.layers import ResidualBlock
 
@@ -93,9 +93,9 @@ class FrozenBlock(nn.Module):
         kernels = KERNELS[self._form.kernels]
         read_NCHW = stream_NCHW if self.read is None else kernels.gather(stream_NCHW, self.read)
         middle_NCHW = kernels.conv_relu(read_NCHW, self.weight1, self.bias1)
-        update_NCHW = kernels.conv(middle_NCHW, self.weight2, self.bias2)
         if self.written is None or self.place is None:
-            return kernels.add_(stream_NCHW, update_NCHW, self.bias2)
+            return kernels.conv_add_(stream_NCHW, middle_NCHW, self.weight2, self.bias2)
+        update_NCHW = kernels.conv(middle_NCHW, self.weight2, self.bias2)
         return kernels.scatter_(stream_NCHW, update_NCHW, self.bias2, self.written, self.place)
 
 
@@ -217,9 +217,10 @@ def possible_forms(shape: BlockShape, fused: Sequence[str]) -> list[Form]:
     writes = WRITES if shape.written < shape.active else WRITES[1:]
     compiled = any(KERNELS[name].bare for name in fused)
     uneven = any(count % EIGHT for count in (shape.read, shape.middle, shape.written))
-    ways = [(kernels, "kept") for kernels in (PLAIN, *fused)]
-    # Compiled kernels add the bias at no cost, so that of even counts a channel for it would only be one more.
-    if fused and (uneven or not compiled):
+    ways = [(kernels, "kept") for kernels in to_time(fused)]
+    # Compiled kernels add the bias at no cost, so that of even counts a channel for it would only be one more; and so
+    # do those of a CPU, of any counts.
+    if PLAIN in to_time(fused) and fused and (uneven or not compiled):
         ways.append((fused[-1], "eights"))
     forms = [Form(read, write, *way) for way, read, write in itertools.product(ways, reads, writes)]
     # Compiled kernels gather and scatter in fewer steps than PyTorch does; a form that is left out saves its timing.

@@ -12,7 +12,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsrprune.channels.operations import Operation, TimeTable
-from vsrprune.networks.fast.fused import KERNELS, PLAIN, available, convolved, placed, time_unless_it_fails
+from vsrprune.networks.fast.fused import (
+    KERNELS,
+    ONEDNN,
+    PLAIN,
+    available,
+    convolved,
+    placed,
+    time_unless_it_fails,
+    to_time,
+)
 from vsrprune.networks.fast.graphs import recorder_of, time_unlaunched
 
 # On a CPU timing whole frames of high definition would take longer than many clips.
@@ -31,7 +40,8 @@ def operation_calls(
     """By name of the kernels the ways to run an operation on random tensors of `size` (height, width).
 
     The fastest counts. fused: names of kernels that may be used besides the plain ones. With them a convolution takes
-    its bias and ReLU along, and there is no other way to run an activation than that.
+    its bias and ReLU along, and there is no other way to run an activation than that; so with oneDNN's for an addition
+    to all of a stream.
     """
 
     def feature(channels: int) -> Tensor:
@@ -41,7 +51,7 @@ def operation_calls(
         # Spread over the stream, as the kept channels of a plan are.
         return torch.linspace(0, of - 1, some, device=device).round().long()
 
-    kernels = {name: KERNELS[name] for name in (PLAIN, *fused)}
+    kernels = {name: KERNELS[name] for name in to_time(fused)}
     reads, writes = operation.reads, operation.writes
     x_NCHW = feature(reads)
     if operation.kind == "conv":
@@ -64,7 +74,7 @@ def operation_calls(
         written = places(reads, writes)
         bias, place = torch.zeros(reads, device=device, dtype=dtype), placed(written.tolist(), writes).to(device)
         return {name: partial(way.scatter_, stream_NCHW, x_NCHW, bias, written, place) for name, way in kernels.items()}
-    return {PLAIN: lambda: stream_NCHW.add_(x_NCHW)}
+    return {} if ONEDNN in kernels else {PLAIN: lambda: stream_NCHW.add_(x_NCHW)}
 
 
 def timed_size(size: tuple[int, int], device: torch.device) -> tuple[int, int]:
@@ -94,7 +104,7 @@ def time_tables(
     done = itertools.count(1)
     for name, memory_format in FORMATS.items():
         times = {}
-        # Compiled kernels are written for channels_last.
+        # Fused kernels are written for channels_last.
         fused = available(device, dtype) if memory_format is torch.channels_last else ()
         for operation in operations:
             ways = operation_calls(operation, timed, memory_format, device, dtype, fused)

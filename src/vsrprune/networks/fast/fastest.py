@@ -19,7 +19,7 @@ from vsrprune.networks.fast.blocks import Timer, fastest_forms
 from vsrprune.networks.fast.device_operations import FORMATS
 from vsrprune.networks.fast.flow import use_fastest_flow
 from vsrprune.networks.fast.frozen import Frozen
-from vsrprune.networks.fast.fused import PLAIN, available
+from vsrprune.networks.fast.fused import PLAIN, available, to_time
 from vsrprune.networks.fast.graphs import Caller, Graphs, Recorder, copied, direct, in_plain_strides, recorder_of
 from vsrprune.networks.fast.precision import in_precision
 from vsrprune.networks.network import Flows, Network
@@ -82,9 +82,9 @@ def freeze(network: Network, clip_NTCHW: Tensor, time: Timer, dtype: torch.dtype
     candidates: dict[str, Frozen] = {}
     for name, memory_format in FORMATS.items():
         forms = fastest_forms(chains, frame_NCHW, memory_format, time)
-        # Compiled kernels are written for channels_last; of all that are available the last are the most fused.
+        # Fused kernels are written for channels_last; of all that are available the last are the most fused.
         fused = available(frame_NCHW.device, frame_NCHW.dtype)[-1:] if memory_format is torch.channels_last else ()
-        for kernels in (PLAIN, *fused):
+        for kernels in to_time(fused):
             frozen = kind(network, forms.__getitem__, kernels).to(memory_format=memory_format)
             how = name if kernels == PLAIN else name + FUSED
             candidates[how] = frozen if dtype is None else in_precision(frozen, dtype)

@@ -1,8 +1,9 @@
 """Convolutions of frozen networks with what follows them: by PyTorch's own operations, or in fewer kernels.
 
 On a CUDA device PyTorch adds a convolution's bias by a kernel of its own, and what follows is another: each reads and
-writes all of a feature map, which takes as long as a narrow convolution does. `KERNELS` holds the same functions in
-four ways; which is the fastest is found by timing, and only those are tried that `available` found to be right.
+writes all of a feature map, which takes as long as a narrow convolution does. On a CPU the activation and the addition
+to a stream are such steps, and oneDNN takes them along. `KERNELS` holds the same functions in several ways; which is
+the fastest is found by timing, and only those are tried that `available` found to be right.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 PLAIN = "plain"
+ONEDNN = "onednn"
+ONEDNN_TYPES = (torch.float32, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Kernels:
     conv_relu: (x, weight, bias). leaky: (update, bias, slope). shuffle: (update, bias, factor, slope), a pixel shuffle
     and a leaky ReLU. add_: (stream, update, bias). scatter_: (stream, update, bias, channels, place) adds to `channels`
     (K,) of the stream; see `placed`. Both work in place and return the stream. gather: (stream, channels).
+
+    oneDNN's `shuffle` only moves: its convolutions activate.
 
     bare: what follows a convolution adds the bias, and what is shuffled has its filters in `shuffle_order`. Otherwise
     the convolution adds it, and what follows does not look at the bias.
@@ -44,6 +49,10 @@ class Kernels:
     def conv(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution, for `add_` and the like to go on with."""
         return convolved(x_NCHW, weight, None if self.bare else bias)
+
+    def conv_add_(self, stream_NCHW: Tensor, x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Add a convolution to all of a stream, in place; returns the stream."""
+        return self.add_(stream_NCHW, self.conv(x_NCHW, weight, bias), bias)
 
     def conv_leaky(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
         """A convolution and a leaky ReLU."""
@@ -126,6 +135,59 @@ def _add_(stream_NCHW: Tensor, update_NCHW: Tensor, bias: Tensor | None) -> Tens
 
 def _scatter_(stream_NCHW: Tensor, update_NCHW: Tensor, bias: Tensor | None, channels: Tensor, place: Tensor) -> Tensor:
     return scatter_(stream_NCHW, channels, update_NCHW)
+
+
+# oneDNN's convolution with what follows it, in the same pass over memory. PyTorch's compiler calls these operations.
+
+
+class _OneDNN(Kernels):
+    """PyTorch's own, but that a convolution takes along its leaky ReLU, and the addition to all of a stream."""
+
+    def conv_add_(self, stream_NCHW: Tensor, x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """See `Kernels`."""
+        if not _onednn_takes(x_NCHW):
+            return super().conv_add_(stream_NCHW, x_NCHW, weight, bias)
+        added = torch.ops.mkldnn._convolution_pointwise_.binary
+        arguments = x_NCHW, weight, bias, *_same_padded(x_NCHW, weight)
+        summed_NCHW: Tensor = added(stream_NCHW, *arguments, "add", 1.0, None, [], None)
+        return summed_NCHW
+
+    def conv_leaky(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
+        """See `Kernels`."""
+        if not _onednn_takes(x_NCHW):
+            return super().conv_leaky(x_NCHW, weight, bias, slope)
+        return _onednn_activated(x_NCHW, weight, bias, "leaky_relu", [slope])
+
+    def conv_shuffle(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor, factor: int, slope: float) -> Tensor:
+        """See `Kernels`."""
+        return self.shuffle(self.conv_leaky(x_NCHW, weight, bias, slope), bias, factor, slope)
+
+
+def _onednn_takes(x_NCHW: Tensor) -> bool:
+    # What is being compiled as a whole is joined by the compiler itself.
+    return x_NCHW.dtype in ONEDNN_TYPES and x_NCHW.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _onednn_activated(x_NCHW: Tensor, weight: Tensor, bias: Tensor, name: str, numbers: list[float]) -> Tensor:
+    activated = torch.ops.mkldnn._convolution_pointwise.default
+    y_NCHW: Tensor = activated(x_NCHW, weight, bias, *_same_padded(x_NCHW, weight), name, numbers, "")
+    return y_NCHW
+
+
+def _same_padded(x_NCHW: Tensor, weight: Tensor) -> tuple[list[int], list[int], list[int], int]:
+    """Padding, stride, dilation and groups, as these operations take them."""
+    pad = weight.shape[-1] // 2
+    return [pad, pad], [1, 1], [1, 1], x_NCHW.shape[1] // weight.shape[1]
+
+
+def _onednn_conv_relu(x_NCHW: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if not _onednn_takes(x_NCHW):
+        return _conv_relu(x_NCHW, weight, bias)
+    return _onednn_activated(x_NCHW, weight, bias, "relu", [])
+
+
+def _shuffle_activated(update_NCHW: Tensor, bias: Tensor, factor: int, slope: float) -> Tensor:
+    return F.pixel_shuffle(update_NCHW, factor)
 
 
 # cuDNN's convolution with bias and ReLU
@@ -244,6 +306,7 @@ _BY_COMPILER = Kernels(
 )
 KERNELS = {
     PLAIN: _BY_TORCH,
+    ONEDNN: _OneDNN(_onednn_conv_relu, _leaky, _shuffle_activated, _add_, _scatter_, gather, bare=False),
     "cudnn": replace(_BY_TORCH, conv_relu=_cudnn_conv_relu),
     "compiled": _BY_COMPILER,
     "compiled, cudnn": replace(_BY_COMPILER, conv_relu=_cudnn_conv_relu),
@@ -255,16 +318,25 @@ KERNELS = {
 
 @functools.cache
 def available(device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:
-    """Names of the kernels, besides the plain ones, that are right on a device; none but on CUDA devices.
+    """Names of the kernels, besides the plain ones, that are right on a device.
 
     The last fuses the most. Each is tried once in a process. Compiled ones need Triton and a C compiler; where they
     fail a warning says why.
     """
+    if device.type == "cpu":
+        there = dtype in ONEDNN_TYPES and torch.backends.mkldnn.is_available()
+        return (ONEDNN,) if there and works(ONEDNN, device, dtype) else ()
     if device.type != "cuda":
         return ()
     single = tuple(name for name in ("cudnn", "compiled") if works(name, device, dtype))
     # Where both work, the compiled ones leave nothing that cuDNN's alone would do better.
     return ("compiled", "compiled, cudnn") if len(single) == 2 else single
+
+
+def to_time(fused: Sequence[str]) -> tuple[str, ...]:
+    """Names of the kernels among which timing chooses, where `fused` are available."""
+    # oneDNN runs the plain ones too, so that those which do more in a call leave nothing to time.
+    return tuple(fused) if tuple(fused) == (ONEDNN,) else (PLAIN, *fused)
 
 
 @torch.inference_mode()
@@ -322,9 +394,10 @@ def _example(kernels: Kernels, device: torch.device, dtype: torch.dtype) -> dict
     del garbage
     return {
         "conv_relu": kernels.conv_relu(x_NCHW, weight, bias),
-        "leaky": kernels.conv_leaky(x_NCHW, weight, bias, 0.1),
+        "conv_leaky": kernels.conv_leaky(x_NCHW, weight, bias, 0.1),
         "shuffle": kernels.conv_shuffle(x_NCHW, weight[shuffled], bias[shuffled], 2, 0.1),
         "add_": kernels.add_(features(16), update_NCHW, bias),
+        "conv_add_": kernels.conv_add_(features(16), x_NCHW, weight, bias),
         "scatter_": kernels.scatter_(features(32), update_NCHW, bias, index, place),
         "gather": kernels.gather(features(32), index),
     }

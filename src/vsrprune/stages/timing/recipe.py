@@ -38,7 +38,7 @@ class Times:
 
 RECIPE = Recipe(
     name="timing",
-    version=3,
+    version=4,
     work="vsrprune.stages.timing.work:make",
     inputs=Inputs,
     artifact=Times,

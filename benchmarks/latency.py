@@ -45,6 +45,7 @@ from vsrprune.channels.operations import TimeTable
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.cli import preset
 from vsrprune.errors import UserError, one_of
+from vsrprune.host.allocator import keep_freed_memory
 from vsrprune.host.devices import clocks
 from vsrprune.host.machine import measuring
 from vsrprune.host.progress import StageProgress
@@ -69,7 +70,7 @@ DEFAULTS = {
     "ratios": [0.3, 0.5, 0.73], "sizes": [[64, 64], [180, 320]], "repeats": 7, "rule": "rsc", "json": "",
 }  # fmt: skip
 DRY = {"model": "basicvsr_tiny", "ratios": [0.5], "sizes": [[16, 24]], "repeats": 1, "precisions": ["32", "bf16"]}
-MODELS = ("basicvsr", "basicvsr_slim", "basicvsr_tiny", "basicvsr_uni", "basicvsr_uni_tiny")
+MODELS = ("basicvsr", "basicvsr_slim", "basicvsr_small", "basicvsr_tiny", "basicvsr_uni", "basicvsr_uni_tiny")
 WIDTH = 140  # of tables that are written to a file
 PARTS = ("trunk", "upsampler", "flow", "whole")
 # Logarithms of taylor's scores on the demo's trained network: deviation within a layer (stream channels 0.7, others 1),
@@ -96,6 +97,7 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     numbers: dict[str, Any] = {}
+    keep_freed_memory()  # as jobs and upscaling do
     with measuring(lambda: console.print("waits until other jobs of this machine pause")):
         for size in given.sizes:
             if given.table == "parts":

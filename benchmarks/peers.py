@@ -37,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.cli import preset
 from vsrprune.commands import CONF
+from vsrprune.host.allocator import keep_freed_memory
 from vsrprune.host.machine import measuring
 from vsrprune.metrics.cost import network_cost
 from vsrprune.metrics.latency import fastest_milliseconds, milliseconds
@@ -58,6 +59,7 @@ CLOSE = 1e-4  # of outputs in float32
 def main() -> None:
     """Measure in turns, and print ratios."""
     given = _arguments()
+    keep_freed_memory()  # for all alike
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     gated = BasicVSR(preset(given.model).arguments)

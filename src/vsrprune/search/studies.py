@@ -14,6 +14,7 @@ import optuna
 import torch
 
 from vsrprune.errors import UserError
+from vsrprune.host.allocator import keep_freed_memory
 from vsrprune.host.progress import StageProgress
 from vsrprune.jobs.devices import show_one_of_many
 from vsrprune.search.bench import SearchBench, open_bench
@@ -116,6 +117,7 @@ def _so_far(study: optuna.Study, plan: StudyPlan) -> str:
 
 
 def _work(bench: SearchBench, study: optuna.Study, plan: StudyPlan, look: Look = lambda study, trial: None) -> None:
+    keep_freed_memory()
     work(study, plan, bench.cost(bench.bounds), partial(score_plan, bench), look)
 
 

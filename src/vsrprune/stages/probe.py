@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from vsrprune.data.clips import Clip
+from vsrprune.host.allocator import keep_freed_memory
 from vsrprune.metrics.temporal import temporal_quality, truth_motion
 from vsrprune.networks.network import Network
 from vsrprune.networks.table import build
@@ -49,6 +50,7 @@ def main() -> None:
 
 def measured(probe: Probe) -> dict[str, float]:
     """Seconds by what takes them, and the number of parameters with those of the flow net."""
+    keep_freed_memory()
     if probe.threads:
         torch.set_num_threads(probe.threads)
     torch.manual_seed(0)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from vsrprune.errors import UserError
+from vsrprune.host.allocator import keep_freed_memory
 from vsrprune.host.failures import JobState
 from vsrprune.host.machine import measuring, working
 from vsrprune.host.outlook import Foretold, Outlook
@@ -38,6 +39,7 @@ def run_stages(
     foretold: Foretold = Foretold(),  # noqa: B008 (frozen)
 ) -> None:
     """Make every artifact of the job that the store does not have; `state` keeps on disk how far it is."""
+    keep_freed_memory()
     shared = Shared(job, _Reporter(tracker, state), say)
     check_precision(job.config.trainer.precision, shared.device.type)
     check_cuda(shared.device, job.config.trainer.devices)

@@ -18,6 +18,7 @@ from vsrprune.data.video.colour import RgbFrame
 from vsrprune.data.video.footage import Footage, TimedFrame
 from vsrprune.data.video.writing import FrameWriter, choose_encoding, open_writer
 from vsrprune.errors import UserError, one_of
+from vsrprune.host.allocator import keep_freed_memory
 from vsrprune.host.machine import measuring
 from vsrprune.host.progress import StageProgress
 from vsrprune.metrics.cost import network_cost
@@ -143,6 +144,7 @@ def write_comparison(request: CompareRequest, say: Callable[[str], None]) -> Non
     )
     for note in footage.notes:
         say(f"note: {note}")
+    keep_freed_memory()
     if video.threads:
         torch.set_num_threads(video.threads)
     precision = video.precision or USUAL_PRECISION[device.type]

@@ -21,6 +21,7 @@ from vsrprune.data.video.colour import Colour, RgbFrame
 from vsrprune.data.video.footage import Footage, TimedFrame, look_over
 from vsrprune.data.video.writing import choose_encoding, open_writer
 from vsrprune.errors import UserError, one_of
+from vsrprune.host.allocator import keep_freed_memory
 from vsrprune.host.progress import StageProgress
 from vsrprune.metrics.latency import fastest_milliseconds
 from vsrprune.metrics.tf32 import tf32
@@ -89,6 +90,7 @@ def upscale(request: UpscalingRequest, say: Say) -> None:
 
     network = load_trained(request.model, request.store, warn, request.which)
     kept = int8_graphs(request.model, request.store, warn) if request.precision == INT8 else None
+    keep_freed_memory()
     if request.threads:
         torch.set_num_threads(request.threads)
     device = torch.device("cpu") if request.engine in PACKAGES else device_named(request.device)

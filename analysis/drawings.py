@@ -312,8 +312,9 @@ def draw_qualitative(
     columns = list(rows[0])
     whole = _picture(frames[0][0])
     widths = [whole.shape[1] / whole.shape[0]] + [1.0] * len(columns)
+    lines = 1 + max(name.count("\n") + 1 for name in columns)
     figure, panels = plt.subplots(
-        len(rows), len(columns) + 1, figsize=(PAGE_IN, len(rows) * (PAGE_IN / sum(widths) + 0.28)),
+        len(rows), len(columns) + 1, figsize=(PAGE_IN, len(rows) * (PAGE_IN / sum(widths) + 0.09 + 0.095 * lines)),
         gridspec_kw={"width_ratios": widths}, squeeze=False,
     )  # fmt: skip
     for axes_row, (frame, (x, y, side)), crops, values in zip(panels, frames, rows, psnr, strict=True):

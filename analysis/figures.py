@@ -42,7 +42,7 @@ from analysis.comparisons import (
 from analysis.cuts import cut_words, cuts
 from analysis.groups import GROUPS_SHOWN, HELP, OPTION, Group, chosen_groups, group_of, grouped, listed
 from analysis.heatmap import draw_ratio_heatmap
-from analysis.naming import told_apart, truth_caveats
+from analysis.naming import told_apart, truth_caveats, untold
 from analysis.output import folder_for
 from analysis.over_time import cut_table, frame_table, hidden_table
 from analysis.pictures import read_places
@@ -208,10 +208,12 @@ def qualitative(runs: Runs, run: Run) -> Figure:
     places = read_places(run.folder, run.result.sees_truth)
     if not places:
         raise NothingToDrawError(f"{run.name} has no crops (evaluate.crops=0?)")
-    settings = {runs.label(item): item for item in _shown_beside(runs, run) if not _crop_fault(item)}
+    # Long names would lie over each other under pictures that they leave no room.
+    short = untold(runs)
+    settings = {runs.label(item, short): item for item in _shown_beside(runs, run) if not _crop_fault(item)}
     spread = np.linspace(0, len(settings) - 1, min(CROP_SETTINGS, len(settings))).round().astype(int)
     # The job that was asked for stands first; others are spread over what there is.
-    chosen = {runs.label(run): run} | {list(settings)[at]: list(settings.values())[at] for at in spread[1:]}
+    chosen = {runs.label(run, short): run} | {list(settings)[at]: list(settings.values())[at] for at in spread[1:]}
     frames, rows, psnr = [], [], []
     for place in places:
         crops = _crops(run.folder, place["clip"], chosen)

@@ -209,6 +209,23 @@ def test_crops_show_each_network_with_its_psnr(draw: Callable[[str], Figure]) ->
     assert len(labels) == 1 + 3 + 4 + 1
 
 
+def test_pictures_of_methods_keep_their_size(make_run: MakeRun, tmp_path: Path) -> None:
+    """Names of all that comes with a method would leave the pictures no room, and lie over each other."""
+    for method, rest in (
+        ("ssl", {"rank": "score", "tf_weight": 0.003, "scope": "global"}),
+        ("best", {"rank": "per_mac", "tf_weight": 0.0, "scope": "global", "score": "taylor"}),
+        ("l1", {"rank": "score", "tf_weight": 0.0, "scope": "local", "rsc": False}),
+    ):
+        make_run(tmp_path, method, method__name=method, **rest)
+    several = load_runs([str(tmp_path)])
+    figure = FIGURES["qualitative"](several, chosen_run(several, "ssl"))
+    figure.draw_without_rendering()
+    names = [axes.get_xlabel().split("\n")[0] for axes in figure.axes]
+    assert {"ssl", "best", "l1"} <= set(names)
+    assert all(axes.get_window_extent().width > 0.08 * figure.bbox.width for axes in figure.axes)
+    check_texts(figure)
+
+
 def test_series_of_a_rule_share_its_colour_but_not_their_line() -> None:
     names = ["rsc, tf_weight=0", "rsc, tf_weight=1", "aligned, tf_weight=0", "something else"]
     colour, line = colours(names), line_styles(names)

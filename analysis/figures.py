@@ -208,8 +208,7 @@ def qualitative(runs: Runs, run: Run) -> Figure:
     places = read_places(run.folder, run.result.sees_truth)
     if not places:
         raise NothingToDrawError(f"{run.name} has no crops (evaluate.crops=0?)")
-    # Long names would lie over each other under pictures that they leave no room.
-    short = untold(runs)
+    short = untold(runs)  # long names would leave the pictures no room
     settings = {runs.label(item, short): item for item in _shown_beside(runs, run) if not _crop_fault(item)}
     spread = np.linspace(0, len(settings) - 1, min(CROP_SETTINGS, len(settings))).round().astype(int)
     # The job that was asked for stands first; others are spread over what there is.

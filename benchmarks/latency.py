@@ -70,7 +70,7 @@ DEFAULTS = {
     "ratios": [0.3, 0.5, 0.73], "sizes": [[64, 64], [180, 320]], "repeats": 7, "rule": "rsc", "json": "",
 }  # fmt: skip
 DRY = {"model": "basicvsr_tiny", "ratios": [0.5], "sizes": [[16, 24]], "repeats": 1, "precisions": ["32", "bf16"]}
-MODELS = ("basicvsr", "basicvsr_slim", "basicvsr_small", "basicvsr_tiny", "basicvsr_uni", "basicvsr_uni_tiny")
+MODELS = tuple(f"basicvsr{size}" for size in ("", "_slim", "_small", "_tiny", "_uni", "_uni_tiny"))
 WIDTH = 140  # of tables that are written to a file
 PARTS = ("trunk", "upsampler", "flow", "whole")
 # Logarithms of taylor's scores on the demo's trained network: deviation within a layer (stream channels 0.7, others 1),
@@ -372,7 +372,8 @@ def print_table(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{size[1]}x{size[0]}, ms per frame", title_justify="left")
     for heading in ("part", "ratio", "plan", "MACs kept", "ms", "fastest-slowest", "speed-up", "quotient", "MiB"):
         table.add_column(heading, justify="left" if heading in ("part", "plan") else "right")
-    whole = PrunePlan.keep_all("rsc", layout) if not plans else _all_of(next(iter(plans.values())))
+    rule = next(iter(plans.values())).rule if plans else "rsc"
+    whole = PrunePlan.keep_all(rule, layout)
     base = times["dense", 0.0]
     for part in PARTS:
         rows = [
@@ -391,11 +392,6 @@ def print_table(
             )  # fmt: skip
         table.add_section()
     console.print(table)
-
-
-def _all_of(plan: PrunePlan) -> PrunePlan:
-    kept = {name: tuple(range(size)) for name, size in plan.sizes.items()}
-    return PrunePlan(plan.rule, plan.sizes, kept)
 
 
 if __name__ == "__main__":

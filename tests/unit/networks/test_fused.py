@@ -18,7 +18,7 @@ from vsrprune.channels.operations import KINDS, Operation
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.networks.basicvsr.network import BasicVSR
 from vsrprune.networks.basicvsr.spec import BasicVSRArguments
-from vsrprune.networks.fast import blocks, device_operations, fastest, flow, fused
+from vsrprune.networks.fast import blocks, device_operations, fastest, flow, fused, onednn
 from vsrprune.networks.fast.blocks import (
     COUNTS,
     READS,
@@ -140,7 +140,7 @@ def test_nothing_is_tried_on_a_cpu_in_types_that_its_library_has_not(
     assert available(CPU, dtype) == ()
 
 
-@pytest.mark.parametrize("dtype", fused.ONEDNN_TYPES)
+@pytest.mark.parametrize("dtype", onednn.TYPES)
 def test_on_a_cpu_its_library_joins_what_follows_a_convolution(dtype: torch.dtype) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

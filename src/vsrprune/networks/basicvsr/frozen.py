@@ -25,8 +25,9 @@ from vsrprune.networks.basicvsr.network import BasicVSR, in_frame_order, propaga
 from vsrprune.networks.basicvsr.spec import RGB, trunk
 from vsrprune.networks.fast.blocks import Chain, Forms, FrozenBlock, active_channels, block_shape
 from vsrprune.networks.fast.frozen import Carried, Moment, ready_for, upsampled_by
-from vsrprune.networks.fast.fused import KERNELS, PLAIN, Kernels, convolved
+from vsrprune.networks.fast.fused import KERNELS, PLAIN
 from vsrprune.networks.fast.graphs import Caller, direct
+from vsrprune.networks.fast.kernels import Kernels, convolved
 from vsrprune.networks.network import Flows
 from vsrprune.networks.parts.layers import ResidualBlock, enlarge
 

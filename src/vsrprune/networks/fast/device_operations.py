@@ -17,12 +17,12 @@ from vsrprune.networks.fast.fused import (
     ONEDNN,
     PLAIN,
     available,
-    convolved,
     placed,
     time_unless_it_fails,
     to_time,
 )
 from vsrprune.networks.fast.graphs import recorder_of, time_unlaunched
+from vsrprune.networks.fast.kernels import convolved
 
 # On a CPU timing whole frames of high definition would take longer than many clips.
 TIMED_PIXELS = 180 * 320

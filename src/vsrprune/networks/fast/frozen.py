@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from vsrprune.networks.fast.blocks import Chain, Forms, FrozenBlock, block_shape
-from vsrprune.networks.fast.fused import KERNELS, PLAIN, Kernels, reorder_filters
+from vsrprune.networks.fast.fused import KERNELS, PLAIN, reorder_filters
 from vsrprune.networks.fast.graphs import Caller, direct
+from vsrprune.networks.fast.kernels import Kernels
 from vsrprune.networks.narrowing import replace_module
 from vsrprune.networks.network import Flows, Network
 from vsrprune.networks.parts.layers import ResidualBlock

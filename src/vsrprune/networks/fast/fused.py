@@ -12,60 +12,19 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsrprune.networks.fast import onednn
+from vsrprune.networks.fast.kernels import BY_TORCH, Kernels, convolved
+from vsrprune.networks.fast.onednn import BY_ONEDNN
+
 PLAIN = "plain"
 ONEDNN = "onednn"
-ONEDNN_TYPES = (torch.float32, torch.bfloat16)
-
-
-@dataclass(frozen=True)
-class Kernels:
-    """Same-padded convolutions of x (N, I, H, W) by a weight (O, I/groups, k, k), and what follows them.
-
-    conv_relu: (x, weight, bias). leaky: (update, bias, slope). shuffle: (update, bias, factor, slope), a pixel shuffle
-    and a leaky ReLU. add_: (stream, update, bias). scatter_: (stream, update, bias, channels, place) adds to `channels`
-    (K,) of the stream; see `placed`. Both work in place and return the stream. gather: (stream, channels).
-
-    oneDNN's `shuffle` only moves: its convolutions activate.
-
-    bare: what follows a convolution adds the bias, and what is shuffled has its filters in `shuffle_order`. Otherwise
-    the convolution adds it, and what follows does not look at the bias.
-    """
-
-    conv_relu: Callable[[Tensor, Tensor, Tensor], Tensor]
-    leaky: Callable[[Tensor, Tensor, float], Tensor]
-    shuffle: Callable[[Tensor, Tensor, int, float], Tensor]
-    add_: Callable[[Tensor, Tensor, Tensor | None], Tensor]
-    scatter_: Callable[[Tensor, Tensor, Tensor | None, Tensor, Tensor], Tensor]
-    gather: Callable[[Tensor, Tensor], Tensor]
-    bare: bool
-
-    def conv(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The convolution, for `add_` and the like to go on with."""
-        return convolved(x_NCHW, weight, None if self.bare else bias)
-
-    def conv_add_(self, stream_NCHW: Tensor, x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Add a convolution to all of a stream, in place; returns the stream."""
-        return self.add_(stream_NCHW, self.conv(x_NCHW, weight, bias), bias)
-
-    def conv_leaky(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
-        """A convolution and a leaky ReLU."""
-        return self.leaky(self.conv(x_NCHW, weight, bias), bias, slope)
-
-    def conv_shuffle(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor, factor: int, slope: float) -> Tensor:
-        """A convolution, a pixel shuffle and a leaky ReLU."""
-        return self.shuffle(self.conv(x_NCHW, weight, bias), bias, factor, slope)
-
-
-def convolved(x_NCHW: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A same-padded convolution, in as many groups as the weight's inputs leave."""
-    return F.conv2d(x_NCHW, weight, bias, padding=weight.shape[-1] // 2, groups=x_NCHW.shape[1] // weight.shape[1])
 
 
 def shuffle_order(filters: int, factor: int) -> list[int]:
@@ -91,111 +50,12 @@ def placed(channels: Sequence[int], size: int) -> Tensor:
     return place
 
 
-# PyTorch's own. Gathering and scattering are written for each memory format, since what is fast in one is ten times
-# slower in the other.
-
-
-def _is_channels_last(x_NCHW: Tensor) -> bool:
-    # A tensor of one channel is contiguous in both formats, and is treated as one of the plain format.
-    return x_NCHW.is_contiguous(memory_format=torch.channels_last) and not x_NCHW.is_contiguous()
-
-
-def gather(stream_NCHW: Tensor, channels: Tensor) -> Tensor:
-    """The stream's `channels`, copied, in its memory format."""
-    if _is_channels_last(stream_NCHW):
-        # Indexing the last axis of memory, where the channels of a pixel lie side by side.
-        return stream_NCHW.permute(0, 2, 3, 1)[..., channels].permute(0, 3, 1, 2)
-    return stream_NCHW.index_select(1, channels)
-
-
-def scatter_(stream_NCHW: Tensor, channels: Tensor, update_NCHW: Tensor) -> Tensor:
-    """Add `update` to the stream's `channels`, in place; returns the stream."""
-    if _is_channels_last(stream_NCHW):
-        # 32 of 64 channels at 180x320: index_add_ over dimension 1 takes 4.9 ms, over the last one, as here, 0.6.
-        stream_NCHW.permute(0, 2, 3, 1).index_add_(3, channels, update_NCHW.permute(0, 2, 3, 1))
-        return stream_NCHW
-    return stream_NCHW.index_add_(1, channels, update_NCHW)
-
-
-def _conv_relu(x_NCHW: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.relu_(convolved(x_NCHW, weight, bias))
-
-
-def _leaky(update_NCHW: Tensor, bias: Tensor, slope: float) -> Tensor:
-    return F.leaky_relu_(update_NCHW, slope)
-
-
-def _shuffle(update_NCHW: Tensor, bias: Tensor, factor: int, slope: float) -> Tensor:
-    return F.leaky_relu_(F.pixel_shuffle(update_NCHW, factor), slope)
-
-
-def _add_(stream_NCHW: Tensor, update_NCHW: Tensor, bias: Tensor | None) -> Tensor:
-    return stream_NCHW.add_(update_NCHW)
-
-
-def _scatter_(stream_NCHW: Tensor, update_NCHW: Tensor, bias: Tensor | None, channels: Tensor, place: Tensor) -> Tensor:
-    return scatter_(stream_NCHW, channels, update_NCHW)
-
-
-# oneDNN's convolution with what follows it, in the same pass over memory. PyTorch's compiler calls these operations.
-
-
-class _OneDNN(Kernels):
-    """PyTorch's own, but that a convolution takes along its leaky ReLU, and the addition to all of a stream."""
-
-    def conv_add_(self, stream_NCHW: Tensor, x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """See `Kernels`."""
-        if not _onednn_takes(x_NCHW):
-            return super().conv_add_(stream_NCHW, x_NCHW, weight, bias)
-        added = torch.ops.mkldnn._convolution_pointwise_.binary
-        arguments = x_NCHW, weight, bias, *_same_padded(x_NCHW, weight)
-        summed_NCHW: Tensor = added(stream_NCHW, *arguments, "add", 1.0, None, [], None)
-        return summed_NCHW
-
-    def conv_leaky(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
-        """See `Kernels`."""
-        if not _onednn_takes(x_NCHW):
-            return super().conv_leaky(x_NCHW, weight, bias, slope)
-        return _onednn_activated(x_NCHW, weight, bias, "leaky_relu", [slope])
-
-    def conv_shuffle(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor, factor: int, slope: float) -> Tensor:
-        """See `Kernels`."""
-        return self.shuffle(self.conv_leaky(x_NCHW, weight, bias, slope), bias, factor, slope)
-
-
-def _onednn_takes(x_NCHW: Tensor) -> bool:
-    # What is being compiled as a whole is joined by the compiler itself.
-    return x_NCHW.dtype in ONEDNN_TYPES and x_NCHW.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _onednn_activated(x_NCHW: Tensor, weight: Tensor, bias: Tensor, name: str, numbers: list[float]) -> Tensor:
-    activated = torch.ops.mkldnn._convolution_pointwise.default
-    y_NCHW: Tensor = activated(x_NCHW, weight, bias, *_same_padded(x_NCHW, weight), name, numbers, "")
-    return y_NCHW
-
-
-def _same_padded(x_NCHW: Tensor, weight: Tensor) -> tuple[list[int], list[int], list[int], int]:
-    """Padding, stride, dilation and groups, as these operations take them."""
-    pad = weight.shape[-1] // 2
-    return [pad, pad], [1, 1], [1, 1], x_NCHW.shape[1] // weight.shape[1]
-
-
-def _onednn_conv_relu(x_NCHW: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if not _onednn_takes(x_NCHW):
-        return _conv_relu(x_NCHW, weight, bias)
-    return _onednn_activated(x_NCHW, weight, bias, "relu", [])
-
-
-def _shuffle_activated(update_NCHW: Tensor, bias: Tensor, factor: int, slope: float) -> Tensor:
-    return F.pixel_shuffle(update_NCHW, factor)
-
-
 # cuDNN's convolution with bias and ReLU
 
 
 def _cudnn_conv_relu(x_NCHW: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
-        return _conv_relu(x_NCHW, weight, bias)  # torch.compile does not know cuDNN's
+        return BY_TORCH.conv_relu(x_NCHW, weight, bias)  # torch.compile does not know cuDNN's
     pad = weight.shape[-1] // 2
     groups = x_NCHW.shape[1] // weight.shape[1]
     return torch.cudnn_convolution_relu(x_NCHW, weight, bias, (1, 1), (pad, pad), (1, 1), groups)
@@ -294,7 +154,6 @@ def _written(pixels_PC: Tensor, stream_NCHW: Tensor) -> Tensor:
     return stream_NCHW
 
 
-_BY_TORCH = Kernels(_conv_relu, _leaky, _shuffle, _add_, _scatter_, gather, bare=False)
 _BY_COMPILER = Kernels(
     _compiled_conv_relu,
     _compiled_leaky,
@@ -305,9 +164,9 @@ _BY_COMPILER = Kernels(
     bare=True,
 )
 KERNELS = {
-    PLAIN: _BY_TORCH,
-    ONEDNN: _OneDNN(_onednn_conv_relu, _leaky, _shuffle_activated, _add_, _scatter_, gather, bare=False),
-    "cudnn": replace(_BY_TORCH, conv_relu=_cudnn_conv_relu),
+    PLAIN: BY_TORCH,
+    ONEDNN: BY_ONEDNN,
+    "cudnn": replace(BY_TORCH, conv_relu=_cudnn_conv_relu),
     "compiled": _BY_COMPILER,
     "compiled, cudnn": replace(_BY_COMPILER, conv_relu=_cudnn_conv_relu),
 }
@@ -324,7 +183,7 @@ def available(device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:
     fail a warning says why.
     """
     if device.type == "cpu":
-        there = dtype in ONEDNN_TYPES and torch.backends.mkldnn.is_available()
+        there = dtype in onednn.TYPES and torch.backends.mkldnn.is_available()
         return (ONEDNN,) if there and works(ONEDNN, device, dtype) else ()
     if device.type != "cuda":
         return ()

@@ -1,0 +1,69 @@
+"""oneDNN's convolution with what follows it, in the same pass over memory.
+
+These are operations that PyTorch's compiler calls, so that their names may change; `fused.available` tries them first.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vsrprune.networks.fast.kernels import BY_TORCH, Kernels
+
+TYPES = (torch.float32, torch.bfloat16)
+
+
+class OneDNN(Kernels):
+    """PyTorch's own, but that a convolution takes along its leaky ReLU, and the addition to all of a stream."""
+
+    def conv_add_(self, stream_NCHW: Tensor, x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """See `Kernels`."""
+        if not _takes(x_NCHW):
+            return super().conv_add_(stream_NCHW, x_NCHW, weight, bias)
+        added = torch.ops.mkldnn._convolution_pointwise_.binary
+        arguments = x_NCHW, weight, bias, *_same_padded(x_NCHW, weight)
+        summed_NCHW: Tensor = added(stream_NCHW, *arguments, "add", 1.0, None, [], None)
+        return summed_NCHW
+
+    def conv_leaky(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
+        """See `Kernels`."""
+        if not _takes(x_NCHW):
+            return super().conv_leaky(x_NCHW, weight, bias, slope)
+        return _activated(x_NCHW, weight, bias, "leaky_relu", [slope])
+
+    def conv_shuffle(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor, factor: int, slope: float) -> Tensor:
+        """See `Kernels`."""
+        return self.shuffle(self.conv_leaky(x_NCHW, weight, bias, slope), bias, factor, slope)
+
+
+def _takes(x_NCHW: Tensor) -> bool:
+    # What is being compiled as a whole is joined by the compiler itself.
+    return x_NCHW.dtype in TYPES and x_NCHW.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _activated(x_NCHW: Tensor, weight: Tensor, bias: Tensor, name: str, numbers: list[float]) -> Tensor:
+    activated = torch.ops.mkldnn._convolution_pointwise.default
+    y_NCHW: Tensor = activated(x_NCHW, weight, bias, *_same_padded(x_NCHW, weight), name, numbers, "")
+    return y_NCHW
+
+
+def _same_padded(x_NCHW: Tensor, weight: Tensor) -> tuple[list[int], list[int], list[int], int]:
+    """Padding, stride, dilation and groups, as these operations take them."""
+    pad = weight.shape[-1] // 2
+    return [pad, pad], [1, 1], [1, 1], x_NCHW.shape[1] // weight.shape[1]
+
+
+def _conv_relu(x_NCHW: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if not _takes(x_NCHW):
+        return BY_TORCH.conv_relu(x_NCHW, weight, bias)
+    return _activated(x_NCHW, weight, bias, "relu", [])
+
+
+def _shuffle_activated(update_NCHW: Tensor, bias: Tensor, factor: int, slope: float) -> Tensor:
+    return F.pixel_shuffle(update_NCHW, factor)
+
+
+BY_ONEDNN = OneDNN(
+    _conv_relu, BY_TORCH.leaky, _shuffle_activated, BY_TORCH.add_, BY_TORCH.scatter_, BY_TORCH.gather, bare=False
+)

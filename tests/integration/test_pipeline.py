@@ -361,4 +361,4 @@ def test_latency_measures_the_dense_network_with_its_gates_folded(shared: Path) 
     for name in ("dense", "pruned"):
         latency = measured["latency_ms"][name]
         assert 0 < latency["ms_fastest"] <= latency["ms"] <= latency["ms_slowest"]
-        assert latency["memory_format"] in ("contiguous", "channels_last")
+        assert latency["memory_format"] in ("contiguous", "channels_last", "channels_last, fused")

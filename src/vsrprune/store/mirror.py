@@ -7,8 +7,10 @@ mirrored, and perhaps more.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import stat
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,8 +68,6 @@ class Mirror:
     def _try(self) -> None:
         try:
             self.copy()
-        except FileNotFoundError:
-            pass  # a checkpoint was dropped for a newer one meanwhile: the next try sends that
         except (OSError, UserError) as error:
             # The work itself goes on; a later try may do it.
             if not self._told:
@@ -75,37 +75,38 @@ class Mirror:
                 self._warn(f"checkpoints of {self._place.rpartition('/')[2]} could not be mirrored: {error}")
 
     def copy(self) -> None:
-        """Send what is new in the folder, or nothing where a file is still being written.
-
-        Raises FileNotFoundError where a file went meanwhile; OSError, UserError where it cannot be read or sent.
-        """
+        """Send what is new in the folder. Raises OSError, UserError where it cannot be read or sent."""
         seen = {}
         for path in sorted(self._folder.rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
-                status = path.stat()
-                seen[path.relative_to(self._folder).as_posix()] = (
-                    status.st_ino,
-                    status.st_size,
-                    status.st_mtime_ns,
-                )
+            # A checkpoint may be dropped for a newer one at any time.
+            if not path.name.startswith(".") and (looks := _looks(path)) is not None:
+                seen[path.relative_to(self._folder).as_posix()] = looks
         if seen == self._seen or not seen:
             return
         files: Files = {}
-        for name, looks in seen.items():
-            path, before = self._folder / name, self._known.get(name)
-            checksum = sha256(path)
-            if before is not None and before["sha256"] == checksum:
+        sent: list[str] = []
+        # Of rows of losses, which grow meanwhile, and of a checkpoint that is still written, what is there now is sent:
+        # whoever goes on checks the one and the other. Their looks will differ at the next copy.
+        still = self._folder.parent.parent / f".{self._folder.parent.name}-sending"
+        try:
+            for name in reversed(seen):  # rows last, so that none is missing before a checkpoint
+                if not _copied(self._folder / name, still):
+                    continue
+                entry, before = {"bytes": still.stat().st_size, "sha256": sha256(still)}, self._known.get(name)
+                if before is None or before["sha256"] != entry["sha256"]:
+                    before = {**entry, "object": f"{self._place}/{uuid.uuid4().hex}"}
+                    sent.append(before["object"])
+                    self._bucket.upload(before["object"], still)
                 files[name] = before
-                continue
-            sent = f"{self._place}/{uuid.uuid4().hex}"
-            self._bucket.upload(sent, path)
-            status = path.stat()
-            if (status.st_ino, status.st_size, status.st_mtime_ns) != looks:
-                self._bucket.delete([sent])  # no list will name it
-                return  # the next copy takes it
-            files[name] = {"bytes": looks[1], "sha256": checksum, "object": sent}
-        self._write_list(files)
-        self._seen = seen
+        except (OSError, UserError):
+            with contextlib.suppress(UserError):
+                self._bucket.delete(sent)  # no list will name them
+            raise
+        finally:
+            still.unlink(missing_ok=True)
+        if files:  # else all of it went meanwhile
+            self._write_list(files)
+            self._seen = seen
 
     def _write_list(self, files: Files) -> None:
         if not self._mine():
@@ -115,6 +116,24 @@ class Mirror:
         kept = {entry["object"] for entry in files.values()}
         self._bucket.delete([entry["object"] for entry in self._known.values() if entry["object"] not in kept])
         self._known = files
+
+
+def _looks(path: Path) -> tuple[int, int, int] | None:
+    """What changes with a file; None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return (status.st_ino, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
+
+def _copied(path: Path, to: Path) -> bool:
+    """Copy a file; False where there is none any more."""
+    try:
+        shutil.copyfile(path, to)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def mirrored(bucket: Bucket, place: str, base: Path) -> Files:

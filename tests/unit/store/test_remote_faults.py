@@ -155,34 +155,62 @@ def test_nothing_is_said_of_checkpoints_that_a_finished_stage_needs_no_more(mach
     assert said == []
 
 
-def test_a_checkpoint_that_is_still_written_while_it_is_sent_is_sent_again_and_nothing_is_said(
-    machine, monkeypatch, bucket, said
-):
-    upload, sent = Bucket.upload, []
+def test_what_grows_while_it_is_sent_keeps_nothing_else_from_being_mirrored(machine, monkeypatch, bucket, said):
+    """Rows of losses do, all the time."""
+    upload = Bucket.upload
 
-    def written_meanwhile(self, name, path):
+    def silent(self, name, path):
+        raise UserError("the storage does not answer")
+
+    def slowly(self, name, path):
+        threading.Event().wait(0.03)
         upload(self, name, path)
-        if not sent:
-            sent.append(name)
-            with path.open("a") as file:
-                file.write("and its end")
 
-    def cut_off(folder, work):
-        (work / "step-1").write_text("a beginning ")
-        threading.Event().wait(0.5)
-        raise RuntimeError("cut off")
+    def killed(folder, work):
+        (work / "step-1").write_text("a checkpoint")
+        with (work / "metrics.jsonl").open("w", buffering=1) as rows:
+            for row in range(60):
+                rows.write(f"{row}\n")
+                threading.Event().wait(0.01)
+        assert said == []
+        monkeypatch.setattr(Bucket, "upload", silent)  # the machine goes: nothing more arrives
+        raise RuntimeError("killed")
 
-    monkeypatch.setattr(Bucket, "upload", written_meanwhile)
-    with pytest.raises(RuntimeError):
-        machine("a", mirror_seconds=0.05).produce("finetune", KEYS[0], {}, cut_off)
-    assert said == []
-    assert bucket.read(sent[0]) is None
+    monkeypatch.setattr(Bucket, "upload", slowly)
+    with pytest.raises(RuntimeError, match="killed"):
+        machine("a", mirror_seconds=0.02).produce("finetune", KEYS[0], {}, killed)
+    monkeypatch.undo()
 
     def gone_on_with(folder, work):
-        assert (work / "step-1").read_text() == "a beginning and its end"
+        assert (work / "step-1").read_text() == "a checkpoint"
+        rows = (work / "metrics.jsonl").read_text().split()
+        assert 0 < len(rows) <= 60
+        assert rows == [str(row) for row in range(len(rows))]
         make(folder, work)
 
     machine("b").produce("finetune", KEYS[0], {}, gone_on_with)
+    assert bucket.names("unfinished") == []
+
+
+def test_what_cannot_be_sent_leaves_nothing_in_the_bucket_that_no_list_names(machine, monkeypatch, bucket, said):
+    upload, sent = Bucket.upload, []
+
+    def once(self, name, path):
+        if sent:
+            raise UserError("the storage does not answer")
+        sent.append(name)
+        upload(self, name, path)
+
+    def cut_off(folder, work):
+        for step in range(2):
+            (work / f"step-{step}").write_text(str(step))
+        raise RuntimeError("cut off")
+
+    monkeypatch.setattr(Bucket, "upload", once)
+    with pytest.raises(RuntimeError, match="cut off"):
+        machine("a", mirror_seconds=60).produce("finetune", KEYS[0], {}, cut_off)
+    assert [text for text in said if "could not be mirrored: the storage does not answer" in text] == said != []
+    assert bucket.read(sent[0]) is None
 
 
 def test_what_others_put_into_the_bucket_is_left(machine, bucket):

@@ -110,7 +110,7 @@ def test_scattering_changes_only_its_channels() -> None:
 def test_fused_kernels_compute_what_the_plain_ones_do(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert works(name, CPU, torch.float64)
+        assert works(name, CPU, torch.float32 if name == ONEDNN else torch.float64)
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ def test_nothing_is_tried_on_a_cpu_in_types_that_its_library_has_not(
     assert available(CPU, dtype) == ()
 
 
-@pytest.mark.parametrize("dtype", onednn.TYPES)
+@pytest.mark.parametrize("dtype", [dtype for dtype in onednn.TYPES if onednn.offers(dtype)])
 def test_on_a_cpu_its_library_joins_what_follows_a_convolution(dtype: torch.dtype) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -224,14 +224,16 @@ def test_kernels_that_are_wrong_are_left_out(monkeypatch: pytest.MonkeyPatch) ->
 def test_every_form_is_the_block_in_place(
     form: Form, read: list[int] | None, written: list[int] | None, memory_format: str
 ) -> None:
-    block = residual_block(read, written)
+    # oneDNN has no kernels of float64.
+    dtype, apart = (torch.float32, 1e-5) if form.kernels == ONEDNN else (torch.float64, 1e-12)
+    block = residual_block(read, written).to(dtype)
     weights = {name: value.clone() for name, value in block.state_dict().items()}
     frozen = FrozenBlock(block, {channel: channel for channel in range(20)}, form)
     frozen = frozen.to(memory_format=FORMATS[memory_format])  # type: ignore[call-overload]
-    stream_NCHW = torch.randn(2, 20, 7, 9, dtype=torch.float64).contiguous(memory_format=FORMATS[memory_format])
+    stream_NCHW = torch.randn(2, 20, 7, 9, dtype=dtype).contiguous(memory_format=FORMATS[memory_format])
     expected, before = block(stream_NCHW), stream_NCHW.clone()
     for changed_NCHW in (frozen(stream_NCHW), stream_NCHW):
-        torch.testing.assert_close(changed_NCHW, expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(changed_NCHW, expected, rtol=apart, atol=apart)
     left = [channel for channel in range(20) if written is not None and channel not in written]
     assert torch.equal(stream_NCHW[:, left], before[:, left])
     assert all(torch.equal(value, weights[name]) for name, value in block.state_dict().items())
@@ -271,7 +273,7 @@ def test_active_channels_stand_in_another_order() -> None:
         torch.testing.assert_close(frozen(stream_NCHW[:, [0, 1, 9, 17]]), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_without_fused_kernels_the_forms_are_those_of_a_cpu() -> None:
+def test_without_fused_kernels_the_forms_are_ways_to_read_and_write() -> None:
     shape = BlockShape(active=8, read=4, middle=4, written=4)
     assert possible_forms(shape, ()) == [Form(read, write) for read, write in itertools.product(READS, WRITES)]
     assert possible_forms(replace(shape, read=8, written=8), ()) == [Form("whole", "whole")]

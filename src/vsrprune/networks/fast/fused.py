@@ -183,8 +183,7 @@ def available(device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:
     fail a warning says why.
     """
     if device.type == "cpu":
-        there = dtype in onednn.TYPES and torch.backends.mkldnn.is_available()
-        return (ONEDNN,) if there and works(ONEDNN, device, dtype) else ()
+        return (ONEDNN,) if onednn.offers(dtype) and works(ONEDNN, device, dtype) else ()
     if device.type != "cuda":
         return ()
     single = tuple(name for name in ("cudnn", "compiled") if works(name, device, dtype))

@@ -37,6 +37,14 @@ class OneDNN(Kernels):
         return self.shuffle(self.conv_leaky(x_NCHW, weight, bias, slope), bias, factor, slope)
 
 
+def offers(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is there, in use, and has kernels of this type for this processor."""
+    library = torch.backends.mkldnn
+    if dtype not in TYPES or not (library.is_available() and library.enabled):
+        return False
+    return dtype is not torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def _takes(x_NCHW: Tensor) -> bool:
     # What is being compiled as a whole is joined by the compiler itself.
     return x_NCHW.dtype in TYPES and x_NCHW.device.type == "cpu" and not torch.compiler.is_compiling()

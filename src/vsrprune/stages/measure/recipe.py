@@ -39,7 +39,7 @@ def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
 
 RECIPE = Recipe(
     name="measure",
-    version=7,
+    version=8,
     work="vsrprune.stages.measure.work:make",
     inputs=Inputs,
     artifact=Measured,

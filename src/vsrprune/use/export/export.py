@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vsrprune.engines.extras import EXTRAS
 from vsrprune.errors import UserError
+from vsrprune.host.allocator import keep_freed_memory
 from vsrprune.host.machine import measuring
 from vsrprune.host.progress import StageProgress
 from vsrprune.metrics.cost import network_cost
@@ -232,6 +233,7 @@ def _timed(network: Network, engines: Mapping[str, Compute], request: Request, s
     """Median milliseconds per frame of the network's fastest form in PyTorch and of the engines, in turns."""
     if request.repeats == 0:
         return {}
+    keep_freed_memory()
     clip_NTCHW = random_clip(request.frames, request.size)
     with measuring(lambda: say("waiting for other measurements of this machine")):
         frozen, _ = freeze(network, clip_NTCHW, partial(fastest_milliseconds, device=CPU))

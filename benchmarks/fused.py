@@ -134,7 +134,7 @@ def on_cpu() -> tuple[str, ...]:
 
     torch.cudnn_convolution_relu = conv_relu  # type: ignore[assignment]
     fused.compiled = lambda function: function  # type: ignore[assignment]
-    return tuple(name for name in fused.KERNELS if name != fused.PLAIN)
+    return tuple(name for name in fused.KERNELS if name not in (fused.PLAIN, fused.ONEDNN))
 
 
 if __name__ == "__main__":

@@ -283,7 +283,9 @@ def test_onnx_is_the_network_at_every_size(name: str, bidirectional: bool, tmp_p
 
 
 @pytest.mark.long
-@every_upsampler
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "shuffle" else pytest.mark.slow) for name in UPSAMPLERS]
+)
 def test_torch_export_and_openvino_are_the_network(name: str, tmp_path: Path) -> None:
     """`export` compares every file that it writes with the network, and refuses what differs."""
     network = made(name, dtype=torch.float32)

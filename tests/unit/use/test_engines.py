@@ -90,7 +90,13 @@ def test_steps_go_through_windows_and_tiles_as_the_network_does(name: str, piece
 
 @pytest.mark.long
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("name", ["basicvsr", "basicvsr gru", "basicvsr second_order", "rrn", "edsr"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "basicvsr", "rrn", "edsr",
+        *(pytest.param(f"basicvsr {cell}", marks=pytest.mark.slow) for cell in ("gru", "second_order")),
+    ],
+)  # fmt: skip
 def test_an_engine_gives_what_torch_gives_and_its_graphs_are_written_once(
     engine: str, name: str, tmp_path: Path
 ) -> None:

@@ -90,9 +90,13 @@ class Mirror:
         still = self._folder.parent.parent / f".{self._folder.parent.name}-sending"
         try:
             for name in reversed(seen):  # rows last, so that none is missing before a checkpoint
+                before = self._known.get(name)
+                if before is not None and seen[name] == self._seen.get(name):
+                    files[name] = before
+                    continue
                 if not _copied(self._folder / name, still):
                     continue
-                entry, before = {"bytes": still.stat().st_size, "sha256": sha256(still)}, self._known.get(name)
+                entry = {"bytes": still.stat().st_size, "sha256": sha256(still)}
                 if before is None or before["sha256"] != entry["sha256"]:
                     before = {**entry, "object": f"{self._place}/{uuid.uuid4().hex}"}
                     sent.append(before["object"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vsrprune.errors import UserError
-from vsrprune.store import remote_store
+from vsrprune.store import mirror, remote_store
 from vsrprune.store.bucket import Bucket
 from vsrprune.store.mirror import NEWEST, mirrored
 from vsrprune.store.places import open_place
@@ -190,6 +190,26 @@ def test_what_grows_while_it_is_sent_keeps_nothing_else_from_being_mirrored(mach
 
     machine("b").produce("finetune", KEYS[0], {}, gone_on_with)
     assert bucket.names("unfinished") == []
+
+
+def test_a_checkpoint_is_read_once_for_the_mirror_while_rows_grow(machine, monkeypatch):
+    copied, copy = [], mirror._copied
+
+    def counted(path, to):
+        copied.append(path.name)
+        return copy(path, to)
+
+    def run(folder, work):
+        (work / "step-1").write_text("a checkpoint")
+        for row in range(10):
+            (work / "metrics.jsonl").write_text(str(row) * (row + 1))
+            threading.Event().wait(0.05)
+        make(folder, work)
+
+    monkeypatch.setattr(mirror, "_copied", counted)
+    machine("a", mirror_seconds=0.02).produce("finetune", KEYS[0], {}, run)
+    # Twice where it was written in the middle of the first try.
+    assert copied.count("step-1") <= 2 < copied.count("metrics.jsonl")
 
 
 def test_what_cannot_be_sent_leaves_nothing_in_the_bucket_that_no_list_names(machine, monkeypatch, bucket, said):

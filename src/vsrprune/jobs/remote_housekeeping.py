@@ -33,9 +33,7 @@ def manage_remote(asked: StoreConfig, store: RemoteStore, runs: Path, console: C
 
 def _list(own: Published, runs: Path, console: Console) -> None:
     now = datetime.now(UTC)  # by this machine's clock: to ask the storage's is to write, and who may only read may list
-    found = (
-        (sent.stage, sent.key, sent.size, max(0.0, (now - sent.changed).total_seconds())) for sent in own.entries()
-    )
+    found = ((sent.stage, sent.key, sent.size, (now - sent.changed).total_seconds()) for sent in own.entries())
     print_artifacts(found, own.bucket.url, runs, console)
 
 

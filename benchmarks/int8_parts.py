@@ -24,10 +24,10 @@ from vsrprune.data.demo import demo_clips
 from vsrprune.engines.models import EngineModels, Models
 from vsrprune.engines.network import EngineNetwork
 from vsrprune.engines.quantising import METHODS, Calibration, convolutions_of, quantised
+from vsrprune.metrics.latency import in_turns
 from vsrprune.networks.graph import random_clip
 from vsrprune.results.protocols import Comparison
 from vsrprune.results.result import Quality
-from vsrprune.stages.measure.engines import in_turns
 from vsrprune.stages.quality import QualityMeter, frames_shown, restored
 from vsrprune.stages.quantise.work import InEngine
 from vsrprune.use.load import load_trained

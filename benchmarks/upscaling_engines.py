@@ -22,10 +22,10 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.upscaling import make_video, size_of
-from vsrprune.use.engine_choice import TORCH, installed
+from vsrprune.engines.extras import installed
 from vsrprune.use.load import STAGES
 from vsrprune.use.streaming import Pieces
-from vsrprune.use.upscaling import UpscalingRequest, upscale
+from vsrprune.use.upscaling import TORCH, UpscalingRequest, upscale
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vsrprune.knobs import knob
+from vsrprune.results.measured import AUTO, TORCH
 from vsrprune.results.protocols import OWN, PROTOCOLS
 
 
@@ -33,6 +34,13 @@ class EvaluateConfig:
         " flow net and positions stay in 32; tf32 lets GPUs round the factors of convolutions. The PSNR that this costs"
         " is measured too.",
         choices=("32", "tf32", "bf16", "16"),
+    )
+    engine: str = knob(
+        AUTO,
+        "What runs networks on the CPU beside PyTorch, and is timed too: onnxruntime, openvino, or none (torch). auto:"
+        " with target=realtime all that are installed, of which the fastest counts; onnxruntime for quantise=int8; else"
+        " none.",
+        choices=(AUTO, TORCH, "onnxruntime", "openvino"),
     )
     compile: bool = knob(
         False, "Time them through torch.compile, which takes minutes; recurrent steps are compiled once for all frames."

@@ -25,6 +25,7 @@ from vsrprune.config.store import StoreConfig
 from vsrprune.config.task import TaskConfig
 from vsrprune.errors import UserError, one_of
 from vsrprune.knobs import Limits, knob
+from vsrprune.results.measured import AUTO
 from vsrprune.results.protocols import Comparison, comparison
 from vsrprune.selection.asked import NORMALISE, ORDERS, RANKS, SCOPES, TARGETS, Asked
 from vsrprune.selection.budget import REALTIME
@@ -268,6 +269,8 @@ def _knobs_of_results(config: Config) -> dict[str, Any]:
         del values[name]
     if config.quantise.name == NONE:  # results without it are those of before it came
         del values["quantise"]
+    if config.evaluate.engine == AUTO:
+        del values["evaluate"]["engine"]
     # A cache changes where frames are read from, and not what they are.
     for name in ("cache", "cache_dir"):
         del values["data"][name]

@@ -1,12 +1,15 @@
-"""Which libraries the engines need, and which of them are installed; without importing any."""
+"""Which engines there are, the extras that they need, and what of these is installed; without importing any."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from importlib.util import find_spec
 
 from vsrprune.errors import UserError
 
 EXTRAS = {"deploy": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
+ENGINES: Mapping[str, tuple[str, ...]] = {"onnxruntime": ("deploy",), "openvino": ("deploy", "openvino")}
 
 
 def check_extra(extra: str, asked: str = "") -> None:
@@ -15,3 +18,20 @@ def check_extra(extra: str, asked: str = "") -> None:
     missing = [module for module in EXTRAS[extra] if find_spec(module) is None]
     if missing:
         raise UserError(f"{asked}{missing[0]} is not installed: pip install -e '.[{extra}]'")
+
+
+def check_engine(name: str, asked: str) -> None:
+    """The same of an engine and what writes its files; PyTorch needs nothing."""
+    for extra in ENGINES.get(name, ()):
+        check_extra(extra, asked)
+
+
+def installed() -> list[str]:
+    """The engines beside PyTorch that are installed here."""
+    modules = {name: [module for extra in extras for module in EXTRAS[extra]] for name, extras in ENGINES.items()}
+    return [name for name, needed in modules.items() if all(find_spec(module) for module in needed)]
+
+
+def versions_of(engines: Iterable[str]) -> dict[str, str]:
+    """The installed version of each."""
+    return {name: version(name) for name in engines}

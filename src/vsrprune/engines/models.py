@@ -16,6 +16,7 @@ from vsrprune.networks.network import Network
 
 Models = Mapping[str, ModelProto]  # by the names of a network's graphs
 ASKED = ("quantise=int8", "quantise=none")
+ONNXRUNTIME = "onnxruntime"  # which int8 graphs are calibrated in
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,16 @@ class EngineModels:
             onnx_files.save(model, folder / f"{name}.onnx", {"scale": str(self.network.arguments.scale)})
         return sum(path.stat().st_size for path in folder.iterdir())
 
-    def run(self, models: Models) -> EngineNetwork:
-        """Some models of the graphs in onnxruntime; graphs of which none is given run in 32 bits."""
+    def run(self, models: Models, engine: str = ONNXRUNTIME) -> EngineNetwork:
+        """Some models of the graphs in an engine; graphs of which none is given run in 32 bits."""
         files = {name: model.SerializeToString() for name, model in {**self.models, **models}.items()}
         threads = torch.get_num_threads()
-        runners = {name: onnx_files.onnxruntime_runner(file, threads) for name, file in files.items()}
+        runners = {name: onnx_files.RUNNERS[engine](file, threads) for name, file in files.items()}
         return EngineNetwork(self.network.arguments, self.graphs, runners)
 
 
-def kept(network: Network, folder: Path) -> EngineNetwork:
-    """The network of the models in a folder, in onnxruntime; of `network` its form alone counts."""
+def kept(network: Network, folder: Path, engine: str) -> EngineNetwork:
+    """The network of the models in a folder, in an engine; of `network` its form alone counts."""
     graphs, threads = engine_graphs(network, *ASKED), torch.get_num_threads()
-    runners = {name: onnx_files.onnxruntime_runner(folder / f"{name}.onnx", threads) for name in graphs}
+    runners = {name: onnx_files.RUNNERS[engine](folder / f"{name}.onnx", threads) for name in graphs}
     return EngineNetwork(network.arguments, graphs, runners)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import onnx
@@ -54,13 +54,20 @@ def onnxruntime_runner(file: Path | bytes, threads: int) -> Runner:
     return lambda inputs: list(session.run(None, dict(zip(names, inputs, strict=True))))
 
 
-def openvino_runner(file: Path, threads: int) -> Runner:
-    """The model on CPU, in float32: OpenVINO would choose bfloat16 where the processor has it."""
+def openvino_runner(file: Path | bytes, threads: int) -> Runner:
+    """The same in OpenVINO, in float32: it would choose bfloat16 where the processor has it."""
     import openvino  # an extra of its own
 
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-    model = openvino.Core().compile_model(file, "CPU", settings)
+    core = openvino.Core()
+    model = core.compile_model(core.read_model(file), "CPU", settings)
     return lambda inputs: list(model(inputs).to_tuple())
+
+
+RUNNERS: Mapping[str, Callable[[Path | bytes, int], Runner]] = {
+    "onnxruntime": onnxruntime_runner,
+    "openvino": openvino_runner,
+}
 
 
 def value_infos(shapes: Mapping[str, Shape]) -> list[ValueInfoProto]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vsrprune.commands import typed
+from vsrprune.jobs.in_time import best_way, flags, in_time
 from vsrprune.results.curves import gap_over_replicates
 from vsrprune.results.grounds import by_ground
 from vsrprune.results.settings import SEEDS, setting_of
@@ -43,7 +44,7 @@ def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path
         lines += [*_fastest(rows), *compared[:COMPARED]]
         if len(compared) > COMPARED:
             lines.append(f"and {len(compared) - COMPARED} more; the report compares them all")
-    lines += _in_time(rows)
+    lines += in_time(rows)
     if "finetune" in result.stages:
         network = f"finetune/{result.stages['finetune']}"
         lines.append(
@@ -51,9 +52,10 @@ def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path
         )
     named = place if is_url(place) else shortest(store)
     where = "" if named == USUAL_STORE else f" --store {shlex.quote(named)}"
+    how = flags(best_way(rows[best])) if result.budget.target == REALTIME else ""
     next_commands = {
         f"python analysis/report.py {shlex.quote(shortest(root))}": "writes report.html here: table, curves, pictures",
-        f"python src/upscale.py VIDEO NEW.mp4 --model {shlex.quote(folder)}{where}": "enlarges a video with it",
+        f"python src/upscale.py VIDEO NEW.mp4 --model {shlex.quote(folder)}{where}{how}": "enlarges a video with it",
     }
     lines.append("next:")
     for command, purpose in next_commands.items():
@@ -78,28 +80,6 @@ def _fastest(rows: Sequence[Row]) -> list[str]:
         f"fastest within {NEAR_DENSE} dB of the dense network ({dense:.2f}): #{best + 1}, {psnr[best]:.2f} dB,"
         f" speed-up {rows[best].measured.speed_up:.2f}"
     ]
-
-
-def _in_time(rows: Sequence[Row]) -> list[str]:
-    """How many frames per second the networks make that were to reach some."""
-    lines = []
-    for number, row in enumerate(rows, start=1):
-        if row.result.budget.target == REALTIME:
-            height, width = row.measured.frame_size
-            wanted, dense, pruned = (
-                1000 / ms for ms in (row.result.budget.wanted, row.measured.dense_ms, row.measured.pruned_ms)
-            )
-            who = f"#{number}" if len(rows) > 1 else "it"
-            lines.append(
-                f"{who} makes {_rate(pruned)} frames of {width}x{height} per second, flow net included"
-                f" ({1000 / pruned:.1f} ms), of {_rate(wanted)} asked for; the dense network {_rate(dense)}"
-            )
-    return lines[:COMPARED]
-
-
-def _rate(per_second: float) -> str:
-    """Three digits, and none of them in a power of ten, as :.3g has it from 1000 on."""
-    return f"{per_second:.3g}" if per_second < 100 else f"{per_second:.0f}"
 
 
 def _at_equal_macs(rows: Sequence[Row]) -> list[str]:

@@ -12,6 +12,7 @@ from vsrprune.config.job import TIMED_TARGETS
 from vsrprune.config.quantise import NONE
 from vsrprune.jobs.speed import Held, Speed, held_out
 from vsrprune.methods.table import METHODS
+from vsrprune.selection.budget import REALTIME
 from vsrprune.selection.scores import reads_batches
 from vsrprune.stages.graph import RECIPES
 from vsrprune.stages.job import Job
@@ -26,7 +27,8 @@ PROOF = 37 * 45 * 8 * 2 * 3  # pixels of the frames on which surgery is proven, 
 FORMS = 8  # calls of a network that choose its fastest form, beside those that are timed
 CARD_SECONDS = 4  # of many calls that are timed on a GPU, however fast the network
 TABLE_CALLS = 60  # frames in whose time the table of round_to=auto is made
-EXPORT_SECONDS = 60  # in which the graphs of a network's steps are traced and written
+EXPORT_SECONDS = 30  # in which the graphs of a network's steps are traced and written
+PLANS_TIMED = 3  # by target=realtime
 QUANTISING = 4  # calls of a network for each frame of a calibration clip
 RECOMPUTED = 4 / 3  # a training step with trainer.checkpoint_frames, which computes the forward pass twice
 
@@ -200,7 +202,11 @@ def _score(known: _Known, steps: int) -> float:
 
 
 def _select(known: _Known, steps: int) -> float:
-    return _frame_timed(known) * FORMS if known.job.config.target in TIMED_TARGETS else 0.0
+    job = known.job
+    if job.config.target not in TIMED_TARGETS:
+        return 0.0
+    engines = job.engines if job.config.target == REALTIME else ()
+    return _frame_timed(known) * FORMS + (PLANS_TIMED * EXPORT_SECONDS if engines else 0)
 
 
 def _timing(known: _Known, steps: int) -> float:
@@ -251,10 +257,13 @@ def _measure(known: _Known, steps: int) -> float:
     calls = FORMS + evaluate.latency_repeats
     seconds = evaluate.latency_frames * _frame_timed(known) * (1 + known.share) * calls
     seconds += CARD_SECONDS if known.job.place.cards else 0
-    if known.job.config.quantise.name == NONE:
+    if not known.job.engines:
         return seconds
-    engines = 1 + 2 * known.share  # the dense network, and the fine-tuned one in 32 bits and in int8
-    return seconds + EXPORT_SECONDS + engines * evaluate.latency_frames * _frame_timed(known) * calls
+    plain = known.job.config.quantise.name == NONE
+    networks = 1 + known.share * (1 if plain else 2)  # dense, and the fine-tuned one in 32 bits and in int8
+    written = EXPORT_SECONDS * (2 if plain else 1)
+    calls = len(known.job.engines) * evaluate.latency_repeats
+    return seconds + written + networks * evaluate.latency_frames * _frame_timed(known) * calls
 
 
 _SECONDS: Mapping[str, Callable[[_Known, int], float]] = {

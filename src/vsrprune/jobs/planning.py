@@ -14,7 +14,6 @@ from typing import Any
 from vsrprune.config.agreement import check_batch, check_network, check_scale, check_trainer, validate
 from vsrprune.config.data import PUBLISHED_SETS
 from vsrprune.config.job import TIMED_TARGETS, Config, completed, pretrained_file
-from vsrprune.config.quantise import INT8
 from vsrprune.config.task import SUPER_RESOLUTION
 from vsrprune.data.demo_photos import FRAME, TRAIN_PHOTOS, VAL_PHOTOS
 from vsrprune.data.folder import find_folder
@@ -31,10 +30,11 @@ from vsrprune.data.sources import (
     sizes_identity,
     split_clips,
 )
-from vsrprune.engines.extras import check_extra
+from vsrprune.engines.extras import versions_of
 from vsrprune.errors import UserError
 from vsrprune.host.tracking.table import check_installed
 from vsrprune.jobs.devices import on_this_machine
+from vsrprune.jobs.engines import engines_of
 from vsrprune.methods.table import METHODS
 from vsrprune.networks.table import family_of, identity_of, prepared
 from vsrprune.results.protocols import PROTOCOLS
@@ -75,14 +75,13 @@ def plan_job(config: Config) -> Job:
     config, place = on_this_machine(config)
     check_trainer(config.trainer)
     check_installed(config.tracking.to)
-    if config.quantise.name == INT8:
-        check_extra("deploy", "quantise=int8: ")
     check_batch(config)
     arguments = prepared_arguments(config)
     check_scale(config, arguments.scale)
     layout = family_of(arguments).layout(arguments, config.rule)
     config = completed(config, layout.parts)
     check_network(config, arguments)
+    engines = engines_of(config, arguments, place)
     plan = METHODS[config.method.name].plan
     if plan != "whole":  # where nothing is cut, nothing has to be reached
         # Times are known when they are measured; single weights are cut in every convolution, whatever units it has.
@@ -100,8 +99,9 @@ def plan_job(config: Config) -> Job:
         flow=_file_hash(config.pretrained_flow),
         score=own_score(config.score).identity if is_own(config.score) else "",
         device=place.device,
+        engines=versions_of(engines),
     )
-    return Job(config, arguments, layout, plan_stages(config, facts), sources, place)
+    return Job(config, arguments, layout, plan_stages(config, facts), sources, place, tuple(engines))
 
 
 @dataclass(frozen=True)

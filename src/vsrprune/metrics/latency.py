@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+CPU = torch.device("cpu")
 TRIES = 3  # spans of which the fastest counts: what disturbs a measurement only makes it longer
 # On a CUDA device, in milliseconds. A short call is repeated until a span is long beside the resolution of events, and
 # before anything counts the device works long enough to leave its idle clocks. A choice of forms times hundreds of
@@ -22,6 +23,7 @@ RESTS_AFTER_MS = 50.0  # without work, when the clocks may fall
 WARM_NETWORK_MS, NETWORK_MS = 200.0, 300.0  # of a network that is compared; the second is the total over its repeats
 
 Call = Callable[[], object]
+K = TypeVar("K")
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,14 @@ def compare_latency(
         )
         for name in networks
     }
+
+
+def in_turns(calls: Mapping[K, Call], repeats: int) -> dict[K, float]:
+    """Median milliseconds of calls on the CPU, which take turns: a machine that slows down does so for all of them."""
+    for call in calls.values():
+        call()  # the first is slower
+    rounds = [{name: milliseconds(call, CPU) for name, call in calls.items()} for _ in range(repeats)]
+    return {name: statistics.median(times[name] for times in rounds) for name in calls}
 
 
 @torch.inference_mode()

@@ -12,6 +12,7 @@ from vsrprune.results.fitting import check_fit
 from vsrprune.store.sealed import read_sealed, write_sealed
 
 MEASURED = "measured.json"
+TORCH, AUTO = "torch", "auto"  # an engine, and all that were timed
 DENSE_APART = 0.1  # by how much times of one dense network may differ before a note says so
 
 
@@ -31,6 +32,15 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Way:
+    """In what a network is run: PyTorch (`torch`) or another engine, in a precision; and milliseconds per frame."""
+
+    engine: str
+    precision: str
+    ms: float
+
+
+@dataclass(frozen=True)
 class Measured:
     """What was measured on one machine.
 
@@ -38,10 +48,11 @@ class Measured:
     (height and width in pixels). `peak_memory_mib` holds the memory of both, weights included, None where the device
     does not tell; `reserved_memory_mib` what PyTorch took of a CUDA device in all, None for others. `clocks` are those
     of a CUDA device right after the networks were timed. `psnr_change_db` is what computing in `precision` changes in
-    the PSNR of the fine-tuned network; None where the precision is 32 bits. `engine_ms` holds the
-    median milliseconds per frame, of as many frames and repeats and in turns, of the `dense` network and the fine-tuned
-    one (`float32`, `int8`) in `engine` on the CPU; it is empty where the job makes no int8 network. `stage_seconds`
-    holds the time of every stage by its name in the job; it is empty until the job's files are put together.
+    the PSNR of the fine-tuned network; None where the precision is 32 bits. `engine_ms` holds by engine (onnxruntime,
+    openvino) the median milliseconds per frame on the CPU, of as many frames and repeats and all in turns, of the
+    `dense` network and the fine-tuned one (`float32`, and `int8` where the job makes one); it is empty where no engine
+    was asked for. `stage_seconds` holds the time of every stage by its name in the job; it is empty until the job's
+    files are put together.
     """
 
     latency_ms: dict[str, Timing]
@@ -61,8 +72,7 @@ class Measured:
     reserved_memory_mib: dict[str, float | None] = field(default_factory=dict)
     clocks: str = ""
     stage_seconds: dict[str, float] = field(default_factory=dict)
-    engine: str = ""
-    engine_ms: dict[str, float] = field(default_factory=dict)
+    engine_ms: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def dense_ms(self) -> float:
@@ -84,11 +94,29 @@ class Measured:
         """The same of what is left of a frame without the flow net."""
         return self.latency_ms["dense"].ms_without_flow / self.latency_ms["pruned"].ms_without_flow
 
+    def ways(self, engine: str, dense: bool = False) -> list[Way]:
+        """In what the fine-tuned network, or the dense one, can be run, the fastest first.
+
+        engine: as `evaluate.engine` says it; one that is named counts alone.
+        """
+        network = "dense" if dense else "pruned"
+        found = [Way(TORCH, self.precision, self.latency_ms[network].ms)]
+        for name, times in self.engine_ms.items():
+            precisions = {"dense": "32"} if dense else {"float32": "32", "int8": "int8"}
+            found += [Way(name, said, times[kind]) for kind, said in precisions.items() if kind in times]
+        counted = [way for way in found if engine in (AUTO, way.engine)]
+        return sorted(counted or found, key=lambda way: way.ms)
+
+    def fastest_in_engines(self, kind: str) -> Way | None:
+        """The engine that is fastest with a network of `engine_ms`; None where none ran it."""
+        timed = [Way(name, kind, times[kind]) for name, times in self.engine_ms.items() if kind in times]
+        return min(timed, key=lambda way: way.ms, default=None)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file; `from_json` reads them back."""
         values = {**asdict(self), "frame_size": list(self.frame_size)}
         # Files of jobs without it are those of before it came.
-        return values if self.engine else {name: values[name] for name in values if name not in ("engine", "engine_ms")}
+        return values if self.engine_ms else {name: values[name] for name in values if name != "engine_ms"}
 
     def save(self, folder: Path) -> None:
         """Write measured.json into `folder`, atomically."""

@@ -39,6 +39,7 @@ def print_results(rows: Sequence[Row], console: Console) -> None:
     for note in _footnotes(rows):
         console.print(f"[dim]{note}[/dim]", highlight=False)
     print_int8(rows, console)
+    print_engines(rows, console)
 
 
 def _results_table(rows: Sequence[Row]) -> Table:
@@ -247,18 +248,17 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 def print_int8(rows: Sequence[Row], console: Console) -> None:
-    """The int8 networks of jobs that made one, beside themselves in 32 bits in the same engine."""
+    """The int8 networks of jobs that made one, beside themselves in 32 bits."""
     made = [(number, row, row.result.int8) for number, row in enumerate(rows, start=1) if row.result.int8]
     if not made:
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title="In int8", title_justify="left")
     table.add_column("")
     table.add_column("job", overflow="fold")
-    for heading in ("PSNR\nint8", "to 32\nbits", "SSIM\nint8", "MB\n32", "MB\nint8", "ms\n32", "ms\nint8", "speed\nup",
-                    "over\ndense"):  # fmt: skip
+    for heading in ("PSNR\nint8", "to 32\nbits", "SSIM\nint8", "MB\n32", "MB\nint8"):
         table.add_column(heading, justify="right", no_wrap=True)
     for number, row, int8 in made:
-        tuned, ms = row.result.quality["finetuned"], row.measured.engine_ms
+        tuned = row.result.quality["finetuned"]
         table.add_row(
             f"#{number}",
             in_words(row.label),
@@ -267,20 +267,50 @@ def print_int8(rows: Sequence[Row], console: Console) -> None:
             f"{int8.quality.ssim:.4f}",
             f"{int8.size_float32 / 1e6:.2f}",
             f"{int8.size / 1e6:.2f}",
-            _ms(ms["float32"]),
-            _ms(ms["int8"]),
-            f"{ms['float32'] / ms['int8']:.2f}",
-            f"{ms['dense'] / ms['int8']:.2f}",
         )
     console.print(table)
     notes = [
         "Tuned networks with 8-bit integers in their convolutions: PSNR and SSIM on the held-out clips, MB of the"
-        f" graphs' files, ms as above but in {made[0][1].measured.engine} on the CPU, in turns with the dense network"
-        " in 32 bits.",
+        " graphs' files.",
         *(f"#{number} keeps in 32 bits: {', '.join(int8.kept_float)}." for number, _, int8 in made if int8.kept_float),
     ]
     for note in notes:
         console.print(note, style="dim", highlight=False)
+
+
+def print_engines(rows: Sequence[Row], console: Console) -> None:
+    """Times in the engines in which jobs timed their networks."""
+    timed = [
+        (f"#{number}", row, engine, ms)
+        for number, row in enumerate(rows, start=1)
+        for engine, ms in row.measured.engine_ms.items()
+    ]
+    if not timed:
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title="In engines", title_justify="left")
+    table.add_column("")
+    table.add_column("job", overflow="fold")
+    table.add_column("engine", no_wrap=True)
+    integers = any("int8" in ms for *_, ms in timed)
+    for heading in ("ms\ndense", "ms\n32", "speed\nup", *(("ms\nint8", "over\ndense") if integers else ())):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for number, row, engine, ms in timed:
+        first = engine == next(iter(row.measured.engine_ms))
+        table.add_row(
+            number if first else "",
+            in_words(row.label) if first else "",
+            engine,
+            *(_ms(ms["dense"]), _ms(ms["float32"]), f"{ms['dense'] / ms['float32']:.2f}"),
+            *((_ms(ms["int8"]), f"{ms['dense'] / ms['int8']:.2f}") if "int8" in ms else ()),
+        )
+    console.print(table)
+    names = {name: version for row in rows for name, version in row.measured.versions.items()}
+    engines = " and ".join(f"{name} {names[name]}" for name in dict.fromkeys(engine for *_, engine, _ in timed))
+    console.print(
+        f"ms as above, but in {engines} on the CPU; dense: the dense network in 32 bits in the same engine, in turns.",
+        style="dim",
+        highlight=False,
+    )
 
 
 def print_replicates(rows: Sequence[Row], console: Console) -> None:

@@ -25,7 +25,7 @@ class Job:
     """A configuration that passed every check, and the stages it runs.
 
     arguments: those of the network, as its family has them. sources: clips on disk; None for the demo data. place:
-    where it computes.
+    where it computes. engines: what its networks are timed in beside PyTorch.
     """
 
     config: Config
@@ -34,6 +34,7 @@ class Job:
     stages: list[StagePlan]
     sources: FoundClips | None
     place: Place = field(default_factory=Place)
+    engines: tuple[str, ...] = ()
 
     @property
     def clip_cache(self) -> Path:

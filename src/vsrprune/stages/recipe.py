@@ -34,7 +34,7 @@ class Facts:
     `model` tells the network from others. `train`, `val`, `test` and `unlabelled` are hashes of the training, the
     held-out and the test clips and of those of data.unlabelled, the last two empty without such clips. `pretrained` is
     the hash of the file that takes the place of pretraining, `flow` that of the flow net's file, and `score` says which
-    code a score of the user's own is.
+    code a score of the user's own is. `engines` are those that networks are timed in, with their versions.
     `host` names this machine and `device` what of it computes (a GPU's model, or `cpu`), on which times depend.
     """
 
@@ -46,6 +46,7 @@ class Facts:
     test: str = ""
     score: str = ""
     unlabelled: str = ""
+    engines: Mapping[str, str] = field(default_factory=dict)
     host: str = field(default_factory=platform.node)
     device: str = CPU
 

@@ -34,8 +34,7 @@ def in_engine(
 
     graphs = engine_graphs(network, f"--engine {name}", "--engine torch")
     folder = kept or graphs_folder(network, store, say)
-    runner = {"onnxruntime": onnx_files.onnxruntime_runner, "openvino": onnx_files.openvino_runner}[name]
-    runners = {step: runner(folder / f"{step}.onnx", threads) for step in graphs}
+    runners = {step: onnx_files.RUNNERS[name](folder / f"{step}.onnx", threads) for step in graphs}
     return EngineNetwork(network.arguments, graphs, runners)
 
 

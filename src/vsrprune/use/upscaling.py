@@ -20,6 +20,7 @@ from vsrprune.data.sources import FRAME_SUFFIX
 from vsrprune.data.video.colour import Colour, RgbFrame
 from vsrprune.data.video.footage import Footage, TimedFrame, look_over
 from vsrprune.data.video.writing import choose_encoding, open_writer
+from vsrprune.engines.extras import ENGINES, check_engine, installed
 from vsrprune.errors import UserError, one_of
 from vsrprune.host.allocator import keep_freed_memory
 from vsrprune.host.progress import StageProgress
@@ -32,7 +33,6 @@ from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.networks.fast.precision import PRECISIONS
 from vsrprune.networks.graph import random_clip
 from vsrprune.networks.network import Network
-from vsrprune.use.engine_choice import AUTO, ENGINES, PACKAGES, TORCH, check_engine, installed
 from vsrprune.use.load import INT8, STAGES, int8_graphs, load_trained
 from vsrprune.use.overlap import read_ahead, write_behind
 from vsrprune.use.streaming import Pieces, Windowed, upscaled_frames
@@ -45,6 +45,8 @@ USUAL_RATE = Fraction(25)  # of a folder of PNG frames, per second
 MOST_THREADS = 1024  # as trainer.threads
 COMPARED = 4  # frames from which the cost of a lower precision is told
 TRIED_FRAMES = 4  # of the clip by which engines are timed
+TORCH, AUTO = "torch", "auto"
+ENGINE_NAMES = (TORCH, *ENGINES, AUTO)
 
 Say = Callable[[str], None]
 
@@ -56,7 +58,7 @@ class UpscalingRequest:
     `model` is None where several are compared. `rate` is the number of frames per second of a folder of PNGs, None for
     the usual one; a video has its own. `crf` and `codec` are None for the usual ones of the container, `precision` is
     None for the usual one of the device; `auto` is a GPU where there is one. `engine` is one of
-    `engine_choice.ENGINES`. `threads` is the number of CPU threads of the network, 0 for PyTorch's choice. `background`
+    ENGINE_NAMES. `threads` is the number of CPU threads of the network, 0 for PyTorch's choice. `background`
     is what is seen through transparent frames, which are refused if it is None.
     """
 
@@ -93,7 +95,7 @@ def upscale(request: UpscalingRequest, say: Say) -> None:
     keep_freed_memory()
     if request.threads:
         torch.set_num_threads(request.threads)
-    device = torch.device("cpu") if request.engine in PACKAGES else device_named(request.device)
+    device = torch.device("cpu") if request.engine in ENGINES else device_named(request.device)
     if request.engine == AUTO and device.type != "cpu":
         say(f"note: the engines run on the CPU alone; torch on {name_of(device)} is taken")
         request = replace(request, engine=TORCH)
@@ -179,11 +181,11 @@ def check_request(request: UpscalingRequest) -> None:
     if request.precision is not None:
         one_of("--precision", request.precision, (*PRECISIONS, INT8))
     one_of("--which", request.which, STAGES)
-    one_of("--engine", request.engine, ENGINES)
-    check_engine(request.engine)
+    one_of("--engine", request.engine, ENGINE_NAMES)
+    check_engine(request.engine, f"--engine {request.engine}: ")
     if request.precision == INT8:
         _check_int8(request)
-    elif request.engine in PACKAGES:
+    elif request.engine in ENGINES:
         for flag, given, usual in (("--precision", request.precision, "32"), ("--device", request.device, "cpu")):
             if given not in (None, "auto", usual):
                 raise UserError(
@@ -207,9 +209,9 @@ def check_request(request: UpscalingRequest) -> None:
 
 
 def _check_int8(request: UpscalingRequest) -> None:
-    if request.engine not in PACKAGES:
+    if request.engine not in ENGINES:
         raise UserError(
-            f"--precision int8 is for {' or '.join(f'--engine {name}' for name in PACKAGES)}; add one of them"
+            f"--precision int8 is for {' or '.join(f'--engine {name}' for name in ENGINES)}; add one of them"
         )
     if request.which != "pruned":
         raise UserError(f"--precision int8 is of the network that a job fine-tuned; got --which {request.which}")

@@ -159,7 +159,15 @@ def finished(label: str, psnr: float, macs: int, pruned_ms: float, dense: str = 
     stages = {"pretrain": dense, "reference": dense, "select": label, "finetune": label, "evaluate": label}
     result = replace(
         made,
-        knobs={**made.knobs, "data": {"name": "demo"}, "target": "units", "replicate": 0, "pretrain_seed": 0, **knobs},
+        knobs={
+            **made.knobs,
+            "data": {"name": "demo"},
+            "evaluate": {},
+            "target": "units",
+            "replicate": 0,
+            "pretrain_seed": 0,
+            **knobs,
+        },
         quality=quality,
         cost=cost,
         stages=stages,

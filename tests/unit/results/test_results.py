@@ -245,6 +245,9 @@ INT8 = Int8(
 )
 
 
+MS = {"dense": 9.0, "float32": 6.0, "int8": 3.0}
+
+
 def test_an_int8_network_survives_the_round_trip_and_is_not_spoken_of_where_there_is_none(result, tmp_path):
     assert "int8" not in result.to_json()
     quantised = replace(result, int8=INT8)
@@ -255,15 +258,16 @@ def test_an_int8_network_survives_the_round_trip_and_is_not_spoken_of_where_ther
 
 def test_times_in_an_engine_survive_the_round_trip_and_are_not_spoken_of_where_there_are_none(tmp_path):
     measured = small_measured()
-    assert not {"engine", "engine_ms"} & measured.to_json().keys()
-    timed = replace(measured, engine="onnxruntime 1", engine_ms={"dense": 9.0, "float32": 6.0, "int8": 3.0})
+    assert "engine_ms" not in measured.to_json()
+    timed = replace(measured, engine_ms={"onnxruntime": MS})
     timed.save(tmp_path)
     assert Measured.load(tmp_path) == timed
 
 
-def test_the_table_shows_int8_networks_where_a_job_made_one():
+def test_tables_show_int8_networks_and_times_in_engines_where_a_job_has_some():
     measured = small_measured()
-    timed = replace(measured, engine="onnxruntime 1", engine_ms={"dense": 9.0, "float32": 6.0, "int8": 3.0})
+    engine_ms = {"onnxruntime": MS, "openvino": {"dense": 8.0, "float32": 5.0}}
+    timed = replace(measured, engine_ms=engine_ms, versions={"onnxruntime": "1.2", "openvino": "3.4"})
     knobs = {**dict.fromkeys(("target", "scope"), "units"), "model": {"name": "net"}, "evaluate": {"protocol": "full"}}
     knobs["data"] = {"channel": "y", "degradation": "bicubic", "low": "bi", "crop": 0}
     plain = replace(small_result(), knobs={**small_result().knobs, **knobs}, stages={"reference": "same"})
@@ -271,14 +275,21 @@ def test_the_table_shows_int8_networks_where_a_job_made_one():
     console = Console(width=100)
     with console.capture() as printed:
         print_results(rows, console)
-    whole, found, int8 = printed.get().partition("In int8")
+    whole, found, more = printed.get().partition("In int8")
+    assert found
+    int8, found, engines = more.partition("In engines")
     assert found
     assert "#2 quantise=int8" in whole
     (row,) = (line.split() for line in int8.splitlines() if "quantise=" in line)
-    # 3000 bytes are 0.00 MB; against the dense network 9 / 3.
-    assert row[1:] == ["quantise=int8", "31.50", "+2.50", "0.8125", "0.00", "0.00", "6.0", "3.0", "2.00", "3.00"]
+    # 3000 bytes are 0.00 MB.
+    assert row[1:] == ["quantise=int8", "31.50", "+2.50", "0.8125", "0.00", "0.00"]
+    one, other = (line.split() for line in engines.splitlines() if line.strip().startswith(("#2", "openvino")))
+    assert one == ["#2", "quantise=int8", "onnxruntime", "9.0", "6.0", "1.50", "3.0", "3.00"]
+    assert other == ["openvino", "8.0", "5.0", "1.60"]
+    assert "in onnxruntime 1.2 and openvino 3.4 on the CPU" in " ".join(engines.split())
     assert "#1" not in int8
     assert "#2 keeps in 32 bits: step/trunk.first." in int8
     with console.capture() as printed:
         print_results(rows[:1], console)
     assert "int8" not in printed.get()
+    assert "engines" not in printed.get()

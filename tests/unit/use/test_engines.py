@@ -14,6 +14,7 @@ from networks_made import random_network, small_edvr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vsrprune.engines.extras import check_engine
 from vsrprune.engines.network import EngineNetwork, engine_graphs
 from vsrprune.errors import UserError
 from vsrprune.networks.fast.blocks import Form
@@ -24,7 +25,6 @@ from vsrprune.pruning.surgery import compact
 from vsrprune.selection.asked import Asked
 from vsrprune.selection.units import select
 from vsrprune.store.store import ENGINES
-from vsrprune.use.engine_choice import check_engine
 from vsrprune.use.engines import graphs_folder, in_engine
 from vsrprune.use.export.request import Request
 from vsrprune.use.streaming import Pieces, upscaled_frames
@@ -125,10 +125,10 @@ def test_an_engine_gives_what_torch_gives_and_its_graphs_are_written_once(
 
 
 def test_an_engine_that_is_not_installed_is_refused_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vsrprune.use.engine_choice.find_spec", lambda name: None if name == "openvino" else True)
-    check_engine("onnxruntime")
-    with pytest.raises(UserError, match=r"openvino is not installed: pip install -e '\.\[openvino\]'"):
-        check_engine("openvino")
+    monkeypatch.setattr("vsrprune.engines.extras.find_spec", lambda name: None if name == "openvino" else True)
+    check_engine("onnxruntime", "")
+    with pytest.raises(UserError, match=r"^--engine openvino: openvino is not installed: pip install -e '\.\[o"):
+        check_engine("openvino", "--engine openvino: ")
 
 
 def test_graphs_are_written_after_a_process_was_killed_while_it_wrote_them(

@@ -58,7 +58,11 @@ def summary_of(result: Result, measured: Measured | None) -> dict[str, float]:
     if result.int8 is not None:
         values |= {"psnr/int8": result.int8.quality.psnr, "ssim/int8": result.int8.quality.ssim}
     if measured is not None:
-        values |= {f"engine_ms/{name}": ms for name, ms in measured.engine_ms.items()}
+        values |= {
+            f"engine_ms/{engine}/{name}": ms
+            for engine, times in measured.engine_ms.items()
+            for name, ms in times.items()
+        }
         values |= {
             "latency_ms": measured.pruned_ms,
             "latency_ms_dense": measured.dense_ms,

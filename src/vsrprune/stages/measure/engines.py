@@ -1,55 +1,43 @@
-"""Times of networks in onnxruntime: dense, fine-tuned and int8, in turns."""
+"""Times of networks in the engines that people deploy with: dense, fine-tuned and perhaps int8, in turns."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Mapping
-from functools import partial
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.config.quantise import INT8
 from vsrprune.engines.models import EngineModels, kept
-from vsrprune.engines.network import EngineNetwork
-from vsrprune.metrics.latency import milliseconds
+from vsrprune.engines.timed import restoring
+from vsrprune.metrics.latency import in_turns
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.quantise.recipe import FLOAT32, Quantised
 
-CPU = torch.device("cpu")
-
 
 @torch.inference_mode()
-def in_engine(bench: Bench, quantised: Quantised, plan: PrunePlan) -> dict[str, Any]:
-    """Of `Measured`: the engine, and milliseconds per frame in it."""
-    compact = bench.new_network().with_plan(plan).eval()
-    engines = {name: kept(compact, quantised.folder / name) for name in (FLOAT32, INT8)}
-    dense_plan = PrunePlan.keep_all(bench.config.rule, bench.job.layout)
-    dense = engines[FLOAT32]
-    if plan.kept_counts != dense_plan.kept_counts:  # one that is not cut is the dense one, whatever its weights
-        bench.progress.does("writes the dense network's graphs")
-        dense = EngineModels.of(bench.new_network().with_plan(dense_plan).eval()).run({})
+def in_engines(bench: Bench, quantised: Quantised | None, plan: PrunePlan) -> dict[str, dict[str, float]]:
+    """Of `Measured`: milliseconds per frame of each network, by engine."""
     clip_NTCHW = bench.stand.clip_NTCHW.cpu()
-    frames, count = list(clip_NTCHW.unbind(1)), clip_NTCHW.shape[1]
-    calls = {name: partial(_restore, engine, frames) for name, engine in {"dense": dense, **engines}.items()}
-    times = in_turns(calls, bench.config.evaluate.latency_repeats)
-    return {
-        "engine": f"onnxruntime {version('onnxruntime')}",
-        "engine_ms": {name: round(ms / count, 6) for name, ms in times.items()},
-    }
-
-
-def in_turns(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median milliseconds of calls on the CPU, which take turns: a machine that slows down does so for all of them."""
-    for call in calls.values():
-        call()  # the first is slower
-    rounds = [{name: milliseconds(call, CPU) for name, call in calls.items()} for _ in range(repeats)]
-    return {name: statistics.median(times[name] for times in rounds) for name in calls}
-
-
-def _restore(engine: EngineNetwork, frames: list[Tensor]) -> None:
-    for _ in engine.restore_window(frames, range(len(frames)), None):
-        pass
+    dense_plan = PrunePlan.keep_all(bench.config.rule, bench.job.layout)
+    compact = bench.new_network().with_plan(plan).eval()
+    cuts = (
+        plan.kept_counts != dense_plan.kept_counts
+    )  # a network that is not cut is the dense one, whatever its weights
+    bench.progress.does("writes the networks' graphs")
+    written = EngineModels.of(compact) if quantised is None else None
+    dense = EngineModels.of(bench.new_network().with_plan(dense_plan).eval()) if cuts else None
+    calls: dict[tuple[str, str], Callable[[], None]] = {}
+    for engine in bench.job.engines:
+        if quantised is None:
+            assert written is not None
+            networks = {FLOAT32: written.run({}, engine)}
+        else:
+            networks = {name: kept(compact, quantised.folder / name, engine) for name in (FLOAT32, INT8)}
+        networks = {"dense": networks[FLOAT32] if dense is None else dense.run({}, engine), **networks}
+        calls |= {(engine, name): restoring(network, clip_NTCHW) for name, network in networks.items()}
+    bench.progress.does(f"times the networks in {' and '.join(bench.job.engines)}")
+    found: dict[str, dict[str, float]] = {}
+    for (engine, name), ms in in_turns(calls, bench.config.evaluate.latency_repeats).items():
+        found.setdefault(engine, {})[name] = round(ms / clip_NTCHW.shape[1], 6)
+    return found

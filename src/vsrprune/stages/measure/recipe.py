@@ -50,6 +50,8 @@ RECIPE = Recipe(
         "evaluate.compile",
         "evaluate.latency_frames",
         "evaluate.latency_repeats",
+        "facts.engines",
     ),
+    idle={"facts.engines": lambda question: not question.facts.engines},
     alone=lambda config: True,
 )

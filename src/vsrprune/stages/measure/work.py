@@ -9,13 +9,14 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.commands import IS_CARRIED
+from vsrprune.engines.extras import versions_of
+from vsrprune.errors import UserError
 from vsrprune.host.devices import clocks, driver_version
 from vsrprune.metrics.latency import compare_latency
 from vsrprune.metrics.memory import Peak, bytes_of, peak_memory
@@ -23,7 +24,7 @@ from vsrprune.networks.fast.fastest import Compiled, forget_graphs
 from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.networks.fast.graphs import direct
 from vsrprune.networks.network import Flows, Network, VSROutput
-from vsrprune.results.measured import Measured, Timing
+from vsrprune.results.measured import AUTO, Measured, Timing
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.measure.recipe import Inputs
 from vsrprune.stages.quantise.recipe import Quantised
@@ -54,7 +55,7 @@ def make(bench: Bench, inputs: Inputs) -> Measured:
         },
         precision=evaluate.precision,
         compiled=evaluate.compile,
-        **({} if inputs.quantised is None else _engine_times(bench, inputs.quantised, inputs.selection.plan)),
+        engine_ms=_engine_times(bench, inputs.quantised, inputs.selection.plan) if bench.job.engines else {},
         psnr_change_db=None if inputs.finetuned is None else _psnr_change(bench, inputs.finetuned, inputs.dense),
         frame_size=(evaluate.latency_size[0], evaluate.latency_size[1]),
         frames=evaluate.latency_frames,
@@ -70,6 +71,7 @@ def make(bench: Bench, inputs: Inputs) -> Measured:
             "torch": torch.__version__,
             "pytorch_lightning": version("pytorch_lightning"),
             **_cuda_versions(bench.device),
+            **versions_of(bench.job.engines),
         },
     )
 
@@ -109,11 +111,16 @@ def _psnr_change(bench: Bench, finetuned: Trained, dense: Trained | None) -> flo
     return change
 
 
-def _engine_times(bench: Bench, quantised: Quantised, plan: PrunePlan) -> dict[str, Any]:
-    from vsrprune.stages.measure.engines import in_engine  # with onnxruntime, which is an extra
+def _engine_times(bench: Bench, quantised: Quantised | None, plan: PrunePlan) -> dict[str, dict[str, float]]:
+    from vsrprune.stages.measure.engines import in_engines  # with onnxruntime, which is an extra
 
-    bench.progress.does("times the networks in onnxruntime")
-    return in_engine(bench, quantised, plan)
+    try:
+        return in_engines(bench, quantised, plan)
+    except UserError as error:
+        if bench.config.evaluate.engine != AUTO or quantised is not None:
+            raise
+        bench.note(f"{error}: timed in PyTorch alone")
+        return {}
 
 
 def _git_commit() -> str:

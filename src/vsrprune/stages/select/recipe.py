@@ -8,7 +8,7 @@ from typing import Self
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.config.job import TIMED_TARGETS
-from vsrprune.selection.budget import Budget
+from vsrprune.selection.budget import REALTIME, Budget
 from vsrprune.stages.recipe import SELECTION, SELECTION_IDLE, Condition, Planned, Question, Recipe, StagePlan, newest
 from vsrprune.stages.saved import Trained
 from vsrprune.stages.score.scores import Scores
@@ -16,6 +16,7 @@ from vsrprune.stages.timing.recipe import Times
 from vsrprune.store.atomic import read_json, write_json
 
 FILE = "selection.json"
+IN_ENGINES = ("facts.engines", "evaluate.engine", "quantise.name")  # what a time in engines depends on
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,16 @@ def _or_nothing_is_cut(idle: Condition) -> Condition:
     return lambda question: idle(question) or _cuts_nothing(question)
 
 
+def _meets_no_time_in_engines(question: Question) -> bool:
+    return question.config.target != REALTIME or not question.facts.engines
+
+
 # A plan that keeps everything depends on the layers alone, which the rule decides.
 IDLE = {
     **dict.fromkeys((name for name in SELECTION if name != "rule"), _cuts_nothing),
     **{name: _or_nothing_is_cut(idle) for name, idle in SELECTION_IDLE.items()},
     **dict.fromkeys(("units", "pruning_seed"), _draws_no_units),
+    **dict.fromkeys(IN_ENGINES, _or_nothing_is_cut(_meets_no_time_in_engines)),
 }
 RECIPE = Recipe(
     name="select",
@@ -81,7 +87,7 @@ RECIPE = Recipe(
     artifact=Selection,
     parents=_parents,
     # facts.model, because a selection of widths alone has no parent whose key tells networks apart.
-    depends_on=("method.plan", "facts.model", *SELECTION, "units", "pruning_seed"),
+    depends_on=("method.plan", "facts.model", *SELECTION, "units", "pruning_seed", *IN_ENGINES),
     idle=IDLE,
     in_rounds=True,
     alone=lambda config: config.target in TIMED_TARGETS,

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.config.job import TIMED_TARGETS
-from vsrprune.metrics.latency import compare_latency
 from vsrprune.networks.fast.precision import MULTIPLES
 from vsrprune.pruning.masking import mask_smallest
 from vsrprune.pruning.surgery import compact
@@ -19,6 +18,7 @@ from vsrprune.selection.units import select
 from vsrprune.selection.widths import narrow_plan
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.select.recipe import Inputs, Selection
+from vsrprune.stages.select.ways import Ways
 
 
 def make(bench: Bench, inputs: Inputs) -> Selection:
@@ -70,20 +70,11 @@ def _timed(bench: Bench, inputs: Inputs, ratio: float, target: str) -> Selection
     # Tables are enough for an amount of MACs; a wish in milliseconds is checked against measurements of whole networks.
     if config.target not in TIMED_TARGETS:
         return Selection(*selection.for_amount(target, ratio))
-    dense_ms = _milliseconds(bench, PrunePlan.keep_all(config.rule, layout))
+    ways = Ways(bench)
+    dense_ms = ways.milliseconds(PrunePlan.keep_all(config.rule, layout))
     wanted = config.target_ms or dense_ms * (1 - ratio)
     choose = selection.for_deadline if target == REALTIME else selection.for_latency
-    return Selection(*choose(wanted, dense_ms, lambda plan: _milliseconds(bench, plan)))
-
-
-def _milliseconds(bench: Bench, plan: PrunePlan) -> float:
-    """Measured milliseconds per frame of a plan's network, flow net included; weights do not matter for it."""
-    stand = bench.stand
-    with stand.precision:
-        frozen, _ = stand.fastest_form(bench.new_network().with_plan(plan))
-        latency = compare_latency({"": frozen}, stand.clip_NTCHW, bench.config.evaluate.latency_repeats)[""].ms
-    bench.say(f"  select     a plan with {plan.units_cut} units cut takes {latency:.1f} ms per frame")
-    return latency
+    return Selection(*choose(wanted, dense_ms, ways.milliseconds))
 
 
 def _narrow(bench: Bench, inputs: Inputs) -> Selection:

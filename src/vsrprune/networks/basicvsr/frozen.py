@@ -27,7 +27,8 @@ from vsrprune.networks.fast.blocks import Chain, Forms, FrozenBlock, active_chan
 from vsrprune.networks.fast.frozen import Carried, Moment, ready_for, upsampled_by
 from vsrprune.networks.fast.fused import KERNELS, PLAIN
 from vsrprune.networks.fast.graphs import Caller, direct
-from vsrprune.networks.fast.kernels import Kernels, convolved
+from vsrprune.networks.fast.kernels import Kernels, convolved, is_channels_last
+from vsrprune.networks.fast.warping import warped
 from vsrprune.networks.network import Flows
 from vsrprune.networks.parts.layers import ResidualBlock, enlarge
 
@@ -219,7 +220,11 @@ class _Trunk(Recurrence):
 
     def step(self, frame_NCHW: Tensor, memory_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
         """See `Recurrence`."""
-        return super().step(frame_NCHW.to(self.weight.dtype), memory_NCHW, flow_N2HW)
+        frame_NCHW = frame_NCHW.to(self.weight.dtype)
+        if is_channels_last(memory_NCHW):
+            # What is joined of both formats would be written in the other one, and converted in the first convolution.
+            frame_NCHW = frame_NCHW.contiguous(memory_format=torch.channels_last)
+        return super().step(frame_NCHW, memory_NCHW, flow_N2HW)
 
     def refined(self, joined_NCHW: Tensor) -> Tensor:
         """See `BranchParts`."""
@@ -232,6 +237,10 @@ class _Trunk(Recurrence):
             state_NCHW[:, : self.active].clone(memory_format=torch.preserve_format)
         )
         return state_NCHW
+
+    def warped(self, memory_NCHW: Tensor, flow_N2HW: Tensor) -> Tensor:
+        """See `BranchParts`."""
+        return warped(memory_NCHW, flow_N2HW)
 
     def gates(self, joined_NCHW: Tensor) -> Sequence[Tensor]:
         """See `BranchParts`."""

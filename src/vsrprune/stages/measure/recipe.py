@@ -39,7 +39,7 @@ def _parents(question: Question, planned: Planned) -> dict[str, StagePlan]:
 
 RECIPE = Recipe(
     name="measure",
-    version=8,
+    version=9,
     work="vsrprune.stages.measure.work:make",
     inputs=Inputs,
     artifact=Measured,

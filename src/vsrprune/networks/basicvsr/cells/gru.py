@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vsrprune.networks.basicvsr.cells.parts import BranchParts
-from vsrprune.networks.parts.layers import small_init, warp
+from vsrprune.networks.parts.layers import small_init
 
 OPEN = 2.0  # the logit at which both gates start: a new network is nearly the residual one
 
@@ -17,7 +17,7 @@ def gated_state(parts: BranchParts, frame_NCHW: Tensor, memory_NCHW: Tensor, flo
     A channel that is zero in h and in what the trunk gives stays zero, whatever its gates say: so it can be cut.
     """
     if flow_N2HW is not None:
-        memory_NCHW = warp(memory_NCHW, flow_N2HW)
+        memory_NCHW = parts.warped(memory_NCHW, flow_N2HW)
     reset_NCHW, update_NCHW = parts.gates(torch.cat((frame_NCHW, memory_NCHW), dim=1))
     refined_NCHW = parts.refined(torch.cat((frame_NCHW, reset_NCHW * memory_NCHW), dim=1))
     return (1 - update_NCHW) * memory_NCHW + update_NCHW * refined_NCHW

@@ -18,5 +18,8 @@ class BranchParts(Protocol):
     def refined(self, joined_NCHW: Tensor) -> Tensor:
         """The first convolution, an activation, and the residual blocks: (N, C, H, W)."""
 
+    def warped(self, memory_NCHW: Tensor, flow_N2HW: Tensor) -> Tensor:
+        """A memory, sampled at each pixel's position plus its flow; see `layers.warp`."""
+
     def gates(self, joined_NCHW: Tensor) -> Sequence[Tensor]:
         """GRU's gates by the order of their names, each (N, C, H, W) in (0, 1); none of other cells."""

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from vsrprune.networks.basicvsr.cells.parts import BranchParts
 from vsrprune.networks.basicvsr.cells.spec import FLOW
-from vsrprune.networks.parts.layers import warp
 
 
 def second_order_state(parts: BranchParts, frame_NCHW: Tensor, memory_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
@@ -20,9 +19,9 @@ def second_order_state(parts: BranchParts, frame_NCHW: Tensor, memory_NCHW: Tens
     near = parts.width + FLOW
     near_NCHW, far_NCHW = memory_NCHW[:, :near], memory_NCHW[:, near:]
     if flow_N2HW is not None:
-        near_NCHW = warp(near_NCHW, flow_N2HW)
+        near_NCHW = parts.warped(near_NCHW, flow_N2HW)
         # Two flows of one frame make the flow over two, so that no other is estimated.
-        far_NCHW = warp(far_NCHW, flow_N2HW + near_NCHW[:, parts.width :])
+        far_NCHW = parts.warped(far_NCHW, flow_N2HW + near_NCHW[:, parts.width :])
     # The memory is as precise as its flow, which may be more than the trunk is.
     states = (state_NCHW.to(frame_NCHW.dtype) for state_NCHW in (near_NCHW[:, : parts.width], far_NCHW))
     return parts.refined(torch.cat((frame_NCHW, *states), dim=1))

@@ -13,6 +13,7 @@ from vsrprune.networks.basicvsr.cells.parts import BranchParts
 from vsrprune.networks.basicvsr.cells.residual import residual_state
 from vsrprune.networks.basicvsr.cells.second_order import second_order_memory, second_order_state
 from vsrprune.networks.basicvsr.cells.spec import SHAPES
+from vsrprune.networks.parts.layers import warp
 
 
 def _the_state(state_NCHW: Tensor, before_NCHW: Tensor, flow_N2HW: Tensor | None) -> Tensor:
@@ -57,6 +58,10 @@ class Recurrence(nn.Module):
     def refined(self, joined_NCHW: Tensor) -> Tensor:
         """See `BranchParts`."""
         raise NotImplementedError
+
+    def warped(self, memory_NCHW: Tensor, flow_N2HW: Tensor) -> Tensor:
+        """See `BranchParts`."""
+        return warp(memory_NCHW, flow_N2HW)
 
     def gates(self, joined_NCHW: Tensor) -> Sequence[Tensor]:
         """See `BranchParts`."""

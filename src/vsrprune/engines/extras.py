@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 
 from vsrprune.errors import UserError
@@ -34,4 +34,11 @@ def installed() -> list[str]:
 
 def versions_of(engines: Iterable[str]) -> dict[str, str]:
     """The installed version of each."""
-    return {name: version(name) for name in engines}
+    return {name: _version(name) for name in engines}
+
+
+def _version(module: str) -> str:
+    try:
+        return version(module)
+    except PackageNotFoundError:  # another build of it, such as onnxruntime-gpu, which has the module's name alone
+        return version(packages_distributions()[module][0])

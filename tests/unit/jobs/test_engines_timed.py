@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import pytest
@@ -111,3 +112,14 @@ def test_a_network_without_graphs_is_timed_in_torch_and_refused_where_an_engine_
 def test_torch_alone_runs_no_int8_network() -> None:
     with pytest.raises(UserError, match=r"^evaluate\.engine=torch does not go with quantise=int8"):
         planned(INT8, evaluate__engine="torch")
+
+
+def test_another_build_of_an_engine_has_a_version_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "onnxruntime":
+            raise PackageNotFoundError(name)
+        return f"{name} 3"
+
+    monkeypatch.setattr(extras, "version", version)
+    monkeypatch.setattr(extras, "packages_distributions", lambda: {"onnxruntime": ["onnxruntime-gpu"]})
+    assert versions_of(["onnxruntime"]) == {"onnxruntime": "onnxruntime-gpu 3"}

@@ -173,9 +173,11 @@ def test_what_a_cpu_joins_is_what_it_computes_step_by_step(
     torch.testing.assert_close(
         kernels.conv_relu(x_NCHW, weight, bias), F.relu(F.conv2d(x_NCHW, weight, bias, padding=kernel // 2))
     )
-    for name, more in (("conv_leaky", (0.1,)), ("conv_shuffle", (2, 0.1))):
-        got, wanted = (getattr(which, name)(x_NCHW, weight, bias, *more) for which in (kernels, plain))
-        torch.testing.assert_close(got, wanted)
+    got, wanted = (which.conv_leaky(x_NCHW, weight, bias, 0.1) for which in (kernels, plain))
+    torch.testing.assert_close(got, wanted)
+    order = shuffle_order(4 * writes, 2)
+    got = kernels.conv_shuffle(x_NCHW, weight[order], bias[order], 2, 0.1)
+    torch.testing.assert_close(got, plain.conv_shuffle(x_NCHW, weight, bias, 2, 0.1))
 
 
 def test_a_depthwise_convolution_is_joined_too() -> None:

@@ -134,7 +134,7 @@ def _runs(network: Network) -> Mapping[str, list[ResidualBlock]]:
 
 def ready_for(network: Upsampler, kernels: Kernels) -> None:
     """Put the weights of an upsampler into the order in which `upsampled_by` these kernels takes them, in place."""
-    for step in network.steps[:-1] if kernels.bare else ():
+    for step in network.steps[:-1] if kernels.ordered else ():
         if step.shuffle > 1:
             reorder_filters(cast(nn.Conv2d, network.get_submodule(step.name)), step.shuffle)
 

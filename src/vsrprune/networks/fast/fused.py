@@ -162,6 +162,7 @@ _BY_COMPILER = Kernels(
     _compiled_scatter_,
     _compiled_gather,
     bare=True,
+    ordered=True,
 )
 KERNELS = {
     PLAIN: BY_TORCH,
@@ -241,7 +242,7 @@ def _example(kernels: Kernels, device: torch.device, dtype: torch.dtype) -> dict
 
     x_NCHW, bias = features(8), numbers(16)
     weight = (numbers(16, 8, 3, 3) / 4).contiguous(memory_format=torch.channels_last)
-    shuffled = shuffle_order(16, 2) if kernels.bare else list(range(16))
+    shuffled = shuffle_order(16, 2) if kernels.ordered else list(range(16))
     channels = [*range(1, 32, 2)]
     index, place = torch.tensor(channels, device=device), placed(channels, 32).to(device)
     update_NCHW = kernels.conv(x_NCHW, weight, bias)

@@ -20,8 +20,8 @@ class Kernels:
 
     oneDNN's `shuffle` only moves: its convolutions activate.
 
-    bare: what follows a convolution adds the bias, and what is shuffled has its filters in `fused.shuffle_order`.
-    Otherwise the convolution adds it, and what follows does not look at the bias.
+    bare: what follows a convolution adds the bias. Otherwise the convolution adds it, and what follows does not look at
+    the bias. ordered: what is shuffled has its filters in `fused.shuffle_order`.
     """
 
     conv_relu: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -31,6 +31,7 @@ class Kernels:
     scatter_: Callable[[Tensor, Tensor, Tensor | None, Tensor, Tensor], Tensor]
     gather: Callable[[Tensor, Tensor], Tensor]
     bare: bool
+    ordered: bool
 
     def conv(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution, for `add_` and the like to go on with."""
@@ -101,4 +102,4 @@ def _scatter_(stream_NCHW: Tensor, update_NCHW: Tensor, bias: Tensor | None, cha
     return scatter_(stream_NCHW, channels, update_NCHW)
 
 
-BY_TORCH = Kernels(_conv_relu, _leaky, _shuffle, _add_, _scatter_, gather, bare=False)
+BY_TORCH = Kernels(_conv_relu, _leaky, _shuffle, _add_, _scatter_, gather, bare=False, ordered=False)

@@ -38,7 +38,7 @@ class Times:
 
 RECIPE = Recipe(
     name="timing",
-    version=4,
+    version=5,
     work="vsrprune.stages.timing.work:make",
     inputs=Inputs,
     artifact=Times,

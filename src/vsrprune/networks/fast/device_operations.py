@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsrprune.channels.operations import Operation, TimeTable
+from vsrprune.networks.fast.few_outputs import fits, four_at_once, of_four
 from vsrprune.networks.fast.fused import (
     KERNELS,
     ONEDNN,
@@ -22,7 +23,7 @@ from vsrprune.networks.fast.fused import (
     to_time,
 )
 from vsrprune.networks.fast.graphs import recorder_of, time_unlaunched
-from vsrprune.networks.fast.kernels import convolved
+from vsrprune.networks.fast.kernels import Kernels, convolved
 
 # On a CPU timing whole frames of high definition would take longer than many clips.
 TIMED_PIXELS = 180 * 320
@@ -60,7 +61,7 @@ def operation_calls(
         weight = weight.contiguous(memory_format=memory_format)
         bias = torch.zeros(writes, device=device, dtype=dtype)
         if fused:
-            return {name: partial(way.conv_relu, x_NCHW, weight, bias) for name, way in kernels.items()}
+            return {name: _convolution(way, x_NCHW, weight, bias) for name, way in kernels.items()}
         return {PLAIN: partial(convolved, x_NCHW, weight, bias)}
     if operation.kind == "activation":
         return {} if fused else {PLAIN: lambda: F.relu_(x_NCHW)}
@@ -75,6 +76,14 @@ def operation_calls(
         bias, place = torch.zeros(reads, device=device, dtype=dtype), placed(written.tolist(), writes).to(device)
         return {name: partial(way.scatter_, stream_NCHW, x_NCHW, bias, written, place) for name, way in kernels.items()}
     return {} if ONEDNN in kernels else {PLAIN: lambda: stream_NCHW.add_(x_NCHW)}
+
+
+def _convolution(kernels: Kernels, x_NCHW: Tensor, weight: Tensor, bias: Tensor) -> Callable[[], object]:
+    even = not any(side % 2 for side in x_NCHW.shape[-2:])
+    if kernels.four_at_once and even and x_NCHW.shape[1] == weight.shape[1] and fits(weight):
+        four = of_four(weight).contiguous(memory_format=torch.channels_last)
+        return partial(four_at_once, x_NCHW, four, bias.repeat(4))
+    return partial(kernels.conv_relu, x_NCHW, weight, bias)
 
 
 def timed_size(size: tuple[int, int], device: torch.device) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from vsrprune.networks.fast import few_outputs
 from vsrprune.networks.fast.blocks import Chain, Forms, FrozenBlock, block_shape
 from vsrprune.networks.fast.fused import KERNELS, PLAIN, reorder_filters
 from vsrprune.networks.fast.graphs import Caller, direct
@@ -133,10 +134,14 @@ def _runs(network: Network) -> Mapping[str, list[ResidualBlock]]:
 
 
 def ready_for(network: Upsampler, kernels: Kernels) -> None:
-    """Put the weights of an upsampler into the order in which `upsampled_by` these kernels takes them, in place."""
-    for step in network.steps[:-1] if kernels.ordered else ():
+    """Put an upsampler into the form in which these kernels are fast, in place; see `upsampled_by`."""
+    *steps, last = network.steps
+    for step in steps if kernels.ordered else ():
         if step.shuffle > 1:
             reorder_filters(cast(nn.Conv2d, network.get_submodule(step.name)), step.shuffle)
+    conv = cast(nn.Conv2d, network.get_submodule(last.name))
+    if kernels.four_at_once and few_outputs.fits(conv.weight):
+        replace_module(network, last.name, few_outputs.FewOutputs(conv))
 
 
 def upsampled_by(network: Upsampler, kernels: Kernels, features_NCHW: Tensor) -> Tensor:

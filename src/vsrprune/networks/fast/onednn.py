@@ -84,4 +84,5 @@ BY_ONEDNN = OneDNN(
     BY_TORCH.gather,
     bare=False,
     ordered=True,
+    four_at_once=True,
 )

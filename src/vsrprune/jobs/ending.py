@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vsrprune.commands import typed
-from vsrprune.jobs.in_time import best_way, flags, in_time
+from vsrprune.jobs.in_time import best_in_time, flags, in_time
 from vsrprune.results.curves import gap_over_replicates
 from vsrprune.results.grounds import by_ground
 from vsrprune.results.settings import SEEDS, setting_of
 from vsrprune.results.terminal import Row
-from vsrprune.selection.budget import REALTIME
 from vsrprune.store.bucket import is_url
 
 USUAL_STORE = "store"  # of src/upscale.py
@@ -34,9 +33,9 @@ def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path
     # PSNR to the truth, where any job saw it: that to the dense network, which is far higher, is no rival of it.
     judged = [number for number, row in enumerate(rows) if row.result.sees_truth] or range(len(rows))
     best = max(judged, key=lambda number: rows[number].result.quality["finetuned"].psnr)
-    result, folder = rows[best].result, shortest(folders[best])
     lines = []
     if len(rows) > 1:
+        result = rows[best].result
         psnr = result.quality["finetuned"].psnr
         what = "highest PSNR" if result.sees_truth else "nearest to the dense network"
         lines.append(f"{what}: #{best + 1}, {psnr:.2f} dB at {result.macs_kept:.1%} of the MACs")
@@ -45,6 +44,9 @@ def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path
         if len(compared) > COMPARED:
             lines.append(f"and {len(compared) - COMPARED} more; the report compares them all")
     lines += in_time(rows)
+    wanted = best_in_time(rows)  # where a time was asked for, a network that is late is of no use
+    best = best if wanted is None else wanted
+    result, folder = rows[best].result, shortest(folders[best])
     if "finetune" in result.stages:
         network = f"finetune/{result.stages['finetune']}"
         lines.append(
@@ -52,7 +54,7 @@ def ending(rows: Sequence[Row], root: Path, folders: Sequence[Path], store: Path
         )
     named = place if is_url(place) else shortest(store)
     where = "" if named == USUAL_STORE else f" --store {shlex.quote(named)}"
-    how = flags(best_way(rows[best])) if result.budget.target == REALTIME else ""
+    how = flags(rows[best])
     next_commands = {
         f"python analysis/report.py {shlex.quote(shortest(root))}": "writes report.html here: table, curves, pictures",
         f"python src/upscale.py VIDEO NEW.mp4 --model {shlex.quote(folder)}{where}{how}": "enlarges a video with it",

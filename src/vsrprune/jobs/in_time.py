@@ -14,21 +14,31 @@ LISTED = 8  # networks that are spoken of one by one
 
 def in_time(rows: Sequence[Row]) -> list[str]:
     """How many frames per second each makes, and which of several is the best that is in time."""
-    asked = [(number, row) for number, row in enumerate(rows, start=1) if row.result.budget.target == REALTIME]
-    lines = [_rates(f"#{number}" if len(rows) > 1 else "it", row) for number, row in asked][:LISTED]
-    if len(asked) < 2 or len({(row.result.budget.wanted, row.measured.frame_size) for _, row in asked}) > 1:
+    asked = _asked(rows)
+    lines = [_rates(f"#{number + 1}" if len(rows) > 1 else "it", rows[number]) for number in asked][:LISTED]
+    best = best_in_time(rows)
+    if best is None or len(asked) < 2:
         return lines
-    # PSNR to the truth, where every job saw it, or else to the dense network in all of them.
-    if len({row.result.sees_truth for _, row in asked}) > 1:
-        return lines
-    best = [(number, row, way) for number, row in asked for way in [best_way(row)] if _is_in_time(row, way)]
-    if best:
-        number, row, way = max(best, key=lambda found: _psnr(found[1], found[2]))
-        lines.append(f"highest PSNR in time: #{number}, {_psnr(row, way):.2f} dB{_in_words(way)}")
-    else:
-        number, row = min(asked, key=lambda found: best_way(found[1]).ms)
-        lines.append(f"none is in time; #{number} comes nearest, with {_rate(best_way(row).ms)} frames per second")
-    return lines
+    row, way = rows[best], best_way(rows[best])
+    if _is_in_time(row, way):
+        return [*lines, f"highest PSNR in time: #{best + 1}, {_psnr(row, way):.2f} dB{_in_words(way)}"]
+    return [*lines, f"none is in time; #{best + 1} comes nearest, with {_rate(way.ms)} frames per second"]
+
+
+def best_in_time(rows: Sequence[Row]) -> int | None:
+    """The place of the network of the highest PSNR in time, or of the fastest where none is in time.
+
+    None where none was to be in time, or they do not compare: other frames, or another thing that PSNR is to.
+    """
+    asked = _asked(rows)
+    grounds = {(_wanted(rows[n]), rows[n].measured.frame_size, rows[n].result.sees_truth) for n in asked}
+    if len(grounds) != 1:
+        return None
+    ways = {number: best_way(rows[number]) for number in asked}
+    fit = [number for number, way in ways.items() if _is_in_time(rows[number], way)]
+    if fit:
+        return max(fit, key=lambda number: _psnr(rows[number], ways[number]))
+    return min(asked, key=lambda number: ways[number].ms)
 
 
 def best_way(row: Row) -> Way:
@@ -37,28 +47,45 @@ def best_way(row: Row) -> Way:
     return max((way for way in ways if _is_in_time(row, way)), key=lambda way: _psnr(row, way), default=ways[0])
 
 
-def flags(way: Way) -> str:
-    """What `src/upscale.py` is told for it."""
-    precision = f" --precision {INT8}" if way.precision == INT8 else ""
-    return "" if way.engine == TORCH else f" --engine {way.engine}{precision}"
+def flags(row: Row) -> str:
+    """What `src/upscale.py` is told, so that it runs the network in the way that is in time; nothing for other jobs."""
+    if not _asked([row]):
+        return ""
+    way = best_way(row)
+    engine = "" if way.engine == TORCH else f" --engine {way.engine}"
+    # What is usual differs between devices.
+    usual = way.precision == "32" and (way.engine != TORCH or row.measured.device == "cpu")
+    return engine + ("" if usual else f" --precision {way.precision}")
+
+
+def _asked(rows: Sequence[Row]) -> list[int]:
+    """Places of the jobs that were to be in time; the dense control is one of them, though it cuts nothing."""
+    return [number for number, row in enumerate(rows) if row.result.knobs.get("target") == REALTIME]
 
 
 def _rates(who: str, row: Row) -> str:
     height, width = row.measured.frame_size
     way, dense = best_way(row), row.measured.ways(_engine(row), dense=True)[0]
+    late = "" if _is_in_time(row, way) else ", which is not in time"
     return (
         f"{who} makes {_rate(way.ms)} frames of {width}x{height} per second{_in_words(way)}, flow net included"
-        f" ({way.ms:.1f} ms), of {_rate(row.result.budget.wanted)} asked for; the dense network"
+        f" ({way.ms:.1f} ms), of {_rate(_wanted(row))} asked for{late}; the dense network"
         f" {_rate(dense.ms)}{_in_words(dense)}"
     )
 
 
 def _engine(row: Row) -> str:
-    return str(row.result.knobs["evaluate"].get("engine", AUTO))  # results of before it came have none
+    named = str(row.result.knobs["evaluate"].get("engine", AUTO))
+    # The engines run on the CPU, and do not count beside a GPU unless one is named.
+    return TORCH if named == AUTO and row.measured.device != "cpu" else named
+
+
+def _wanted(row: Row) -> float:
+    return float(row.result.knobs["target_ms"])
 
 
 def _is_in_time(row: Row, way: Way) -> bool:
-    return way.ms <= row.result.budget.wanted
+    return way.ms <= _wanted(row)
 
 
 def _psnr(row: Row, way: Way) -> float:

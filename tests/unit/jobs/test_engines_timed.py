@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from vsrprune.errors import UserError
 from vsrprune.jobs.planning import plan_job
 from vsrprune.knobs import leaves
 from vsrprune.networks.edvr.spec import EDVRArguments
+from vsrprune.stages.graph import plan_stages
 from vsrprune.stages.job import Job
+from vsrprune.stages.recipe import Facts
 
 REAL = {"target": "realtime", "target_ms": 40.0, "round_to": "auto", "score": "taylor"}
 INT8 = {"quantise.name": "int8"}
@@ -25,7 +28,7 @@ INT8 = {"quantise.name": "int8"}
 
 @pytest.fixture(autouse=True)
 def all_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: True)
+    monkeypatch.setattr(extras, "is_installed", lambda module: True)
     monkeypatch.setattr(extras, "version", lambda name: f"{name} 1")
 
 
@@ -94,7 +97,7 @@ def test_results_that_ask_for_no_engine_say_nothing_of_one() -> None:
 
 
 def test_what_is_installed_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "openvino" else True)
+    monkeypatch.setattr(extras, "is_installed", lambda module: module != "openvino")
     assert planned(REAL).engines == ("onnxruntime",)
     with pytest.raises(UserError, match=r"^evaluate\.engine=openvino: openvino is not installed: pip install"):
         planned(evaluate__engine="openvino")
@@ -123,3 +126,27 @@ def test_another_build_of_an_engine_has_a_version_too(monkeypatch: pytest.Monkey
     monkeypatch.setattr(extras, "version", version)
     monkeypatch.setattr(extras, "packages_distributions", lambda: {"onnxruntime": ["onnxruntime-gpu"]})
     assert versions_of(["onnxruntime"]) == {"onnxruntime": "onnxruntime-gpu 3"}
+    monkeypatch.setattr(extras, "packages_distributions", dict)
+    assert versions_of(["onnxruntime"]) == {"onnxruntime": "unknown"}
+
+
+def test_a_folder_that_has_an_engine_s_name_is_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    (tmp_path / "of_no_library").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not extras.is_installed("of_no_library")
+    assert not extras.is_installed("nowhere_at_all")
+    assert extras.is_installed("onnx")
+
+
+def test_engines_do_not_count_beside_a_card_unless_one_is_named() -> None:
+    plans = {}
+    for name, changes in (
+        ("plain", REAL),
+        ("int8", {**REAL, **INT8}),
+        ("named", {**REAL, "evaluate.engine": "openvino"}),
+    ):
+        job = planned(changes)
+        facts = Facts(model={}, train="", val="", device="a card", engines=dict.fromkeys(job.engines, "1"))
+        plans[name] = {stage.name: stage.key for stage in plan_stages(job.config, facts)}["select"]
+    assert plans["plain"] == plans["int8"] != plans["named"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from results_made import small_measured, small_result
 
-from vsrprune.jobs.in_time import best_way, flags, in_time
+from vsrprune.jobs.ending import ending
+from vsrprune.jobs.in_time import best_in_time, best_way, flags, in_time
 from vsrprune.results.measured import Timing, Way
 from vsrprune.results.result import Int8, Quality
 from vsrprune.results.terminal import Row
@@ -25,8 +28,15 @@ def row(psnr: float, wanted: float, engine: str = "auto", **engine_ms: dict[str,
     int8 = Int8(Quality(psnr - 0.25, 0.8, {}, {}), None, {}, 5, [], 0.0, 0.0, 1, 3)
     result = replace(
         made,
-        knobs={**made.knobs, "evaluate": evaluate, "data": {"name": "demo"}},
+        knobs={
+            **made.knobs,
+            "evaluate": evaluate,
+            "data": {"name": "demo"},
+            "target": "realtime",
+            "target_ms": wanted,
+        },
         quality=quality,
+        stages={"reference": "same", "pretrain": "same"},
         budget=replace(made.budget, target="realtime", dense=80.0, wanted=wanted),
         int8=int8 if any("int8" in times for times in engine_ms.values()) else None,
     )
@@ -77,7 +87,45 @@ def test_jobs_of_different_wishes_are_not_ranked() -> None:
     assert len(in_time([row(30.0, 80.0), row(30.0, 90.0)])) == 2
 
 
+def test_the_dense_control_is_ranked_with_the_others() -> None:
+    """It cuts nothing, so that its budget is of units."""
+    dense = row(31.0, 40.0, **ENGINES)
+    dense = replace(dense, result=replace(dense.result, budget=small_result().budget))
+    assert in_time([dense, row(30.1, 80.0)])[-1].startswith("#2 makes")  # another wish
+    assert in_time([dense, row(30.1, 40.0)])[-1] == "highest PSNR in time: #1, 30.75 dB in onnxruntime in int8"
+
+
+def test_a_sweep_ends_with_the_network_that_is_in_time() -> None:
+    """The second is better, and takes 70 ms of 40."""
+    rows = [replace(made, label=label) for made, label in ((row(30.1, 40.0, **ENGINES), "a"), (row(31.0, 40.0), "b"))]
+    assert best_in_time(rows) == 0
+    lines = ending(rows, Path("runs/s"), [Path("runs/s/a"), Path("runs/s/b")], Path("store"))
+    (command,) = [line.strip() for line in lines if "src/upscale.py" in line]
+    assert command.endswith("--model runs/s/a --engine onnxruntime --precision int8")
+
+
+def test_a_network_that_is_late_is_said_to_be() -> None:
+    assert "of 25 asked for, which is not in time; the dense network" in in_time([row(30.0, 40.0)])[0]
+    assert "not in time" not in in_time([row(30.0, 80.0)])[0]
+
+
+def test_engines_of_the_cpu_do_not_count_beside_a_card() -> None:
+    made = row(30.0, 40.0, **ENGINES)
+    on_a_card = replace(made, measured=replace(made.measured, device="cuda"))
+    assert best_way(on_a_card) == Way("torch", "32", 70.0)
+    named = row(30.0, 40.0, "openvino", **ENGINES)
+    assert best_way(replace(named, measured=replace(named.measured, device="cuda"))).engine == "openvino"
+
+
 def test_a_video_is_upscaled_in_the_way_that_is_in_time() -> None:
-    assert flags(Way("torch", "32", 1.0)) == ""
-    assert flags(Way("openvino", "32", 1.0)) == " --engine openvino"
-    assert flags(Way("onnxruntime", "int8", 1.0)) == " --engine onnxruntime --precision int8"
+    def told(made: Row, **measured: Any) -> str:
+        return flags(replace(made, measured=replace(made.measured, **measured)))
+
+    assert told(row(30.0, 80.0)) == ""
+    assert told(row(30.0, 65.0, **ENGINES)) == " --engine openvino"
+    assert told(row(30.0, 40.0, **ENGINES)) == " --engine onnxruntime --precision int8"
+    assert told(row(30.0, 80.0), precision="bf16", psnr_change_db=0.0) == " --precision bf16"
+    # On a card sixteen bits are usual.
+    assert told(row(30.0, 80.0), device="cuda") == " --precision 32"
+    other = row(30.0, 80.0)
+    assert flags(replace(other, result=replace(other.result, knobs={**other.result.knobs, "target": "macs"}))) == ""

@@ -48,7 +48,7 @@ def test_a_job_that_ends_before_its_evaluation_makes_no_int8_network() -> None:
 
 
 def test_int8_is_refused_without_onnxruntime_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "onnxruntime" else True)
+    monkeypatch.setattr(extras, "is_installed", lambda module: module != "onnxruntime")
     plan_job(tiny_config())
     with pytest.raises(UserError) as told:
         plan_job(with_knobs(tiny_config(), INT8))

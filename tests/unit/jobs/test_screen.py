@@ -221,10 +221,10 @@ def test_what_saw_no_truth_is_not_the_best_of_those_that_did() -> None:
 def test_frames_per_second_are_plain_numbers() -> None:
     """0.8 ms make 1250 frames, of 2000 within 0.5 ms; the dense network takes 10 ms."""
     row = finished("rsc=true", 30.0, 700, 0.8)
-    budget = replace(row.result.budget, target="realtime", wanted=0.5)
-    (line,) = said([replace(row, result=replace(row.result, budget=budget))])
+    knobs = {**row.result.knobs, "target": "realtime", "target_ms": 0.5}
+    (line,) = said([replace(row, result=replace(row.result, knobs=knobs))])
     assert "it makes 1250 frames of " in line
-    assert line.endswith(" (0.8 ms), of 2000 asked for; the dense network 100")
+    assert line.endswith(" (0.8 ms), of 2000 asked for, which is not in time; the dense network 100")
 
 
 def test_curves_of_different_dense_networks_are_not_compared() -> None:

@@ -8,6 +8,8 @@ from typing import Self
 
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.config.job import TIMED_TARGETS
+from vsrprune.host.devices import CPU
+from vsrprune.results.measured import AUTO
 from vsrprune.selection.budget import REALTIME, Budget
 from vsrprune.stages.recipe import SELECTION, SELECTION_IDLE, Condition, Planned, Question, Recipe, StagePlan, newest
 from vsrprune.stages.saved import Trained
@@ -69,7 +71,9 @@ def _or_nothing_is_cut(idle: Condition) -> Condition:
 
 
 def _meets_no_time_in_engines(question: Question) -> bool:
-    return question.config.target != REALTIME or not question.facts.engines
+    facts, engine = question.facts, question.config.evaluate.engine
+    on_a_card = facts.device != CPU and engine == AUTO  # where engines, which run on the CPU, do not count
+    return question.config.target != REALTIME or not facts.engines or on_a_card
 
 
 # A plan that keeps everything depends on the layers alone, which the rule decides.

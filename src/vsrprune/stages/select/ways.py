@@ -32,7 +32,8 @@ class Ways:
         asked = config.evaluate.engine if config.target == REALTIME else TORCH
         self._bench = bench
         self._left = [IN_TORCH] if asked in (AUTO, TORCH) else []
-        if asked != TORCH:
+        # The engines run on the CPU: where a job computes on a GPU, one counts only if it is asked for by name.
+        if asked != TORCH and (asked != AUTO or bench.device.type == "cpu"):
             precisions = ("32", INT8) if config.quantise.name == INT8 else ("32",)
             self._left += [(engine, precision) for engine in bench.job.engines for precision in precisions]
         self._tells = self._left != [IN_TORCH]
@@ -68,7 +69,7 @@ class Ways:
         try:
             calls = calls_of(bench.new_network().with_plan(plan), clip_NTCHW, ways)
         except UserError as error:
-            if bench.config.evaluate.engine != AUTO:
+            if bench.config.evaluate.engine != AUTO or IN_TORCH not in self._left:
                 raise
             bench.note(f"{error}: timed in PyTorch alone")
             return {}

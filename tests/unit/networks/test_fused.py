@@ -32,6 +32,7 @@ from vsrprune.networks.fast.blocks import (
 )
 from vsrprune.networks.fast.device_operations import FORMATS, operation_calls, time_tables
 from vsrprune.networks.fast.fused import KERNELS, ONEDNN, PLAIN, available, placed, shuffle_order, works
+from vsrprune.networks.fast.narrow import one_by_one
 from vsrprune.networks.parts.flow import SPyNet
 from vsrprune.networks.parts.layers import ResidualBlock
 
@@ -211,7 +212,7 @@ def test_kernels_that_are_wrong_are_left_out(monkeypatch: pytest.MonkeyPatch) ->
         return cudnn_stand_in(*inputs) * torch.nan  # type: ignore[arg-type]
 
     monkeypatch.setattr(torch, "cudnn_convolution_relu", with_garbage)
-    with pytest.warns(UserWarning, match="without cudnn kernels on cpu: conv_relu differs"):
+    with pytest.warns(UserWarning, match="without cudnn kernels on cpu: conv_relu, narrow conv_relu differs"):
         assert not works("cudnn", CPU, torch.float32)
 
 
@@ -247,7 +248,7 @@ def test_eights_are_multiples_that_hold_the_kept_counts(form: Form) -> None:
         return
     frozen = FrozenBlock(residual_block([1, 2, 9], [0, 3, 4, 17]), dict(zip(range(20), range(20), strict=True)), form)
     reads, writes = (20 if form.read == "whole" else 8), (20 if form.write == "whole" else 8)
-    assert frozen.weight1.shape == (8, reads, 3, 3)
+    assert one_by_one(frozen.weight1, None)[0].shape == (8, reads, 3, 3)
     assert frozen.weight2.shape == (writes, 8, 3, 3)
     assert frozen.bias2 is None
 

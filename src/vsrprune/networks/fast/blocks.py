@@ -72,6 +72,7 @@ class FrozenBlock(nn.Module):
     def __init__(self, block: ResidualBlock, position: dict[int, int], form: Form) -> None:
         super().__init__()
         self._form, active = form, len(position)
+        whole = list(range(active))
         convs = _Convs.of(block)
         read, written = _positions(block.read, position), _positions(block.written, position)
         reads = _computed(read, active, form.read == "whole", form.counts)
@@ -79,11 +80,16 @@ class FrozenBlock(nn.Module):
         convs = convs.reading(read, reads).writing(written, writes)
         if form.counts == "eights":
             convs = convs.carrying_bias()
-        self.register_buffer("weight1", convs.weight1.contiguous())
-        self.register_buffer("bias1", convs.bias1)
-        self.register_buffer("weight2", convs.weight2.contiguous())
-        self.register_buffer("bias2", convs.bias2)
-        device, whole = convs.weight1.device, list(range(active))
+        kernels = KERNELS[form.kernels]
+        weight1, bias1 = kernels.prepared(convs.weight1, convs.bias1)
+        weight2, bias2 = convs.weight2, convs.bias2
+        if writes != whole and bias2 is not None:  # `conv_add_` takes them as they are
+            weight2, bias2 = kernels.prepared(weight2, bias2)
+        self.register_buffer("weight1", weight1.contiguous())
+        self.register_buffer("bias1", bias1)
+        self.register_buffer("weight2", weight2.contiguous())
+        self.register_buffer("bias2", bias2)
+        device = convs.weight1.device
         self.register_buffer("read", None if reads == whole else torch.tensor(reads, device=device))
         self.register_buffer("written", None if writes == whole else torch.tensor(writes, device=device))
         self.register_buffer("place", None if writes == whole else placed(writes, active).to(device))

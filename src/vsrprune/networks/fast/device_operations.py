@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsrprune.channels.operations import Operation, TimeTable
-from vsrprune.networks.fast.few_outputs import fits, four_at_once, of_four
 from vsrprune.networks.fast.fused import (
     KERNELS,
     ONEDNN,
@@ -61,7 +60,7 @@ def operation_calls(
         weight = weight.contiguous(memory_format=memory_format)
         bias = torch.zeros(writes, device=device, dtype=dtype)
         if fused:
-            return {name: _convolution(way, x_NCHW, weight, bias) for name, way in kernels.items()}
+            return {name: _convolution(way, x_NCHW, weight, bias, memory_format) for name, way in kernels.items()}
         return {PLAIN: partial(convolved, x_NCHW, weight, bias)}
     if operation.kind == "activation":
         return {} if fused else {PLAIN: lambda: F.relu_(x_NCHW)}
@@ -78,12 +77,12 @@ def operation_calls(
     return {} if ONEDNN in kernels else {PLAIN: lambda: stream_NCHW.add_(x_NCHW)}
 
 
-def _convolution(kernels: Kernels, x_NCHW: Tensor, weight: Tensor, bias: Tensor) -> Callable[[], object]:
-    even = not any(side % 2 for side in x_NCHW.shape[-2:])
-    if kernels.four_at_once and even and x_NCHW.shape[1] == weight.shape[1] and fits(weight):
-        four = of_four(weight).contiguous(memory_format=torch.channels_last)
-        return partial(four_at_once, x_NCHW, four, bias.repeat(4))
-    return partial(kernels.conv_relu, x_NCHW, weight, bias)
+def _convolution(
+    kernels: Kernels, x_NCHW: Tensor, weight: Tensor, bias: Tensor, memory_format: torch.memory_format
+) -> Callable[[], object]:
+    if x_NCHW.shape[1] == weight.shape[1]:  # not one in groups
+        weight, bias = kernels.prepared(weight, bias)
+    return partial(kernels.conv_relu, x_NCHW, weight.contiguous(memory_format=memory_format), bias)
 
 
 def timed_size(size: tuple[int, int], device: torch.device) -> tuple[int, int]:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from vsrprune.networks.fast import few_outputs
 from vsrprune.networks.fast.blocks import Chain, Forms, FrozenBlock, block_shape
 from vsrprune.networks.fast.fused import KERNELS, PLAIN, reorder_filters
 from vsrprune.networks.fast.graphs import Caller, direct
@@ -136,12 +135,36 @@ def _runs(network: Network) -> Mapping[str, list[ResidualBlock]]:
 def ready_for(network: Upsampler, kernels: Kernels) -> None:
     """Put an upsampler into the form in which these kernels are fast, in place; see `upsampled_by`."""
     *steps, last = network.steps
-    for step in steps if kernels.ordered else ():
-        if step.shuffle > 1:
-            reorder_filters(cast(nn.Conv2d, network.get_submodule(step.name)), step.shuffle)
-    conv = cast(nn.Conv2d, network.get_submodule(last.name))
-    if kernels.four_at_once and few_outputs.fits(conv.weight):
-        replace_module(network, last.name, few_outputs.FewOutputs(conv))
+    for step in steps:
+        conv = cast(nn.Conv2d, network.get_submodule(step.name))
+        if step.shuffle > 1 and kernels.ordered:
+            reorder_filters(conv, step.shuffle)
+        prepare(conv, kernels)
+    replace_module(network, last.name, _ByKernels(cast(nn.Conv2d, network.get_submodule(last.name)), kernels))
+
+
+def prepare(conv: nn.Conv2d, kernels: Kernels) -> None:
+    """Give a convolution, which these kernels alone are to run, the weights that they are fast with, in place."""
+    if conv.groups == 1:
+        weight, bias = kernels.prepared(conv.weight.detach(), cast(Tensor, conv.bias).detach())
+        conv.weight = nn.Parameter(weight, requires_grad=False)
+        conv.bias = nn.Parameter(bias, requires_grad=False)
+
+
+class _ByKernels(nn.Module):
+    """A convolution that kernels run, where a module is called."""
+
+    def __init__(self, conv: nn.Conv2d, kernels: Kernels) -> None:
+        super().__init__()
+        prepare(conv, kernels)
+        self.conv, self._kernels = conv, kernels
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """(N, I, H, W) to (N, O, H, W), the bias added."""
+        if self._kernels.bare:
+            outputs_NCHW: Tensor = self.conv(x_NCHW)
+            return outputs_NCHW
+        return self._kernels.conv(x_NCHW, self.conv.weight, self.conv.bias)
 
 
 def upsampled_by(network: Upsampler, kernels: Kernels, features_NCHW: Tensor) -> Tensor:

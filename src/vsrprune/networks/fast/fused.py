@@ -254,6 +254,7 @@ def _example(kernels: Kernels, device: torch.device, dtype: torch.dtype) -> dict
     return {
         "conv_relu": kernels.conv_relu(x_NCHW, weight, bias),
         "conv_leaky": kernels.conv_leaky(x_NCHW, weight, bias, 0.1),
+        "narrow conv_relu": kernels.conv_relu(x_NCHW, *kernels.prepared(weight[:3], bias[:3])),
         "shuffle": kernels.conv_shuffle(x_NCHW, weight[shuffled], bias[shuffled], 2, 0.1),
         "add_": kernels.add_(features(16), update_NCHW, bias),
         "conv_add_": kernels.conv_add_(features(16), x_NCHW, weight, bias),

@@ -21,8 +21,7 @@ class Kernels:
     oneDNN's `shuffle` only moves: its convolutions activate.
 
     bare: what follows a convolution adds the bias. Otherwise the convolution adds it, and what follows does not look at
-    the bias. ordered: what is shuffled has its filters in `fused.shuffle_order`. four_at_once: a convolution to the few
-    channels of a frame is one of `few_outputs`.
+    the bias. ordered: what is shuffled has its filters in `fused.shuffle_order`.
     """
 
     conv_relu: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -33,7 +32,13 @@ class Kernels:
     gather: Callable[[Tensor, Tensor], Tensor]
     bare: bool
     ordered: bool
-    four_at_once: bool = False
+
+    def prepared(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight (O, I, k, k) and bias of a convolution in one group, in a form in which these kernels may be faster.
+
+        All but `conv_add_` take either form.
+        """
+        return weight, bias
 
     def conv(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution, for `add_` and the like to go on with."""

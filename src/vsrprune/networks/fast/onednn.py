@@ -5,23 +5,40 @@ These are operations that PyTorch's compiler calls, so that their names may chan
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from vsrprune.networks.fast import narrow
 from vsrprune.networks.fast.kernels import BY_TORCH, Kernels
 
 TYPES = (torch.float32, torch.bfloat16)
 
 
 class OneDNN(Kernels):
-    """PyTorch's own, but that a convolution takes along its leaky ReLU, and the addition to all of a stream."""
+    """PyTorch's own, but that a convolution takes along its leaky ReLU, and the addition to all of a stream.
+
+    Convolutions to few channels make several pixels at a time; see `narrow`.
+    """
+
+    def prepared(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Kernels`."""
+        return narrow.along_rows(weight, bias)
+
+    def conv(self, x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """See `Kernels`."""
+        return _of_rows(_plain, x_NCHW, weight, bias)
 
     def conv_add_(self, stream_NCHW: Tensor, x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """See `Kernels`."""
         if not _takes(x_NCHW):
             return super().conv_add_(stream_NCHW, x_NCHW, weight, bias)
         added = torch.ops.mkldnn._convolution_pointwise_.binary
-        arguments = x_NCHW, weight, bias, *_same_padded(x_NCHW, weight)
+        pad = weight.shape[-1] // 2
+        arguments = x_NCHW, weight, bias, [pad, pad], [1, 1], [1, 1], x_NCHW.shape[1] // weight.shape[1]
         summed_NCHW: Tensor = added(stream_NCHW, *arguments, "add", 1.0, None, [], None)
         return summed_NCHW
 
@@ -49,21 +66,32 @@ def _takes(x_NCHW: Tensor) -> bool:
     return x_NCHW.dtype in TYPES and x_NCHW.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def _activated(x_NCHW: Tensor, weight: Tensor, bias: Tensor, name: str, numbers: list[float]) -> Tensor:
+def _activated(x_NCHW: Tensor, weight: Tensor, bias: Tensor | None, name: str, numbers: list[float]) -> Tensor:
     activated = torch.ops.mkldnn._convolution_pointwise.default
-    y_NCHW: Tensor = activated(x_NCHW, weight, bias, *_same_padded(x_NCHW, weight), name, numbers, "")
-    return y_NCHW
+    return _of_rows(lambda *given: activated(*given, name, numbers, ""), x_NCHW, weight, bias)
 
 
-def _same_padded(x_NCHW: Tensor, weight: Tensor) -> tuple[list[int], list[int], list[int], int]:
-    """Padding, stride, dilation and groups, as these operations take them."""
-    pad = weight.shape[-1] // 2
-    return [pad, pad], [1, 1], [1, 1], x_NCHW.shape[1] // weight.shape[1]
+def _of_rows(convolve: Callable[..., Tensor], x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A same-padded convolution by a weight of either form.
+
+    convolve: (x, weight, bias, padding, stride, dilation, groups).
+    """
+    pixels = narrow.pixels_of(weight)
+    if x_NCHW.shape[-1] % pixels:
+        (weight, bias), pixels = narrow.one_by_one(weight, bias), 1
+    pad, groups = weight.shape[-2] // 2, x_NCHW.shape[1] // weight.shape[1]
+    pixels_NCHW = convolve(x_NCHW, weight, bias, [pad, pad], [1, pixels], [1, 1], groups)
+    return pixels_NCHW if pixels == 1 else narrow.spread_out(pixels_NCHW, pixels)
+
+
+def _plain(x_NCHW: Tensor, weight: Tensor, bias: Tensor | None, *place: Any) -> Tensor:
+    padding, stride, dilation, groups = place
+    return F.conv2d(x_NCHW, weight, bias, stride, padding, dilation, groups)
 
 
 def _conv_relu(x_NCHW: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if not _takes(x_NCHW):
-        return BY_TORCH.conv_relu(x_NCHW, weight, bias)
+        return F.relu_(BY_ONEDNN.conv(x_NCHW, weight, bias))
     return _activated(x_NCHW, weight, bias, "relu", [])
 
 
@@ -84,5 +112,4 @@ BY_ONEDNN = OneDNN(
     BY_TORCH.gather,
     bare=False,
     ordered=True,
-    four_at_once=True,
 )

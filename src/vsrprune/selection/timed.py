@@ -17,7 +17,7 @@ from vsrprune.channels.plan import PrunePlan
 from vsrprune.errors import UserError
 from vsrprune.selection.asked import TOLERANCE, Asked, amount
 from vsrprune.selection.budget import REALTIME, Budget
-from vsrprune.selection.frontier import Frontier
+from vsrprune.selection.frontier import Frontier, plan_milliseconds
 from vsrprune.selection.scores import Scores
 from vsrprune.selection.units import select
 
@@ -25,6 +25,7 @@ LATENCY_TOLERANCE = 0.10  # of the wanted milliseconds
 LATENCY_AIM = 0.05  # of the wanted milliseconds; nearer than that the search ends, since repeats differ by as much
 DEADLINE_AIM = 0.95  # of the milliseconds that a frame has: plans are aimed at less, since they may take no more
 ATTEMPTS = 6  # plans that are built and measured; each takes seconds to minutes
+HALVINGS = 4  # more plans that are measured where the first ones are late and the narrowest is in time
 FALLEN = 0.5  # of the median time of convolutions: the narrowest, of a hundredth of the work, must not take more
 
 
@@ -109,16 +110,43 @@ class TimedSelection:
         if dense_ms <= wanted_ms:
             return whole, Budget(REALTIME, dense_ms, wanted_ms, dense_ms)
         tried = self._approach(wanted_ms * DEADLINE_AIM, wanted_ms, dense_ms, measure)
+        if all(ms > wanted_ms for ms, _ in tried):
+            tried += self._between_late_and_least(wanted_ms, tried, measure)
         in_time = [found for found in tried if found[0] <= wanted_ms]
-        if not in_time:
-            # Before it is said that no plan is in time, that of the fewest channels is measured.
-            least = self._within(self._frontiers("ms"), 0.0).plan
-            if least not in [plan for _, plan in tried]:
-                tried.append((measure(least), least))
-            in_time = [found for found in tried if found[0] <= wanted_ms]
         # The slowest of those in time keeps the most.
         reached, plan = max(in_time or [min(tried, key=lambda found: found[0])], key=lambda found: found[0])
         return plan, Budget(REALTIME, dense_ms, wanted_ms, reached)
+
+    def _between_late_and_least(
+        self, wanted_ms: float, late: Sequence[tuple[float, PrunePlan]], measure: Callable[[PrunePlan], float]
+    ) -> list[tuple[float, PrunePlan]]:
+        """Plans with their measured milliseconds, where all that were measured are late.
+
+        Before it is said that no plan is in time, that of the fewest channels is measured. It may be far too fast:
+        halfway between it and the fastest of the late ones, by the tables, a plan is looked for that keeps more.
+        """
+        frontiers = self._frontiers("ms")
+        plan, _, low = self._within(frontiers, 0.0)
+        known = [known for _, known in late]
+        if plan in known:
+            return []
+        found = [(measure(plan), plan)]
+        known.append(plan)
+        if found[0][0] > wanted_ms:
+            return found
+        tables = self._tables.values()
+        high = min(plan_milliseconds(self._layout, plan, table) for _, plan in late for table in tables)
+        for _ in range(HALVINGS):
+            plan, _, predicted = self._within(frontiers, (low + high) / 2)
+            if plan in known:
+                break
+            ms = measure(plan)
+            found.append((ms, plan))
+            known.append(plan)
+            if DEADLINE_AIM - LATENCY_AIM <= ms / wanted_ms <= 1:
+                break
+            low, high = (predicted, high) if ms <= wanted_ms else (low, predicted)
+        return found
 
     def _approach(
         self, aim_ms: float, wanted_ms: float, dense_ms: float, measure: Callable[[PrunePlan], float]
@@ -126,8 +154,8 @@ class TimedSelection:
         """Plans that come nearer to `aim_ms`, with their measured milliseconds, until one is near enough."""
         # The first guess of what the table does not hold is its share in the dense network.
         frontiers = self._frontiers("ms")
-        rest = dense_ms - min(frontier.milliseconds(frontier.dense) for frontier in frontiers)
-        aim = aim_ms - rest
+        predicted_ms = min(frontier.milliseconds(frontier.dense) for frontier in frontiers)
+        aim = aim_ms - (dense_ms - predicted_ms) if dense_ms >= predicted_ms else aim_ms * predicted_ms / dense_ms
         tried: list[tuple[float, float, PrunePlan]] = []  # milliseconds, measured and predicted
         for _ in range(ATTEMPTS):
             plan, _, predicted_ms = self._within(frontiers, aim)
@@ -142,7 +170,8 @@ class TimedSelection:
             tried.append((reached, predicted_ms, plan))
             if abs(reached / aim_ms - 1) <= LATENCY_AIM and (aim_ms == wanted_ms or reached <= wanted_ms):
                 break
-            aim = aim_ms - (reached - predicted_ms)
+            # What the table does not hold adds to it; what runs faster than the table says, as integers do, scales it.
+            aim = aim_ms - (reached - predicted_ms) if reached >= predicted_ms else aim_ms * predicted_ms / reached
         return [(ms, plan) for ms, _, plan in tried]
 
     def _rounded(self, target: str, ratio: float) -> PrunePlan:

@@ -216,6 +216,43 @@ def test_of_a_deadline_that_nothing_keeps_the_fastest_plan_is_left() -> None:
     assert all(plan.kept_counts[name] <= tried.kept_counts[name] for tried in calls for name in plan.kept_counts)
 
 
+def scaled(factor: float, calls: list[PrunePlan]) -> Callable[[PrunePlan], float]:
+    """A way to run networks that takes a share of what the tables say, as integers do."""
+    table = clock(0.0)
+
+    def measure(plan: PrunePlan) -> float:
+        calls.append(plan)
+        return factor * table(plan)
+
+    return measure
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6, 0.8, 0.9])
+def test_a_deadline_is_met_closely_where_networks_run_faster_than_the_tables_say(share: float) -> None:
+    calls: list[PrunePlan] = []
+    measure = scaled(0.35, calls)
+    dense = measure(DENSE)
+    budget = timed().for_deadline(share * dense, dense, measure)[1]
+    assert 0.85 * budget.wanted <= budget.reached <= budget.wanted
+    assert len(calls) <= 8
+
+
+def test_between_plans_that_are_late_and_one_that_is_far_too_fast_others_are_tried() -> None:
+    """All but narrow networks take the same time, so that nothing is learned from the plans near the dense one."""
+    calls: list[PrunePlan] = []
+    table = clock(0.0)
+    dense = table(DENSE)
+
+    def measure(plan: PrunePlan) -> float:
+        calls.append(plan)
+        return dense if table(plan) > 0.55 * dense else table(plan)
+
+    plan, budget = timed().for_deadline(0.93 * dense, dense, measure)
+    assert budget.reached <= budget.wanted
+    least = min(table(tried) for tried in calls)
+    assert table(plan) > least + 0.3 * (0.55 * dense - least), "more is kept than where nothing more can be cut"
+
+
 def launched(constant_ms: float) -> dict[str, TimeTable]:
     """Tables of a card on which every operation takes as long as its launch, and then its arithmetic.
 

@@ -21,19 +21,17 @@ def in_engines(bench: Bench, quantised: Quantised | None, plan: PrunePlan) -> di
     clip_NTCHW = bench.stand.clip_NTCHW.cpu()
     dense_plan = PrunePlan.keep_all(bench.config.rule, bench.job.layout)
     compact = bench.new_network().with_plan(plan).eval()
-    cuts = (
-        plan.kept_counts != dense_plan.kept_counts
-    )  # a network that is not cut is the dense one, whatever its weights
     bench.progress.does("writes the networks' graphs")
     written = EngineModels.of(compact) if quantised is None else None
+    # A network that is not cut is the dense one, whatever its weights.
+    cuts = plan.kept_counts != dense_plan.kept_counts
     dense = EngineModels.of(bench.new_network().with_plan(dense_plan).eval()) if cuts else None
     calls: dict[tuple[str, str], Callable[[], None]] = {}
     for engine in bench.job.engines:
-        if quantised is None:
-            assert written is not None
-            networks = {FLOAT32: written.run({}, engine)}
-        else:
+        if quantised is not None:
             networks = {name: kept(compact, quantised.folder / name, engine) for name in (FLOAT32, INT8)}
+        elif written is not None:
+            networks = {FLOAT32: written.run({}, engine)}
         networks = {"dense": networks[FLOAT32] if dense is None else dense.run({}, engine), **networks}
         calls |= {(engine, name): restoring(network, clip_NTCHW) for name, network in networks.items()}
     bench.progress.does(f"times the networks in {' and '.join(bench.job.engines)}")

@@ -51,8 +51,7 @@ RECIPE = Recipe(
         "evaluate.latency_frames",
         "evaluate.latency_repeats",
         "facts.engines",
-        "evaluate.engine",
     ),
-    idle=dict.fromkeys(("facts.engines", "evaluate.engine"), lambda question: not question.facts.engines),
+    idle={"facts.engines": lambda question: not question.facts.engines},
     alone=lambda config: True,
 )

@@ -16,7 +16,6 @@ from torch import Tensor
 from vsrprune.channels.plan import PrunePlan
 from vsrprune.commands import IS_CARRIED
 from vsrprune.engines.extras import versions_of
-from vsrprune.errors import UserError
 from vsrprune.host.devices import clocks, driver_version
 from vsrprune.metrics.latency import compare_latency
 from vsrprune.metrics.memory import Peak, bytes_of, peak_memory
@@ -24,7 +23,7 @@ from vsrprune.networks.fast.fastest import Compiled, forget_graphs
 from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.networks.fast.graphs import direct
 from vsrprune.networks.network import Flows, Network, VSROutput
-from vsrprune.results.measured import AUTO, Measured, Timing
+from vsrprune.results.measured import Measured, Timing
 from vsrprune.stages.bench import Bench
 from vsrprune.stages.measure.recipe import Inputs
 from vsrprune.stages.quantise.recipe import Quantised
@@ -114,13 +113,7 @@ def _psnr_change(bench: Bench, finetuned: Trained, dense: Trained | None) -> flo
 def _engine_times(bench: Bench, quantised: Quantised | None, plan: PrunePlan) -> dict[str, dict[str, float]]:
     from vsrprune.stages.measure.engines import in_engines  # with onnxruntime, which is an extra
 
-    try:
-        return in_engines(bench, quantised, plan)
-    except UserError as error:
-        if bench.config.evaluate.engine != AUTO or quantised is not None:
-            raise
-        bench.note(f"{error}: timed in PyTorch alone")
-        return {}
+    return in_engines(bench, quantised, plan)
 
 
 def _git_commit() -> str:

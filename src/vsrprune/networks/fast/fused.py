@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrprune.networks.fast import onednn
-from vsrprune.networks.fast.kernels import BY_TORCH, Kernels, convolved
+from vsrprune.networks.fast.kernels import BY_TORCH, Kernels, convolved, shuffled_runs
 from vsrprune.networks.fast.onednn import BY_ONEDNN
 
 PLAIN = "plain"
@@ -72,9 +72,7 @@ def bias_leaky(x_PC: Tensor, bias_C: Tensor, slope: float) -> Tensor:
 
 def bias_shuffle(x_NHWF: Tensor, bias_F: Tensor, factor: int, slope: float) -> Tensor:
     """Leaky ReLU of the pixel shuffle of x + bias, (N, factor*H, factor*W, C); F is factor**2 * C, pixel-major."""
-    batch, height, width, filters = x_NHWF.shape
-    split = F.leaky_relu(x_NHWF + bias_F, slope).view(batch, height, width, factor, factor, filters // factor**2)
-    return split.permute(0, 1, 3, 2, 4, 5).reshape(batch, height * factor, width * factor, filters // factor**2)
+    return shuffled_runs(F.leaky_relu(x_NHWF + bias_F, slope), factor)
 
 
 def bias_add_(stream_PC: Tensor, update_PC: Tensor, bias_C: Tensor | None) -> Tensor:

@@ -62,6 +62,13 @@ def convolved(x_NCHW: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
     return F.conv2d(x_NCHW, weight, bias, padding=weight.shape[-1] // 2, groups=x_NCHW.shape[1] // weight.shape[1])
 
 
+def shuffled_runs(x_NHWF: Tensor, factor: int) -> Tensor:
+    """The pixel shuffle (N, factor*H, factor*W, C) of filters in `fused.shuffle_order`: runs of channels are moved."""
+    batch, height, width, filters = x_NHWF.shape
+    split = x_NHWF.view(batch, height, width, factor, factor, filters // factor**2)
+    return split.permute(0, 1, 3, 2, 4, 5).reshape(batch, height * factor, width * factor, filters // factor**2)
+
+
 # PyTorch's own. Gathering and scattering are written for each memory format, since what is fast in one is ten times
 # slower in the other.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor
 
 LANES = 16  # output channels that are computed at once
-PIXELS = (1, 2, 4)  # at a time; every usual width can be divided by them
+PIXELS = (1, 2, 4)  # at a time; widths that cannot be divided so are computed one by one
 
 
 def pixels_at_once(outputs: int, kernel: int) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsrprune.networks.fast import narrow
-from vsrprune.networks.fast.kernels import BY_TORCH, Kernels
+from vsrprune.networks.fast.kernels import BY_TORCH, Kernels, shuffled_runs
 
 TYPES = (torch.float32, torch.bfloat16)
 
@@ -96,11 +96,8 @@ def _conv_relu(x_NCHW: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _shuffle_activated(update_NCHW: Tensor, bias: Tensor, factor: int, slope: float) -> Tensor:
-    batch, filters, height, width = update_NCHW.shape
     # Runs of channels are moved: a shuffle of 32 filters takes 3.9 ms at 640x360, one by one 7.8, on one core.
-    rows = update_NCHW.permute(0, 2, 3, 1).reshape(batch, height, width, factor, filters // factor)
-    enlarged = rows.permute(0, 1, 3, 2, 4).reshape(batch, height * factor, width * factor, filters // factor**2)
-    return enlarged.permute(0, 3, 1, 2)
+    return shuffled_runs(update_NCHW.permute(0, 2, 3, 1).contiguous(), factor).permute(0, 3, 1, 2)
 
 
 BY_ONEDNN = OneDNN(

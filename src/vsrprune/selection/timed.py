@@ -155,7 +155,7 @@ class TimedSelection:
         # The first guess of what the table does not hold is its share in the dense network.
         frontiers = self._frontiers("ms")
         predicted_ms = min(frontier.milliseconds(frontier.dense) for frontier in frontiers)
-        aim = aim_ms - (dense_ms - predicted_ms) if dense_ms >= predicted_ms else aim_ms * predicted_ms / dense_ms
+        aim = _aimed(aim_ms, dense_ms, predicted_ms)
         tried: list[tuple[float, float, PrunePlan]] = []  # milliseconds, measured and predicted
         for _ in range(ATTEMPTS):
             plan, _, predicted_ms = self._within(frontiers, aim)
@@ -170,8 +170,7 @@ class TimedSelection:
             tried.append((reached, predicted_ms, plan))
             if abs(reached / aim_ms - 1) <= LATENCY_AIM and (aim_ms == wanted_ms or reached <= wanted_ms):
                 break
-            # What the table does not hold adds to it; what runs faster than the table says, as integers do, scales it.
-            aim = aim_ms - (reached - predicted_ms) if reached >= predicted_ms else aim_ms * predicted_ms / reached
+            aim = _aimed(aim_ms, reached, predicted_ms)
         return [(ms, plan) for ms, _, plan in tried]
 
     def _rounded(self, target: str, ratio: float) -> PrunePlan:
@@ -205,6 +204,14 @@ class TimedSelection:
             return -max(found.ms, aim_ms * (1 + TOLERANCE)), found.worth
 
         return max((self._found(frontier, aim_ms) for frontier in frontiers), key=rank)
+
+
+def _aimed(aim_ms: float, measured_ms: float, predicted_ms: float) -> float:
+    """Milliseconds by the tables at which `aim_ms` are expected, after what one plan was predicted and measured."""
+    # What the table does not hold adds to it; what runs faster than the table says, as integers do, scales it.
+    if measured_ms >= predicted_ms:
+        return aim_ms - (measured_ms - predicted_ms)
+    return aim_ms * predicted_ms / measured_ms
 
 
 def _between(tried: Sequence[tuple[float, float]], wanted_ms: float) -> float | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from vsrprune.data.demo import demo_clips
 from vsrprune.engines.models import EngineModels, Models
 from vsrprune.engines.network import EngineNetwork
 from vsrprune.engines.quantising import METHODS, Calibration, convolutions_of, quantised
+from vsrprune.engines.timed import restoring
 from vsrprune.metrics.latency import in_turns
 from vsrprune.networks.graph import random_clip
 from vsrprune.results.protocols import Comparison
@@ -60,8 +61,8 @@ def main() -> None:
         engines[name] = models.run(_int8(models, calibrations["minmax"], chosen))
     for method in [method for method in METHODS if method != "minmax"]:
         engines[f"everywhere, {method}"] = models.run(_int8(models, calibrations[method], PARTS["everywhere"]))
-    frames = list(random_clip(FRAMES, tuple(given.size)).unbind(1))
-    times = in_turns({name: partial(_restore, engine, frames) for name, engine in engines.items()}, given.repeats)
+    clip_NTCHW = random_clip(FRAMES, tuple(given.size))
+    times = in_turns({name: restoring(engine, clip_NTCHW) for name, engine in engines.items()}, given.repeats)
     height, width = given.size
     table = Table(title=f"int8, {width}x{height}, {torch.get_num_threads()} threads", box=box.SIMPLE_HEAD)
     for heading in ("integers in", "PSNR", "SSIM", "ms", "speed-up"):
@@ -88,7 +89,7 @@ def _calibrated(models: EngineModels, method: str, count: int) -> dict[str, Cali
     watched = {name: calibrations[name].beside(runner) for name, runner in exact.runners.items()}
     engine = EngineNetwork(exact.arguments, models.graphs, watched)
     for clip in _clips("train")[:count]:
-        _restore(engine, list(frames_shown(clip, CPU).unbind(1)))
+        restoring(engine, frames_shown(clip, CPU))()
     return calibrations
 
 
@@ -98,11 +99,6 @@ def _int8(models: EngineModels, calibrations: Mapping[str, Calibration], chosen:
         for name, model in models.models.items()
     }
     return {name: quantised(item, item.ranges(), stay[name]) for name, item in calibrations.items()}
-
-
-def _restore(engine: EngineNetwork, frames: list[torch.Tensor]) -> None:
-    for _ in engine.restore_window(frames, range(len(frames)), None):
-        pass
 
 
 def _quality(engine: EngineNetwork) -> Quality:

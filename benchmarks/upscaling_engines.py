@@ -23,9 +23,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.upscaling import make_video, size_of
 from vsrprune.engines.extras import installed
+from vsrprune.results.measured import TORCH
 from vsrprune.use.load import STAGES
 from vsrprune.use.streaming import Pieces
-from vsrprune.use.upscaling import TORCH, UpscalingRequest, upscale
+from vsrprune.use.upscaling import UpscalingRequest, upscale
 
 
 def main() -> None:

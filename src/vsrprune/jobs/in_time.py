@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vsrprune.config.quantise import INT8
 from vsrprune.results.measured import AUTO, TORCH, Way
 from vsrprune.results.terminal import Row
 from vsrprune.selection.budget import REALTIME
 
-INT8 = "int8"
 LISTED = 8  # networks that are spoken of one by one
 
 

@@ -33,6 +33,7 @@ from vsrprune.networks.fast.frozen import Frozen
 from vsrprune.networks.fast.precision import PRECISIONS
 from vsrprune.networks.graph import random_clip
 from vsrprune.networks.network import Network
+from vsrprune.results.measured import AUTO, TORCH
 from vsrprune.use.load import INT8, STAGES, int8_graphs, load_trained
 from vsrprune.use.overlap import read_ahead, write_behind
 from vsrprune.use.streaming import Pieces, Windowed, upscaled_frames
@@ -45,7 +46,6 @@ USUAL_RATE = Fraction(25)  # of a folder of PNG frames, per second
 MOST_THREADS = 1024  # as trainer.threads
 COMPARED = 4  # frames from which the cost of a lower precision is told
 TRIED_FRAMES = 4  # of the clip by which engines are timed
-TORCH, AUTO = "torch", "auto"
 ENGINE_NAMES = (TORCH, *ENGINES, AUTO)
 
 Say = Callable[[str], None]
